@@ -1,0 +1,174 @@
+"""From a name or a file, and overrides, to a checked config, with all its problems at once."""
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from ptblm.config.schema import Config
+from ptblm.config.tutorial_names import explain_unknown_key
+from ptblm.config.yaml_document import YamlDocument, parse_yaml
+from ptblm.errors import ConfigError
+from ptblm.shipped import shipped_directory
+
+MAX_CONFIG_BYTES = 1_000_000
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The configs that came with ptblm, by name, in the order in which to meet them."""
+    paths = {path.stem: path for path in shipped_directory("configs").glob("*.yaml")}
+    order = {name: place for place, name in enumerate(("small", "medium", "large", "test"))}
+    return {name: paths[name] for name in sorted(paths, key=lambda n: (order.get(n, 9), n))}
+
+
+def load_config(source: str, overrides: Sequence[str] = ()) -> Config:
+    """Loads a config.
+
+    Args:
+        source: a shipped config's name, or a YAML file's path.
+        overrides: "key=value" texts ("model.hidden_size=400"); values are read as YAML.
+
+    Raises:
+        ConfigError: with every problem of the file and the overrides, each with its place.
+    """
+    path = _find(source)
+    return validate(parse_yaml(_read(path), str(path)), overrides)
+
+
+def flag_overrides(values: Mapping[str, object]) -> list[str]:
+    """The overrides that say what flags say; a value of None is a flag that was not given."""
+    given = {key: value for key, value in values.items() if value is not None}
+    return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items()]
+
+
+def override_config(config: Config, overrides: Sequence[str]) -> Config:
+    """A config with "key=value" texts laid over it; raises as `load_config` does."""
+    return validate(YamlDocument(config.model_dump(), {}), overrides)
+
+
+def validate(document: YamlDocument, overrides: Sequence[str] = ()) -> Config:
+    """Checks a document with overrides laid over it against the schema.
+
+    Raises:
+        ConfigError: with every problem, each with its place.
+    """
+    data = {} if document.data is None else document.data
+    if not isinstance(data, dict):
+        place = document.places.get((), "config")
+        raise ConfigError(f"{place}: expected sections (data, model, training), got {_show(data)}")
+    places = dict(document.places)
+    problems: list[str] = []
+    for override in overrides:
+        try:
+            _lay_over(data, places, override)
+        except ConfigError as error:
+            problems.append(error.what)
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        problems += [_explain(details, places) for details in error.errors()]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def _find(source: str) -> Path:
+    configs = shipped_configs()
+    if source in configs:
+        return configs[source]
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
+        raise ConfigError(f"{source}: no such config file")
+    nearest = difflib.get_close_matches(source, configs, n=1)
+    guess = f", did you mean '{nearest[0]}'?" if nearest else ""
+    raise ConfigError(
+        f"'{source}' is neither a shipped config nor a file{guess}",
+        hint=f"one of {', '.join(configs)}, or the path of a YAML file",
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
+    if len(raw) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{path}: too large for a config ({len(raw):,} bytes)")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8 text") from None
+
+
+def _lay_over(data: dict[str, Any], places: dict[tuple[str | int, ...], str], text: str) -> None:
+    """Writes one "key=value" into `data`, and its place into `places`."""
+    key, equals, value = text.partition("=")
+    where = f"--set {text}"
+    path = tuple(key.strip().split("."))
+    if not equals or not all(path):
+        raise ConfigError(f"{where}: expected key=value, as in model.hidden_size=400")
+    target = data
+    for part in path[:-1]:
+        inner = target.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{where}: '{part}' is no section")
+        target = inner
+    target[path[-1]] = parse_yaml(value, where).data
+    places[path] = where
+
+
+def _explain(details: ErrorDetails, places: dict[tuple[str | int, ...], str]) -> str:
+    """One line for one of pydantic's errors: place, key, what is wrong."""
+    path = details["loc"]
+    place = next((places[path[:n]] for n in range(len(path), -1, -1) if path[:n] in places), None)
+    if details["type"] == "extra_forbidden":
+        message = explain_unknown_key(path)
+    else:
+        message = f"{_reword(details)}, got {_show(details['input'])}"
+    key = ".".join(str(part) for part in path)
+    return ": ".join(part for part in (place, key, message) if part)
+
+
+def _reword(details: ErrorDetails) -> str:
+    """Pydantic's message in a user's words."""
+    context = details.get("ctx", {})
+    match details["type"]:
+        case "model_type" | "dict_type":
+            return "expected a section of keys"
+        case "int_type" | "int_from_float":
+            return "expected a whole number"
+        case "float_type":
+            return "expected a number"
+        case "finite_number":
+            return "expected a finite number"
+        case "string_type":
+            return "expected text"
+        case "string_too_short":
+            return "expected text, not nothing"
+        case "literal_error":
+            return f"expected {context['expected']}"
+        case "string_pattern_mismatch" if details["loc"][-1] == "device":
+            return "expected auto, cpu, cuda, cuda:N or mps"
+        case "string_pattern_mismatch":
+            return "expected '5 minutes' or '200 steps'"
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+            return details["msg"].replace("Input should be", "must be")
+        case _:
+            return details["msg"]
+
+
+def _show(value: Any) -> str:
+    """A value as its writer wrote it, shortened."""
+    if value is None:
+        return "nothing (null)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

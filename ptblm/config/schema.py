@@ -1,0 +1,116 @@
+"""The schema of a config: every key, its type, its bounds, its default and its meaning.
+
+Each part of ptblm is given its own section and never sees the others. Defaults are the small
+config's, so a file need only say what differs from it. The descriptions here are the comments
+that `ptblm config show` prints.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+CHECKPOINT_INTERVAL = r"^[1-9][0-9]{0,8} (steps?|minutes?)$"
+
+
+class Section(BaseModel):
+    """What all sections share: frozen, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """Where the text comes from."""
+
+    path: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="'ptb' (what download-data fetched), 'sample' (the embedded corpus), "
+            "or a directory with {ptb.,}{train,valid,test}.txt",
+        ),
+    ] = "ptb"
+
+
+class ModelConfig(Section):
+    """The model: embedding, dropout, stacked LSTM, dropout, softmax."""
+
+    hidden_size: Annotated[
+        int, Field(ge=1, le=1_000_000, description="units in each recurrent layer")
+    ] = 200
+    embedding_size: Annotated[
+        int | None,
+        Field(ge=1, le=1_000_000, description="numbers per word vector; null: as hidden_size"),
+    ] = None
+    num_layers: Annotated[int, Field(ge=1, le=1000, description="recurrent layers")] = 2
+    dropout: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="share of activations dropped: after the embedding and after every "
+            "layer, never on the recurrent state",
+        ),
+    ] = 0.0
+    forget_bias: Annotated[
+        float, Field(description="constant added to the forget gate's input; not trained")
+    ] = 0.0
+    init_scale: Annotated[
+        float,
+        Field(ge=0, description="weights start uniform in [-init_scale, init_scale]"),
+    ] = 0.1
+
+
+class TrainingConfig(Section):
+    """The optimisation, and how the run is carried out."""
+
+    batch_size: Annotated[
+        int, Field(ge=1, le=10**9, description="contiguous streams of text trained side by side")
+    ] = 20
+    num_steps: Annotated[
+        int, Field(ge=1, le=10**9, description="steps of truncated back-propagation")
+    ] = 20
+    epochs: Annotated[int, Field(ge=1, le=10**9, description="passes over the training text")] = 13
+    learning_rate: Annotated[
+        float, Field(gt=0, description="rate of the first epochs, for the summed cost / batch_size")
+    ] = 1.0
+    full_rate_epochs: Annotated[
+        int, Field(ge=0, le=10**9, description="epochs before the learning rate starts to fall")
+    ] = 4
+    learning_rate_decay: Annotated[
+        float, Field(gt=0, le=1, description="factor on the rate in every epoch after those")
+    ] = 0.5
+    max_grad_norm: Annotated[
+        float, Field(gt=0, description="the gradient's global norm is clipped to this")
+    ] = 5.0
+    seed: Annotated[
+        int, Field(ge=0, lt=2**63, description="decides the initial weights and dropout masks")
+    ] = 0
+    device: Annotated[
+        str,
+        Field(
+            pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$",
+            description="auto (CUDA when there is one, else CPU), cpu, cuda, cuda:N or mps",
+        ),
+    ] = "auto"
+    precision: Annotated[
+        Literal["fp32", "tf32", "bf16", "fp16"],
+        Field(description="arithmetic of the matrix products: fp32, tf32, bf16 or fp16"),
+    ] = "fp32"
+    checkpoint_every: Annotated[
+        str,
+        Field(
+            pattern=CHECKPOINT_INTERVAL,
+            description="'5 minutes' or '200 steps'; the end of an epoch always saves",
+        ),
+    ] = "5 minutes"
+    log_every: Annotated[
+        int, Field(ge=1, le=10**9, description="steps between two records in metrics.jsonl")
+    ] = 100
+
+
+class Config(Section):
+    """A whole run, as written to config.yaml and into every checkpoint."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()

@@ -1,0 +1,65 @@
+"""Cuts a text into contiguous streams and these into `[batch_size, num_steps]` shifted pairs.
+
+Shapes: N tokens in the text, B batch_size, T num_steps.
+"""
+
+from dataclasses import dataclass
+
+from ptblm.corpus.reader import Ids
+from ptblm.errors import DataError
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The steps of one epoch, in text order.
+
+    Attributes:
+        inputs: ids, [B, len(self) * T]; row b is one contiguous stretch of the text.
+        targets: the ids that follow each of `inputs`, same shape.
+        num_steps: T.
+    """
+
+    inputs: Ids
+    targets: Ids
+    num_steps: int
+
+    def __len__(self) -> int:
+        return self.inputs.shape[1] // self.num_steps
+
+    def __getitem__(self, step: int) -> tuple[Ids, Ids]:
+        """Inputs and targets of one step, each [B, T]."""
+        if not 0 <= step < len(self):
+            raise IndexError(step)
+        columns = slice(step * self.num_steps, (step + 1) * self.num_steps)
+        return self.inputs[:, columns], self.targets[:, columns]
+
+
+def cut_batches(ids: Ids, batch_size: int, num_steps: int, split: str) -> Batches:
+    """Cuts `ids` ([N]) as the tutorial's reader does.
+
+    The text becomes B streams of N // B tokens, of which (N // B - 1) // T whole steps are
+    used; what is left over at the text's and each stream's end is dropped.
+
+    Raises:
+        DataError: if the text is shorter than one batch; `split` names it in the message.
+    """
+    stream_length = len(ids) // batch_size
+    steps = (stream_length - 1) // num_steps
+    if steps < 1:
+        raise DataError(
+            f"the {split} split has {len(ids):,} tokens; one batch of {batch_size} streams x "
+            f"{num_steps} steps needs {batch_size * (num_steps + 1):,}",
+            hint=_what_fits(len(ids), num_steps),
+        )
+    streams = ids[: batch_size * stream_length].reshape(batch_size, stream_length)
+    used = steps * num_steps
+    return Batches(streams[:, :used], streams[:, 1 : used + 1], num_steps)
+
+
+def _what_fits(tokens: int, num_steps: int) -> str:
+    largest_batch = tokens // (num_steps + 1)
+    if largest_batch >= 1:
+        return f"training.batch_size of {largest_batch} or less"
+    if tokens >= 2:
+        return f"training.batch_size of 1 and training.num_steps of {tokens - 1} or less"
+    return "a longer text"

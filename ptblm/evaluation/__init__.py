@@ -1,0 +1,1 @@
+"""What a model is worth: likelihoods summed over a text, and what follows from them."""

@@ -1,0 +1,59 @@
+"""Scores a text with a model, the state carried from its first word to its last.
+
+Whatever precision a run trains in, this computes in that of the weights, which is fp32.
+
+Shapes: B streams, L tokens in each, V vocabulary.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ptblm.evaluation.score import Score
+from ptblm.model.language_model import LanguageModel
+
+# Logits of one chunk, in numbers: about 64 MB, beyond which nothing gets faster.
+_LOGITS_PER_CHUNK = 2**24
+
+
+def running_scores(
+    model: LanguageModel,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    unk_id: int | None = None,
+    chunk_steps: int | None = None,
+) -> Iterator[Score]:
+    """Yields the score of all the text so far, chunk by chunk; the last is the whole text's.
+
+    The state starts at zero and is carried, so the chunks' length changes memory and speed but
+    not the value.
+
+    Args:
+        model: the model; it is left as it was.
+        inputs: ids, [B, L].
+        targets: the ids that follow them, [B, L].
+        unk_id: the id of `<unk>`, whose share is kept apart; None for no such word.
+        chunk_steps: steps per chunk; None chooses by memory.
+    """
+    batch_size, length = inputs.shape
+    chunk_steps = chunk_steps or max(1, _LOGITS_PER_CHUNK // model.vocab_size // batch_size)
+    state = model.initial_state(batch_size)
+    score = Score()
+    for start in range(0, length, chunk_steps):
+        columns = slice(start, start + chunk_steps)
+        # Not around the whole loop: the consumer's code runs between the chunks.
+        with torch.inference_mode():
+            chunk_targets = targets[:, columns].long()
+            nll, state = model.nll(inputs[:, columns], chunk_targets, state)
+            nll = nll.double()
+            unk = chunk_targets == (-1 if unk_id is None else unk_id)
+            sums = torch.stack([nll.sum(), nll[unk].sum(), unk.sum().double()]).tolist()
+        score = Score(
+            nll=score.nll + sums[0],
+            tokens=score.tokens + nll.numel(),
+            unk_nll=score.unk_nll + sums[1],
+            unk_tokens=score.unk_tokens + int(sums[2]),
+        )
+        yield score

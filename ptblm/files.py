@@ -1,0 +1,56 @@
+"""Writes files so that a name holds either its old content or its new one, never a part."""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+TEMPORARY_SUFFIX = ".part"
+
+
+@contextlib.contextmanager
+def replacing(path: Path, check: Callable[[Path], None] | None = None) -> Iterator[IO[bytes]]:
+    """A file to write to that takes the place of `path` when the block ends well.
+
+    The bytes are on the disk, and accepted by `check`, before the name changes hands; a kill or
+    a full disk at any instant leaves the old file. What `check` raises, raises here.
+    """
+    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if check is not None:
+            check(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_directory(path.parent)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes strict JSON for people and programs; raises ValueError for NaN or infinity."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def _sync_directory(directory: Path) -> None:
+    """Makes the new name itself durable, where the system knows how."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,1 @@
+"""The model: embedding, dropout, stacked LSTM, dropout, softmax with its loss."""

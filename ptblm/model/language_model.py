@@ -1,0 +1,88 @@
+"""The language model: from word ids to the likelihood of the words that follow.
+
+Shapes: T time, B batch, V vocabulary, E embedding, H hidden.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ptblm.model.dropout import dropout
+from ptblm.model.recurrent import LSTMLayer, RecurrentStack, State
+from ptblm.model.softmax import Softmax
+
+
+class LanguageModel(nn.Module):
+    """Embedding, dropout, stacked LSTM with dropout, softmax (Zaremba et al. 2014).
+
+    Args:
+        vocab_size: V.
+        hidden_size: H of every layer.
+        num_layers: recurrent layers.
+        embedding_size: E; None takes H.
+        dropout: share dropped after the embedding and after every layer.
+        forget_bias: constant added to the forget gates' inputs.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        hidden_size: int,
+        num_layers: int,
+        embedding_size: int | None = None,
+        dropout: float = 0.0,
+        forget_bias: float = 0.0,
+    ) -> None:
+        super().__init__()
+        embedding_size = embedding_size or hidden_size
+        self.vocab_size = vocab_size
+        self.dropout_rate = dropout
+        # `initialise` fills the table; nn.Embedding itself would draw it from global randomness.
+        table = torch.empty(vocab_size, embedding_size)
+        self.embedding = nn.Embedding.from_pretrained(table, freeze=False)
+        input_sizes = [embedding_size] + [hidden_size] * (num_layers - 1)
+        self.recurrent = RecurrentStack(
+            [LSTMLayer(size, hidden_size, forget_bias) for size in input_sizes], dropout
+        )
+        self.softmax = Softmax(hidden_size, vocab_size)
+
+    def initialise(self, scale: float, generator: torch.Generator) -> None:
+        """All weights uniform in [-scale, scale] but the LSTMs' biases, which are zero."""
+        nn.init.uniform_(self.embedding.weight, -scale, scale, generator)
+        self.recurrent.initialise(scale, generator)
+        self.softmax.initialise(scale, generator)
+
+    def initial_state(self, batch_size: int) -> State:
+        """The state before a text's first word."""
+        return self.recurrent.initial_state(batch_size)
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """What the optimizer updates."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def parameter_count(self) -> int:
+        """How many trained numbers the model has."""
+        return sum(parameter.numel() for parameter in self.trainable_parameters())
+
+    def nll(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, State]:
+        """How unlikely the model finds each target word.
+
+        Args:
+            inputs: word ids, [B, T].
+            targets: the ids that follow them, [B, T].
+            state: where the last call's text ended.
+            generator: draws the dropout masks; None means no dropout.
+
+        Returns:
+            -log p(target) in nats, [B, T], and the state after the last word.
+        """
+        # Time first: recurrent layers want each step's batch contiguous.
+        embedded = dropout(self.embedding(inputs.t()), self.dropout_rate, generator)
+        hidden, state = self.recurrent(embedded, state, generator)
+        nll = self.softmax.nll(hidden.flatten(0, 1), targets.t().flatten())
+        return nll.view(inputs.shape[1], inputs.shape[0]).t(), state

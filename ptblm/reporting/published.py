@@ -1,0 +1,64 @@
+"""Published perplexities of the shipped configs, to stand beside a run's own."""
+
+from typing import NamedTuple
+
+from ptblm.config.loading import load_config
+from ptblm.config.schema import Config
+from ptblm.corpus.corpus import Corpus
+from ptblm.corpus.ptb import FILES
+
+
+class Figures(NamedTuple):
+    """Perplexities from one source; None where it gives none."""
+
+    source: str
+    train: float | None
+    valid: float | None
+    test: float | None
+
+
+_TUTORIAL = "TensorFlow tutorial, docstring"
+_RERUN = "its maintainer's re-run, 2017"
+_PAPER = "Zaremba et al. 2014"
+
+PUBLISHED = {
+    "small": [
+        Figures(_TUTORIAL, 37.99, 121.39, 115.91),
+        Figures(_RERUN, 40.55, 120.70, 115.52),
+        Figures(_PAPER, None, 120.7, 114.5),
+    ],
+    "medium": [
+        Figures(_TUTORIAL, 48.45, 86.16, 82.07),
+        Figures(_RERUN, 45.68, 86.97, 83.47),
+        Figures("ten users' runs, mean", 45.64, 87.58, 83.81),
+        Figures(_PAPER, None, 86.2, 82.7),
+    ],
+    "large": [
+        Figures(_TUTORIAL, 37.87, 82.62, 78.29),
+        Figures(_RERUN, 37.94, 82.75, 78.49),
+        Figures(_PAPER, None, 82.2, 78.4),
+    ],
+}
+
+
+def published_figures(config: Config, corpus: Corpus) -> list[Figures]:
+    """The figures that a run may be held against: those of its recipe on the very same text.
+
+    A config that differs from the shipped one in anything that matters has none; seed, device
+    and precision don't matter here.
+    """
+    hashes = {split: text.sha256 for split, text in corpus.splits.items()}
+    if any(hashes[split] != FILES[f"ptb.{split}.txt"][1] for split in hashes):
+        return []
+    for name, figures in PUBLISHED.items():
+        if _recipe(load_config(name)) == _recipe(config):
+            return figures
+    return []
+
+
+def _recipe(config: Config) -> dict[str, object]:
+    conduct = {"seed", "device", "precision", "checkpoint_every", "log_every"}
+    return {
+        "model": config.model.model_dump(),
+        "training": config.training.model_dump(exclude=conduct),
+    }

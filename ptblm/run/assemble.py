@@ -1,0 +1,93 @@
+"""Puts a run together from its config: corpus, model, arithmetic, trainer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ptblm.config.schema import Config, ModelConfig
+from ptblm.corpus.batches import cut_batches
+from ptblm.corpus.corpus import CORPUS_NAMES, Corpus, load_corpus
+from ptblm.model.language_model import LanguageModel
+from ptblm.training.device import choose_device
+from ptblm.training.precision import Arithmetic
+from ptblm.training.randomness import make_generator
+from ptblm.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The parts of a run.
+
+    Attributes:
+        config: what they were made from.
+        corpus: the text.
+        trainer: with its model, at the start of the run.
+        device: a phrase that says what the run computes on, and why.
+    """
+
+    config: Config
+    corpus: Corpus
+    trainer: Trainer
+    device: str
+
+
+def assemble(config: Config) -> Assembly:
+    """Makes all parts of a run.
+
+    Raises:
+        UsageError: if the device or its precision is not to be had.
+        DataError: if the corpus is missing, damaged or too short.
+    """
+    config = _anchored(config)
+    training = config.training
+    # What fails fast comes first.
+    device, description = choose_device(training.device)
+    arithmetic = Arithmetic(training.precision, device)
+    corpus = load_corpus(config.data.path)
+    cut = {
+        split: cut_batches(
+            corpus.splits[split].ids, training.batch_size, training.num_steps, split
+        )
+        for split in ("train", "valid")
+    }
+    # The test split is one stream of single steps: all of its tokens but the first are targets.
+    test = cut_batches(corpus.splits["test"].ids, 1, 1, "test")
+    model = build_model(config.model, len(corpus.vocabulary))
+    model.initialise(config.model.init_scale, make_generator(training.seed, "initial weights"))
+    trainer = Trainer(
+        model.to(device), training, arithmetic, train=cut["train"], valid=cut["valid"], test=test
+    )
+    return Assembly(config, corpus, trainer, description)
+
+
+def _anchored(config: Config) -> Config:
+    """With the corpus's directory absolute, so that a run resumes from wherever one stands."""
+    path = config.data.path
+    if path in CORPUS_NAMES:
+        return config
+    data = config.data.model_copy(update={"path": str(Path(path).resolve())})
+    return config.model_copy(update={"data": data})
+
+
+def build_model(config: ModelConfig, vocab_size: int) -> LanguageModel:
+    """The model of a config, its weights not yet set."""
+    return LanguageModel(
+        vocab_size=vocab_size,
+        hidden_size=config.hidden_size,
+        num_layers=config.num_layers,
+        embedding_size=config.embedding_size,
+        dropout=config.dropout,
+        forget_bias=config.forget_bias,
+    )
+
+
+def trained_model(config: ModelConfig, weights: dict[str, torch.Tensor], vocab_size: int) -> LanguageModel:
+    """The model of a config with a checkpoint's weights.
+
+    Raises:
+        RuntimeError: if they do not fit.
+    """
+    model = build_model(config, vocab_size)
+    model.load_state_dict(weights)
+    return model

@@ -1,0 +1,68 @@
+"""Brings a freshly assembled run to where a checkpoint was taken, or says why it can't."""
+
+from pathlib import Path
+
+from ptblm.config.schema import Config
+from ptblm.errors import CheckpointError, ConfigError, DataError
+from ptblm.run.assemble import Assembly
+from ptblm.training.checkpoint import Checkpoint
+
+# Keys that leave what was done as it was. All others would make the run another run.
+FREE_KEYS = {
+    "data.path",  # the text itself is compared by its hash
+    "training.epochs",
+    "training.device",
+    "training.checkpoint_every",
+    "training.log_every",
+}
+
+
+def refuse_changes(before: Config, after: Config) -> None:
+    """Refuses a config under which the run would not go on as it began.
+
+    Raises:
+        ConfigError: with every difference that may not be.
+    """
+    problems = [
+        f"{key}: {old!r} in the run, {new!r} now; a run can't change it on the way"
+        for key, old, new in _differences(before, after)
+        if key not in FREE_KEYS
+    ]
+    if problems:
+        raise ConfigError(
+            "\n".join(problems), hint=f"only {', '.join(sorted(FREE_KEYS))} may change; or a new run"
+        )
+
+
+def go_to_checkpoint(assembly: Assembly, checkpoint: Checkpoint, path: Path) -> None:
+    """Loads weights, position and state into the run.
+
+    Raises:
+        DataError: if the corpus is not the one that the run began with.
+        CheckpointError: if the checkpoint does not fit its own config.
+    """
+    hashes = checkpoint.corpus.get("sha256", {})
+    for split, text in assembly.corpus.splits.items():
+        if hashes.get(split) != text.sha256:
+            raise DataError(
+                f"the {split} split is not the text that the run began with",
+                where=assembly.config.data.path,
+                hint="put the first text back, or start a new run",
+            )
+    try:
+        assembly.trainer.load_state_dict(checkpoint.trainer)
+    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        first = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"the checkpoint does not fit its own config: {first}", where=str(path)
+        ) from None
+
+
+def _differences(before: Config, after: Config) -> list[tuple[str, object, object]]:
+    old, new = before.model_dump(), after.model_dump()
+    return [
+        (f"{section}.{key}", value, new[section][key])
+        for section, keys in old.items()
+        for key, value in keys.items()
+        if value != new[section][key]
+    ]

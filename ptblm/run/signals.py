@@ -1,0 +1,39 @@
+"""Signals as a question that a loop asks, instead of an exception that cuts it anywhere."""
+
+import os
+import signal
+from types import FrameType, TracebackType
+from typing import Self
+
+STOP_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+
+
+class StopSignal:
+    """While entered, the first stop signal is noted in `received`; the second ends at once."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, signal._HANDLER] = {}
+
+    def __enter__(self) -> Self:
+        for number in STOP_SIGNALS:
+            self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received is None:
+            self.received = number
+            return
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)

@@ -1,0 +1,143 @@
+"""Checkpoints: self-contained, written safely, verified in full on every load.
+
+A checkpoint is one torch zip of tensors, numbers, strings, lists and dicts, so that
+`weights_only` loading can refuse everything else: a stranger's checkpoint runs no code.
+"""
+
+import platform
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ptblm import __version__
+from ptblm.config.schema import Config
+from ptblm.config.yaml_document import YamlDocument
+from ptblm.config.loading import validate
+from ptblm.corpus.vocabulary import Vocabulary
+from ptblm.errors import CheckpointError, ConfigError
+from ptblm.files import replacing
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that a run needs to go on, and all that evaluation needs.
+
+    Attributes:
+        config: the run's whole config, as plain data.
+        vocabulary: the words in the order of their ids.
+        corpus: its name, and the sha256 of each split's bytes.
+        trainer: `Trainer.state_dict()`.
+        metrics_offset: bytes of metrics.jsonl that were written before this checkpoint.
+        versions: of ptblm, torch and Python.
+        format: of the file.
+    """
+
+    config: dict[str, Any]
+    vocabulary: list[str]
+    corpus: dict[str, Any]
+    trainer: dict[str, Any]
+    metrics_offset: int
+    versions: dict[str, str]
+    format: int = FORMAT
+
+    def parsed_config(self) -> Config:
+        """The config, checked.
+
+        Raises:
+            CheckpointError: if this version of ptblm can't use it.
+        """
+        try:
+            return validate(YamlDocument(self.config, {}))
+        except ConfigError as error:
+            first = error.what.splitlines()[0]
+            raise CheckpointError(f"the checkpoint's config is not usable: {first}") from None
+
+    def parsed_vocabulary(self) -> Vocabulary:
+        """The vocabulary."""
+        return Vocabulary(self.vocabulary)
+
+
+def current_versions() -> dict[str, str]:
+    """The versions that a checkpoint and a run's environment record."""
+    return {
+        "ptblm": __version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint; whatever happens, `path` holds a whole one, the old or the new.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
+    content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
+    with replacing(path, check=_verify_zip) as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # torch's writer hides the reason that the disk gave
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads and verifies a checkpoint, its tensors on the CPU.
+
+    Raises:
+        CheckpointError: saying what is wrong with it.
+    """
+    if not path.is_file():
+        raise CheckpointError("no such checkpoint", where=str(path))
+    try:
+        _verify_zip(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"can't be read: {error.strerror}", where=str(path)) from None
+    except Exception as error:  # noqa: BLE001 - a damaged file fails in torch in any way it likes
+        first = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"not a checkpoint that is safe to load: {first}", where=str(path), hint=_HINT
+        ) from None
+    return _checked(content, path)
+
+
+_HINT = "another checkpoint of the run, best.pt or last.pt"
+
+
+def _verify_zip(path: Path) -> None:
+    """Compares every byte in the file with its checksum: torch itself does not look."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except OSError:
+        raise
+    except Exception:  # noqa: BLE001 - a damaged directory fails in zipfile in many ways
+        raise CheckpointError("not a checkpoint file, or cut short", where=str(path)) from None
+    if damaged is not None:
+        raise CheckpointError(f"damaged: {damaged} fails its checksum", where=str(path), hint=_HINT)
+
+
+def _checked(content: Any, path: Path) -> Checkpoint:
+    names = {field.name for field in fields(Checkpoint)}
+    if not isinstance(content, dict) or "format" not in content:
+        raise CheckpointError("not a ptblm checkpoint", where=str(path))
+    if content["format"] != FORMAT:
+        raise CheckpointError(
+            f"its format is {content['format']!r}; this ptblm reads format {FORMAT}",
+            where=str(path),
+            hint=f"the ptblm that wrote it: {content.get('versions')}",
+        )
+    if set(content) != names:
+        missing = ", ".join(sorted(names - set(content))) or "nothing"
+        unknown = ", ".join(sorted(map(str, set(content) - names))) or "nothing"
+        raise CheckpointError(
+            f"incomplete: {missing} missing, {unknown} unknown", where=str(path), hint=_HINT
+        )
+    return Checkpoint(**content)

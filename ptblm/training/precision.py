@@ -1,0 +1,50 @@
+"""The arithmetic of a run: which precision matrix products take, and loss scaling for fp16.
+
+Weights, their updates and the loss are fp32 throughout; only the products change.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from ptblm.errors import UsageError
+
+# fp16 ends at 65,504, so its loss is scaled up to keep small gradients from vanishing, and the
+# scale is halved when a gradient overflows. Below this scale the run has diverged.
+SMALLEST_LOSS_SCALE = 2.0**-10
+
+
+class Arithmetic:
+    """Carries out a precision on a device.
+
+    Args:
+        precision: "fp32", "tf32", "bf16" or "fp16".
+        device: where the run computes.
+
+    Raises:
+        UsageError: if the device does not have that precision.
+    """
+
+    def __init__(self, precision: str, device: torch.device) -> None:
+        if precision in ("tf32", "fp16") and device.type != "cuda":
+            raise UsageError(
+                f"--precision {precision} needs a CUDA device; this run is on {device.type}",
+                hint="--precision fp32 or bf16",
+            )
+        self.precision = precision
+        self.device = device
+        self.scaler = torch.amp.GradScaler("cuda") if precision == "fp16" else None
+        if device.type == "cuda":
+            # torch lets cuDNN's recurrent layers use tf32 unasked; fp32 here means fp32.
+            kind = "tf32" if precision == "tf32" else "ieee"
+            torch.backends.cuda.matmul.fp32_precision = kind
+            torch.backends.cudnn.rnn.fp32_precision = kind
+
+    def products(self) -> AbstractContextManager[Any]:
+        """Within this, matrix products take the run's precision."""
+        if self.precision == "bf16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        if self.precision == "fp16":
+            return torch.autocast(self.device.type, torch.float16)
+        return nullcontext()

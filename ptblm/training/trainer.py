@@ -1,0 +1,198 @@
+"""The loop: epochs of steps, a validation after each, the test at the end.
+
+The trainer yields records and knows nothing of files, bars or signals. Between any two records
+it can be abandoned, and `state_dict` says all that a later one needs to go on from there.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ptblm.config.schema import TrainingConfig
+from ptblm.corpus.batches import Batches
+from ptblm.corpus.corpus import Split
+from ptblm.evaluation.evaluate import running_scores
+from ptblm.evaluation.score import Score, perplexity
+from ptblm.model.language_model import LanguageModel
+from ptblm.model.recurrent import State
+from ptblm.training.precision import Arithmetic
+from ptblm.training.randomness import derive_seed
+from ptblm.training.records import EpochDone, Evaluating, Record, StepDone, TestDone
+from ptblm.training.schedule import learning_rate
+from ptblm.training.step import train_step
+
+
+@dataclass
+class Position:
+    """Where a run is.
+
+    Attributes:
+        epoch: epochs wholly done, validation included.
+        batch: batches of the current epoch that are done.
+        step: updates since the run began.
+        nll: summed over the current epoch so far, in nats.
+        tokens: targets of the current epoch so far.
+        seconds: spent on training in the current epoch so far.
+        history: an `EpochDone` for each epoch done.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    nll: float = 0.0
+    tokens: int = 0
+    seconds: float = 0.0
+    history: list[EpochDone] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains a model.
+
+    Args:
+        model: with its initial weights, on its device.
+        config: the optimisation.
+        arithmetic: device and precision.
+        train: batches to train on.
+        valid: batches to validate on after every epoch.
+        test: the test split as one stream.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        config: TrainingConfig,
+        arithmetic: Arithmetic,
+        *,
+        train: Batches,
+        valid: Batches,
+        test: Batches,
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.arithmetic = arithmetic
+        self.optimizer = torch.optim.SGD(model.trainable_parameters(), lr=config.learning_rate)
+        self.batches_per_epoch = len(train)
+        self.train_text = self._on_device(train)
+        self.evaluation_texts: dict[Split, tuple[Tensor, Tensor]] = {
+            "valid": self._on_device(valid),
+            "test": self._on_device(test),
+        }
+        self.position = Position()
+        self.state: State = model.initial_state(config.batch_size)
+        self.dropout_generator = torch.Generator(arithmetic.device)
+
+    def records(self) -> Iterator[Record]:
+        """Trains from where `position` is to the end."""
+        while self.position.epoch < self.config.epochs:
+            yield from self._train_epoch()
+            yield from self._finish_epoch()
+        score = yield from self._evaluate("test")
+        yield TestDone(self.position.step, score)
+
+    def _train_epoch(self) -> Iterator[StepDone]:
+        for batch in range(self.position.batch, self.batches_per_epoch):
+            yield self._train_batch(batch)
+
+    def _train_batch(self, batch: int) -> StepDone:
+        start = time.perf_counter()
+        position, config = self.position, self.config
+        columns = slice(batch * config.num_steps, (batch + 1) * config.num_steps)
+        inputs, targets = (text[:, columns] for text in self.train_text)
+        rate = learning_rate(position.epoch, config)
+        self.dropout_generator.manual_seed(derive_seed(config.seed, "dropout", position.step))
+        result = train_step(
+            self.model,
+            self.optimizer,
+            self.arithmetic,
+            inputs,
+            targets,
+            self.state,
+            learning_rate=rate,
+            max_grad_norm=config.max_grad_norm,
+            generator=self.dropout_generator,
+        )
+        self.state = result.state
+        position.batch = batch + 1
+        position.step += 1
+        position.nll += result.nll
+        position.tokens += inputs.numel()
+        position.seconds += time.perf_counter() - start
+        return StepDone(
+            epoch=position.epoch + 1,
+            batch=position.batch,
+            batches=self.batches_per_epoch,
+            step=position.step,
+            learning_rate=rate,
+            nll=result.nll,
+            tokens=inputs.numel(),
+            grad_norm=result.grad_norm,
+            epoch_nll=position.nll,
+            epoch_tokens=position.tokens,
+            epoch_seconds=position.seconds,
+        )
+
+    def _finish_epoch(self) -> Iterator[Record]:
+        """Validates, then moves to the start of the next epoch."""
+        valid = yield from self._evaluate("valid")
+        position = self.position
+        best_before = min((done.valid_perplexity for done in position.history), default=None)
+        done = EpochDone(
+            epoch=position.epoch + 1,
+            step=position.step,
+            learning_rate=learning_rate(position.epoch, self.config),
+            train_perplexity=perplexity(position.nll, position.tokens),
+            valid_perplexity=valid.perplexity,
+            seconds=position.seconds,
+            tokens_per_second=position.tokens / max(position.seconds, 1e-9),
+            best=best_before is None or valid.perplexity < best_before,
+        )
+        self.position = Position(
+            epoch=position.epoch + 1, step=position.step, history=[*position.history, done]
+        )
+        self.state = self.model.initial_state(self.config.batch_size)
+        yield done
+
+    def _evaluate(self, split: Split) -> Iterator[Record]:
+        """Yields progress; its return value is the split's score."""
+        inputs, targets = self.evaluation_texts[split]
+        score = Score()
+        for score in running_scores(self.model, inputs, targets):
+            yield Evaluating(split, score, inputs.numel())
+        return score
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimizer, carried state and position, as tensors and plain values."""
+        scaler = self.arithmetic.scaler
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "loss_scaler": {} if scaler is None else scaler.state_dict(),
+            "state": [list(layer) for layer in self.state],
+            "position": asdict(self.position),
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Goes to where another trainer's `state_dict` was taken.
+
+        Raises:
+            KeyError, RuntimeError, TypeError, ValueError: if it does not fit this trainer.
+        """
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.arithmetic.scaler is not None:
+            self.arithmetic.scaler.load_state_dict(saved["loss_scaler"])
+        device = self.arithmetic.device
+        self.state = tuple(tuple(part.to(device) for part in layer) for layer in saved["state"])
+        position = dict(saved["position"])
+        history = [EpochDone(**done) for done in position.pop("history")]
+        self.position = Position(**position, history=history)
+
+    def _on_device(self, batches: Batches) -> tuple[Tensor, Tensor]:
+        """Ids as int32, [B, steps * T], copied once: a step then costs no transfer."""
+        device = self.arithmetic.device
+        inputs, targets = (torch.tensor(ids) for ids in (batches.inputs, batches.targets))
+        return inputs.to(device), targets.to(device)
