@@ -33,7 +33,7 @@ def main() -> None:
             traceback.print_exc()
         _print_error(error)
         sys.exit(error.exit_code)
-    except Exception:  # noqa: BLE001 - whatever it is, it is a bug
+    except Exception:
         traceback.print_exc()
         print("\nThis is a bug in ptblm. Please report it, with the lines above.", file=sys.stderr)
         sys.exit(1)
@@ -53,14 +53,14 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show errors with tracebacks.")] = False,
-    version: Annotated[
+    _version: Annotated[
         bool,
         typer.Option(
             "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,
 ) -> None:
-    global _debug  # noqa: PLW0603 - set once per process, read where errors end
+    global _debug
     _debug = debug
 
 
@@ -82,7 +82,8 @@ ConfigName = Annotated[
         "--config",
         "-c",
         metavar="NAME|FILE",
-        help="A shipped config (small, medium, large, test) or a YAML file. [default: small]",
+        help="A shipped config (small, medium, large, test) or a YAML file.",
+        show_default="small",
         autocompletion=_complete_config,
     ),
 ]
@@ -118,7 +119,7 @@ def train(
     ] = None,
     run_dir: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where the run is kept. [default: runs/CONFIG-DATA]"),
+        typer.Option(metavar="DIR", help="Where the run is kept.", show_default="runs/CONFIG-DATA"),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the run that is there already, first.")
@@ -184,7 +185,7 @@ def evaluate(
         ),
     ],
     split: Annotated[
-        str | None, typer.Option(metavar="SPLIT", help="train, valid or test. [default: test]")
+        str | None, typer.Option(metavar="SPLIT", help="train, valid or test.", show_default="test")
     ] = None,
     data: Data = None,
     text: Annotated[
@@ -216,7 +217,10 @@ def evaluate(
 
 @app.command("download-data")
 def download_data(
-    to: Annotated[Path | None, typer.Option(metavar="DIR", help="[default: data/ptb]")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the files go.", show_default="data/ptb"),
+    ] = None,
     url: Annotated[
         str | None,
         typer.Option(metavar="URL", help="An archive, or a folder of files (ends in /)."),
@@ -250,9 +254,7 @@ def list_configs() -> None:
 
 @config_app.command("show")
 def show_config(
-    config: Annotated[
-        str, typer.Argument(metavar="NAME|FILE", autocompletion=_complete_config)
-    ],
+    config: Annotated[str, typer.Argument(metavar="NAME|FILE", autocompletion=_complete_config)],
     overrides: Set = None,
 ) -> None:
     """Show a config, resolved, with the meaning of each key: the start of your own."""

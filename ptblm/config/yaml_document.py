@@ -40,7 +40,7 @@ for _tag, _pattern, _first in [
     ("float", r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$", list("-+.0123456789")),
     ("float", r"^([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$", list("-+.")),
 ]:
-    _CoreSchemaLoader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    _CoreSchemaLoader.add_implicit_resolver(
         f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first
     )
 
@@ -127,7 +127,7 @@ class _Walk:
             self.problems.append(f"{place}: custom tags ({node.tag}) are not supported")
             return None
         try:
-            return self.loader.construct_object(node)  # type: ignore[no-untyped-call]
+            return self.loader.construct_object(node)
         except (ValueError, KeyError):  # an integer of 5,000 digits, or `!!int x`
             self.problems.append(f"{place}: {node.value[:40]!r} can't be read as a value")
             return None

@@ -24,7 +24,7 @@ class Batches:
     num_steps: int
 
     def __len__(self) -> int:
-        return self.inputs.shape[1] // self.num_steps
+        return int(self.inputs.shape[1]) // self.num_steps
 
     def __getitem__(self, step: int) -> tuple[Ids, Ids]:
         """Inputs and targets of one step, each [B, T]."""

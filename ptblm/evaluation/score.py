@@ -32,7 +32,7 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """exp of the mean -log p per token."""
+        """Exp of the mean -log p per token."""
         return perplexity(self.nll, self.tokens)
 
     @property

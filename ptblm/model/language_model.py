@@ -37,8 +37,8 @@ class LanguageModel(nn.Module):
         self.vocab_size = vocab_size
         self.dropout_rate = dropout
         # `initialise` fills the table; nn.Embedding itself would draw it from global randomness.
-        table = torch.empty(vocab_size, embedding_size)
-        self.embedding = nn.Embedding.from_pretrained(table, freeze=False)
+        table = nn.Parameter(torch.empty(vocab_size, embedding_size))
+        self.embedding = nn.Embedding(vocab_size, embedding_size, _weight=table)
         input_sizes = [embedding_size] + [hidden_size] * (num_layers - 1)
         self.recurrent = RecurrentStack(
             [LSTMLayer(size, hidden_size, forget_bias) for size in input_sizes], dropout

@@ -3,6 +3,8 @@
 Shapes: T time, B batch, I the layer's inputs, H its units.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -44,13 +46,14 @@ class LSTMLayer(nn.Module):
 
     def initialise(self, scale: float, generator: torch.Generator) -> None:
         """Weights uniform in [-scale, scale], the bias zero."""
-        nn.init.uniform_(self.lstm.weight_ih_l0, -scale, scale, generator)
-        nn.init.uniform_(self.lstm.weight_hh_l0, -scale, scale, generator)
-        nn.init.zeros_(self.lstm.bias_ih_l0)
+        for name in ("weight_ih_l0", "weight_hh_l0"):
+            nn.init.uniform_(self.lstm.get_parameter(name), -scale, scale, generator)
+        nn.init.zeros_(self.lstm.get_parameter("bias_ih_l0"))
 
     def initial_state(self, batch_size: int) -> LayerState:
         """Zeros: (h, c), each [B, H]."""
-        zeros = self.lstm.weight_hh_l0.new_zeros(batch_size, self.hidden_size)
+        weight = self.lstm.get_parameter("weight_hh_l0")
+        zeros = weight.new_zeros(batch_size, self.hidden_size)
         return zeros, zeros.clone()
 
     def forward(self, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
@@ -78,7 +81,7 @@ class RecurrentStack(nn.Module):
 
     def __init__(self, layers: list[LSTMLayer], dropout_rate: float) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(layers)
+        self.layers = cast(list[LSTMLayer], nn.ModuleList(layers))
         self.dropout_rate = dropout_rate
 
     def initialise(self, scale: float, generator: torch.Generator) -> None:

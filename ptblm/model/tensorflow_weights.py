@@ -37,7 +37,7 @@ def load_tensorflow_weights(model: LanguageModel, variables: Mapping[str, object
     }
     for index, layer in enumerate(model.recurrent.layers):
         kernel = np.asarray(variables[_KERNEL.format(layer=index)])
-        input_size = kernel.shape[0] - int(layer.hidden_size)
+        input_size = kernel.shape[0] - layer.hidden_size
         kernel = _exchange_gates(kernel.T)
         prefix = f"recurrent.layers.{index}.lstm."
         ours[prefix + "weight_ih_l0"] = kernel[:, :input_size]

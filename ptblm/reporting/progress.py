@@ -2,6 +2,7 @@
 
 import sys
 import time
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -25,7 +26,7 @@ class Progress:
         self._epochs = epochs
         self._floors = floors
         self._terminal = sys.stderr.isatty()
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[NoReturn] | None = None
         self._task = ""
         self._last_line = time.monotonic()
 

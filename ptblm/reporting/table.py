@@ -36,9 +36,7 @@ def with_floor(perplexity: float, floors: Floors, split: Split) -> str:
     return f"{perplexity:.2f}" + (f" (floor {floor:.2f})" if floor is not None else "")
 
 
-def summary(
-    last: EpochDone, test: TestDone, floors: Floors, published: list[Figures]
-) -> list[str]:
+def summary(last: EpochDone, test: TestDone, floors: Floors, published: list[Figures]) -> list[str]:
     """The lines that end a run."""
     lines = [
         "",

@@ -46,9 +46,7 @@ def assemble(config: Config) -> Assembly:
     arithmetic = Arithmetic(training.precision, device)
     corpus = load_corpus(config.data.path)
     cut = {
-        split: cut_batches(
-            corpus.splits[split].ids, training.batch_size, training.num_steps, split
-        )
+        split: cut_batches(corpus.splits[split].ids, training.batch_size, training.num_steps, split)
         for split in ("train", "valid")
     }
     # The test split is one stream of single steps: all of its tokens but the first are targets.
@@ -82,7 +80,9 @@ def build_model(config: ModelConfig, vocab_size: int) -> LanguageModel:
     )
 
 
-def trained_model(config: ModelConfig, weights: dict[str, torch.Tensor], vocab_size: int) -> LanguageModel:
+def trained_model(
+    config: ModelConfig, weights: dict[str, torch.Tensor], vocab_size: int
+) -> LanguageModel:
     """The model of a config with a checkpoint's weights.
 
     Raises:

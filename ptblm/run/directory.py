@@ -1,10 +1,10 @@
 """A run's directory: what lies where in it, and whose it is.
 
-    config.yaml         the resolved config
-    environment.json    versions, hardware, command, seed
-    metrics.jsonl       one record per line
-    checkpoints/        last.pt, best.pt
-    result.json         the final figures
+config.yaml         the resolved config
+environment.json    versions, hardware, command, seed
+metrics.jsonl       one record per line
+checkpoints/        last.pt, best.pt
+result.json         the final figures
 """
 
 import contextlib

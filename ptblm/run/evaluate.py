@@ -25,6 +25,7 @@ from ptblm.run.assemble import trained_model
 from ptblm.run.directory import find_checkpoint
 from ptblm.training.checkpoint import load_checkpoint
 from ptblm.training.device import choose_device
+from ptblm.training.precision import allow_tf32
 
 PROTOCOL = (
     "one stream, start state zero, state carried to the end; "
@@ -117,6 +118,7 @@ def evaluate_checkpoint(
         UsageError: if the device is absent.
     """
     device, device_description = choose_device(device_name)
+    allow_tf32(False)
     path = find_checkpoint(path)
     checkpoint = load_checkpoint(path)
     config = checkpoint.parsed_config()
@@ -141,14 +143,14 @@ def evaluate_checkpoint(
         ) from None
     # One stream of single steps: all tokens but the first are targets.
     batches = cut_batches(encoded.ids, 1, 1, "text")
-    inputs, targets = (torch.tensor(ids, device=device) for ids in (batches.inputs, batches.targets))
+    inputs, targets = (
+        torch.tensor(ids, device=device) for ids in (batches.inputs, batches.targets)
+    )
     score = Score()
     with tqdm(total=inputs.numel(), desc=name, leave=False, disable=not sys.stderr.isatty()) as bar:
         for score in running_scores(model, inputs, targets, unk_id=vocabulary.unk_id):
             bar.update(score.tokens - bar.n)
-    return Evaluation(
-        path, epoch, name, score, encoded.unknown_words, floor, device_description
-    )
+    return Evaluation(path, epoch, name, score, encoded.unknown_words, floor, device_description)
 
 
 def _read_any_text(text: str, vocabulary: Vocabulary) -> tuple[Text, str]:

@@ -30,7 +30,8 @@ def refuse_changes(before: Config, after: Config) -> None:
     ]
     if problems:
         raise ConfigError(
-            "\n".join(problems), hint=f"only {', '.join(sorted(FREE_KEYS))} may change; or a new run"
+            "\n".join(problems),
+            hint=f"only {', '.join(sorted(FREE_KEYS))} may change; or a new run",
         )
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from ptblm import __version__
+from ptblm.config.loading import validate
 from ptblm.config.schema import Config
 from ptblm.config.yaml_document import YamlDocument
-from ptblm.config.loading import validate
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.errors import CheckpointError, ConfigError
 from ptblm.files import replacing
@@ -100,7 +100,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise
     except OSError as error:
         raise CheckpointError(f"can't be read: {error.strerror}", where=str(path)) from None
-    except Exception as error:  # noqa: BLE001 - a damaged file fails in torch in any way it likes
+    except Exception as error:
         first = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise CheckpointError(
             f"not a checkpoint that is safe to load: {first}", where=str(path), hint=_HINT
@@ -118,7 +118,7 @@ def _verify_zip(path: Path) -> None:
             damaged = archive.testzip()
     except OSError:
         raise
-    except Exception:  # noqa: BLE001 - a damaged directory fails in zipfile in many ways
+    except Exception:
         raise CheckpointError("not a checkpoint file, or cut short", where=str(path)) from None
     if damaged is not None:
         raise CheckpointError(f"damaged: {damaged} fails its checksum", where=str(path), hint=_HINT)

@@ -15,6 +15,16 @@ from ptblm.errors import UsageError
 SMALLEST_LOSS_SCALE = 2.0**-10
 
 
+def allow_tf32(allowed: bool) -> None:
+    """Says for the whole process whether CUDA may round fp32 products' operands to tf32.
+
+    torch lets cuDNN's recurrent layers do so unasked; fp32 here means fp32.
+    """
+    kind = "tf32" if allowed else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = kind
+    torch.backends.cudnn.rnn.fp32_precision = kind  # type: ignore[attr-defined]
+
+
 class Arithmetic:
     """Carries out a precision on a device.
 
@@ -35,11 +45,7 @@ class Arithmetic:
         self.precision = precision
         self.device = device
         self.scaler = torch.amp.GradScaler("cuda") if precision == "fp16" else None
-        if device.type == "cuda":
-            # torch lets cuDNN's recurrent layers use tf32 unasked; fp32 here means fp32.
-            kind = "tf32" if precision == "tf32" else "ieee"
-            torch.backends.cuda.matmul.fp32_precision = kind
-            torch.backends.cudnn.rnn.fp32_precision = kind
+        allow_tf32(precision == "tf32")
 
     def products(self) -> AbstractContextManager[Any]:
         """Within this, matrix products take the run's precision."""

@@ -70,9 +70,9 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     scaler = arithmetic.scaler
     if scaler is None:
-        cost.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(cost)
     else:
-        scaler.scale(cost).backward()
+        torch.autograd.backward(scaler.scale(cost))
         scaler.unscale_(optimizer)
     parameters = model.trainable_parameters()
     norm = global_norm(parameters)

@@ -5,7 +5,7 @@ it can be abandoned, and `state_dict` says all that a later one needs to go on f
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -156,7 +156,7 @@ class Trainer:
         self.state = self.model.initial_state(self.config.batch_size)
         yield done
 
-    def _evaluate(self, split: Split) -> Iterator[Record]:
+    def _evaluate(self, split: Split) -> Generator[Record, None, Score]:
         """Yields progress; its return value is the split's score."""
         inputs, targets = self.evaluation_texts[split]
         score = Score()

@@ -1,0 +1,68 @@
+"""Takes known files out of a tar archive, and refuses archives that mean harm."""
+
+import lzma
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from ptblm.errors import DataError
+
+# The public archive unpacks to about 200 MB; a bomb, to as much as it likes.
+LARGEST_UNPACKED = 2**30
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[tarfile.TarFile]:
+    """Opens a tar archive of any compression; its damages are raised as DataError."""
+    try:
+        with tarfile.open(path) as archive:
+            yield archive
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
+        raise DataError(f"not a tar archive, or damaged: {error}", where=str(path)) from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"can't be read as an archive: {reason}", where=str(path)) from None
+
+
+def find_members(archive: tarfile.TarFile, sizes: Mapping[str, int]) -> dict[str, tarfile.TarInfo]:
+    """The members that are the wanted files, by name.
+
+    Args:
+        archive: opened; all of it is looked at before anything is taken.
+        sizes: bytes of each wanted file.
+
+    Raises:
+        DataError: if any member, wanted or not, would land outside of where it is unpacked, is
+            no plain file or folder, or if the archive is too large unpacked.
+    """
+    found: dict[str, tarfile.TarInfo] = {}
+    unpacked = 0
+    for member in archive:
+        unpacked += member.size
+        if unpacked > LARGEST_UNPACKED:
+            raise DataError(f"refused: unpacks to more than {LARGEST_UNPACKED:,} bytes")
+        _refuse_hostile(member)
+        name = PurePosixPath(member.name).name
+        # The size tells the file from others of its name, in other folders of the archive.
+        if member.isreg() and sizes.get(name) == member.size:
+            found.setdefault(name, member)
+    return found
+
+
+def open_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    """A member's bytes."""
+    file = archive.extractfile(member)
+    if file is None:
+        raise DataError(f"refused: {member.name} is not a plain file")
+    return file
+
+
+def _refuse_hostile(member: tarfile.TarInfo) -> None:
+    path = PurePosixPath(member.name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]):
+        raise DataError(f"refused: the archive's member {member.name!r} points outside of it")
+    if not (member.isreg() or member.isdir()):
+        raise DataError(f"refused: the archive's member {member.name!r} is a link or a device")
