@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _print_error(error: PtblmError) -> None:
-    problems = "\n".join(f"error: {line}" for line in error.what.splitlines())
+    problems = "\n".join(f"{error.label}: {line}" for line in error.what.splitlines())
     print(problems + str(error).removeprefix(error.what), file=sys.stderr)
 
 

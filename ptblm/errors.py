@@ -24,6 +24,7 @@ class PtblmError(Exception):
     """
 
     exit_code = 1
+    label = "error"
 
     def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
         super().__init__(what)
@@ -72,8 +73,11 @@ class DivergedError(PtblmError):
 
 
 class Interrupted(PtblmError):  # noqa: N818 - no error of anyone's
-    """A signal asked to stop; `where` says what was saved."""
+    """A signal asked to stop, and everything was saved; `hint` says how to go on."""
 
-    def __init__(self, signal_number: int, *, hint: str | None = None) -> None:
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}", hint=hint)
+    label = "stopped"
+
+    def __init__(self, signal_number: int, *, hint: str) -> None:
+        name = signal.Signals(signal_number).name
+        super().__init__(f"by {name}; everything is saved", hint=hint)
         self.exit_code = 128 + signal_number

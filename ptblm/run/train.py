@@ -181,7 +181,7 @@ class _Run:
         self.progress.close()
         raise Interrupted(
             signal_number,
-            hint=f"all is saved; go on with: ptblm train --resume {self.directory.path}",
+            hint=f"ptblm train --resume {self.directory.path}",
         )
 
     def _finish(self, test: TestDone) -> None:
