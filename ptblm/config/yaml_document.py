@@ -16,6 +16,9 @@ from ptblm.errors import ConfigError
 Path = tuple[str | int, ...]
 
 _MAX_DEPTH = 20
+_PLAIN_TAGS = {
+    f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "map", "seq")
+}
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,9 @@ class _Walk:
         if depth > _MAX_DEPTH:
             self.problems.append(f"{place}: nested too deeply")
             return None
+        if node.tag not in _PLAIN_TAGS:
+            self.problems.append(f"{place}: custom tags ({node.tag}) are not supported")
+            return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode):
@@ -122,10 +128,6 @@ class _Walk:
         return result
 
     def _scalar(self, node: yaml.Node, place: str) -> Any:
-        known = ("null", "bool", "int", "float", "str")
-        if node.tag not in {f"tag:yaml.org,2002:{kind}" for kind in known}:
-            self.problems.append(f"{place}: custom tags ({node.tag}) are not supported")
-            return None
         try:
             return self.loader.construct_object(node)
         except (ValueError, KeyError):  # an integer of 5,000 digits, or `!!int x`

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ptblm.training.records import EpochDone, Record, StepDone, TestDone
+from ptblm.training.records import EpochDone, Record, StepDone, RunDone
 
 
 class MetricsFile:
@@ -31,7 +31,7 @@ class MetricsFile:
                 self._append(step_metrics(record))
         elif isinstance(record, EpochDone):
             self._append({"kind": "epoch", **asdict(record)})
-        elif isinstance(record, TestDone):
+        elif isinstance(record, RunDone):
             self._append({"kind": "test", "step": record.step, **test_metrics(record)})
 
     @property
@@ -66,7 +66,7 @@ def step_metrics(record: StepDone) -> dict[str, Any]:
     }
 
 
-def test_metrics(record: TestDone) -> dict[str, Any]:
+def test_metrics(record: RunDone) -> dict[str, Any]:
     """The test split's figures."""
     return {
         "test_perplexity": record.score.perplexity,

@@ -2,7 +2,7 @@
 
 from ptblm.corpus.corpus import Split
 from ptblm.reporting.published import Figures
-from ptblm.training.records import EpochDone, TestDone
+from ptblm.training.records import EpochDone, RunDone
 
 Floors = dict[Split, float]
 
@@ -36,7 +36,7 @@ def with_floor(perplexity: float, floors: Floors, split: Split) -> str:
     return f"{perplexity:.2f}" + (f" (floor {floor:.2f})" if floor is not None else "")
 
 
-def summary(last: EpochDone, test: TestDone, floors: Floors, published: list[Figures]) -> list[str]:
+def summary(last: EpochDone, test: RunDone, floors: Floors, published: list[Figures]) -> list[str]:
     """The lines that end a run."""
     lines = [
         "",

@@ -27,7 +27,7 @@ from ptblm.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from ptblm.training.records import EpochDone, Record, StepDone, TestDone
+from ptblm.training.records import EpochDone, Record, StepDone, RunDone
 
 
 def start_run(
@@ -104,7 +104,7 @@ class _Run:
             for record in self.trainer.records():
                 self._take(record)
                 # After the test there is nothing left to stop.
-                if self.stop.received is not None and not isinstance(record, TestDone):
+                if self.stop.received is not None and not isinstance(record, RunDone):
                     self._stop(self.stop.received)
         finally:
             self.progress.close()
@@ -124,7 +124,7 @@ class _Run:
                     self._save(self.directory.last)
                 else:
                     self._save_finally()
-            case TestDone():
+            case RunDone():
                 self._finish(record)
 
     def _introduction(self) -> list[str]:
@@ -184,14 +184,14 @@ class _Run:
             hint=f"ptblm train --resume {self.directory.path}",
         )
 
-    def _finish(self, test: TestDone) -> None:
+    def _finish(self, test: RunDone) -> None:
         self.progress.close()
         last = self.trainer.position.history[-1]
         write_json(self.directory.result, self._result(last, test))
         print("\n".join(summary(last, test, self.corpus.floors, self.published)))
         print(f"\nnext: ptblm eval {self.directory.path}", file=sys.stderr)
 
-    def _result(self, last: EpochDone, test: TestDone) -> dict[str, Any]:
+    def _result(self, last: EpochDone, test: RunDone) -> dict[str, Any]:
         best = min(self.trainer.position.history, key=lambda done: done.valid_perplexity)
         return {
             "corpus": self.corpus.name,

@@ -82,11 +82,11 @@ class EpochDone:
 
 
 @dataclass(frozen=True)
-class TestDone:
+class RunDone:
     """The test split, scored with the last epoch's weights."""
 
     step: int
     score: Score
 
 
-Record = StepDone | Evaluating | EpochDone | TestDone
+Record = StepDone | Evaluating | EpochDone | RunDone

@@ -21,7 +21,7 @@ from ptblm.model.language_model import LanguageModel
 from ptblm.model.recurrent import State
 from ptblm.training.precision import Arithmetic
 from ptblm.training.randomness import derive_seed
-from ptblm.training.records import EpochDone, Evaluating, Record, StepDone, TestDone
+from ptblm.training.records import EpochDone, Evaluating, Record, StepDone, RunDone
 from ptblm.training.schedule import learning_rate
 from ptblm.training.step import train_step
 
@@ -91,7 +91,7 @@ class Trainer:
             yield from self._train_epoch()
             yield from self._finish_epoch()
         score = yield from self._evaluate("test")
-        yield TestDone(self.position.step, score)
+        yield RunDone(self.position.step, score)
 
     def _train_epoch(self) -> Iterator[StepDone]:
         for batch in range(self.position.batch, self.batches_per_epoch):

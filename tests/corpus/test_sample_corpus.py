@@ -1,0 +1,118 @@
+"""The embedded corpus: drawn by its script, its floor exact, and no model below it."""
+
+import importlib.util
+import itertools
+import json
+import math
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from ptblm.config.loading import load_config
+from ptblm.corpus.corpus import SPLITS, load_corpus, read_floor
+from ptblm.run.assemble import assemble
+from ptblm.training.records import RunDone
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    path = REPOSITORY / "scripts" / "make_sample_corpus.py"
+    spec = importlib.util.spec_from_file_location("make_sample_corpus", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_script_draws_what_is_embedded(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["make_sample_corpus.py", str(tmp_path)])
+    script.main()
+    embedded = REPOSITORY / "data" / "sample"
+    for split in SPLITS:
+        assert (tmp_path / f"{split}.txt").read_bytes() == (embedded / f"{split}.txt").read_bytes()
+    drawn = json.loads((tmp_path / "floor.json").read_text())["splits"]
+    stored = json.loads((embedded / "floor.json").read_text())["splits"]
+    for split in ("valid", "test"):
+        assert drawn[split]["perplexity"] == pytest.approx(stored[split]["perplexity"], rel=1e-12)
+        assert drawn[split]["sha256"] == stored[split]["sha256"]
+
+
+def test_the_grammar_is_a_probability_distribution(script: ModuleType) -> None:
+    grammar = script.build_grammar()
+    assert grammar.start.sum() == pytest.approx(1)
+    np.testing.assert_allclose(grammar.transitions.sum(axis=1), 1)
+    np.testing.assert_allclose(grammar.emissions.sum(axis=1), 1)
+
+
+def test_the_forward_algorithm_is_a_sum_over_hidden_paths(script: ModuleType) -> None:
+    """On a grammar of three states and two words, where all paths can be walked one by one."""
+    source = np.random.default_rng(0)
+    start, transitions, emissions = (
+        source.dirichlet(np.ones(size), rows) for size, rows in ((3, 1), (3, 3), (2, 3))
+    )
+    grammar = script.Grammar(["a", "b"], start[0], transitions, emissions)
+    for text in itertools.product("ab", repeat=5):
+        columns = ["ab".index(word) for word in text]
+        total = 0.0
+        for path in itertools.product(range(3), repeat=5):
+            share = start[0][path[0]] * emissions[path[0], columns[0]]
+            for before, after, column in zip(path, path[1:], columns[1:], strict=False):
+                share *= transitions[before, after] * emissions[after, column]
+            total += share
+        nll = script.negative_log_likelihoods(grammar, text)
+        assert math.fsum(nll) == pytest.approx(-math.log(total), rel=1e-12)
+
+
+def test_size_and_shape_of_the_language() -> None:
+    corpus = load_corpus("sample")
+    assert 39_000 < len(corpus.splits["train"].ids) < 42_000
+    assert 200 < len(corpus.vocabulary) < 1000
+    assert [text.unknown_words for text in corpus.splits.values()] == [0, 0, 0]
+    assert set(corpus.floors) == {"valid", "test"}
+    for path in (REPOSITORY / "data" / "sample").glob("*.txt"):
+        text = path.read_text()
+        assert text == text.lower()
+
+
+def test_words_depend_on_words_far_away() -> None:
+    """Number agreement and answered openers hold in every sentence of the text."""
+    lines = (REPOSITORY / "data" / "sample" / "train.txt").read_text().splitlines()
+    sentences = [line.split() for line in lines]
+    assert all(("or" in s) == (s[0] == "either") for s in sentences)
+    assert all(("then" in s) == (s[0] == "if") for s in sentences)
+    distances = [s.index("or") for s in sentences if s[0] == "either"]
+    assert np.mean(distances) > 5
+
+
+def test_a_floor_counts_only_for_its_own_text(tmp_path: Path) -> None:
+    floor = {"splits": {"test": {"sha256": "abc", "perplexity": 3.5}}}
+    (tmp_path / "floor.json").write_text(json.dumps(floor))
+    assert read_floor(tmp_path, "test", "abc") == 3.5
+    assert read_floor(tmp_path, "test", "abd") is None
+    assert read_floor(tmp_path, "valid", "abc") is None
+    (tmp_path / "floor.json").write_text("[")
+    assert read_floor(tmp_path, "test", "abc") is None
+
+
+def test_a_trained_model_comes_near_the_floor_and_never_below() -> None:
+    """A leak of the targets into the inputs would take a model below it."""
+    overrides = ["data.path=sample", "model.hidden_size=128", "model.num_layers=1"]
+    overrides += ["model.dropout=0.25", "training.batch_size=10", "training.epochs=9"]
+    overrides += ["training.full_rate_epochs=5", "training.learning_rate_decay=0.4"]
+    assembly = assemble(load_config("small", overrides))
+    *_, last = assembly.trainer.records()
+    assert isinstance(last, RunDone)
+    floor = assembly.corpus.floors["test"]
+    print(f"\ntest perplexity {last.score.perplexity:.2f} (floor {floor:.2f})")
+    assert floor < last.score.perplexity < 1.15 * floor
+    for done in assembly.trainer.position.history:
+        assert done.valid_perplexity > assembly.corpus.floors["valid"]
