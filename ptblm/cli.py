@@ -1,6 +1,5 @@
 """The command line: thin, and quick to answer `--help`, so nothing heavy is imported up here."""
 
-import json
 import sys
 import traceback
 from pathlib import Path
@@ -10,6 +9,7 @@ import typer
 
 from ptblm import __version__
 from ptblm.errors import PtblmError, UsageError
+from ptblm.files import strict_json
 
 app = typer.Typer(
     name="ptblm",
@@ -210,7 +210,7 @@ def evaluate(
         device_name=device or "auto",
     )
     if as_json:
-        print(json.dumps(evaluation.as_json(), indent=2, allow_nan=False))
+        print(strict_json(evaluation.as_json(), indent=2))
     else:
         print("\n".join(evaluation.lines()))
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,11 +34,18 @@ def replacing(path: Path, check: Callable[[Path], None] | None = None) -> Iterat
     _sync_directory(path.parent)
 
 
+def strict_json(content: dict[str, Any], indent: int | None = None) -> str:
+    """JSON that every program reads: NaN and infinity, which JSON has not, become null."""
+    finite = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in content.items()
+    }
+    return json.dumps(finite, indent=indent, ensure_ascii=False, allow_nan=False)
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes strict JSON for people and programs; raises ValueError for NaN or infinity."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    with replacing(path) as file:
-        file.write(text.encode())
+    """Writes strict JSON for people and programs."""
+    write_text(path, strict_json(content, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

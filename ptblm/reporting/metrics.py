@@ -1,12 +1,11 @@
 """metrics.jsonl: one strict JSON object per line, flushed line by line."""
 
-import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ptblm.training.records import EpochDone, Record, StepDone, RunDone
+from ptblm.files import strict_json
+from ptblm.training.records import EpochDone, Record, RunDone, StepDone
 
 
 class MetricsFile:
@@ -44,11 +43,7 @@ class MetricsFile:
         self._file.close()
 
     def _append(self, metrics: dict[str, Any]) -> None:
-        finite = {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in metrics.items()
-        }
-        self._file.write(json.dumps(finite, allow_nan=False).encode() + b"\n")
+        self._file.write(strict_json(metrics).encode() + b"\n")
         self._file.flush()
 
 

@@ -27,7 +27,7 @@ from ptblm.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from ptblm.training.records import EpochDone, Record, StepDone, RunDone
+from ptblm.training.records import EpochDone, Record, RunDone, StepDone
 
 
 def start_run(

@@ -21,7 +21,7 @@ from ptblm.model.language_model import LanguageModel
 from ptblm.model.recurrent import State
 from ptblm.training.precision import Arithmetic
 from ptblm.training.randomness import derive_seed
-from ptblm.training.records import EpochDone, Evaluating, Record, StepDone, RunDone
+from ptblm.training.records import EpochDone, Evaluating, Record, RunDone, StepDone
 from ptblm.training.schedule import learning_rate
 from ptblm.training.step import train_step
 

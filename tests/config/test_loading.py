@@ -192,6 +192,6 @@ def test_every_key_is_explained() -> None:
 def test_a_config_cannot_be_changed_in_place() -> None:
     config = load_config("small")
     with pytest.raises(ValueError, match="frozen"):
-        config.model.num_layers = 3  # type: ignore[misc]
+        config.model.num_layers = 3
     assert override_config(config, ["model.num_layers=3"]).model.num_layers == 3
     assert config.model.num_layers == 2

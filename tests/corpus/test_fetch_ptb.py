@@ -35,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
 
     server: "Server"
 
-    def do_GET(self) -> None:  # noqa: N802 - the library's name
+    def do_GET(self) -> None:
         self.server.ranges.append(self.headers.get("Range"))
         data = self.server.pages.get(self.path)
         if data is None:

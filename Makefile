@@ -1,0 +1,45 @@
+# One word per job. `make demo` and `make test` set everything up by themselves.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help setup demo test test-slow test-gpu check format wheel clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.installed  ## make the virtual environment
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: setup  ## train and evaluate on the embedded corpus, about a minute
+	$(BIN)/ptblm train --config small --data sample --run-dir runs/demo --overwrite
+	$(BIN)/ptblm eval runs/demo
+
+test: setup  ## run the tests, a few minutes
+	$(BIN)/python -m pytest
+
+test-slow: setup  ## run the long tests: the wheel, the large models
+	$(BIN)/python -m pytest -m slow
+
+test-gpu: setup  ## run the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+check: setup  ## lint, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: setup  ## build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean:  ## remove what the jobs above made, runs and data excepted
+	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,70 @@
+"""Dropout: where it acts, where it never does, and what it keeps."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from ptblm.model import language_model as language_model_module
+from ptblm.model import recurrent as recurrent_module
+from ptblm.model.dropout import dropout
+from ptblm.model.language_model import LanguageModel
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.65])
+def test_the_expectation_is_kept(rate: float) -> None:
+    x = torch.ones(400, 500)
+    dropped = dropout(x, rate, generator())
+    assert sorted(set(dropped.flatten().tolist())) == pytest.approx([0.0, 1 / (1 - rate)])
+    assert (dropped == 0).float().mean().item() == pytest.approx(rate, abs=0.005)
+    assert dropped.mean().item() == pytest.approx(1, abs=0.01)
+
+
+def test_every_time_step_draws_afresh() -> None:
+    masks = dropout(torch.ones(20, 3, 50), 0.5, generator())
+    assert len({tuple(mask.flatten().tolist()) for mask in masks}) == 20
+
+
+def test_without_a_generator_or_a_rate_nothing_happens() -> None:
+    x = torch.randn(3, 4)
+    assert dropout(x, 0.5, None) is x
+    assert dropout(x, 0.0, generator()) is x
+
+
+def test_the_generator_decides_the_masks() -> None:
+    x = torch.ones(10, 10)
+    assert torch.equal(dropout(x, 0.5, generator(1)), dropout(x, 0.5, generator(1)))
+    assert not torch.equal(dropout(x, 0.5, generator(1)), dropout(x, 0.5, generator(2)))
+
+
+def test_it_acts_after_the_embedding_and_after_every_layer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three places for two layers; without the last, before the softmax, medium overfits."""
+    seen: list[tuple[tuple[int, ...], float]] = []
+
+    def spy(x: Tensor, rate: float, source: torch.Generator | None) -> Tensor:
+        seen.append((tuple(x.shape), rate))
+        return dropout(x, rate, source)
+
+    monkeypatch.setattr(language_model_module, "dropout", spy)
+    monkeypatch.setattr(recurrent_module, "dropout", spy)
+    model = LanguageModel(7, hidden_size=4, num_layers=2, embedding_size=3, dropout=0.4)
+    model.initialise(0.1, generator())
+    ids = torch.zeros(2, 5, dtype=torch.long)
+    model.nll(ids, ids, model.initial_state(2), generator())
+    assert seen == [((5, 2, 3), 0.4), ((5, 2, 4), 0.4), ((5, 2, 4), 0.4)]
+
+
+def test_the_state_is_never_dropped() -> None:
+    """The carried state has no zeros in it, and its layer's past is whole."""
+    model = LanguageModel(7, hidden_size=64, num_layers=1, dropout=0.9)
+    model.initialise(0.5, generator())
+    ids = torch.zeros(2, 5, dtype=torch.long)
+    _, state = model.nll(ids, ids, model.initial_state(2), generator())
+    ((h, c),) = state
+    assert (h != 0).all()
+    assert (c != 0).all()

@@ -1,0 +1,163 @@
+"""Stopping and going on, as a person does it: signals, fresh processes, the run directory."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ptblm.training.checkpoint import load_checkpoint
+from tests.conftest import Ptblm, plain_environment
+
+SETTINGS = ["--set", "model.hidden_size=12", "--set", "model.dropout=0.3", "--seed", "4"]
+SETTINGS += ["--set", "training.batch_size=10", "--set", "training.num_steps=5"]
+SETTINGS += ["--set", "training.epochs=2", "--set", "training.full_rate_epochs=1"]
+SETTINGS += ["--set", "training.log_every=50"]
+
+
+def start(directory: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "ptblm", "train", "--data", "sample", "--run-dir"]
+    return subprocess.Popen(
+        [*command, str(directory), *SETTINGS],
+        env=plain_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_steps(directory: Path, records: int) -> None:
+    """Until the metrics file has so many lines."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        path = directory / "metrics.jsonl"
+        if path.is_file() and path.read_bytes().count(b"\n") >= records:
+            return
+        time.sleep(0.02)
+    raise TimeoutError
+
+
+def metrics(directory: Path) -> list[dict[str, Any]]:
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    timed = ("seconds", "tokens_per_second")
+    return [{k: v for k, v in json.loads(line).items() if k not in timed} for line in lines]
+
+
+def final_weights(directory: Path) -> dict[str, torch.Tensor]:
+    model: dict[str, torch.Tensor] = load_checkpoint(directory / "checkpoints" / "last.pt").trainer[
+        "model"
+    ]
+    return model
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("whole") / "run"
+    process = start(directory)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return directory
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_stopped_run_resumes_to_the_same_weights(
+    number: signal.Signals, tmp_path: Path, whole_run: Path, ptblm: Ptblm
+) -> None:
+    process = start(tmp_path / "run")
+    wait_for_steps(tmp_path / "run", 3)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert f"stopped: by {number.name}; everything is saved" in errors
+    assert f"ptblm train --resume {tmp_path / 'run'}" in errors
+
+    # Moved elsewhere, and from another directory.
+    (tmp_path / "run").rename(tmp_path / "moved")
+    result = ptblm("train", "--resume", tmp_path / "moved")
+    assert result.returncode == 0, result.stderr
+    assert "resumed" in result.stderr
+    ours, theirs = final_weights(tmp_path / "moved"), final_weights(whole_run)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert metrics(tmp_path / "moved") == metrics(whole_run)
+    table = result.stdout.splitlines()
+    assert [line.split()[0] for line in table[2:4]] == ["1", "2"]
+
+
+def test_a_killed_run_resumes_to_the_same_weights(
+    tmp_path: Path, whole_run: Path, ptblm: Ptblm
+) -> None:
+    """Records that came after the last checkpoint are dropped, and written anew."""
+    process = start(tmp_path / "run")
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "checkpoints" / "last.pt").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    wait_for_steps(tmp_path / "run", len(metrics(whole_run)) // 2 + 3)
+    process.kill()
+    process.communicate(timeout=60)
+    (tmp_path / "run" / "checkpoints" / "last.pt.part").write_bytes(b"half a file")
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "st')
+    result = ptblm("train", "--resume", tmp_path / "run")
+    assert result.returncode == 0, result.stderr
+    ours, theirs = final_weights(tmp_path / "run"), final_weights(whole_run)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert metrics(tmp_path / "run") == metrics(whole_run)
+    assert not list(tmp_path.glob("**/*.part"))
+
+
+def copy_of(whole_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole_run, tmp_path / "copy"))
+
+
+def test_a_finished_run_can_be_prolonged(tmp_path: Path, whole_run: Path, ptblm: Ptblm) -> None:
+    directory = copy_of(whole_run, tmp_path)
+    again = ptblm("train", "--resume", directory)
+    assert again.returncode == 0
+    assert metrics(directory) == metrics(whole_run)
+    longer = ptblm("train", "--resume", directory, "--set", "training.epochs=3")
+    assert longer.returncode == 0, longer.stderr
+    epochs = [record["epoch"] for record in metrics(directory) if record["kind"] == "epoch"]
+    assert epochs == [1, 2, 3]
+
+
+def test_what_would_change_the_run_is_refused(
+    tmp_path: Path, whole_run: Path, ptblm: Ptblm
+) -> None:
+    directory = copy_of(whole_run, tmp_path)
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    result = ptblm("train", "--resume", directory, "--seed", "5", "--set", "model.num_layers=1")
+    assert result.returncode == 2
+    assert "training.seed: 4 in the run, 5 now" in result.stderr
+    assert "model.num_layers: 2 in the run, 1 now" in result.stderr
+    assert {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()} == before
+
+
+def test_another_text_is_refused(
+    tmp_path: Path, whole_run: Path, ptblm: Ptblm, small_corpus: Path
+) -> None:
+    directory = copy_of(whole_run, tmp_path)
+    result = ptblm("train", "--resume", directory, "--data", small_corpus)
+    assert result.returncode == 3
+    assert "not the text that the run began with" in result.stderr
+
+
+def test_a_damaged_checkpoint_is_refused_and_kept(
+    tmp_path: Path, whole_run: Path, ptblm: Ptblm
+) -> None:
+    directory = copy_of(whole_run, tmp_path)
+    last = directory / "checkpoints" / "last.pt"
+    data = bytearray(last.read_bytes())
+    data[len(data) // 2] ^= 1
+    last.write_bytes(data)
+    for arguments in (["train", "--resume", directory], ["eval", directory]):
+        result = ptblm(*arguments)
+        assert result.returncode == 4
+        assert "fails its checksum" in result.stderr
+    assert last.read_bytes() == data

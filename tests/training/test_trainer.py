@@ -1,0 +1,214 @@
+"""The loop: its records, exact resume from anywhere, and the stop before a bad update."""
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+
+from ptblm.config.schema import TrainingConfig
+from ptblm.corpus.batches import Batches, cut_batches
+from ptblm.errors import DivergedError
+from ptblm.evaluation.score import perplexity
+from ptblm.model.language_model import LanguageModel
+from ptblm.training.precision import Arithmetic
+from ptblm.training.randomness import make_generator
+from ptblm.training.records import EpochDone, Evaluating, RunDone, StepDone
+from ptblm.training.trainer import Trainer
+
+VOCABULARY = 13
+
+
+def make_text(tokens: int, seed: int) -> Any:
+    source = torch.Generator().manual_seed(seed)
+    return torch.randint(VOCABULARY, (tokens,), generator=source, dtype=torch.int32).numpy()
+
+
+def make_trainer(seed: int = 5, precision: str = "fp32", **changes: Any) -> Trainer:
+    settings: dict[str, Any] = {
+        "batch_size": 3,
+        "num_steps": 4,
+        "epochs": 3,
+        "full_rate_epochs": 1,
+        "max_grad_norm": 0.5,
+        "seed": seed,
+    }
+    config = TrainingConfig(**{**settings, **changes})
+    model = LanguageModel(VOCABULARY, hidden_size=6, num_layers=2, dropout=0.3)
+    model.initialise(0.4, make_generator(seed, "initial weights"))
+    return Trainer(
+        model,
+        config,
+        Arithmetic(precision, torch.device("cpu")),
+        train=cut_batches(make_text(100, 1), 3, 4, "train"),
+        valid=cut_batches(make_text(60, 2), 3, 4, "valid"),
+        test=cut_batches(make_text(40, 3), 1, 1, "test"),
+    )
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def without_times(records: list[Any]) -> list[Any]:
+    return [
+        {k: v for k, v in vars(r).items() if "second" not in k}
+        for r in records
+        if not isinstance(r, Evaluating)
+    ]
+
+
+def test_the_order_of_records() -> None:
+    records = list(make_trainer().records())
+    kinds = [kind for kind, _ in itertools.groupby(records, key=type)]
+    assert kinds == [StepDone, Evaluating, EpochDone] * 3 + [Evaluating, RunDone]
+    steps = [record for record in records if isinstance(record, StepDone)]
+    assert [record.step for record in steps] == list(range(1, 8 * 3 + 1))
+    assert [record.batch for record in steps] == list(range(1, 9)) * 3
+
+
+def test_figures_are_sums_divided_once() -> None:
+    records = list(make_trainer().records())
+    for epoch in (1, 2, 3):
+        steps = [r for r in records if isinstance(r, StepDone) and r.epoch == epoch]
+        (done,) = [r for r in records if isinstance(r, EpochDone) and r.epoch == epoch]
+        nll = sum(record.nll for record in steps)
+        tokens = sum(record.tokens for record in steps)
+        assert tokens == 8 * 12
+        assert done.train_perplexity == pytest.approx(perplexity(nll, tokens), rel=1e-12)
+    last = records[-1]
+    assert isinstance(last, RunDone)
+    assert last.score.tokens == 39
+
+
+def test_best_is_the_lowest_valid_perplexity_so_far() -> None:
+    done = [r for r in make_trainer(epochs=6).records() if isinstance(r, EpochDone)]
+    lowest = float("inf")
+    for record in done:
+        assert record.best == (record.valid_perplexity < lowest)
+        lowest = min(lowest, record.valid_perplexity)
+
+
+def test_the_seed_decides_the_run() -> None:
+    runs = []
+    for seed in (5, 5, 6):
+        trainer = make_trainer(seed)
+        list(trainer.records())
+        runs.append(weights(trainer))
+    assert_same(runs[0], runs[1])
+    assert not torch.equal(runs[0]["softmax.weight"], runs[2]["softmax.weight"])
+
+
+# Mid-epoch, at an epoch's last step, just before a decay, at the first step, at the very end.
+@pytest.mark.parametrize("stops", [[3], [8], [7, 8, 9], [1], [16, 17], [23], [24], [2, 2, 20]])
+def test_a_run_that_was_stopped_equals_one_that_was_not(stops: list[int]) -> None:
+    whole = make_trainer()
+    whole_records = list(whole.records())
+
+    trainer = make_trainer()
+    records: list[Any] = []
+    for stop in stops:
+        for record in trainer.records():
+            records.append(record)
+            if isinstance(record, StepDone) and record.step >= stop:
+                break
+        saved = trainer.state_dict()
+        trainer = make_trainer()
+        trainer.load_state_dict(saved)
+    records += trainer.records()
+    assert_same(weights(whole), weights(trainer))
+    # A stop that is reached already makes one step more before it is heeded.
+    assert without_times(records) == without_times(whole_records)
+
+
+def test_a_run_that_was_stopped_in_validation_validates_again() -> None:
+    whole = make_trainer()
+    whole_records = list(whole.records())
+    trainer = make_trainer()
+    seen = []
+    for record in trainer.records():
+        seen.append(record)
+        if isinstance(record, Evaluating):
+            break
+    resumed = make_trainer()
+    resumed.load_state_dict(trainer.state_dict())
+    seen += resumed.records()
+    assert_same(weights(whole), weights(resumed))
+    assert without_times(seen) == without_times(whole_records)
+
+
+def test_each_part_of_the_state_is_needed() -> None:
+    saved = make_trainer().state_dict()
+    for name in saved:
+        incomplete = {key: value for key, value in saved.items() if key != name}
+        if name == "loss_scaler":
+            continue  # fp16's alone, which the CPU has not
+        with pytest.raises(KeyError):
+            make_trainer().load_state_dict(incomplete)
+
+
+def test_evaluation_leaves_the_weights_and_the_run_as_they_were() -> None:
+    trainer = make_trainer()
+    before = weights(trainer)
+    for _ in trainer._evaluate("valid"):
+        pass
+    assert_same(before, weights(trainer))
+    assert trainer.position.step == 0
+
+
+def test_the_state_is_zero_at_an_epochs_start_only() -> None:
+    trainer = make_trainer()
+    for record in trainer.records():
+        largest = max(part.abs().max().item() for layer in trainer.state for part in layer)
+        if isinstance(record, StepDone):
+            assert largest > 0
+        elif isinstance(record, EpochDone):
+            assert largest == 0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_divergence_stops_before_the_update(bad: float) -> None:
+    trainer = make_trainer()
+    records = trainer.records()
+    next(records)
+    with torch.no_grad():
+        trainer.model.softmax.bias[3] = bad
+    before = weights(trainer)
+    step = trainer.position.step
+    with pytest.raises(DivergedError, match="training diverged") as caught:
+        next(records)
+    assert caught.value.exit_code == 5
+    after = weights(trainer)
+    for name in before:
+        assert torch.equal(before[name].nan_to_num(), after[name].nan_to_num()), name
+    assert trainer.position.step == step
+
+
+def test_bf16_learns_as_fp32_does_nearly() -> None:
+    figures = []
+    for precision in ("fp32", "bf16"):
+        trainer = make_trainer(precision=precision)
+        list(trainer.records())
+        assert trainer.model.softmax.weight.dtype == torch.float32
+        figures.append(trainer.position.history[-1].train_perplexity)
+    assert figures[0] != figures[1]
+    assert figures[1] == pytest.approx(figures[0], rel=0.02)
+
+
+def test_a_learnable_text_is_learnt() -> None:
+    cycle = torch.arange(2000, dtype=torch.int32).remainder(VOCABULARY).numpy()
+    batches: Batches = cut_batches(cycle, 4, 10, "train")
+    config = TrainingConfig(batch_size=4, num_steps=10, epochs=4, full_rate_epochs=4)
+    model = LanguageModel(VOCABULARY, hidden_size=16, num_layers=1)
+    model.initialise(0.1, make_generator(0, "initial weights"))
+    arithmetic = Arithmetic("fp32", torch.device("cpu"))
+    trainer = Trainer(model, config, arithmetic, train=batches, valid=batches, test=batches)
+    *_, last = trainer.records()
+    assert isinstance(last, RunDone)
+    assert last.score.perplexity < 1.1
