@@ -11,7 +11,7 @@ from ptblm.training.records import EpochDone, Evaluating, Record, StepDone
 
 SECONDS_BETWEEN_LINES = 30.0
 
-_BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+_BAR = "{desc} |{bar:12}| {n_fmt}/{total_fmt}{postfix}"
 
 
 class Progress:
@@ -53,12 +53,13 @@ class Progress:
 
     def _show_step(self, record: StepDone) -> None:
         task = f"epoch {record.epoch}/{self._epochs}"
-        epoch_share = record.batch / record.batches
-        left = (self._epochs - record.epoch + 1 - epoch_share) * record.batches
-        seconds_left = left * record.epoch_seconds / record.batch
+        seconds_per_batch = record.epoch_seconds / record.batch
+        epoch_left = seconds_per_batch * (record.batches - record.batch)
+        later_epochs = (self._epochs - record.epoch) * record.batches * seconds_per_batch
         figures = (
             f"perplexity {record.running_perplexity:.2f}, "
-            f"{record.tokens_per_second:,.0f} tokens/s, run ends in {_duration(seconds_left)}"
+            f"{record.tokens_per_second:,.0f} tokens/s, "
+            f"{_duration(epoch_left)} left (run {_duration(epoch_left + later_epochs)})"
         )
         self._advance(task, record.batch, record.batches, figures)
 
