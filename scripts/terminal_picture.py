@@ -1,6 +1,6 @@
 """Turns what a terminal showed into the picture that the README shows.
 
-    tmux capture-pane -e -p | python scripts/terminal_picture.py docs/run.svg --title "ptblm train"
+tmux capture-pane -e -p | python scripts/terminal_picture.py docs/run.svg --title "ptblm train"
 """
 
 import argparse

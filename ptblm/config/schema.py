@@ -106,6 +106,9 @@ class TrainingConfig(Section):
     log_every: Annotated[
         int, Field(ge=1, le=10**9, description="steps between two records in metrics.jsonl")
     ] = 100
+    tensorboard: Annotated[
+        bool, Field(description="whether to write curves for TensorBoard, into tensorboard/")
+    ] = False
 
 
 class Config(Section):

@@ -5,6 +5,7 @@ environment.json    versions, hardware, command, seed
 metrics.jsonl       one record per line
 checkpoints/        last.pt, best.pt
 result.json         the final figures
+tensorboard/        curves, when asked for
 """
 
 import contextlib
@@ -44,6 +45,11 @@ class RunDirectory:
     def result(self) -> Path:
         """The final figures."""
         return self.path / "result.json"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's event files, when asked for."""
+        return self.path / "tensorboard"
 
     @property
     def last(self) -> Path:

@@ -14,6 +14,7 @@ FREE_KEYS = {
     "training.device",
     "training.checkpoint_every",
     "training.log_every",
+    "training.tensorboard",
 }
 
 

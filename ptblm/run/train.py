@@ -17,6 +17,7 @@ from ptblm.reporting.metrics import MetricsFile
 from ptblm.reporting.progress import Progress
 from ptblm.reporting.published import published_figures
 from ptblm.reporting.table import epoch_row, header, summary
+from ptblm.reporting.tensorboard import TensorBoard
 from ptblm.run.assemble import Assembly, assemble
 from ptblm.run.directory import RunDirectory, create_run_directory, open_run_directory
 from ptblm.run.resume import go_to_checkpoint, refuse_changes
@@ -88,9 +89,12 @@ class _Run:
         self.device = assembly.device
         self.directory = directory
         self.stop = stop
-        self.metrics = MetricsFile(
-            directory.metrics, metrics_offset, self.config.training.log_every
-        )
+        log_every = self.config.training.log_every
+        self.metrics = MetricsFile(directory.metrics, metrics_offset, log_every)
+        self.logs: list[MetricsFile | TensorBoard] = [self.metrics]
+        if self.config.training.tensorboard:
+            first_step = self.trainer.position.step + 1
+            self.logs.append(TensorBoard(directory.tensorboard, first_step, log_every))
         self.progress = Progress(self.config.training.epochs, self.corpus.floors)
         self.published = published_figures(self.config, self.corpus)
         self.interval = CheckpointInterval(self.config.training.checkpoint_every)
@@ -108,11 +112,13 @@ class _Run:
                     self._stop(self.stop.received)
         finally:
             self.progress.close()
-            self.metrics.close()
+            for log in self.logs:
+                log.close()
 
     def _take(self, record: Record) -> None:
         self.progress.show(record)
-        self.metrics.write(record)
+        for log in self.logs:
+            log.write(record)
         match record:
             case StepDone() if self.interval.is_due(record.step):
                 self._save(self.directory.last)
