@@ -1,9 +1,11 @@
 """The command line: thin, and quick to answer `--help`, so nothing heavy is imported up here."""
 
+import os
+import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -44,6 +46,18 @@ def _print_error(error: PtblmError) -> None:
     print(problems + str(error).removeprefix(error.what), file=sys.stderr)
 
 
+def _print_result(text: str) -> None:
+    """Writes to stdout, and heeds that it may be full, or that its reader may have left."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # Python must not try again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise typer.Exit(128 + signal.SIGPIPE) from None
+        raise UsageError(f"can't write to standard output: {error.strerror}") from None
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"ptblm {__version__}")
@@ -67,7 +81,8 @@ def _options(
 def _complete_config(incomplete: str) -> list[str]:
     from ptblm.config.loading import shipped_configs
 
-    return [name for name in shipped_configs() if name.startswith(incomplete)]
+    files = [str(path) for path in sorted(Path().glob(f"{incomplete}*.y*ml"))]
+    return [name for name in shipped_configs() if name.startswith(incomplete)] + files
 
 
 def _complete_run(incomplete: str) -> list[str]:
@@ -115,7 +130,8 @@ def train(
     ] = None,
     device: Device = None,
     precision: Annotated[
-        str | None, typer.Option(metavar="PRECISION", help="fp32, tf32, bf16 or fp16.")
+        Literal["fp32", "tf32", "bf16", "fp16"] | None,
+        typer.Option(help="Arithmetic of the matrix products."),
     ] = None,
     run_dir: Annotated[
         Path | None,
@@ -140,32 +156,30 @@ def train(
     ] = False,
 ) -> None:
     """Train a model, and test it at the end."""
-    from ptblm.config.loading import flag_overrides, load_config
-
-    all_overrides = flag_overrides(
-        {
-            "data.path": data,
-            "training.seed": seed,
-            "training.device": device,
-            "training.precision": precision,
-        }
-    ) + (overrides or [])
+    flags = {
+        "data.path": data,
+        "training.seed": seed,
+        "training.device": device,
+        "training.precision": precision,
+    }
     if resume is not None:
         if config is not None or run_dir is not None or overwrite or dry_run:
             raise UsageError(
-                "--resume knows the run's config and directory: "
-                "leave out --config, --run-dir, --overwrite and --dry-run"
+                "--resume knows the run's config and directory",
+                hint="leave out --config, --run-dir, --overwrite and --dry-run",
             )
         from ptblm.run.train import resume_run
 
-        resume_run(resume, all_overrides)
+        resume_run(resume, overrides or [], flags, sys.argv)
         return
-    source = config or "small"
-    loaded = load_config(source, all_overrides)
+    from ptblm.config.loading import load_config
+
+    source = "small" if config is None else config
+    loaded = load_config(source, overrides or [], flags)
     if dry_run:
         from ptblm.run.dry_run import dry_run as try_out
 
-        print("\n".join(try_out(loaded)))
+        _print_result("\n".join(try_out(loaded, run_dir, overwrite=overwrite)))
         return
     from ptblm.corpus.corpus import corpus_name
     from ptblm.run.train import start_run
@@ -185,7 +199,8 @@ def evaluate(
         ),
     ],
     split: Annotated[
-        str | None, typer.Option(metavar="SPLIT", help="train, valid or test.", show_default="test")
+        Literal["train", "valid", "test"] | None,
+        typer.Option(help="Of the corpus.", show_default="test"),
     ] = None,
     data: Data = None,
     text: Annotated[
@@ -198,21 +213,19 @@ def evaluate(
     """Score a text with a trained model."""
     if text is not None and (split is not None or data is not None):
         raise UsageError("--text is a text of its own: leave out --split and --data")
-    if split not in (None, "train", "valid", "test"):
-        raise UsageError(f"--split {split}: there are train, valid and test")
     from ptblm.run.evaluate import evaluate_checkpoint
 
     evaluation = evaluate_checkpoint(
         checkpoint,
-        split=split or "test",  # type: ignore[arg-type]
+        split=split,
         data=data,
         text=text,
         device_name=device or "auto",
     )
     if as_json:
-        print(strict_json(evaluation.as_json(), indent=2))
+        _print_result(strict_json(evaluation.as_json(), indent=2))
     else:
-        print("\n".join(evaluation.lines()))
+        _print_result("\n".join(evaluation.lines()))
 
 
 @app.command("download-data")
@@ -240,7 +253,7 @@ def download_data(
     from ptblm.corpus.ptb import DEFAULT_DIRECTORY, MIRRORS
 
     mirrors = MIRRORS if url is None else (url,)
-    print("\n".join(fetch_ptb(to or DEFAULT_DIRECTORY, mirrors=mirrors, source=source)))
+    _print_result("\n".join(fetch_ptb(to or DEFAULT_DIRECTORY, mirrors=mirrors, source=source)))
 
 
 @config_app.command("list")
@@ -248,8 +261,8 @@ def list_configs() -> None:
     """List the shipped configs, each with its first line."""
     from ptblm.config.loading import shipped_configs
 
-    for path in shipped_configs().values():
-        print(path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# "))
+    texts = [path.read_text(encoding="utf-8") for path in shipped_configs().values()]
+    _print_result("\n".join(text.splitlines()[0].removeprefix("# ") for text in texts))
 
 
 @config_app.command("show")
@@ -261,4 +274,4 @@ def show_config(
     from ptblm.config.loading import load_config
     from ptblm.config.show import config_document
 
-    print(config_document(load_config(config, overrides or [])), end="")
+    _print_result(config_document(load_config(config, overrides or [])).rstrip())

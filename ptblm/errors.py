@@ -8,7 +8,7 @@
 | 3 | data |
 | 4 | checkpoint |
 | 5 | training diverged |
-| 128 + n | stopped by signal n (130 Ctrl-C, 143 SIGTERM, 129 SIGHUP), saved first |
+| 128 + n | stopped by signal n: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, saved first; 141 SIGPIPE |
 """
 
 import signal
@@ -67,9 +67,19 @@ class CheckpointError(PtblmError):
 
 
 class DivergedError(PtblmError):
-    """The loss or the gradient is no longer finite."""
+    """The loss or the gradient is no longer finite; `figures` are what the step saw."""
 
     exit_code = 5
+
+    def __init__(self, figures: dict[str, float]) -> None:
+        super().__init__(
+            "training diverged: loss {nll:.4g} per token, gradient norm {grad_norm:.4g}, "
+            "learning rate {learning_rate:.4g}".format(**figures),
+            where="epoch {epoch:.0f}, batch {batch:.0f}, step {step:.0f}; "
+            "the update was not made".format(**figures),
+            hint="a new run with a lower training.learning_rate or training.max_grad_norm",
+        )
+        self.figures = figures
 
 
 class Interrupted(PtblmError):  # noqa: N818 - no error of anyone's

@@ -36,11 +36,15 @@ def replacing(path: Path, check: Callable[[Path], None] | None = None) -> Iterat
 
 def strict_json(content: dict[str, Any], indent: int | None = None) -> str:
     """JSON that every program reads: NaN and infinity, which JSON has not, become null."""
-    finite = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in content.items()
-    }
-    return json.dumps(finite, indent=indent, ensure_ascii=False, allow_nan=False)
+    return json.dumps(_finite(content), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

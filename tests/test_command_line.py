@@ -1,12 +1,16 @@
 """What a person meets: exit codes, errors, help, in a fresh process as they would start it."""
 
 import json
+import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ptblm.run.lock import locked
+from ptblm.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.conftest import Ptblm, plain_environment
 
 FAST = ["--set", "model.hidden_size=8", "--set", "training.epochs=2", "--set", "model.dropout=0.1"]
@@ -102,7 +106,7 @@ def test_overwrite_spares_what_is_no_run(ptblm: Ptblm, tmp_path: Path, small_cor
     arguments = ["train", "--data", small_corpus, "--run-dir", small_corpus, "--overwrite"]
     result = ptblm(*arguments, *FAST)
     assert result.returncode == 2
-    assert "not a run directory" in result.stderr
+    assert "holds test.txt, so --overwrite leaves it alone" in result.stderr
     assert (small_corpus / "train.txt").is_file()
 
 
@@ -190,7 +194,7 @@ def test_config_show_starts_an_experiment(ptblm: Ptblm, tmp_path: Path, small_co
         (["train", "--data", "sample", "--device", "cuda:99"], 2, "cuda:99"),
         (["train", "--data", "sample", "--device", "tpu"], 2, "cuda:N"),
         (["train", "--data", "sample", "--device", "cpu", "--precision", "fp16"], 2, "CUDA"),
-        (["train", "--data", "sample", "--precision", "fp8"], 2, "'fp32'"),
+        (["train", "--data", "sample", "--precision", "fp8"], 2, "fp32"),
         (["train", "--data", "sample", "--set", "training.batch_size=5000"], 3, "or less"),
         (["train", "--resume", "nowhere"], 4, "no such run directory"),
         (["train", "--resume", "."], 4, "no checkpoint to resume from"),
@@ -198,7 +202,7 @@ def test_config_show_starts_an_experiment(ptblm: Ptblm, tmp_path: Path, small_co
         (["train", "--data", "sample", "--run-dir", "/proc/x"], 2, "can't make the run directory"),
         (["eval", "nowhere"], 4, "no such checkpoint"),
         (["eval", "."], 4, "no checkpoint in this directory"),
-        (["eval", "x", "--split", "dev"], 2, "train, valid and test"),
+        (["eval", "x", "--split", "dev"], 2, "train"),
         (["eval", "x", "--text", "-", "--split", "test"], 2, "leave out"),
         (["download-data", "--from", "nowhere"], 3, "no such file"),
         (["download-data", "--url", "file:///etc/passwd"], 3, "only http and https"),
@@ -235,11 +239,172 @@ def test_a_perplexity_beyond_floats_is_null_in_json(
     assert json.loads(ptblm("eval", "run", "--json").stdout)["perplexity"] is None
 
 
-def test_divergence_is_exit_5_and_spares_the_best(
+def test_divergence_is_exit_5_and_spares_the_checkpoints(ptblm: Ptblm, run_directory: Path) -> None:
+    last = run_directory / "checkpoints" / "last.pt"
+    checkpoint = load_checkpoint(last)
+    checkpoint.trainer["model"]["softmax.bias"][2] = float("nan")
+    save_checkpoint(last, checkpoint)
+    before = {path: path.read_bytes() for path in last.parent.iterdir()}
+    result = ptblm("train", "--resume", run_directory, "--set", "training.epochs=3")
+    assert result.returncode == 5
+    assert "training diverged: loss nan per token" in result.stderr
+    assert "epoch 3, batch 1" in result.stderr
+    assert json.loads((run_directory / "diverged.json").read_text())["learning_rate"] == 1.0
+    assert {path: path.read_bytes() for path in last.parent.iterdir()} == before
+    damaged = ptblm("eval", run_directory)
+    assert damaged.returncode == 4
+    assert "no finite likelihood" in damaged.stderr
+
+
+def test_flags_and_overrides_must_agree(ptblm: Ptblm) -> None:
+    result = ptblm("train", "--seed", "4", "--set", "training.seed=3")
+    assert result.returncode == 2
+    assert "--set training.seed=3: --seed says otherwise" in result.stderr
+    result = ptblm("train", "--seed", "-1")
+    assert "--seed: training.seed: must be greater than or equal to 0, got -1" in result.stderr
+
+
+def test_overwrite_spares_a_directory_that_only_looks_like_a_run(
     ptblm: Ptblm, tmp_path: Path, small_corpus: Path
 ) -> None:
-    wild = ["--set", "training.learning_rate=1e38", "--set", "training.max_grad_norm=1e38"]
-    result = ptblm("train", "--data", small_corpus, "--run-dir", "run", *FAST, *wild)
-    assert result.returncode == 5
-    assert "training diverged" in result.stderr
-    assert not (tmp_path / "run" / "result.json").exists()
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "config.yaml").write_text("learning_rate: 3\n")
+    arguments = ["train", "--data", small_corpus, *FAST, "--run-dir", project, "--overwrite"]
+    assert "holds no run of ptblm's" in ptblm(*arguments).stderr
+    (project / "thesis.tex").write_text("years of work")
+    assert "holds thesis.tex" in ptblm(*arguments).stderr
+    assert "holds thesis.tex" in ptblm(*arguments, "--dry-run").stderr
+    assert (project / "thesis.tex").read_text() == "years of work"
+    assert (project / "config.yaml").is_file()
+
+
+def test_a_reader_who_leaves_does_not_end_the_run(
+    ptblm: Ptblm, tmp_path: Path, small_corpus: Path
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ptblm", "train", "--data", small_corpus, "--run-dir", "run", *FAST],
+        cwd=tmp_path,
+        env=plain_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=120) == 0, errors
+    assert "stdout is gone" in errors
+    assert (tmp_path / "run" / "result.json").is_file()
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3, 30, 100, 400])
+def test_a_full_disk_is_no_bug(limit: int, tmp_path: Path, small_corpus: Path) -> None:
+    """Files may have so many blocks of 1,024 bytes; whatever was refused, it is said plainly."""
+    command = [sys.executable, "-m", "ptblm", "train", "--data", str(small_corpus)]
+    command += ["--run-dir", "run"]
+    more = ["--set", "training.log_every=1", "--set", "model.hidden_size=40"]
+    result = subprocess.run(
+        [*command, *FAST[2:], *more],
+        cwd=tmp_path,
+        env=plain_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit * 1024, limit * 1024)),
+    )
+    assert "Traceback" not in result.stderr
+    expected = {0: 2, 1: 2}.get(limit, 4 if limit < 400 else 0)
+    assert result.returncode == expected, result.stderr
+    if expected == 4:
+        assert "could not be saved: File too large" in result.stderr
+    for path in (tmp_path / "run").rglob("*.pt"):
+        load_checkpoint(path)
+    for line in (tmp_path / "run").glob("metrics.jsonl"):
+        assert all(json.loads(text) for text in line.read_text().splitlines())
+
+
+def test_two_runs_do_not_share_a_directory(
+    ptblm: Ptblm, run_directory: Path, small_corpus: Path
+) -> None:
+    with locked(run_directory):
+        for arguments in (
+            ["--resume", run_directory],
+            ["--data", small_corpus, *FAST, "--run-dir", run_directory, "--overwrite"],
+        ):
+            result = ptblm("train", *arguments)
+            assert result.returncode == 2
+            assert f"in use by process {os.getpid()}" in result.stderr
+    # The lock of a process that died is none.
+    (run_directory / "lock").write_text("999999\n")
+    assert ptblm("train", "--resume", run_directory).returncode == 0
+    assert not (run_directory / "lock").exists()
+
+
+def test_too_large_a_model_is_a_clear_line(ptblm: Ptblm, small_corpus: Path) -> None:
+    result = ptblm("train", "--data", small_corpus, "--set", "model.hidden_size=1000000", *FAST[2:])
+    assert result.returncode == 2
+    assert "out of memory with model.hidden_size 1,000,000" in result.stderr
+
+
+def test_a_checkpoint_that_declares_a_large_model_spends_no_memory(
+    ptblm: Ptblm, run_directory: Path
+) -> None:
+    last = run_directory / "checkpoints" / "last.pt"
+    checkpoint = load_checkpoint(last)
+    checkpoint.config["model"]["hidden_size"] = 900_000
+    save_checkpoint(last, checkpoint)
+    for arguments in (["eval", run_directory], ["train", "--resume", run_directory]):
+        result = ptblm(*arguments)
+        assert result.returncode == 4
+        assert "does not fit its own config" in result.stderr
+
+
+def test_output_that_nobody_reads_or_that_has_no_room(ptblm: Ptblm) -> None:
+    command = [sys.executable, "-m", "ptblm", "config", "show", "small"]
+    with subprocess.Popen(
+        command, env=plain_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            command, env=plain_environment(), stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert result.returncode == 2
+    assert result.stderr == "error: can't write to standard output: No space left on device\n"
+
+
+def test_the_shell_completes_configs_and_runs(ptblm: Ptblm, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("")
+    (tmp_path / "runs" / "small-ptb").mkdir(parents=True)
+    for line, expected in [
+        ("ptblm train --config m", {"medium", "mine.yaml"}),
+        ("ptblm train --resume r", {"runs/small-ptb"}),
+        ("ptblm eval r", {"runs/small-ptb"}),
+        ("ptblm config show la", {"large"}),
+        ("ptblm eval x --split t", {"train", "test"}),
+    ]:
+        words = line.split()
+        result = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "import sys; sys.argv[0] = 'ptblm'; import ptblm.cli as c; c.main()",
+            ],
+            cwd=tmp_path,
+            env={
+                **plain_environment(),
+                "_PTBLM_COMPLETE": "complete_bash",
+                "COMP_WORDS": line,
+                "COMP_CWORD": str(len(words) - 1),
+            },
+            capture_output=True,
+            text=True,
+        )
+        assert set(result.stdout.split()) == expected, (line, result.stderr)

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ptblm"
 
-# From the ground up; a room may import from its own floor's earlier rooms and all below.
+# From the ground up; a room may import from itself and from all floors below.
 FLOORS = [
     {"ptblm"},
     {"errors", "files", "shipped"},
@@ -37,15 +37,16 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = tree.body if top_level_only else list(ast.walk(tree))
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports, inside of functions too."""
+    modules = {module_of(file) for file in FILES}
     found: set[str] = set()
-    for node in nodes:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names & modules or {node.module}
     return found
 
 

@@ -35,7 +35,7 @@ def test_protocol_of_validation_and_test(name: str, ptb_directory: Path) -> None
     overrides = [f"data.path={ptb_directory}", "model.hidden_size=2", "model.num_layers=1"]
     trainer = assemble(load_config(name, overrides)).trainer
     steps = {"small": (2323, 184 * 20), "medium": (1327, 105 * 35), "large": (1327, 105 * 35)}
-    assert trainer.batches_per_epoch == steps[name][0]
+    assert len(trainer.batches) == steps[name][0]
     inputs, targets = trainer.evaluation_texts["valid"]
     assert inputs.shape == targets.shape == (20, steps[name][1])
     inputs, targets = trainer.evaluation_texts["test"]

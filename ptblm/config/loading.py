@@ -1,10 +1,9 @@
 """From a name or a file, and overrides, to a checked config, with all its problems at once."""
 
 import difflib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -16,6 +15,18 @@ from ptblm.errors import ConfigError
 from ptblm.shipped import shipped_directory
 
 MAX_CONFIG_BYTES = 1_000_000
+_WHAT_CONFIG_TAKES = "small, medium, large, test, or the path of a YAML file"
+
+
+KeyPath = tuple[str | int, ...]
+
+
+class _Option(NamedTuple):
+    """One value from the command line: as typed, for which key, and what."""
+
+    place: str
+    path: tuple[str, ...]
+    value: object
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -25,32 +36,36 @@ def shipped_configs() -> dict[str, Path]:
     return {name: paths[name] for name in sorted(paths, key=lambda n: (order.get(n, 9), n))}
 
 
-def load_config(source: str, overrides: Sequence[str] = ()) -> Config:
+def load_config(
+    source: str, overrides: Sequence[str] = (), flags: Mapping[str, object] | None = None
+) -> Config:
     """Loads a config.
 
     Args:
         source: a shipped config's name, or a YAML file's path.
         overrides: "key=value" texts ("model.hidden_size=400"); values are read as YAML.
+        flags: values by key ("training.seed") that come from options of their own; None for
+            those that were not given.
 
     Raises:
         ConfigError: with every problem of the file and the overrides, each with its place.
     """
     path = _find(source)
-    return validate(parse_yaml(_read(path), str(path)), overrides)
+    return validate(parse_yaml(_read(path), str(path)), overrides, flags)
 
 
-def flag_overrides(values: Mapping[str, object]) -> list[str]:
-    """The overrides that say what flags say; a value of None is a flag that was not given."""
-    given = {key: value for key, value in values.items() if value is not None}
-    return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items()]
+def override_config(
+    config: Config, overrides: Sequence[str], flags: Mapping[str, object] | None = None
+) -> Config:
+    """A config with overrides laid over it; as `load_config`."""
+    return validate(YamlDocument(config.model_dump(), {}), overrides, flags)
 
 
-def override_config(config: Config, overrides: Sequence[str]) -> Config:
-    """A config with "key=value" texts laid over it; raises as `load_config` does."""
-    return validate(YamlDocument(config.model_dump(), {}), overrides)
-
-
-def validate(document: YamlDocument, overrides: Sequence[str] = ()) -> Config:
+def validate(
+    document: YamlDocument,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, object] | None = None,
+) -> Config:
     """Checks a document with overrides laid over it against the schema.
 
     Raises:
@@ -62,11 +77,18 @@ def validate(document: YamlDocument, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{place}: expected sections (data, model, training), got {_show(data)}")
     places = dict(document.places)
     problems: list[str] = []
-    for override in overrides:
+    laid: dict[KeyPath, object] = {}
+    for option in [*_flag_options(flags or {}), *_set_options(overrides, problems)]:
+        if laid.setdefault(option.path, option.value) != option.value:
+            first = places.get(option.path, "an option before")
+            problems.append(f"{option.place}: {first} says otherwise")
+            continue
         try:
-            _lay_over(data, places, override)
+            _lay_over(data, option)
         except ConfigError as error:
             problems.append(error.what)
+        else:
+            places[option.path] = option.place
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
@@ -76,20 +98,41 @@ def validate(document: YamlDocument, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
+def _flag_options(flags: Mapping[str, object]) -> Iterator[_Option]:
+    for key, value in flags.items():
+        section, name = key.split(".")
+        if value is not None:
+            yield _Option(f"--{section if name == 'path' else name}", (section, name), value)
+
+
+def _set_options(texts: Sequence[str], problems: list[str]) -> Iterator[_Option]:
+    """The options that "key=value" texts say; adds to `problems` what can't be read."""
+    for text in texts:
+        place = f"--set {text}"
+        key, equals, value = text.partition("=")
+        path = tuple(key.strip().split("."))
+        if not equals or not all(path):
+            problems.append(f"{place}: expected key=value, as in model.hidden_size=400")
+            continue
+        try:
+            yield _Option(place, path, parse_yaml(value, place).data)
+        except ConfigError as error:
+            problems.append(error.what)
+
+
 def _find(source: str) -> Path:
     configs = shipped_configs()
     if source in configs:
         return configs[source]
     path = Path(source)
-    if path.is_file():
+    if path.exists():
         return path
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
-        raise ConfigError(f"{source}: no such config file")
+        raise ConfigError(f"{source}: no such config file", hint=_WHAT_CONFIG_TAKES)
     nearest = difflib.get_close_matches(source, configs, n=1)
     guess = f", did you mean '{nearest[0]}'?" if nearest else ""
     raise ConfigError(
-        f"'{source}' is neither a shipped config nor a file{guess}",
-        hint=f"one of {', '.join(configs)}, or the path of a YAML file",
+        f"'{source}' is neither a shipped config nor a file{guess}", hint=_WHAT_CONFIG_TAKES
     )
 
 
@@ -107,24 +150,20 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path}:{line}: not UTF-8 text") from None
 
 
-def _lay_over(data: dict[str, Any], places: dict[tuple[str | int, ...], str], text: str) -> None:
-    """Writes one "key=value" into `data`, and its place into `places`."""
-    key, equals, value = text.partition("=")
-    where = f"--set {text}"
-    path = tuple(key.strip().split("."))
-    if not equals or not all(path):
-        raise ConfigError(f"{where}: expected key=value, as in model.hidden_size=400")
+def _lay_over(data: dict[str, Any], option: _Option) -> None:
+    """Writes an option's value into `data`."""
+    if isinstance(option.value, dict):
+        raise ConfigError(f"{option.place}: gives a whole section; give its keys one by one")
+    *sections, key = option.path
     target = data
-    for part in path[:-1]:
-        inner = target.setdefault(part, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"{where}: '{part}' is no section")
-        target = inner
-    target[path[-1]] = parse_yaml(value, where).data
-    places[path] = where
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise ConfigError(f"{option.place}: '{section}' is no section")
+    target[key] = option.value
 
 
-def _explain(details: ErrorDetails, places: dict[tuple[str | int, ...], str]) -> str:
+def _explain(details: ErrorDetails, places: dict[KeyPath, str]) -> str:
     """One line for one of pydantic's errors: place, key, what is wrong."""
     path = details["loc"]
     place = next((places[path[:n]] for n in range(len(path), -1, -1) if path[:n] in places), None)
@@ -152,6 +191,10 @@ def _reword(details: ErrorDetails) -> str:
             return "expected text"
         case "string_too_short":
             return "expected text, not nothing"
+        case "string_pattern_mismatch" if details["loc"][-1] == "path":
+            return "expected a path"
+        case "string_unicode":
+            return "expected text in UTF-8"
         case "literal_error":
             return f"expected {context['expected']}"
         case "string_pattern_mismatch" if details["loc"][-1] == "device":

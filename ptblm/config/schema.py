@@ -9,6 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# Beyond this, fp32 arithmetic soon ends in infinity.
+_LARGEST = 1e30
+
 CHECKPOINT_INTERVAL = r"^[1-9][0-9]{0,8} (steps?|minutes?)$"
 
 
@@ -25,6 +28,7 @@ class DataConfig(Section):
         str,
         Field(
             min_length=1,
+            pattern=r"^[^\x00]+$",
             description="'ptb' (what download-data fetched), 'sample' (the embedded corpus), "
             "or a directory with {ptb.,}{train,valid,test}.txt",
         ),
@@ -52,11 +56,16 @@ class ModelConfig(Section):
         ),
     ] = 0.0
     forget_bias: Annotated[
-        float, Field(description="constant added to the forget gate's input; not trained")
+        float,
+        Field(
+            ge=-_LARGEST,
+            le=_LARGEST,
+            description="constant added to the forget gate's input; not trained",
+        ),
     ] = 0.0
     init_scale: Annotated[
         float,
-        Field(ge=0, description="weights start uniform in [-init_scale, init_scale]"),
+        Field(ge=0, le=_LARGEST, description="weights start uniform in [-init_scale, init_scale]"),
     ] = 0.1
 
 
@@ -71,7 +80,12 @@ class TrainingConfig(Section):
     ] = 20
     epochs: Annotated[int, Field(ge=1, le=10**9, description="passes over the training text")] = 13
     learning_rate: Annotated[
-        float, Field(gt=0, description="rate of the first epochs, for the summed cost / batch_size")
+        float,
+        Field(
+            gt=0,
+            le=_LARGEST,
+            description="rate of the first epochs, for the summed cost / batch_size",
+        ),
     ] = 1.0
     full_rate_epochs: Annotated[
         int, Field(ge=0, le=10**9, description="epochs before the learning rate starts to fall")
@@ -80,7 +94,7 @@ class TrainingConfig(Section):
         float, Field(gt=0, le=1, description="factor on the rate in every epoch after those")
     ] = 0.5
     max_grad_norm: Annotated[
-        float, Field(gt=0, description="the gradient's global norm is clipped to this")
+        float, Field(gt=0, le=_LARGEST, description="the gradient's global norm is clipped to this")
     ] = 5.0
     seed: Annotated[
         int, Field(ge=0, lt=2**63, description="decides the initial weights and dropout masks")

@@ -130,6 +130,6 @@ class _Walk:
     def _scalar(self, node: yaml.Node, place: str) -> Any:
         try:
             return self.loader.construct_object(node)
-        except (ValueError, KeyError):  # an integer of 5,000 digits, or `!!int x`
+        except (ValueError, LookupError, TypeError):  # an integer of 5,000 digits, or `!!int x`
             self.problems.append(f"{place}: {node.value[:40]!r} can't be read as a value")
             return None

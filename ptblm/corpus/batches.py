@@ -28,10 +28,14 @@ class Batches:
 
     def __getitem__(self, step: int) -> tuple[Ids, Ids]:
         """Inputs and targets of one step, each [B, T]."""
+        columns = self.columns(step)
+        return self.inputs[:, columns], self.targets[:, columns]
+
+    def columns(self, step: int) -> slice:
+        """Where one step's pairs lie in `inputs` and `targets`."""
         if not 0 <= step < len(self):
             raise IndexError(step)
-        columns = slice(step * self.num_steps, (step + 1) * self.num_steps)
-        return self.inputs[:, columns], self.targets[:, columns]
+        return slice(step * self.num_steps, (step + 1) * self.num_steps)
 
 
 def cut_batches(ids: Ids, batch_size: int, num_steps: int, split: str) -> Batches:

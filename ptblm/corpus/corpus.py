@@ -1,6 +1,7 @@
 """A corpus: three splits of a text, one vocabulary, and what is known of their entropy."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -69,7 +70,7 @@ def corpus_directory(path: str) -> Path:
     if path == "sample":
         return shipped_directory("data/sample")
     directory = DEFAULT_DIRECTORY if path == "ptb" else Path(path)
-    if path == "ptb" and not directory.is_dir():
+    if path == "ptb" and not (directory / "ptb.train.txt").is_file():
         raise DataError(
             "the Penn Treebank is not here yet",
             where=str(directory.resolve()),
@@ -79,7 +80,7 @@ def corpus_directory(path: str) -> Path:
         what = "is a file; a corpus is a directory" if directory.exists() else "no such directory"
         raise DataError(
             f"{path}: {what}",
-            hint="'ptb', 'sample', or a directory with {ptb.,}{train,valid,test}.txt",
+            hint="--data ptb, --data sample, or a directory with {ptb.,}{train,valid,test}.txt",
         )
     return directory
 
@@ -90,16 +91,17 @@ def split_file(directory: Path, split: Split) -> Path:
     Raises:
         DataError: if there is neither.
     """
-    # All splits of a directory share the prefix under which it has any.
-    for prefix in _PREFIXES:
-        if any((directory / f"{prefix}{other}.txt").is_file() for other in SPLITS):
-            path = directory / f"{prefix}{split}.txt"
-            if path.is_file():
-                return path
+    # All splits of a directory share one prefix: files of two corpora must not mix.
+    prefix = next(
+        (p for p in _PREFIXES if any((directory / f"{p}{s}.txt").is_file() for s in SPLITS)), ""
+    )
+    path = directory / f"{prefix}{split}.txt"
+    if path.is_file():
+        return path
     raise DataError(
         f"the {split} split is missing",
         where=str(directory),
-        hint=f"a file named {split}.txt or ptb.{split}.txt belongs there",
+        hint=f"a file named {prefix}{split}.txt belongs there",
     )
 
 
@@ -110,6 +112,7 @@ def read_floor(directory: Path, split: Split, sha256: str) -> float | None:
     """
     try:
         entry = json.loads((directory / "floor.json").read_text())["splits"][split]
-        return float(entry["perplexity"]) if entry["sha256"] == sha256 else None
+        floor = float(entry["perplexity"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return floor if entry["sha256"] == sha256 and 1 <= floor < math.inf else None

@@ -19,6 +19,8 @@ from ptblm.files import TEMPORARY_SUFFIX, replacing
 
 Files = Mapping[str, tuple[int, str]]
 
+_SOURCES = "another --url, or --from with an archive or a directory that you have"
+
 # Where the files lie in a directory that someone has, the public archive's own layout included.
 _FOLDERS = (".", "data", "simple-examples/data")
 
@@ -47,6 +49,8 @@ def fetch_ptb(
     """
     if not _missing(directory, files):
         return [f"{directory} already holds all {len(files)} files, verified"]
+    if source is not None and not source.exists():
+        raise DataError(f"--from {source}: no such file or directory", hint=_SOURCES)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         failures = _fetch(directory, mirrors, source, files, patience)
@@ -59,7 +63,7 @@ def fetch_ptb(
         raise DataError(
             "\n".join(failures) or f"not found: {', '.join(missing)}",
             where=str(directory),
-            hint="another --url, or --from with an archive or a directory that you have",
+            hint=_SOURCES,
         )
     verified = [name for name in files if name not in missing]
     lines = [f"{directory} holds {len(verified)} files, verified: {', '.join(verified)}"]
@@ -135,8 +139,6 @@ def _download_and_install(
 
 def _take_local(source: Path, directory: Path, files: Files) -> None:
     """Takes the files from an archive or a directory of this machine."""
-    if not source.exists():
-        raise DataError(f"--from {source}: no such file or directory")
     if not source.is_dir():
         _take_archive(source, directory, files)
         return

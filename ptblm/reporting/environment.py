@@ -1,31 +1,48 @@
 """Says what a run ran on: versions, hardware, command."""
 
+import json
 import os
 import platform
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from ptblm.files import write_json
 from ptblm.training.checkpoint import current_versions
 
 
-def describe_environment(command: list[str], seed: int) -> dict[str, Any]:
+def describe_environment(command: list[str], seed: int, device: str) -> dict[str, Any]:
     """What someone needs to know to repeat a run."""
-    cuda = torch.cuda.is_available()
+    return {"command": command, "seed": seed, **_here_and_now(device)}
+
+
+def record_resumption(path: Path, command: list[str], device: str) -> None:
+    """Adds to a run's environment file what it goes on with.
+
+    Raises:
+        OSError: if the file can't be written.
+    """
+    try:
+        environment = json.loads(path.read_bytes())
+        resumptions = environment.get("resumed", [])
+    except (OSError, ValueError, AttributeError):
+        environment, resumptions = {}, []
+    resumption = {"command": command, **_here_and_now(device)}
+    write_json(path, {**environment, "resumed": [*resumptions, resumption]})
+
+
+def _here_and_now(device: str) -> dict[str, Any]:
     return {
-        "command": command,
-        "seed": seed,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": {**current_versions(), "cuda": torch.version.cuda},
+        "device": device,
         "platform": platform.platform(),
         "processor": processor_name(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        if cuda
-        else [],
         "executable": sys.executable,
     }
 

@@ -1,5 +1,9 @@
 """metrics.jsonl: one strict JSON object per line, flushed line by line."""
 
+import contextlib
+import errno
+import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,13 +19,18 @@ class MetricsFile:
         path: of the file.
         keep: bytes that are kept; what a stopped run wrote after its checkpoint is dropped.
         log_every: steps between two step records.
+
+    Attributes:
+        offset: bytes written, whole lines all of them.
     """
 
     def __init__(self, path: Path, keep: int, log_every: int) -> None:
-        self._file = path.open("ab")
-        self._file.truncate(min(keep, path.stat().st_size))
-        self._file.seek(0, 2)
+        self.path = path
+        self.offset = min(keep, path.stat().st_size) if path.exists() else 0
+        self._file = path.open("ab", buffering=0)
+        self._file.truncate(self.offset)
         self._log_every = log_every
+        self._unwritten = b""
 
     def write(self, record: Record) -> None:
         """Writes the records that the file is to hold, and passes over the others."""
@@ -33,18 +42,26 @@ class MetricsFile:
         elif isinstance(record, RunDone):
             self._append({"kind": "test", "step": record.step, **test_metrics(record)})
 
-    @property
-    def offset(self) -> int:
-        """Bytes written, all of them handed to the system."""
-        return self._file.tell()
-
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
 
     def _append(self, metrics: dict[str, Any]) -> None:
-        self._file.write(strict_json(metrics).encode() + b"\n")
-        self._file.flush()
+        """Writes whole lines; those that the disk refuses wait for the next call."""
+        refused_before = bool(self._unwritten)
+        self._unwritten += strict_json(metrics).encode() + b"\n"
+        try:
+            if self._file.write(self._unwritten) < len(self._unwritten):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(self.offset)
+            if not refused_before:
+                reason = error.strerror or error
+                print(f"warning: {self.path} was not written ({reason}); going on", file=sys.stderr)
+            return
+        self.offset += len(self._unwritten)
+        self._unwritten = b""
 
 
 def step_metrics(record: StepDone) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The progress bar on a terminal; a plain line now and then where there is none."""
 
+import os
 import sys
 import time
 from typing import NoReturn
@@ -11,7 +12,7 @@ from ptblm.training.records import EpochDone, Evaluating, Record, StepDone
 
 SECONDS_BETWEEN_LINES = 30.0
 
-_BAR = "{desc} |{bar:12}| {n_fmt}/{total_fmt}{postfix}"
+_BAR = "{desc}{postfix} |{bar:12}| {n_fmt}/{total_fmt}"
 
 
 class Progress:
@@ -39,10 +40,15 @@ class Progress:
         elif isinstance(record, EpochDone):
             self.close()
 
-    def print_row(self, text: str) -> None:
-        """Writes a line to stdout without breaking the bar."""
-        with tqdm.external_write_mode(file=sys.stdout):
-            print(text, flush=True)
+    def print_lines(self, lines: list[str]) -> None:
+        """Writes to stdout without breaking the bar; a reader who left is no reason to stop."""
+        try:
+            with tqdm.external_write_mode(file=sys.stdout):
+                print("\n".join(lines), flush=True)
+        except OSError as error:
+            print(f"warning: stdout is gone ({error.strerror}); going on", file=sys.stderr)
+            # Python must not try again when it exits, nor we with the next line.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def close(self) -> None:
         """Takes the bar away."""

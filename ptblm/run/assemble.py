@@ -7,9 +7,12 @@ import torch
 
 from ptblm.config.schema import Config, ModelConfig
 from ptblm.corpus.batches import cut_batches
-from ptblm.corpus.corpus import CORPUS_NAMES, Corpus, load_corpus
+from ptblm.corpus.corpus import Corpus, corpus_directory, load_corpus
+from ptblm.errors import CheckpointError
 from ptblm.model.language_model import LanguageModel
+from ptblm.training.checkpoint import Checkpoint
 from ptblm.training.device import choose_device
+from ptblm.training.misfit import MisfitError, refuse_misfit
 from ptblm.training.precision import Arithmetic
 from ptblm.training.randomness import make_generator
 from ptblm.training.trainer import Trainer
@@ -39,11 +42,11 @@ def assemble(config: Config) -> Assembly:
         UsageError: if the device or its precision is not to be had.
         DataError: if the corpus is missing, damaged or too short.
     """
-    config = _anchored(config)
     training = config.training
     # What fails fast comes first.
     device, description = choose_device(training.device)
     arithmetic = Arithmetic(training.precision, device)
+    config = _anchored(config)
     corpus = load_corpus(config.data.path)
     cut = {
         split: cut_batches(corpus.splits[split].ids, training.batch_size, training.num_steps, split)
@@ -62,9 +65,10 @@ def assemble(config: Config) -> Assembly:
 def _anchored(config: Config) -> Config:
     """With the corpus's directory absolute, so that a run resumes from wherever one stands."""
     path = config.data.path
-    if path in CORPUS_NAMES:
+    if path == "sample":
         return config
-    data = config.data.model_copy(update={"path": str(Path(path).resolve())})
+    directory = corpus_directory(path).resolve()
+    data = config.data.model_copy(update={"path": str(directory)})
     return config.model_copy(update={"data": data})
 
 
@@ -80,14 +84,25 @@ def build_model(config: ModelConfig, vocab_size: int) -> LanguageModel:
     )
 
 
-def trained_model(
-    config: ModelConfig, weights: dict[str, torch.Tensor], vocab_size: int
-) -> LanguageModel:
-    """The model of a config with a checkpoint's weights.
+def trained_model(config: ModelConfig, checkpoint: Checkpoint, path: Path) -> LanguageModel:
+    """The model of a checkpoint, whose config is `config` and whose file is `path`.
+
+    A config may declare any size. On the meta device a model of that size costs nothing, so
+    memory is only ever spent on weights that are there.
 
     Raises:
-        RuntimeError: if they do not fit.
+        CheckpointError: if weights and config do not fit.
     """
-    model = build_model(config, vocab_size)
-    model.load_state_dict(weights)
+    with torch.device("meta"):
+        model = build_model(config, len(checkpoint.vocabulary))
+    weights = checkpoint.trainer["model"]
+    try:
+        refuse_misfit(model.state_dict(), weights, "model")
+    except MisfitError as error:
+        raise CheckpointError(
+            f"the checkpoint does not fit its own config: {error}", where=str(path)
+        ) from None
+    # A copy: torch notes "assign" inside the dict that it is given, and a later load of the same
+    # dict into a model whose parameters an optimizer holds would then replace these.
+    model.load_state_dict(dict(weights), assign=True)
     return model

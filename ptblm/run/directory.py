@@ -5,19 +5,30 @@ environment.json    versions, hardware, command, seed
 metrics.jsonl       one record per line
 checkpoints/        last.pt, best.pt
 result.json         the final figures
+diverged.json       what the last step saw, if the run diverged
 tensorboard/        curves, when asked for
+lock                while a process works in it
 """
 
 import contextlib
 import itertools
-import shutil
+import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ptblm.errors import CheckpointError, UsageError
 from ptblm.files import TEMPORARY_SUFFIX
+from ptblm.run.lock import LOCK_NAME, locked
 
 RUNS = Path("runs")
+
+_OWN_FILES = re.compile(
+    r"(config\.yaml|environment\.json|metrics\.jsonl|result\.json|diverged\.json|lock"
+    r"|checkpoints/[^/]+\.pt|tensorboard/events\.[^/]+)"
+    rf"({re.escape(TEMPORARY_SUFFIX)})?"
+)
 
 
 @dataclass(frozen=True)
@@ -47,23 +58,34 @@ class RunDirectory:
         return self.path / "result.json"
 
     @property
+    def diverged(self) -> Path:
+        """What the last step of a diverged run saw."""
+        return self.path / "diverged.json"
+
+    @property
     def tensorboard(self) -> Path:
         """TensorBoard's event files, when asked for."""
         return self.path / "tensorboard"
 
     @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
     def last(self) -> Path:
         """The newest checkpoint."""
-        return self.path / "checkpoints" / "last.pt"
+        return self.checkpoints / "last.pt"
 
     @property
     def best(self) -> Path:
         """The checkpoint of the lowest valid perplexity."""
-        return self.path / "checkpoints" / "best.pt"
+        return self.checkpoints / "best.pt"
 
 
-def create_run_directory(path: Path | None, name: str, *, overwrite: bool) -> RunDirectory:
-    """Makes an empty run directory.
+@contextlib.contextmanager
+def new_run(path: Path | None, name: str, *, overwrite: bool) -> Iterator[RunDirectory]:
+    """Makes an empty run directory, and keeps it for this process.
 
     Args:
         path: where; None takes `runs/<name>`, or `runs/<name>-2` and so on if that is taken.
@@ -71,38 +93,56 @@ def create_run_directory(path: Path | None, name: str, *, overwrite: bool) -> Ru
         overwrite: whether a run that is there already is deleted first.
 
     Raises:
-        UsageError: if the directory is not empty, or can't be made.
+        UsageError: if the directory is not empty, in use, or can't be made.
     """
-    try:
-        if path is None and not overwrite:
-            return _prepare(_first_free(name))
-        path = path or RUNS / name
-        if path.exists() and not path.is_dir():
-            raise UsageError("the run directory is a file", where=str(path))
-        if path.is_dir() and any(path.iterdir()):
-            _clear(path, overwrite=overwrite)
-        path.mkdir(parents=True, exist_ok=True)
-        return _prepare(path)
-    except OSError as error:
-        raise UsageError(
-            f"can't make the run directory: {error.strerror}", where=str(error.filename or path)
-        ) from None
+    with contextlib.ExitStack() as stack:
+        try:
+            if path is None and not overwrite:
+                path = _first_free(name)
+            path = path or RUNS / name
+            refuse_taken(path, overwrite=overwrite)
+            path.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(path))
+            refuse_taken(path, overwrite=overwrite)
+            _clear(path)
+            directory = RunDirectory(path)
+            directory.checkpoints.mkdir()
+        except OSError as error:
+            raise UsageError(
+                f"can't make the run directory: {error.strerror or error}",
+                where=str(error.filename or path),
+                hint="another --run-dir",
+            ) from None
+        yield directory
 
 
-def open_run_directory(path: Path) -> RunDirectory:
-    """An existing run's directory, cleared of what a killed writer left half done.
+@contextlib.contextmanager
+def existing_run(path: Path) -> Iterator[RunDirectory]:
+    """Keeps an existing run's directory for this process.
 
     Raises:
         CheckpointError: if there is no run in it.
+        UsageError: if it is in use, or can't be written to.
     """
     directory = RunDirectory(path)
     if not directory.last.is_file():
         what = "no checkpoint to resume from" if path.is_dir() else "no such run directory"
-        raise CheckpointError(what, where=str(directory.last if path.is_dir() else path))
-    for leftover in path.glob(f"**/*{TEMPORARY_SUFFIX}"):
-        with contextlib.suppress(OSError):
-            leftover.unlink()
-    return directory
+        raise CheckpointError(what, where=str(path), hint="a run's directory, as in runs/small-ptb")
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(path))
+        except OSError as error:
+            raise UsageError(
+                f"can't write into the run directory: {error.strerror}", where=str(path)
+            ) from None
+        yield directory
+
+
+def clear_leftovers(directory: RunDirectory) -> None:
+    """Removes what a killed writer left half done."""
+    for path in directory.path.rglob(f"*{TEMPORARY_SUFFIX}"):
+        if _OWN_FILES.fullmatch(path.relative_to(directory.path).as_posix()):
+            path.unlink(missing_ok=True)
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -111,18 +151,45 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         CheckpointError: if there is none.
     """
-    if path.is_dir():
-        last = RunDirectory(path).last
-        if not last.is_file():
-            raise CheckpointError(
-                "no checkpoint in this directory",
-                where=str(path),
-                hint="a run directory, as in runs/small-ptb, or a checkpoint's file",
-            )
-        return last
-    if not path.is_file():
-        raise CheckpointError(f"no such checkpoint or run directory: {path}")
-    return path
+    found = RunDirectory(path).last if path.is_dir() else path
+    if not found.is_file():
+        what = "no checkpoint in this directory" if path.is_dir() else "no such checkpoint"
+        raise CheckpointError(
+            what,
+            where=str(path),
+            hint="a run's directory, as in runs/small-ptb, or a checkpoint's file",
+        )
+    return found
+
+
+def refuse_taken(path: Path, *, overwrite: bool) -> None:
+    """Refuses a place for a new run where something is already.
+
+    With `overwrite`, a run may be there, and nothing else: a slip of the pen must not cost
+    anyone a directory of other things.
+
+    Raises:
+        UsageError: naming what is there.
+    """
+    if path.exists() and not path.is_dir():
+        raise UsageError("the run directory is a file", where=str(path), hint="another --run-dir")
+    names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+    if not names - {LOCK_NAME}:
+        return
+    if not overwrite:
+        raise UsageError(
+            "the run directory is not empty",
+            where=str(path),
+            hint="--resume to go on with it, --overwrite to delete it, or another --run-dir",
+        )
+    foreign = [file for file in _files(path) if not _OWN_FILES.fullmatch(file)]
+    if foreign or not _was_made_by_us(path):
+        what = f"holds {foreign[0]}" if foreign else "holds no run of ptblm's"
+        raise UsageError(
+            f"the run directory {what}, so --overwrite leaves it alone",
+            where=str(path),
+            hint="another --run-dir",
+        )
 
 
 def _first_free(name: str) -> Path:
@@ -138,24 +205,25 @@ def _first_free(name: str) -> Path:
     raise AssertionError("counting never ends")
 
 
-def _clear(path: Path, *, overwrite: bool) -> None:
-    """Deletes the run in `path`, if that was asked for and it is one."""
-    if not overwrite:
-        raise UsageError(
-            "the run directory is not empty",
-            where=str(path),
-            hint="--resume to go on with it, --overwrite to delete it, or another --run-dir",
-        )
-    # A slip of the pen after --overwrite must not cost anyone a directory of something else.
-    if not (path / "config.yaml").is_file():
-        raise UsageError(
-            "not a run directory, so --overwrite leaves it alone",
-            where=str(path),
-            hint="another --run-dir",
-        )
-    shutil.rmtree(path)
+def _files(path: Path) -> list[str]:
+    """Everything in a directory but folders, relative to it."""
+    entries = [entry for entry in path.rglob("*") if entry.is_symlink() or not entry.is_dir()]
+    return sorted(entry.relative_to(path).as_posix() for entry in entries)
 
 
-def _prepare(path: Path) -> RunDirectory:
-    (path / "checkpoints").mkdir(exist_ok=True)
-    return RunDirectory(path)
+def _was_made_by_us(path: Path) -> bool:
+    try:
+        environment = json.loads((path / "environment.json").read_bytes())
+        return "ptblm" in environment["versions"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _clear(path: Path) -> None:
+    """Deletes a run's files, all of which `refuse_taken` has looked at, and its folders."""
+    for file in _files(path):
+        if file != LOCK_NAME:
+            (path / file).unlink()
+    for folder in ("checkpoints", "tensorboard"):
+        with contextlib.suppress(FileNotFoundError):
+            (path / folder).rmdir()

@@ -2,37 +2,50 @@
 
 import resource
 import sys
+from itertools import islice
+from pathlib import Path
 
 import torch
 
 from ptblm.config.schema import Config
 from ptblm.run.assemble import assemble
+from ptblm.run.directory import refuse_taken
+from ptblm.run.memory import explained_out_of_memory
 from ptblm.training.records import StepDone
 
 
-def dry_run(config: Config) -> list[str]:
-    """Makes one step forward and backward, and returns what there is to say, line by line.
+def dry_run(config: Config, run_dir: Path | None, *, overwrite: bool) -> list[str]:
+    """Makes a step forward and backward, and returns what there is to say, line by line.
+
+    Args:
+        config: of the run.
+        run_dir: where it would be kept.
+        overwrite: whether it would replace a run that is there.
 
     Raises:
         PtblmError: whatever the real run would raise at its start.
     """
-    assembly = assemble(config)
-    trainer = assembly.trainer
-    record = next(trainer.records())
-    if not isinstance(record, StepDone):
-        raise TypeError(f"the first record of a run is a step's, not {record}")
+    if run_dir is not None:
+        refuse_taken(run_dir, overwrite=overwrite)
+    with explained_out_of_memory(config):
+        assembly = assemble(config)
+        trainer = assembly.trainer
+        records = trainer.records()
+        # The first step warms up; the one after it, where there is one, tells the pace.
+        record, *_ = steps = [step for step in islice(records, 2) if isinstance(step, StepDone)]
     parameters = trainer.model.parameter_count()
     bytes_each = trainer.model.softmax.weight.element_size()
-    seconds = record.epoch_seconds * record.batches * config.training.epochs
+    pace = steps[-1].epoch_seconds - (steps[0].epoch_seconds if len(steps) > 1 else 0.0)
+    steps_in_all = record.batches * config.training.epochs
     return [
         f"corpus           {assembly.corpus.name}, {len(assembly.corpus.vocabulary):,} words",
         f"device           {assembly.device}",
         f"parameters       {parameters:,}",
         f"steps per epoch  {record.batches:,} of {record.tokens} tokens",
-        f"steps in all     {record.batches * config.training.epochs:,}"
-        f" in {config.training.epochs} epochs",
-        f"first step       perplexity {record.running_perplexity:.1f}, {record.epoch_seconds:.2f} s"
-        f" (at that pace, {seconds / 60:,.0f} minutes of training; later steps are faster)",
+        f"steps in all     {steps_in_all:,} in {config.training.epochs} epochs",
+        f"first step       perplexity {record.running_perplexity:.1f}",
+        f"expected time    {steps_in_all * pace / 60:,.0f} minutes of training, "
+        f"at {pace * 1000:,.0f} ms a step",
         f"expected memory  {_peak_memory(trainer.arithmetic.device)} at its peak, of it "
         f"{_megabytes(2 * parameters * bytes_each)} for weights and gradients",
     ]

@@ -1,5 +1,6 @@
 """Conducts evaluation: a checkpoint and a text in, a score and its protocol out."""
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.errors import CheckpointError
 from ptblm.evaluation.evaluate import running_scores
 from ptblm.evaluation.score import Score
+from ptblm.model.language_model import LanguageModel
 from ptblm.run.assemble import trained_model
 from ptblm.run.directory import find_checkpoint
 from ptblm.training.checkpoint import load_checkpoint
@@ -39,7 +41,8 @@ class Evaluation:
 
     Attributes:
         checkpoint: the file.
-        epoch: epochs that its model was trained.
+        epochs: that its model was trained in full.
+        steps: updates that were made to it.
         text: what was scored, in words.
         score: of it.
         unknown_words: words of the text outside the vocabulary.
@@ -48,7 +51,8 @@ class Evaluation:
     """
 
     checkpoint: Path
-    epoch: int
+    epochs: int
+    steps: int
     text: str
     score: Score
     unknown_words: int
@@ -59,7 +63,8 @@ class Evaluation:
         """For programs: plain values, nothing rounded."""
         return {
             "checkpoint": str(self.checkpoint),
-            "epoch": self.epoch,
+            "epochs": self.epochs,
+            "steps": self.steps,
             "text": self.text,
             "tokens": self.score.tokens,
             "nats_per_token": self.score.nats,
@@ -79,7 +84,7 @@ class Evaluation:
         floor = "" if self.floor is None else f" (floor {self.floor:.2f})"
         without = score.perplexity_without_unk
         lines = [
-            f"checkpoint   {self.checkpoint}, after {self.epoch} epochs",
+            f"checkpoint   {self.checkpoint}, after epoch {self.epochs}, step {self.steps:,}",
             f"text         {self.text}",
             f"tokens       {score.tokens:,} scored",
             f"nats         {score.nats:.4f} per token",
@@ -98,7 +103,7 @@ class Evaluation:
 def evaluate_checkpoint(
     path: Path,
     *,
-    split: Split,
+    split: Split | None,
     data: str | None,
     text: str | None,
     device_name: str,
@@ -107,7 +112,7 @@ def evaluate_checkpoint(
 
     Args:
         path: a checkpoint, or a run directory, whose last checkpoint is taken.
-        split: of the corpus.
+        split: of the corpus; None takes the test split.
         data: the corpus; None takes the one that the model was trained on.
         text: a file to score instead of a corpus, "-" for standard input.
         device_name: "auto", "cpu", "cuda", "cuda:N" or "mps".
@@ -127,30 +132,34 @@ def evaluate_checkpoint(
     if text is not None:
         encoded, name = _read_any_text(text, vocabulary)
     else:
-        source = data or config.data.path
+        source, split = data or config.data.path, split or "test"
         directory = corpus_directory(source)
         encoded = read_text(split_file(directory, split), vocabulary)
         floor = read_floor(directory, split, encoded.sha256)
         name = f"{split} split of {corpus_name(source)}"
-    try:
-        weights = checkpoint.trainer["model"]
-        epoch = int(checkpoint.trainer["position"]["epoch"])
-        model = trained_model(config.model, weights, len(vocabulary)).to(device)
-    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-        first = str(error).splitlines()[0]
+    model = trained_model(config.model, checkpoint, path).to(device)
+    score = _score(model, encoded, name, vocabulary.unk_id)
+    if math.isnan(score.nll):
         raise CheckpointError(
-            f"the checkpoint does not fit its own config: {first}", where=str(path)
-        ) from None
+            "its weights give no finite likelihood", where=str(path), hint="best.pt of its run"
+        )
+    return Evaluation(
+        path, *checkpoint.trained(), name, score, encoded.unknown_words, floor, device_description
+    )
+
+
+def _score(model: LanguageModel, text: Text, name: str, unk_id: int | None) -> Score:
+    device = model.softmax.weight.device
     # One stream of single steps: all tokens but the first are targets.
-    batches = cut_batches(encoded.ids, 1, 1, "text")
+    batches = cut_batches(text.ids, 1, 1, "text")
     inputs, targets = (
         torch.tensor(ids, device=device) for ids in (batches.inputs, batches.targets)
     )
     score = Score()
     with tqdm(total=inputs.numel(), desc=name, leave=False, disable=not sys.stderr.isatty()) as bar:
-        for score in running_scores(model, inputs, targets, unk_id=vocabulary.unk_id):
+        for score in running_scores(model, inputs, targets, unk_id=unk_id):
             bar.update(score.tokens - bar.n)
-    return Evaluation(path, epoch, name, score, encoded.unknown_words, floor, device_description)
+    return score
 
 
 def _read_any_text(text: str, vocabulary: Vocabulary) -> tuple[Text, str]:

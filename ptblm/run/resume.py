@@ -5,7 +5,8 @@ from pathlib import Path
 from ptblm.config.schema import Config
 from ptblm.errors import CheckpointError, ConfigError, DataError
 from ptblm.run.assemble import Assembly
-from ptblm.training.checkpoint import Checkpoint
+from ptblm.training.checkpoint import Checkpoint, current_versions
+from ptblm.training.misfit import MisfitError
 
 # Keys that leave what was done as it was. All others would make the run another run.
 FREE_KEYS = {
@@ -53,11 +54,22 @@ def go_to_checkpoint(assembly: Assembly, checkpoint: Checkpoint, path: Path) -> 
             )
     try:
         assembly.trainer.load_state_dict(checkpoint.trainer)
-    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+    except (MisfitError, RuntimeError) as error:
         first = str(error).splitlines()[0]
         raise CheckpointError(
-            f"the checkpoint does not fit its own config: {first}", where=str(path)
+            f"the checkpoint does not fit the run: {first}", where=str(path)
         ) from None
+
+
+def inexact_because(checkpoint: Checkpoint, device: str) -> list[str]:
+    """Why the run can't be promised to end as it would have without a stop, if it can't."""
+    now = {**current_versions(), "device": device}
+    names = {"ptblm": "ptblm", "torch": "torch", "device": "the device"}
+    return [
+        f"{name} was {checkpoint.versions[key]!r} and is {now[key]!r}"
+        for key, name in names.items()
+        if checkpoint.versions.get(key, now[key]) != now[key]
+    ]
 
 
 def _differences(before: Config, after: Config) -> list[tuple[str, object, object]]:

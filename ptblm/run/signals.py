@@ -11,7 +11,10 @@ STOP_SIGNALS = [
 
 
 class StopSignal:
-    """While entered, the first stop signal is noted in `received`; the second ends at once."""
+    """While entered, the first stop signal is noted in `received`; the second ends at once.
+
+    A signal that whoever started us had told us to ignore, as `nohup` does, stays ignored.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -19,6 +22,8 @@ class StopSignal:
 
     def __enter__(self) -> Self:
         for number in STOP_SIGNALS:
+            if signal.getsignal(number) is signal.SIG_IGN:
+                continue
             self._previous[number] = signal.signal(number, self._note)
         return self
 
@@ -34,6 +39,7 @@ class StopSignal:
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.received is None:
             self.received = number
+            os.write(2, b"\nstopping after this step; the same again ends at once\n")
             return
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

@@ -4,6 +4,7 @@ A checkpoint is one torch zip of tensors, numbers, strings, lists and dicts, so 
 `weights_only` loading can refuse everything else: a stranger's checkpoint runs no code.
 """
 
+import copy
 import platform
 import zipfile
 from dataclasses import dataclass, fields
@@ -16,11 +17,18 @@ from ptblm import __version__
 from ptblm.config.loading import validate
 from ptblm.config.schema import Config
 from ptblm.config.yaml_document import YamlDocument
+from ptblm.corpus.corpus import SPLITS
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.errors import CheckpointError, ConfigError
 from ptblm.files import replacing
+from ptblm.training.misfit import MisfitError, refuse_misfit
 
 FORMAT = 1
+
+# Keys that configs did not have when format 1 began; without them a run was as by their default.
+KEYS_ADDED_LATER = {"training.tensorboard"}
+
+_TRAINER_PARTS = {"model", "optimizer", "loss_scaler", "state", "position"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Checkpoint:
         corpus: its name, and the sha256 of each split's bytes.
         trainer: `Trainer.state_dict()`.
         metrics_offset: bytes of metrics.jsonl that were written before this checkpoint.
-        versions: of ptblm, torch and Python.
+        versions: of ptblm, torch and Python, and what the run computes on.
         format: of the file.
     """
 
@@ -46,16 +54,39 @@ class Checkpoint:
     format: int = FORMAT
 
     def parsed_config(self) -> Config:
-        """The config, checked.
+        """The config, checked: every key that this version of ptblm knows, and no other.
 
         Raises:
-            CheckpointError: if this version of ptblm can't use it.
+            CheckpointError: if it is not usable as it is.
         """
+        ours = Config().model_dump()
+        missing = [
+            f"{section}.{key}"
+            for section, keys in ours.items()
+            for key in keys
+            if key not in self.config.get(section, {})
+        ]
+        if set(missing) - KEYS_ADDED_LATER:
+            raise CheckpointError(f"the checkpoint's config lacks {', '.join(sorted(missing))}")
         try:
-            return validate(YamlDocument(self.config, {}))
+            return validate(YamlDocument(copy.deepcopy(self.config), {}))
         except ConfigError as error:
             first = error.what.splitlines()[0]
             raise CheckpointError(f"the checkpoint's config is not usable: {first}") from None
+
+    def trained(self) -> tuple[int, int]:
+        """Epochs and steps that were done.
+
+        Raises:
+            CheckpointError: if the checkpoint does not say.
+        """
+        position = self.trainer["position"]
+        if not isinstance(position, dict):
+            raise CheckpointError("the checkpoint has no position")
+        epochs, steps = position.get("epoch"), position.get("step")
+        if not isinstance(epochs, int) or not isinstance(steps, int):
+            raise CheckpointError("the checkpoint's position lacks epoch or step")
+        return epochs, steps
 
     def parsed_vocabulary(self) -> Vocabulary:
         """The vocabulary."""
@@ -92,7 +123,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: saying what is wrong with it.
     """
     if not path.is_file():
-        raise CheckpointError("no such checkpoint", where=str(path))
+        raise CheckpointError(
+            "no such checkpoint", where=str(path), hint="a run directory, or a .pt file"
+        )
     try:
         _verify_zip(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -119,13 +152,14 @@ def _verify_zip(path: Path) -> None:
     except OSError:
         raise
     except Exception:
-        raise CheckpointError("not a checkpoint file, or cut short", where=str(path)) from None
+        raise CheckpointError(
+            "not a checkpoint file, or cut short", where=str(path), hint=_HINT
+        ) from None
     if damaged is not None:
         raise CheckpointError(f"damaged: {damaged} fails its checksum", where=str(path), hint=_HINT)
 
 
 def _checked(content: Any, path: Path) -> Checkpoint:
-    names = {field.name for field in fields(Checkpoint)}
     if not isinstance(content, dict) or "format" not in content:
         raise CheckpointError("not a ptblm checkpoint", where=str(path))
     if content["format"] != FORMAT:
@@ -134,10 +168,37 @@ def _checked(content: Any, path: Path) -> Checkpoint:
             where=str(path),
             hint=f"the ptblm that wrote it: {content.get('versions')}",
         )
-    if set(content) != names:
-        missing = ", ".join(sorted(names - set(content))) or "nothing"
-        unknown = ", ".join(sorted(map(str, set(content) - names))) or "nothing"
-        raise CheckpointError(
-            f"incomplete: {missing} missing, {unknown} unknown", where=str(path), hint=_HINT
-        )
+    problem = _problem(content)
+    if problem is not None:
+        raise CheckpointError(f"incomplete or damaged: {problem}", where=str(path), hint=_HINT)
     return Checkpoint(**content)
+
+
+def _problem(content: dict[str, Any]) -> str | None:
+    """What is wrong with a checkpoint's outer parts; the trainer looks at its own."""
+    example: dict[str, Any] = {
+        "config": {},
+        "vocabulary": [],
+        "corpus": {"name": "", "sha256": dict.fromkeys(SPLITS, "")},
+        "trainer": {},
+        "metrics_offset": 0,
+        "versions": {},
+        "format": FORMAT,
+    }
+    varying = {"config", "vocabulary", "trainer", "versions"}
+    try:
+        refuse_misfit(example, content, varying=varying)
+    except MisfitError as error:
+        return str(error)
+    words = content["vocabulary"]
+    if not words or not all(isinstance(word, str) for word in words):
+        return "vocabulary: not a list of words"
+    if len(set(words)) != len(words):
+        return "vocabulary: a word is in it twice"
+    if content["trainer"].keys() != _TRAINER_PARTS:
+        return f"trainer: not {', '.join(sorted(_TRAINER_PARTS))}"
+    if not all(isinstance(keys, dict) for keys in content["config"].values()):
+        return "config: not sections of keys"
+    if content["metrics_offset"] < 0:
+        return "metrics_offset: below zero"
+    return None

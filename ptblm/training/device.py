@@ -24,13 +24,20 @@ def choose_device(name: str) -> tuple[torch.device, str]:
         if not torch.backends.mps.is_available():
             raise UsageError("--device mps: no Apple GPU is available to torch", hint=_OTHERS)
         return torch.device("mps"), "mps"
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type != "cuda":
+        raise UsageError(f"--device {name}: expected auto, cpu, cuda, cuda:N or mps")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count == 0:
         raise UsageError(f"--device {name}: no CUDA device is available to torch", hint=_OTHERS)
     index = device.index if device.index is not None else torch.cuda.current_device()
     if index >= count:
-        raise UsageError(f"--device {name}: there are {count} CUDA devices, from cuda:0 on")
+        raise UsageError(
+            f"--device {name}: there are {count} CUDA devices", hint="cuda:0 is the first"
+        )
     return torch.device("cuda", index), f"cuda:{index}, {torch.cuda.get_device_name(index)}"
 
 

@@ -3,7 +3,8 @@
 Weights, their updates and the loss are fp32 throughout; only the products change.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -46,6 +47,15 @@ class Arithmetic:
         self.device = device
         self.scaler = torch.amp.GradScaler("cuda") if precision == "fp16" else None
         allow_tf32(precision == "tf32")
+
+    @contextmanager
+    def exact(self) -> Iterator[None]:
+        """Within this, fp32 products are fp32: evaluation is the same for all precisions."""
+        allow_tf32(False)
+        try:
+            yield
+        finally:
+            allow_tf32(self.precision == "tf32")
 
     def products(self) -> AbstractContextManager[Any]:
         """Within this, matrix products take the run's precision."""

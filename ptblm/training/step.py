@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ptblm.errors import DivergedError
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.recurrent import State, detach_state
 from ptblm.training.clipping import clip_gradients, global_norm
@@ -29,6 +28,15 @@ class StepResult:
     nll: float
     grad_norm: float | None
     state: State
+
+
+class NotFiniteError(ArithmeticError):
+    """The summed loss (in nats) or the gradient's norm of a step is NaN or infinite."""
+
+    def __init__(self, nll: float, grad_norm: float) -> None:
+        super().__init__(nll, grad_norm)
+        self.nll = nll
+        self.grad_norm = grad_norm
 
 
 def train_step(
@@ -60,7 +68,7 @@ def train_step(
         generator: draws the dropout masks.
 
     Raises:
-        DivergedError: if loss or gradient is not finite; the weights are as before.
+        NotFiniteError: if loss or gradient is not finite; the weights are as before.
     """
     with arithmetic.products():
         nll, state = model.nll(inputs, targets.long(), state, generator)
@@ -77,7 +85,9 @@ def train_step(
     parameters = model.trainable_parameters()
     norm = global_norm(parameters)
     nll_value, norm_value = torch.stack([summed_nll.detach(), norm]).tolist()
-    _refuse_divergence(nll_value, norm_value, None if scaler is None else scaler.get_scale())
+    overflow_is_normal = scaler is not None and scaler.get_scale() > SMALLEST_LOSS_SCALE
+    if not math.isfinite(nll_value) or not (math.isfinite(norm_value) or overflow_is_normal):
+        raise NotFiniteError(nll_value, norm_value)
 
     clip_gradients(parameters, norm, max_grad_norm)
     for group in optimizer.param_groups:
@@ -89,13 +99,3 @@ def train_step(
         scaler.update()
     grad_norm = norm_value if math.isfinite(norm_value) else None
     return StepResult(nll_value, grad_norm, detach_state(state))
-
-
-def _refuse_divergence(nll: float, norm: float, loss_scale: float | None) -> None:
-    overflow_is_normal = loss_scale is not None and loss_scale > SMALLEST_LOSS_SCALE
-    if math.isfinite(nll) and (math.isfinite(norm) or overflow_is_normal):
-        return
-    raise DivergedError(
-        f"training diverged: loss {nll:g}, gradient norm {norm:g}",
-        hint="a lower training.learning_rate or training.max_grad_norm",
-    )

@@ -15,15 +15,17 @@ from torch import Tensor
 from ptblm.config.schema import TrainingConfig
 from ptblm.corpus.batches import Batches
 from ptblm.corpus.corpus import Split
+from ptblm.errors import DivergedError
 from ptblm.evaluation.evaluate import running_scores
 from ptblm.evaluation.score import Score, perplexity
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.recurrent import State
+from ptblm.training.misfit import MisfitError, refuse_misfit
 from ptblm.training.precision import Arithmetic
 from ptblm.training.randomness import derive_seed
 from ptblm.training.records import EpochDone, Evaluating, Record, RunDone, StepDone
 from ptblm.training.schedule import learning_rate
-from ptblm.training.step import train_step
+from ptblm.training.step import NotFiniteError, train_step
 
 
 @dataclass
@@ -47,6 +49,9 @@ class Position:
     tokens: int = 0
     seconds: float = 0.0
     history: list[EpochDone] = field(default_factory=list)
+
+
+_SOME_EPOCH = EpochDone(0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, best=False)
 
 
 class Trainer:
@@ -75,7 +80,7 @@ class Trainer:
         self.config = config
         self.arithmetic = arithmetic
         self.optimizer = torch.optim.SGD(model.trainable_parameters(), lr=config.learning_rate)
-        self.batches_per_epoch = len(train)
+        self.batches = train
         self.train_text = self._on_device(train)
         self.evaluation_texts: dict[Split, tuple[Tensor, Tensor]] = {
             "valid": self._on_device(valid),
@@ -94,27 +99,38 @@ class Trainer:
         yield RunDone(self.position.step, score)
 
     def _train_epoch(self) -> Iterator[StepDone]:
-        for batch in range(self.position.batch, self.batches_per_epoch):
+        for batch in range(self.position.batch, len(self.batches)):
             yield self._train_batch(batch)
 
     def _train_batch(self, batch: int) -> StepDone:
         start = time.perf_counter()
         position, config = self.position, self.config
-        columns = slice(batch * config.num_steps, (batch + 1) * config.num_steps)
+        columns = self.batches.columns(batch)
         inputs, targets = (text[:, columns] for text in self.train_text)
         rate = learning_rate(position.epoch, config)
         self.dropout_generator.manual_seed(derive_seed(config.seed, "dropout", position.step))
-        result = train_step(
-            self.model,
-            self.optimizer,
-            self.arithmetic,
-            inputs,
-            targets,
-            self.state,
-            learning_rate=rate,
-            max_grad_norm=config.max_grad_norm,
-            generator=self.dropout_generator,
-        )
+        try:
+            result = train_step(
+                self.model,
+                self.optimizer,
+                self.arithmetic,
+                inputs,
+                targets,
+                self.state,
+                learning_rate=rate,
+                max_grad_norm=config.max_grad_norm,
+                generator=self.dropout_generator,
+            )
+        except NotFiniteError as seen:
+            figures = {
+                "epoch": position.epoch + 1,
+                "batch": batch + 1,
+                "step": position.step + 1,
+                "nll": seen.nll / inputs.numel(),
+                "grad_norm": seen.grad_norm,
+                "learning_rate": rate,
+            }
+            raise DivergedError(figures) from None
         self.state = result.state
         position.batch = batch + 1
         position.step += 1
@@ -124,7 +140,7 @@ class Trainer:
         return StepDone(
             epoch=position.epoch + 1,
             batch=position.batch,
-            batches=self.batches_per_epoch,
+            batches=len(self.batches),
             step=position.step,
             learning_rate=rate,
             nll=result.nll,
@@ -160,8 +176,9 @@ class Trainer:
         """Yields progress; its return value is the split's score."""
         inputs, targets = self.evaluation_texts[split]
         score = Score()
-        for score in running_scores(self.model, inputs, targets):
-            yield Evaluating(split, score, inputs.numel())
+        with self.arithmetic.exact():
+            for score in running_scores(self.model, inputs, targets):
+                yield Evaluating(split, score, inputs.numel())
         return score
 
     def state_dict(self) -> dict[str, Any]:
@@ -179,17 +196,27 @@ class Trainer:
         """Goes to where another trainer's `state_dict` was taken.
 
         Raises:
-            KeyError, RuntimeError, TypeError, ValueError: if it does not fit this trainer.
+            MisfitError: if anything in it is missing, unknown, or unlike this trainer's own; the
+                trainer is as before.
         """
+        refuse_misfit(self.state_dict(), saved, varying={"optimizer.state", "position.history"})
+        history = saved["position"]["history"]
+        for number, done in enumerate(history):
+            refuse_misfit(asdict(_SOME_EPOCH), done, f"position.history.{number}")
+        position = Position(
+            **{**saved["position"], "history": [EpochDone(**done) for done in history]}
+        )
+        steps = position.epoch * len(self.batches) + position.batch
+        whole = position.epoch == len(history) and position.step == steps
+        if not (whole and 0 <= position.batch <= len(self.batches)):
+            raise MisfitError("position: not one that a run of this text can be in")
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.arithmetic.scaler is not None:
             self.arithmetic.scaler.load_state_dict(saved["loss_scaler"])
         device = self.arithmetic.device
         self.state = tuple(tuple(part.to(device) for part in layer) for layer in saved["state"])
-        position = dict(saved["position"])
-        history = [EpochDone(**done) for done in position.pop("history")]
-        self.position = Position(**position, history=history)
+        self.position = position
 
     def _on_device(self, batches: Batches) -> tuple[Tensor, Tensor]:
         """Ids as int32, [B, steps * T], copied once: a step then costs no transfer."""

@@ -14,6 +14,7 @@ from ptblm.config.loading import load_config
 from ptblm.errors import CheckpointError
 from ptblm.training.checkpoint import (
     FORMAT,
+    KEYS_ADDED_LATER,
     Checkpoint,
     current_versions,
     load_checkpoint,
@@ -25,8 +26,14 @@ def make_checkpoint() -> Checkpoint:
     return Checkpoint(
         config=load_config("test").model_dump(),
         vocabulary=["<eos>", "ünï", "cat"],
-        corpus={"name": "toy", "sha256": {"train": "0" * 64}},
-        trainer={"model": {"weight": torch.arange(3000.0)}, "position": {"step": 7}},
+        corpus={"name": "toy", "sha256": dict.fromkeys(("train", "valid", "test"), "0" * 64)},
+        trainer={
+            "model": {"weight": torch.arange(3000.0)},
+            "optimizer": {},
+            "loss_scaler": {},
+            "state": [],
+            "position": {"epoch": 2, "step": 7},
+        },
         metrics_offset=12,
         versions=current_versions(),
     )
@@ -62,10 +69,52 @@ def test_without_any_one_field_it_is_refused(saved: Path, name: str) -> None:
         load_checkpoint(saved)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"vocabulary": []}, "vocabulary"),
+        ({"vocabulary": ["a", "a"]}, "a word is in it twice"),
+        ({"vocabulary": ["a", 1]}, "not a list of words"),
+        ({"vocabulary": None}, "list expected, found NoneType"),
+        ({"corpus": {"name": "toy", "sha256": {"train": ""}}}, "corpus.sha256"),
+        ({"corpus": None}, "dict expected"),
+        ({"config": {"model": 3}}, "not sections of keys"),
+        ({"trainer": {"model": {}}}, "trainer: not"),
+        ({"metrics_offset": -1}, "below zero"),
+        ({"metrics_offset": True}, "int expected, found bool"),
+        ({"versions": []}, "dict expected"),
+        ({"format": "1"}, "reads format"),
+    ],
+    ids=range(12),
+)
+def test_a_part_of_another_kind_is_refused(
+    saved: Path, change: dict[str, Any], message: str
+) -> None:
+    torch.save({**content(load_checkpoint(saved)), **change}, saved)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize("section", ["data", "model", "training"])
+def test_without_any_one_key_of_its_config_it_is_refused(saved: Path, section: str) -> None:
+    """A default in its place would make it another model, or another run, without a word."""
+    checkpoint = load_checkpoint(saved)
+    whole = checkpoint.config[section]
+    for key in whole:
+        if f"{section}.{key}" in KEYS_ADDED_LATER:
+            continue
+        checkpoint.config[section] = {k: v for k, v in whole.items() if k != key}
+        with pytest.raises(CheckpointError, match=f"lacks {section}.{key}"):
+            checkpoint.parsed_config()
+    checkpoint.config[section] = {**whole, "more": 1}
+    with pytest.raises(CheckpointError, match="not usable"):
+        checkpoint.parsed_config()
+
+
 def test_a_field_too_many_and_another_format_are_refused(saved: Path) -> None:
     whole = content(load_checkpoint(saved))
     torch.save({**whole, "more": 1}, saved)
-    with pytest.raises(CheckpointError, match="more unknown"):
+    with pytest.raises(CheckpointError, match="more: unknown"):
         load_checkpoint(saved)
     torch.save({**whole, "format": FORMAT + 1}, saved)
     with pytest.raises(CheckpointError, match=f"this ptblm reads format {FORMAT}"):

@@ -1,5 +1,6 @@
 """The loop: its records, exact resume from anywhere, and the stop before a bad update."""
 
+import copy
 import itertools
 from typing import Any
 
@@ -11,6 +12,7 @@ from ptblm.corpus.batches import Batches, cut_batches
 from ptblm.errors import DivergedError
 from ptblm.evaluation.score import perplexity
 from ptblm.model.language_model import LanguageModel
+from ptblm.training.misfit import MisfitError
 from ptblm.training.precision import Arithmetic
 from ptblm.training.randomness import make_generator
 from ptblm.training.records import EpochDone, Evaluating, RunDone, StepDone
@@ -143,14 +145,67 @@ def test_a_run_that_was_stopped_in_validation_validates_again() -> None:
     assert without_times(seen) == without_times(whole_records)
 
 
-def test_each_part_of_the_state_is_needed() -> None:
-    saved = make_trainer().state_dict()
-    for name in saved:
-        incomplete = {key: value for key, value in saved.items() if key != name}
-        if name == "loss_scaler":
-            continue  # fp16's alone, which the CPU has not
-        with pytest.raises(KeyError):
-            make_trainer().load_state_dict(incomplete)
+def paths(saved: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path of every key of a nested dict, those inside of lists included."""
+    if isinstance(saved, dict):
+        inner = [found for key, value in saved.items() for found in paths(value, (*path, key))]
+        return [(*path, key) for key in saved] + inner
+    if isinstance(saved, list):
+        return [found for n, value in enumerate(saved) for found in paths(value, (*path, n))]
+    return []
+
+
+def test_each_key_of_the_state_is_needed() -> None:
+    """Whatever is missing at whatever depth: refused, and the trainer is as before."""
+    trainer = make_trainer()
+    for record in trainer.records():
+        if isinstance(record, StepDone) and record.step == 11:
+            break
+    saved = trainer.state_dict()
+    all_paths = paths(saved)
+    assert len(all_paths) > 30
+    for path in all_paths:
+        incomplete = copy.deepcopy(saved)
+        inner = incomplete
+        for key in path[:-1]:
+            inner = inner[key]
+        del inner[path[-1]]
+        fresh = make_trainer()
+        before = weights(fresh)
+        with pytest.raises(MisfitError):
+            fresh.load_state_dict(incomplete)
+        assert_same(before, weights(fresh))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("position", "epoch"), "a"),
+        (("position", "step"), 0),
+        (("position", "batch"), 100),
+        (("position", "nll"), None),
+        (("position", "history"), []),
+        (("position", "history", 0, "best"), 1),
+        (("state",), []),
+        (("state", 0, 0), torch.zeros(2, 6)),
+        (("model", "softmax.bias"), torch.zeros(3)),
+        (("model", "softmax.bias"), torch.zeros(VOCABULARY, dtype=torch.int64)),
+        (("optimizer", "param_groups"), []),
+    ],
+    ids=range(11),
+)
+def test_each_part_of_the_state_must_fit(path: tuple[Any, ...], value: Any) -> None:
+    trainer = make_trainer()
+    for record in trainer.records():
+        if isinstance(record, StepDone) and record.step == 11:
+            break
+    saved = copy.deepcopy(trainer.state_dict())
+    inner = saved
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    with pytest.raises(MisfitError):
+        make_trainer().load_state_dict(saved)
 
 
 def test_evaluation_leaves_the_weights_and_the_run_as_they_were() -> None:

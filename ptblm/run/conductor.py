@@ -1,0 +1,171 @@
+"""Conducts a run: pulls the trainer's records, reports them, saves, heeds signals."""
+
+import shlex
+import sys
+from typing import Any
+
+from ptblm import __version__
+from ptblm.errors import CheckpointError, DivergedError, Interrupted
+from ptblm.files import write_json
+from ptblm.reporting.metrics import MetricsFile
+from ptblm.reporting.progress import Progress
+from ptblm.reporting.published import published_figures
+from ptblm.reporting.table import epoch_row, header, summary
+from ptblm.reporting.tensorboard import TensorBoard
+from ptblm.run.assemble import Assembly
+from ptblm.run.directory import RunDirectory
+from ptblm.run.saving import CheckpointInterval, save_or_fail, save_or_warn
+from ptblm.run.signals import StopSignal
+from ptblm.training.checkpoint import Checkpoint, current_versions
+from ptblm.training.records import EpochDone, Record, RunDone, StepDone
+
+
+class Conductor:
+    """A run under way.
+
+    Args:
+        assembly: its parts.
+        directory: where it is kept.
+        stop: says whether a signal came.
+        metrics_offset: bytes of metrics.jsonl that belong to what is done already.
+    """
+
+    def __init__(
+        self, assembly: Assembly, directory: RunDirectory, stop: StopSignal, metrics_offset: int
+    ) -> None:
+        self.config = assembly.config
+        self.corpus = assembly.corpus
+        self.trainer = assembly.trainer
+        self.device = assembly.device
+        self.directory = directory
+        self.stop = stop
+        training = self.config.training
+        step = self.trainer.position.step
+        self.metrics = MetricsFile(directory.metrics, metrics_offset, training.log_every)
+        self.logs: list[MetricsFile | TensorBoard] = [self.metrics]
+        if training.tensorboard:
+            self.logs.append(TensorBoard(directory.tensorboard, step + 1, training.log_every))
+        self.progress = Progress(training.epochs, self.corpus.floors)
+        self.published = published_figures(self.config, self.corpus)
+        self.interval = CheckpointInterval(training.checkpoint_every, step)
+
+    def conduct(self) -> None:
+        """Trains to the end, or until a signal.
+
+        Raises:
+            Interrupted: after a signal, with everything saved.
+            DivergedError: with diverged.json written and all checkpoints as they were.
+            CheckpointError: if a checkpoint that nothing can make up for could not be saved.
+        """
+        print("\n".join(self._introduction()), file=sys.stderr, flush=True)
+        rows = [epoch_row(done) for done in self.trainer.position.history]
+        self.progress.print_lines(header(self.corpus.floors) + rows)
+        try:
+            for record in self.trainer.records():
+                self._take(record)
+                # After the test there is nothing left to stop.
+                if self.stop.received is not None and not isinstance(record, RunDone):
+                    self._stop(self.stop.received)
+        except DivergedError as error:
+            write_json(self.directory.diverged, dict(error.figures))
+            raise
+        finally:
+            self.progress.close()
+            for log in self.logs:
+                log.close()
+
+    def _take(self, record: Record) -> None:
+        self.progress.show(record)
+        for log in self.logs:
+            log.write(record)
+        match record:
+            case StepDone() if self.interval.is_due(record.step):
+                save_or_warn(self.directory.last, self._checkpoint)
+                self.interval.restart(record.step)
+            case EpochDone():
+                self._finish_epoch(record)
+            case RunDone():
+                self._finish(record)
+
+    def _finish_epoch(self, done: EpochDone) -> None:
+        self.progress.print_lines([epoch_row(done)])
+        if done.best:
+            save_or_warn(self.directory.best, self._checkpoint)
+        last_epoch = done.epoch >= self.config.training.epochs
+        save = save_or_fail if last_epoch else save_or_warn
+        save(self.directory.last, self._checkpoint)
+        self.interval.restart(done.step)
+
+    def _finish(self, test: RunDone) -> None:
+        self.progress.close()
+        last = self.trainer.position.history[-1]
+        self.progress.print_lines(summary(last, test, self.corpus.floors, self.published))
+        try:
+            write_json(self.directory.result, self._result(last, test))
+        except OSError as error:
+            raise CheckpointError(
+                f"the result could not be written: {error.strerror or error}",
+                where=str(self.directory.result),
+                hint="make room, then --resume: it tests again and writes it",
+            ) from None
+        print(f"\nnext: ptblm eval {shlex.quote(str(self.directory.path))}", file=sys.stderr)
+
+    def _stop(self, signal_number: int) -> None:
+        self.progress.close()
+        save_or_fail(self.directory.last, self._checkpoint)
+        path = shlex.quote(str(self.directory.path))
+        raise Interrupted(signal_number, hint=f"ptblm train --resume {path}")
+
+    def _introduction(self) -> list[str]:
+        words = f"{len(self.corpus.vocabulary):,} words"
+        tokens = f"{len(self.corpus.splits['train'].ids):,} training tokens"
+        position = self.trainer.position
+        lines = [
+            f"ptblm {__version__}",
+            f"  corpus      {self.corpus.name}: {words}, {tokens}",
+            f"  model       {self.trainer.model.parameter_count():,} parameters",
+            f"  device      {self.device}",
+            f"  precision   {self.config.training.precision}",
+            f"  run         {self.directory.path}",
+        ]
+        if position.step:
+            lines.append(f"  resumed     after epoch {position.epoch}, step {position.step:,}")
+        for split, text in self.corpus.splits.items():
+            if text.unknown_words:
+                lines.append(
+                    f"  unknown     {text.unknown_words:,} words of {split} are <unk> here"
+                )
+        return lines
+
+    def _checkpoint(self) -> Checkpoint:
+        splits = {split: text.sha256 for split, text in self.corpus.splits.items()}
+        return Checkpoint(
+            config=self.config.model_dump(),
+            vocabulary=list(self.corpus.vocabulary.words),
+            corpus={"name": self.corpus.name, "sha256": splits},
+            trainer=self.trainer.state_dict(),
+            metrics_offset=self.metrics.offset,
+            versions={**current_versions(), "device": self.device},
+        )
+
+    def _result(self, last: EpochDone, test: RunDone) -> dict[str, Any]:
+        history = self.trainer.position.history
+        best = min(history, key=lambda done: done.valid_perplexity)
+        return {
+            "corpus": self.corpus.name,
+            "parameters": self.trainer.model.parameter_count(),
+            "epochs": last.epoch,
+            "steps": test.step,
+            "seed": self.config.training.seed,
+            "precision": self.config.training.precision,
+            "device": self.device,
+            "train_perplexity": last.train_perplexity,
+            "valid_perplexity": last.valid_perplexity,
+            "best_valid_perplexity": best.valid_perplexity,
+            "best_epoch": best.epoch,
+            "test_perplexity": test.score.perplexity,
+            "test_tokens": test.score.tokens,
+            "floors": dict(self.corpus.floors),
+            "training_seconds": sum(done.seconds for done in history),
+            "published": [figures._asdict() for figures in self.published],
+        }

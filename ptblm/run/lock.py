@@ -1,0 +1,63 @@
+"""A lock on a directory: two runs can't share one.
+
+The system lets go of it when its holder ends, however that ends, so no lock is ever stale.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from ptblm.errors import UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks; there it is up to the user
+    fcntl = None  # type: ignore[assignment]
+
+LOCK_NAME = "lock"
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Holds the directory's lock.
+
+    Raises:
+        UsageError: if another process holds it.
+        OSError: if the directory can't be written to.
+    """
+    path = directory / LOCK_NAME
+    file = path.open("a+")
+    try:
+        while not _acquire(file, path):
+            file.close()
+            file = path.open("a+")
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+    finally:
+        file.close()
+
+
+def _acquire(file: IO[str], path: Path) -> bool:
+    """Takes the lock; False if its file was removed by its last holder in between."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "another"
+        raise UsageError(
+            f"the run directory is in use by process {holder}",
+            where=str(path.parent),
+            hint="another --run-dir, or wait until it ends",
+        ) from None
+    except OSError:
+        return True  # a file system without locks
+    return path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
