@@ -3,8 +3,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+N ?= 1
 
-.PHONY: help setup demo test test-slow test-gpu check format wheel clean
+.PHONY: help setup demo test test-slow test-gpu torture check format wheel clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,13 +23,17 @@ demo: setup  ## train and evaluate on the embedded corpus, about a minute
 	$(BIN)/ptblm eval runs/demo
 
 test: setup  ## run the tests, a few minutes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-slow: setup  ## run the long tests: the wheel, the large models
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 test-gpu: setup  ## run the tests that need a CUDA device
-	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
+
+torture: setup  ## kill runs, flip bits, fill the disk; N=8 for eight times as much
+	$(BIN)/python scripts/torture.py -n $(N)
+	$(BIN)/python -m pytest tests/test_bad_input.py --hypothesis-profile=thorough
 
 check: setup  ## lint, formatting, types
 	$(BIN)/ruff check .

@@ -77,7 +77,7 @@ class DivergedError(PtblmError):
             "learning rate {learning_rate:.4g}".format(**figures),
             where="epoch {epoch:.0f}, batch {batch:.0f}, step {step:.0f}; "
             "the update was not made".format(**figures),
-            hint="a new run with a lower training.learning_rate or training.max_grad_norm",
+            hint="--resume with --set training.learning_rate or training.max_grad_norm, lower",
         )
         self.figures = figures
 

@@ -8,8 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).parents[1]
+
+settings.register_profile("default", max_examples=150, derandomize=True)
+settings.register_profile("thorough", max_examples=3000)
+settings.load_profile("default")
 
 Ptblm = Callable[..., "subprocess.CompletedProcess[str]"]
 

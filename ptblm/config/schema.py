@@ -117,6 +117,16 @@ class TrainingConfig(Section):
             description="'5 minutes' or '200 steps'; the end of an epoch always saves",
         ),
     ] = "5 minutes"
+    keep_checkpoints: Annotated[
+        int,
+        Field(
+            ge=0, le=10**6, description="how many numbered checkpoints stay besides last and best"
+        ),
+    ] = 0
+    deterministic: Annotated[
+        bool,
+        Field(description="on CUDA, use only deterministic kernels; the CPU's always are"),
+    ] = False
     log_every: Annotated[
         int, Field(ge=1, le=10**9, description="steps between two records in metrics.jsonl")
     ] = 100

@@ -13,7 +13,7 @@ from ptblm.model.language_model import LanguageModel
 from ptblm.training.checkpoint import Checkpoint
 from ptblm.training.device import choose_device
 from ptblm.training.misfit import MisfitError, refuse_misfit
-from ptblm.training.precision import Arithmetic
+from ptblm.training.precision import Arithmetic, use_deterministic_kernels
 from ptblm.training.randomness import make_generator
 from ptblm.training.trainer import Trainer
 
@@ -45,6 +45,8 @@ def assemble(config: Config) -> Assembly:
     training = config.training
     # What fails fast comes first.
     device, description = choose_device(training.device)
+    if training.deterministic and device.type == "cuda":
+        use_deterministic_kernels()
     arithmetic = Arithmetic(training.precision, device)
     config = _anchored(config)
     corpus = load_corpus(config.data.path)

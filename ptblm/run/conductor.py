@@ -2,6 +2,8 @@
 
 import shlex
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ptblm import __version__
@@ -14,7 +16,7 @@ from ptblm.reporting.table import epoch_row, header, summary
 from ptblm.reporting.tensorboard import TensorBoard
 from ptblm.run.assemble import Assembly
 from ptblm.run.directory import RunDirectory
-from ptblm.run.saving import CheckpointInterval, save_or_fail, save_or_warn
+from ptblm.run.saving import CheckpointInterval, keep_numbered, save_or_fail, save_or_warn
 from ptblm.run.signals import StopSignal
 from ptblm.training.checkpoint import Checkpoint, current_versions
 from ptblm.training.records import EpochDone, Record, RunDone, StepDone
@@ -80,8 +82,7 @@ class Conductor:
             log.write(record)
         match record:
             case StepDone() if self.interval.is_due(record.step):
-                save_or_warn(self.directory.last, self._checkpoint)
-                self.interval.restart(record.step)
+                self._save_last(record.step, save_or_warn)
             case EpochDone():
                 self._finish_epoch(record)
             case RunDone():
@@ -92,9 +93,12 @@ class Conductor:
         if done.best:
             save_or_warn(self.directory.best, self._checkpoint)
         last_epoch = done.epoch >= self.config.training.epochs
-        save = save_or_fail if last_epoch else save_or_warn
+        self._save_last(done.step, save_or_fail if last_epoch else save_or_warn)
+
+    def _save_last(self, step: int, save: Callable[[Path, Callable[[], Checkpoint]], None]) -> None:
         save(self.directory.last, self._checkpoint)
-        self.interval.restart(done.step)
+        keep_numbered(self.directory, step, self.config.training.keep_checkpoints)
+        self.interval.restart(step)
 
     def _finish(self, test: RunDone) -> None:
         self.progress.close()

@@ -3,7 +3,7 @@
 config.yaml         the resolved config
 environment.json    versions, hardware, command, seed
 metrics.jsonl       one record per line
-checkpoints/        last.pt, best.pt
+checkpoints/        last.pt, best.pt, and numbered ones when asked for
 result.json         the final figures
 diverged.json       what the last step saw, if the run diverged
 tensorboard/        curves, when asked for
@@ -77,6 +77,14 @@ class RunDirectory:
         """The newest checkpoint."""
         return self.checkpoints / "last.pt"
 
+    def numbered(self, step: int) -> Path:
+        """The checkpoint that is kept of a step."""
+        return self.checkpoints / f"step-{step:09}.pt"
+
+    def all_checkpoints(self) -> list[Path]:
+        """Every checkpoint that is there: the last, the best, the numbered."""
+        return sorted(self.checkpoints.glob("*.pt"))
+
     @property
     def best(self) -> Path:
         """The checkpoint of the lowest valid perplexity."""
@@ -106,7 +114,7 @@ def new_run(path: Path | None, name: str, *, overwrite: bool) -> Iterator[RunDir
             refuse_taken(path, overwrite=overwrite)
             _clear(path)
             directory = RunDirectory(path)
-            directory.checkpoints.mkdir()
+            directory.checkpoints.mkdir(exist_ok=True)
         except OSError as error:
             raise UsageError(
                 f"can't make the run directory: {error.strerror or error}",
@@ -125,7 +133,7 @@ def existing_run(path: Path) -> Iterator[RunDirectory]:
         UsageError: if it is in use, or can't be written to.
     """
     directory = RunDirectory(path)
-    if not directory.last.is_file():
+    if not directory.all_checkpoints():
         what = "no checkpoint to resume from" if path.is_dir() else "no such run directory"
         raise CheckpointError(what, where=str(path), hint="a run's directory, as in runs/small-ptb")
     with contextlib.ExitStack() as stack:
@@ -173,8 +181,7 @@ def refuse_taken(path: Path, *, overwrite: bool) -> None:
     """
     if path.exists() and not path.is_dir():
         raise UsageError("the run directory is a file", where=str(path), hint="another --run-dir")
-    names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
-    if not names - {LOCK_NAME}:
+    if not path.is_dir() or _is_as_good_as_empty(path):
         return
     if not overwrite:
         raise UsageError(
@@ -190,6 +197,13 @@ def refuse_taken(path: Path, *, overwrite: bool) -> None:
             where=str(path),
             hint="another --run-dir",
         )
+
+
+def _is_as_good_as_empty(path: Path) -> bool:
+    """Whether there is nothing but what a run that failed at its very start leaves."""
+    entries = {entry.name for entry in path.iterdir()}
+    own = {LOCK_NAME, "checkpoints", f"environment.json{TEMPORARY_SUFFIX}"}
+    return entries <= own and not any(file.startswith("checkpoints/") for file in _files(path))
 
 
 def _first_free(name: str) -> Path:

@@ -1,11 +1,14 @@
 """Brings a freshly assembled run to where a checkpoint was taken, or says why it can't."""
 
+import contextlib
+import sys
 from pathlib import Path
 
 from ptblm.config.schema import Config
 from ptblm.errors import CheckpointError, ConfigError, DataError
 from ptblm.run.assemble import Assembly
-from ptblm.training.checkpoint import Checkpoint, current_versions
+from ptblm.run.directory import RunDirectory
+from ptblm.training.checkpoint import Checkpoint, current_versions, load_checkpoint
 from ptblm.training.misfit import MisfitError
 
 # Keys that leave what was done as it was. All others would make the run another run.
@@ -14,26 +17,58 @@ FREE_KEYS = {
     "training.epochs",
     "training.device",
     "training.checkpoint_every",
+    "training.keep_checkpoints",
     "training.log_every",
     "training.tensorboard",
 }
 
 
-def refuse_changes(before: Config, after: Config) -> None:
+# After a divergence these too: going on as before would only diverge again.
+KEYS_FREE_AFTER_DIVERGENCE = {"training.learning_rate", "training.max_grad_norm"}
+
+
+def newest_good_checkpoint(directory: RunDirectory) -> tuple[Path, Checkpoint]:
+    """The last checkpoint, or if that is damaged the newest good one, with a warning.
+
+    Raises:
+        CheckpointError: the last one's, if no other is good.
+    """
+    try:
+        return directory.last, load_checkpoint(directory.last)
+    except CheckpointError as error:
+        reason = error
+    others: list[tuple[int, Path, Checkpoint]] = []
+    for path in directory.all_checkpoints():
+        with contextlib.suppress(CheckpointError):
+            checkpoint = load_checkpoint(path)
+            others.append((checkpoint.trained()[1], path, checkpoint))
+    if not others:
+        raise reason
+    step, path, checkpoint = max(others, key=lambda other: other[:2])
+    print(
+        f"warning: {directory.last} can't be used ({reason.what}); "
+        f"going on from {path}, step {step:,}",
+        file=sys.stderr,
+    )
+    return path, checkpoint
+
+
+def refuse_changes(before: Config, after: Config, *, diverged: bool) -> None:
     """Refuses a config under which the run would not go on as it began.
 
     Raises:
         ConfigError: with every difference that may not be.
     """
+    free = FREE_KEYS | (KEYS_FREE_AFTER_DIVERGENCE if diverged else set())
     problems = [
         f"{key}: {old!r} in the run, {new!r} now; a run can't change it on the way"
         for key, old, new in _differences(before, after)
-        if key not in FREE_KEYS
+        if key not in free
     ]
     if problems:
         raise ConfigError(
             "\n".join(problems),
-            hint=f"only {', '.join(sorted(FREE_KEYS))} may change; or a new run",
+            hint=f"only {', '.join(sorted(free))} may change; or a new run",
         )
 
 

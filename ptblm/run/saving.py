@@ -1,11 +1,13 @@
 """Saves a run's checkpoints when they are due; a disk that refuses is no reason to stop."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from ptblm.errors import CheckpointError
+from ptblm.run.directory import RunDirectory
 from ptblm.training.checkpoint import Checkpoint, save_checkpoint
 
 
@@ -41,6 +43,21 @@ def save_or_warn(path: Path, make: Callable[[], Checkpoint]) -> None:
         save_checkpoint(path, make())
     except (OSError, CheckpointError) as error:
         print(f"warning: {path} was not saved ({error}); going on", file=sys.stderr)
+
+
+def keep_numbered(directory: RunDirectory, step: int, keep: int) -> None:
+    """Keeps the last checkpoint under its step's number, and so many of these in all."""
+    if keep == 0:
+        return
+    numbered = directory.numbered(step)
+    try:
+        numbered.unlink(missing_ok=True)
+        # A link costs nothing: the next save replaces the last checkpoint's name, not its bytes.
+        os.link(directory.last, numbered)
+        for old in sorted(directory.checkpoints.glob("step-*.pt"))[:-keep]:
+            old.unlink()
+    except OSError as error:
+        print(f"warning: {numbered} was not kept ({error}); going on", file=sys.stderr)
 
 
 def save_or_fail(path: Path, make: Callable[[], Checkpoint]) -> None:

@@ -1,10 +1,9 @@
 """Starts a run, or goes on with one."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from ptblm.config.loading import override_config
 from ptblm.config.schema import Config
 from ptblm.config.show import config_document
 from ptblm.errors import UsageError
@@ -12,11 +11,16 @@ from ptblm.files import write_json, write_text
 from ptblm.reporting.environment import describe_environment, record_resumption
 from ptblm.run.assemble import assemble, trained_model
 from ptblm.run.conductor import Conductor
-from ptblm.run.directory import clear_leftovers, existing_run, new_run, refuse_taken
+from ptblm.run.directory import RunDirectory, clear_leftovers, existing_run, new_run, refuse_taken
 from ptblm.run.memory import explained_out_of_memory
-from ptblm.run.resume import go_to_checkpoint, inexact_because, refuse_changes
+from ptblm.run.resume import (
+    go_to_checkpoint,
+    inexact_because,
+    newest_good_checkpoint,
+    refuse_changes,
+)
 from ptblm.run.signals import StopSignal
-from ptblm.training.checkpoint import load_checkpoint
+from ptblm.training.checkpoint import save_checkpoint
 
 
 def start_run(
@@ -51,29 +55,27 @@ def start_run(
             Conductor(assembly, directory, stop, metrics_offset=0).conduct()
 
 
-def resume_run(
-    run_dir: Path, overrides: Sequence[str], flags: Mapping[str, object], command: list[str]
-) -> None:
+def resume_run(run_dir: Path, change: Callable[[Config], Config], command: list[str]) -> None:
     """Goes on with a run from its last checkpoint, as if it had never stopped.
 
     Args:
         run_dir: of the run.
-        overrides: "key=value" texts; only of keys that leave what was done as it was.
-        flags: values by key, from options of their own.
+        change: makes the config to go on with from the run's own; only keys may change that
+            leave what was done as it was.
         command: as typed, for the record.
 
     Raises:
         PtblmError: as `start_run` does; `ConfigError` for a key that may not change.
     """
     with existing_run(run_dir) as directory:
-        checkpoint = load_checkpoint(directory.last)
+        path, checkpoint = newest_good_checkpoint(directory)
         before = checkpoint.parsed_config()
-        config = override_config(before, overrides, flags)
-        refuse_changes(before, config)
-        trained_model(before.model, checkpoint, directory.last)  # before memory is spent
+        config = change(before)
+        refuse_changes(before, config, diverged=directory.diverged.is_file())
+        trained_model(before.model, checkpoint, path)  # refuses, before memory is spent
         with explained_out_of_memory(config):
             assembly = assemble(config)
-            go_to_checkpoint(assembly, checkpoint, directory.last)
+            go_to_checkpoint(assembly, checkpoint, path)
             for reason in inexact_because(checkpoint, assembly.device):
                 print(
                     f"note: {reason}; the run may not end bit for bit as it would have",
@@ -82,12 +84,29 @@ def resume_run(
             with StopSignal() as stop:
                 try:
                     clear_leftovers(directory)
+                    if path != directory.last:
+                        save_checkpoint(directory.last, checkpoint)  # in a damaged one's place
                     directory.result.unlink(missing_ok=True)
+                    directory.diverged.unlink(missing_ok=True)
                     record_resumption(directory.environment, command, assembly.device)
                     write_text(directory.config, config_document(assembly.config))
                 except OSError as error:
                     raise _cannot_write(error, run_dir) from None
                 Conductor(assembly, directory, stop, checkpoint.metrics_offset).conduct()
+
+
+def start_or_resume_run(config: Config, run_dir: Path, command: list[str]) -> None:
+    """Goes on with the run in `run_dir` if it has a checkpoint, else starts there.
+
+    Raises:
+        PtblmError: as `start_run` and `resume_run` do.
+    """
+    if RunDirectory(run_dir).all_checkpoints():
+        resume_run(run_dir, lambda _: config, command)
+    else:
+        # A run that was killed before it had a checkpoint has nothing to lose.
+        begun = run_dir.is_dir() and any(run_dir.iterdir())
+        start_run(config, run_dir.name, run_dir, overwrite=begun, command=command)
 
 
 def _cannot_write(error: OSError, directory: Path) -> UsageError:

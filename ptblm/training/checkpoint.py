@@ -6,7 +6,6 @@ A checkpoint is one torch zip of tensors, numbers, strings, lists and dicts, so 
 
 import copy
 import platform
-import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,17 @@ from ptblm.corpus.corpus import SPLITS
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.errors import CheckpointError, ConfigError
 from ptblm.files import replacing
+from ptblm.training.inspection import SuspectError, inspect_checkpoint
 from ptblm.training.misfit import MisfitError, refuse_misfit
 
 FORMAT = 1
 
 # Keys that configs did not have when format 1 began; without them a run was as by their default.
-KEYS_ADDED_LATER = {"training.tensorboard"}
+KEYS_ADDED_LATER = {
+    "training.tensorboard",
+    "training.keep_checkpoints",
+    "training.deterministic",
+}
 
 _TRAINER_PARTS = {"model", "optimizer", "loss_scaler", "state", "position"}
 
@@ -109,7 +113,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         OSError: if the disk refuses.
     """
     content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
-    with replacing(path, check=_verify_zip) as file:
+    with replacing(path, check=_inspected) as file:
         try:
             torch.save(content, file)
         except RuntimeError as error:  # torch's writer hides the reason that the disk gave
@@ -123,17 +127,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: saying what is wrong with it.
     """
     if not path.is_file():
-        raise CheckpointError(
-            "no such checkpoint", where=str(path), hint="a run directory, or a .pt file"
-        )
+        hint = "a run's directory, as in runs/small-ptb, or a checkpoint's file"
+        raise CheckpointError("no such checkpoint", where=str(path), hint=hint)
     try:
-        _verify_zip(path)
+        _inspected(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     except OSError as error:
         raise CheckpointError(f"can't be read: {error.strerror}", where=str(path)) from None
-    except Exception as error:
+    except Exception as error:  # a damaged file fails in torch in any way it likes
         first = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise CheckpointError(
             f"not a checkpoint that is safe to load: {first}", where=str(path), hint=_HINT
@@ -141,22 +144,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return _checked(content, path)
 
 
-_HINT = "another checkpoint of the run, best.pt or last.pt"
+_HINT = "another checkpoint of the run: `ptblm checkpoint verify RUN_DIR` says which are good"
 
 
-def _verify_zip(path: Path) -> None:
-    """Compares every byte in the file with its checksum: torch itself does not look."""
+def _inspected(path: Path) -> None:
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except OSError:
-        raise
-    except Exception:
-        raise CheckpointError(
-            "not a checkpoint file, or cut short", where=str(path), hint=_HINT
-        ) from None
-    if damaged is not None:
-        raise CheckpointError(f"damaged: {damaged} fails its checksum", where=str(path), hint=_HINT)
+        inspect_checkpoint(path)
+    except SuspectError as error:
+        raise CheckpointError(str(error), where=str(path), hint=_HINT) from None
 
 
 def _checked(content: Any, path: Path) -> Checkpoint:

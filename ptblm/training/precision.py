@@ -3,6 +3,7 @@
 Weights, their updates and the loss are fp32 throughout; only the products change.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -10,10 +11,7 @@ from typing import Any
 import torch
 
 from ptblm.errors import UsageError
-
-# fp16 ends at 65,504, so its loss is scaled up to keep small gradients from vanishing, and the
-# scale is halved when a gradient overflows. Below this scale the run has diverged.
-SMALLEST_LOSS_SCALE = 2.0**-10
+from ptblm.training.loss_scaler import LossScaler
 
 
 def allow_tf32(allowed: bool) -> None:
@@ -24,6 +22,16 @@ def allow_tf32(allowed: bool) -> None:
     kind = "tf32" if allowed else "ieee"
     torch.backends.cuda.matmul.fp32_precision = kind
     torch.backends.cudnn.rnn.fp32_precision = kind  # type: ignore[attr-defined]
+
+
+def use_deterministic_kernels() -> None:
+    """Makes CUDA repeat itself bit for bit, for the whole process, before its first product.
+
+    (docs.pytorch.org, notes on reproducibility; cuBLAS reads the variable when it starts.)
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
 
 
 class Arithmetic:
@@ -45,7 +53,7 @@ class Arithmetic:
             )
         self.precision = precision
         self.device = device
-        self.scaler = torch.amp.GradScaler("cuda") if precision == "fp16" else None
+        self.scaler = LossScaler() if precision == "fp16" else None
         allow_tf32(precision == "tf32")
 
     @contextmanager

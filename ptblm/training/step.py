@@ -12,7 +12,8 @@ from torch import Tensor
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.recurrent import State, detach_state
 from ptblm.training.clipping import clip_gradients, global_norm
-from ptblm.training.precision import SMALLEST_LOSS_SCALE, Arithmetic
+from ptblm.training.optimizer import SGD
+from ptblm.training.precision import Arithmetic
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class NotFiniteError(ArithmeticError):
 
 def train_step(
     model: LanguageModel,
-    optimizer: torch.optim.Optimizer,
+    optimizer: SGD,
     arithmetic: Arithmetic,
     inputs: Tensor,
     targets: Tensor,
@@ -58,7 +59,7 @@ def train_step(
 
     Args:
         model: the model, updated in place.
-        optimizer: over the model's trainable parameters.
+        optimizer: of the model's trainable parameters.
         arithmetic: the run's precision.
         inputs: ids, [B, T].
         targets: the ids that follow them, [B, T].
@@ -75,27 +76,21 @@ def train_step(
     summed_nll = nll.sum()
     cost = summed_nll / inputs.shape[0]
 
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad()
     scaler = arithmetic.scaler
-    if scaler is None:
-        torch.autograd.backward(cost)
-    else:
-        torch.autograd.backward(scaler.scale(cost))
-        scaler.unscale_(optimizer)
-    parameters = model.trainable_parameters()
+    torch.autograd.backward(cost if scaler is None else scaler.scaled(cost))
+    parameters = optimizer.parameters
+    if scaler is not None:
+        scaler.unscale(parameters)
     norm = global_norm(parameters)
     nll_value, norm_value = torch.stack([summed_nll.detach(), norm]).tolist()
-    overflow_is_normal = scaler is not None and scaler.get_scale() > SMALLEST_LOSS_SCALE
-    if not math.isfinite(nll_value) or not (math.isfinite(norm_value) or overflow_is_normal):
+    overflowed = scaler is not None and scaler.may_shrink() and not math.isfinite(norm_value)
+    if not math.isfinite(nll_value) or not (math.isfinite(norm_value) or overflowed):
         raise NotFiniteError(nll_value, norm_value)
 
-    clip_gradients(parameters, norm, max_grad_norm)
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-    if scaler is None:
-        optimizer.step()
-    else:
-        scaler.step(optimizer)  # makes no update if a gradient overflowed
-        scaler.update()
-    grad_norm = norm_value if math.isfinite(norm_value) else None
-    return StepResult(nll_value, grad_norm, detach_state(state))
+    if not overflowed:
+        clip_gradients(parameters, norm, max_grad_norm)
+        optimizer.step(learning_rate)
+    if scaler is not None:
+        scaler.update(overflowed=overflowed)
+    return StepResult(nll_value, None if overflowed else norm_value, detach_state(state))

@@ -21,6 +21,7 @@ from ptblm.evaluation.score import Score, perplexity
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.recurrent import State
 from ptblm.training.misfit import MisfitError, refuse_misfit
+from ptblm.training.optimizer import SGD
 from ptblm.training.precision import Arithmetic
 from ptblm.training.randomness import derive_seed
 from ptblm.training.records import EpochDone, Evaluating, Record, RunDone, StepDone
@@ -79,7 +80,7 @@ class Trainer:
         self.model = model
         self.config = config
         self.arithmetic = arithmetic
-        self.optimizer = torch.optim.SGD(model.trainable_parameters(), lr=config.learning_rate)
+        self.optimizer = SGD(model.trainable_parameters())
         self.batches = train
         self.train_text = self._on_device(train)
         self.evaluation_texts: dict[Split, tuple[Tensor, Tensor]] = {
@@ -199,7 +200,7 @@ class Trainer:
             MisfitError: if anything in it is missing, unknown, or unlike this trainer's own; the
                 trainer is as before.
         """
-        refuse_misfit(self.state_dict(), saved, varying={"optimizer.state", "position.history"})
+        refuse_misfit(self.state_dict(), saved, varying={"position.history"})
         history = saved["position"]["history"]
         for number, done in enumerate(history):
             refuse_misfit(asdict(_SOME_EPOCH), done, f"position.history.{number}")

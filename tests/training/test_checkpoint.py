@@ -161,7 +161,7 @@ class Payload:
 def test_a_strangers_code_does_not_run(tmp_path: Path) -> None:
     path = tmp_path / "evil.pt"
     torch.save({**content(make_checkpoint()), "vocabulary": Payload()}, path)
-    with pytest.raises(CheckpointError, match="not a checkpoint that is safe to load"):
+    with pytest.raises(CheckpointError, match=r"not safe to load: it names (posix|nt)\.mkdir"):
         load_checkpoint(path)
     path.write_bytes(pickle.dumps(Payload()))
     with pytest.raises(CheckpointError):
@@ -177,7 +177,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "text.pt")
     with zipfile.ZipFile(tmp_path / "zip.pt", "w") as archive:
         archive.writestr("hello", "world")
-    with pytest.raises(CheckpointError, match="not a checkpoint that is safe"):
+    with pytest.raises(CheckpointError, match="it has no data"):
         load_checkpoint(tmp_path / "zip.pt")
 
 

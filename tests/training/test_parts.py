@@ -10,6 +10,7 @@ from ptblm.config.loading import load_config
 from ptblm.errors import UsageError
 from ptblm.training.clipping import clip_gradients, global_norm
 from ptblm.training.device import choose_device
+from ptblm.training.loss_scaler import LossScaler
 from ptblm.training.precision import Arithmetic
 from ptblm.training.randomness import derive_seed
 from ptblm.training.schedule import learning_rate
@@ -101,3 +102,24 @@ def test_bf16_is_for_the_products_alone() -> None:
 def test_clipping_by_a_norm_that_is_not_finite_is_left_to_the_caller() -> None:
     """`train_step` refuses such a norm before it gets here; see test_trainer."""
     assert math.isnan(global_norm(parameters_with_gradients([math.nan])).item())
+
+
+def test_the_loss_scale_follows_the_gradients() -> None:
+    scaler = LossScaler()
+    (parameter,) = parameters_with_gradients([3.0 * scaler.scale])
+    scaler.unscale([parameter])
+    assert parameter.grad is not None
+    assert parameter.grad.item() == 3.0
+    assert scaler.scaled(torch.tensor(2.0)).item() == 2 * scaler.scale
+    first = scaler.scale
+    scaler.update(overflowed=True)
+    assert scaler.scale == first / 2
+    for _ in range(2000):
+        scaler.update(overflowed=False)
+    assert scaler.scale == first
+    restored = LossScaler()
+    restored.load_state_dict(scaler.state_dict())
+    assert restored.state_dict() == scaler.state_dict()
+    while scaler.may_shrink():
+        scaler.update(overflowed=True)
+    assert scaler.scale == 2.0**-10

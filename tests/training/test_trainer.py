@@ -12,6 +12,7 @@ from ptblm.corpus.batches import Batches, cut_batches
 from ptblm.errors import DivergedError
 from ptblm.evaluation.score import perplexity
 from ptblm.model.language_model import LanguageModel
+from ptblm.training.loss_scaler import LossScaler
 from ptblm.training.misfit import MisfitError
 from ptblm.training.precision import Arithmetic
 from ptblm.training.randomness import make_generator
@@ -190,7 +191,7 @@ def test_each_key_of_the_state_is_needed() -> None:
         (("state", 0, 0), torch.zeros(2, 6)),
         (("model", "softmax.bias"), torch.zeros(3)),
         (("model", "softmax.bias"), torch.zeros(VOCABULARY, dtype=torch.int64)),
-        (("optimizer", "param_groups"), []),
+        (("optimizer",), {"momentum": 1.0}),
     ],
     ids=range(11),
 )
@@ -267,3 +268,29 @@ def test_a_learnable_text_is_learnt() -> None:
     *_, last = trainer.records()
     assert isinstance(last, RunDone)
     assert last.score.perplexity < 1.1
+
+
+def test_an_overflow_under_loss_scaling_is_left_out_and_the_run_goes_on() -> None:
+    """fp16's logic on the CPU: a scale far too large is halved until gradients fit."""
+    trainer = make_trainer()
+    scaler = trainer.arithmetic.scaler = LossScaler()
+    scaler.scale = 2.0**130
+    before = weights(trainer)
+    left_out = 0
+    for record in trainer.records():
+        if not isinstance(record, StepDone):
+            break
+        if record.grad_norm is None:
+            left_out += 1
+            assert_same(before, weights(trainer))
+    assert 0 < left_out < 8
+    assert not torch.equal(before["softmax.weight"], weights(trainer)["softmax.weight"])
+
+
+def test_loss_scaling_does_not_change_the_training() -> None:
+    """Powers of two scale without rounding."""
+    plain, scaled = make_trainer(epochs=1), make_trainer(epochs=1)
+    scaled.arithmetic.scaler = LossScaler()
+    list(plain.records())
+    list(scaled.records())
+    assert_same(weights(plain), weights(scaled))

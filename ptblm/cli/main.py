@@ -1,15 +1,18 @@
 """The command line: thin, and quick to answer `--help`, so nothing heavy is imported up here."""
 
-import os
 import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
 from ptblm import __version__
+from ptblm.cli.checkpoint_commands import checkpoint_app
+from ptblm.cli.config_commands import config_app
+from ptblm.cli.options import ConfigName, Data, Device, Set, complete_run
+from ptblm.cli.output import print_result
 from ptblm.errors import PtblmError, UsageError
 from ptblm.files import strict_json
 
@@ -20,14 +23,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-config_app = typer.Typer(help="List and show configs.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+app.add_typer(checkpoint_app, name="checkpoint")
 
 _debug = False
 
 
 def main() -> None:
     """Runs the command line; this is where errors become messages and exit codes."""
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _end)
     try:
         app()
     except PtblmError as error:
@@ -41,21 +47,14 @@ def main() -> None:
         sys.exit(1)
 
 
+def _end(number: int, _frame: object) -> NoReturn:
+    """Ends what has nothing to save, evaluation or a download, with the signal's exit code."""
+    sys.exit(128 + number)
+
+
 def _print_error(error: PtblmError) -> None:
     problems = "\n".join(f"{error.label}: {line}" for line in error.what.splitlines())
     print(problems + str(error).removeprefix(error.what), file=sys.stderr)
-
-
-def _print_result(text: str) -> None:
-    """Writes to stdout, and heeds that it may be full, or that its reader may have left."""
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        # Python must not try again when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            raise typer.Exit(128 + signal.SIGPIPE) from None
-        raise UsageError(f"can't write to standard output: {error.strerror}") from None
 
 
 def _print_version(wanted: bool) -> None:
@@ -78,48 +77,6 @@ def _options(
     _debug = debug
 
 
-def _complete_config(incomplete: str) -> list[str]:
-    from ptblm.config.loading import shipped_configs
-
-    files = [str(path) for path in sorted(Path().glob(f"{incomplete}*.y*ml"))]
-    return [name for name in shipped_configs() if name.startswith(incomplete)] + files
-
-
-def _complete_run(incomplete: str) -> list[str]:
-    runs = Path("runs")
-    found = [str(path) for path in runs.iterdir() if path.is_dir()] if runs.is_dir() else []
-    return [path for path in sorted(found) if path.startswith(incomplete)]
-
-
-ConfigName = Annotated[
-    str | None,
-    typer.Option(
-        "--config",
-        "-c",
-        metavar="NAME|FILE",
-        help="A shipped config (small, medium, large, test) or a YAML file.",
-        show_default="small",
-        autocompletion=_complete_config,
-    ),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override a key of the config; may be repeated."
-    ),
-]
-Data = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME|DIR",
-        help="'ptb', 'sample' (embedded), or a directory with {ptb.,}{train,valid,test}.txt.",
-    ),
-]
-Device = Annotated[
-    str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
-]
-
-
 @app.command()
 def train(
     config: ConfigName = None,
@@ -140,12 +97,15 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the run that is there already, first.")
     ] = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="On CUDA, repeat bit for bit; slower.")
+    ] = False,
     resume: Annotated[
         Path | None,
         typer.Option(
-            metavar="RUN_DIR",
-            help="Go on with a stopped run; nothing else is needed.",
-            autocompletion=_complete_run,
+            metavar="RUN_DIR|auto",
+            help="Go on with a stopped run; auto starts one if there is none yet.",
+            autocompletion=complete_run,
         ),
     ] = None,
     dry_run: Annotated[
@@ -161,16 +121,18 @@ def train(
         "training.seed": seed,
         "training.device": device,
         "training.precision": precision,
+        "training.deterministic": deterministic or None,
     }
-    if resume is not None:
+    if resume is not None and str(resume) != "auto":
         if config is not None or run_dir is not None or overwrite or dry_run:
             raise UsageError(
                 "--resume knows the run's config and directory",
                 hint="leave out --config, --run-dir, --overwrite and --dry-run",
             )
+        from ptblm.config.loading import override_config
         from ptblm.run.train import resume_run
 
-        resume_run(resume, overrides or [], flags, sys.argv)
+        resume_run(resume, lambda run: override_config(run, overrides or [], flags), sys.argv)
         return
     from ptblm.config.loading import load_config
 
@@ -179,12 +141,17 @@ def train(
     if dry_run:
         from ptblm.run.dry_run import dry_run as try_out
 
-        _print_result("\n".join(try_out(loaded, run_dir, overwrite=overwrite)))
+        print_result("\n".join(try_out(loaded, run_dir, overwrite=overwrite)))
         return
     from ptblm.corpus.corpus import corpus_name
-    from ptblm.run.train import start_run
+    from ptblm.run.train import start_or_resume_run, start_run
 
     name = f"{Path(source).stem}-{corpus_name(loaded.data.path)}"
+    if resume is not None:
+        if overwrite:
+            raise UsageError("--resume auto goes on with a run, and --overwrite deletes it")
+        start_or_resume_run(loaded, run_dir or Path("runs") / name, sys.argv)
+        return
     start_run(loaded, name, run_dir, overwrite=overwrite, command=sys.argv)
 
 
@@ -195,7 +162,7 @@ def evaluate(
         typer.Argument(
             metavar="CHECKPOINT|RUN_DIR",
             help="A checkpoint's file, or a run, whose last checkpoint is taken.",
-            autocompletion=_complete_run,
+            autocompletion=complete_run,
         ),
     ],
     split: Annotated[
@@ -223,9 +190,9 @@ def evaluate(
         device_name=device or "auto",
     )
     if as_json:
-        _print_result(strict_json(evaluation.as_json(), indent=2))
+        print_result(strict_json(evaluation.as_json(), indent=2))
     else:
-        _print_result("\n".join(evaluation.lines()))
+        print_result("\n".join(evaluation.lines()))
 
 
 @app.command("download-data")
@@ -253,25 +220,4 @@ def download_data(
     from ptblm.corpus.ptb import DEFAULT_DIRECTORY, MIRRORS
 
     mirrors = MIRRORS if url is None else (url,)
-    _print_result("\n".join(fetch_ptb(to or DEFAULT_DIRECTORY, mirrors=mirrors, source=source)))
-
-
-@config_app.command("list")
-def list_configs() -> None:
-    """List the shipped configs, each with its first line."""
-    from ptblm.config.loading import shipped_configs
-
-    texts = [path.read_text(encoding="utf-8") for path in shipped_configs().values()]
-    _print_result("\n".join(text.splitlines()[0].removeprefix("# ") for text in texts))
-
-
-@config_app.command("show")
-def show_config(
-    config: Annotated[str, typer.Argument(metavar="NAME|FILE", autocompletion=_complete_config)],
-    overrides: Set = None,
-) -> None:
-    """Show a config, resolved, with the meaning of each key: the start of your own."""
-    from ptblm.config.loading import load_config
-    from ptblm.config.show import config_document
-
-    _print_result(config_document(load_config(config, overrides or [])).rstrip())
+    print_result("\n".join(fetch_ptb(to or DEFAULT_DIRECTORY, mirrors=mirrors, source=source)))

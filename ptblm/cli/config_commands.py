@@ -1,0 +1,31 @@
+"""`ptblm config`: list and show configs."""
+
+from typing import Annotated
+
+import typer
+
+from ptblm.cli.options import Set, complete_config
+from ptblm.cli.output import print_result
+
+config_app = typer.Typer(help="List and show configs.", no_args_is_help=True)
+
+
+@config_app.command("list")
+def list_configs() -> None:
+    """List the shipped configs, each with its first line."""
+    from ptblm.config.loading import shipped_configs
+
+    texts = [path.read_text(encoding="utf-8") for path in shipped_configs().values()]
+    print_result("\n".join(text.splitlines()[0].removeprefix("# ") for text in texts))
+
+
+@config_app.command("show")
+def show_config(
+    config: Annotated[str, typer.Argument(metavar="NAME|FILE", autocompletion=complete_config)],
+    overrides: Set = None,
+) -> None:
+    """Show a config, resolved, with the meaning of each key: the start of your own."""
+    from ptblm.config.loading import load_config
+    from ptblm.config.show import config_document
+
+    print_result(config_document(load_config(config, overrides or [])).rstrip())

@@ -1,0 +1,243 @@
+"""Does to runs and checkpoints what the world does, and counts what is lost.
+
+    make torture          a few minutes
+    make torture N=8      the figures of docs/reliability.md
+
+Kills a real training process at random instants and resumes it, until the kills are used up;
+the end must equal that of a run that nothing disturbed. Kills a process that does nothing but
+save. Flips bits of a real checkpoint, and cuts it short. Lets the disk be full at every size
+that a run's files have.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ptblm.errors import CheckpointError
+from ptblm.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+
+SETTINGS = {
+    "data.path": "sample",
+    "model.hidden_size": "12",
+    "model.dropout": "0.3",
+    "training.batch_size": "10",
+    "training.num_steps": "5",
+    "training.full_rate_epochs": "2",
+    "training.learning_rate_decay": "0.9",
+    "training.checkpoint_every": "25 steps",
+    "training.log_every": "20",
+    "training.seed": "4",
+}
+
+
+def train(directory: Path, epochs: int, **options: Any) -> "subprocess.Popen[str]":
+    """A real training process that goes on with the run in `directory`, or begins it."""
+    command = [sys.executable, "-m", "ptblm", "train", "--resume", "auto", "--run-dir"]
+    command += [str(directory), "--set", f"training.epochs={epochs}"]
+    for key, value in SETTINGS.items():
+        command += ["--set", f"{key}={value}"]
+    return subprocess.Popen(  # noqa: S603 - our own command
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> str:
+    """Waits for a process that must end well; returns what it wrote to stderr."""
+    _, errors = process.communicate()
+    if process.returncode != 0:
+        raise AssertionError(f"exit code {process.returncode}: {errors}")
+    return errors
+
+
+def digest(value: Any) -> str:
+    """A hash of tensors and plain values, nested in any way; times are left out."""
+    if isinstance(value, torch.Tensor):
+        return hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
+    if isinstance(value, dict):
+        timed = ("seconds", "tokens_per_second")
+        value = {str(key): digest(inner) for key, inner in value.items() if key not in timed}
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    if isinstance(value, list):
+        return hashlib.sha256(json.dumps([digest(inner) for inner in value]).encode()).hexdigest()
+    return repr(value)
+
+
+def digest_of_run(directory: Path) -> str:
+    """A hash of all that a run leaves: weights, optimizer, position, metrics."""
+    checkpoint = load_checkpoint(directory / "checkpoints" / "last.pt")
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    return digest({"trainer": checkpoint.trainer, "metrics": [json.loads(line) for line in lines]})
+
+
+def kill_while_training(place: Path, kills: int, source: random.Random) -> str:
+    """SIGKILLs at random instants, each followed by a resume; the end must be the same."""
+    epochs = 2 + (kills + 1) // 2
+    finish(train(place / "whole", epochs))
+    expected = digest_of_run(place / "whole")
+    done = 0
+    while done < kills:
+        process = train(place / "killed", epochs)
+        if process.stderr is None:
+            raise AssertionError("stderr is a pipe")
+        # From its first word on, when it reads the corpus, to well into training.
+        process.stderr.readline()
+        time.sleep(source.uniform(0, 0.6))
+        if process.poll() is not None:
+            raise AssertionError(f"ended by itself after {done} kills: {process.stderr.read()}")
+        process.kill()
+        process.communicate()
+        done += 1
+    finish(train(place / "killed", epochs))
+    if digest_of_run(place / "killed") != expected:
+        raise AssertionError(f"after {kills} kills the run ended otherwise")
+    steps = load_checkpoint(place / "killed" / "checkpoints" / "last.pt").trained()[1]
+    return f"{kills} kills while training {steps:,} steps: weights and metrics as without them"
+
+
+def kill_while_saving(
+    place: Path, checkpoint: Checkpoint, kills: int, source: random.Random
+) -> str:
+    """SIGKILLs of a process that saves without pause; there must always be a whole file."""
+    path = place / "saved.pt"
+    for number in range(kills):
+        reader, writer = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+            child = os.fork()
+        if child == 0:
+            version = 0
+            while True:
+                version += 1
+                save_checkpoint(path, replace(checkpoint, metrics_offset=version))
+                os.write(writer, b"x")
+        os.read(reader, 1)
+        time.sleep(source.uniform(0, 0.05))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(writer)
+        said = 1
+        while block := os.read(reader, 65536):
+            said += len(block)
+        os.close(reader)
+        found = load_checkpoint(path).metrics_offset
+        if found not in (said, said + 1):
+            raise AssertionError(f"kill {number}: {said} saves were done, found number {found}")
+    return f"{kills} kills while saving: always the last checkpoint or the one under way, whole"
+
+
+def flip_bits(place: Path, checkpoint: Path, flips: int, source: random.Random) -> str:
+    """Flips one bit at a time; it must be found, or change nothing that is loaded."""
+    data = bytearray(checkpoint.read_bytes())
+    expected = digest_of_checkpoint(checkpoint)
+    path = place / "flipped.pt"
+    found = 0
+    for position in source.sample(range(len(data) * 8), flips):
+        data[position // 8] ^= 1 << (position % 8)
+        path.write_bytes(data)
+        data[position // 8] ^= 1 << (position % 8)
+        try:
+            loaded = digest_of_checkpoint(path)
+        except CheckpointError:
+            found += 1
+            continue
+        if loaded != expected:
+            raise AssertionError(f"bit {position} changed what was loaded, and was not found")
+    return (
+        f"{flips:,} bits flipped in {len(data):,} bytes: {found:,} found, "
+        f"{flips - found:,} harmless (the same was loaded)"
+    )
+
+
+def cut_short(place: Path, checkpoint: Path, cuts: int) -> str:
+    """Cuts a checkpoint at so many lengths, evenly spread; each must be refused."""
+    data = checkpoint.read_bytes()
+    path = place / "cut.pt"
+    lengths = {len(data) * cut // cuts for cut in range(cuts)} | {0, 1, len(data) - 1}
+    for length in lengths:
+        path.write_bytes(data[:length])
+        with contextlib.suppress(CheckpointError):
+            load_checkpoint(path)
+            raise AssertionError(f"a checkpoint of {length} bytes was loaded")
+    return f"{len(lengths)} checkpoints cut short: all refused"
+
+
+def digest_of_checkpoint(path: Path) -> str:
+    """A hash of everything that loading a checkpoint gives."""
+    loaded = load_checkpoint(path)
+    return digest({field.name: getattr(loaded, field.name) for field in fields(loaded)})
+
+
+def fill_the_disk(place: Path, whole: Path, limits: int) -> str:
+    """Refuses every write beyond some size; nothing may be lost that was there, nor crash.
+
+    The sizes are those of the files that a run leaves, one byte less than each, and others in
+    between.
+    """
+    sizes = sorted({path.stat().st_size for path in whole.rglob("*") if path.is_file()})
+    edges = {size - 1 for size in sizes} | set(sizes) | {0}
+    edges |= {sizes[-1] * part // limits for part in range(limits)}
+    codes: dict[int, int] = {}
+    for number, limit in enumerate(sorted(edges)):
+        directory = place / f"full-{number}"
+
+        def limited(limit: int = limit) -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+        process = train(directory, epochs=1, preexec_fn=limited)
+        _, errors = process.communicate()
+        codes[process.returncode] = codes.get(process.returncode, 0) + 1
+        if process.returncode not in (0, 2, 4) or "Traceback" in errors:
+            raise AssertionError(f"{limit} bytes: exit code {process.returncode}: {errors}")
+        for path in directory.glob("checkpoints/*.pt"):
+            load_checkpoint(path)
+        # With room again the run ends as if nothing had been, whatever there was.
+        finish(train(directory, epochs=1))
+        last = load_checkpoint(directory / "checkpoints" / "last.pt").trainer
+        if digest(last) != digest(load_checkpoint(whole / "checkpoints" / "last.pt").trainer):
+            raise AssertionError(f"{limit} bytes: the run ended otherwise")
+    told = ", ".join(f"{count} with exit code {code}" for code, count in sorted(codes.items()))
+    return f"{len(edges)} sizes of a full disk: {told}; all resumed to the same weights"
+
+
+def main() -> None:
+    """Runs everything, and says how it went."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("-n", type=int, default=1, help="so many times as much of everything")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    n, source = arguments.n, random.Random(arguments.seed)  # noqa: S311 - no secret
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        finish(train(place / "one", epochs=1))
+        last = place / "one" / "checkpoints" / "last.pt"
+        start = time.monotonic()
+        jobs: list[Callable[[], str]] = [
+            lambda: flip_bits(place, last, 500 * n, source),
+            lambda: cut_short(place, last, 100 * n),
+            lambda: kill_while_saving(place, load_checkpoint(last), 50 * n, source),
+            lambda: fill_the_disk(place, place / "one", limits=2 * n),
+            lambda: kill_while_training(place, 15 * n, source),
+        ]
+        for job in jobs:
+            print(f"{job()} ({time.monotonic() - start:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()
