@@ -22,7 +22,9 @@ from hypothesis import strategies as st
 from ptblm.cli import main
 from ptblm.config.loading import load_config, shipped_configs
 from ptblm.config.schema import Config
-from ptblm.run.assemble import assemble
+from ptblm.errors import PtblmError
+from ptblm.run.assemble import assemble, trained_model
+from ptblm.run.resume import go_to_checkpoint
 from ptblm.training.checkpoint import (
     Checkpoint,
     current_versions,
@@ -151,7 +153,7 @@ def test_any_bytes_as_a_corpus(tmp_path: Path, texts: list[bytes]) -> None:
         (b"a b\n" * 19 + b"a b", 60),
         (b"a b\n\n" * 20, 80),
         (b"a \x00 b\n" * 20, 80),
-        (b"a b " * 10_000_000 + b"\n", 20_000_001),  # one line of 40 MB
+        (b"a b " * 12_500_000 + b"\n", 25_000_001),  # one line of 50 MB
     ],
     ids=["plain", "BOM", "CRLF", "no final newline", "blank lines", "NUL", "one long line"],
 )
@@ -249,6 +251,14 @@ def test_a_checkpoint_with_another_value_somewhere(
     assert code in (0, 4)
     assert "Traceback" not in errors
     assert (run / "checkpoints" / "last.pt").read_bytes() == before
+    # Going on from it is refused, or is possible.
+    with contextlib.suppress(PtblmError):
+        checkpoint = load_checkpoint(run / "checkpoints" / "last.pt")
+        config = checkpoint.parsed_config()
+        trained_model(config.model, checkpoint, run)
+        assembly = assemble(config)
+        go_to_checkpoint(assembly, checkpoint, run)
+        next(assembly.trainer.records())
 
 
 # --- archives ---

@@ -1,4 +1,7 @@
-"""On CUDA: the same numbers as on the CPU, every precision, and exact resume."""
+"""On CUDA: the same numbers as on the CPU, every precision, and exact resume.
+
+The deterministic mode is for a whole process, so its tests come last.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -48,9 +51,12 @@ def test_every_precision_learns(precision: str) -> None:
     assert assembly.corpus.floors["test"] < last.score.perplexity < 30
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_stopped_run_goes_on_as_if_it_had_not(precision: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
+def test_in_deterministic_mode_a_stopped_run_equals_one_that_was_not(
+    precision: str, tmp_path: Path
+) -> None:
     overrides = ["model.dropout=0.3", f"training.precision={precision}", "training.device=cuda"]
+    overrides += ["training.deterministic=true"]
     whole = make(*overrides)
     first_losses(whole, 60)
     stopped = make(*overrides)
@@ -60,7 +66,6 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(precision: str, tmp_path: Path) 
     saved: dict[str, Any] = torch.load(tmp_path / "saved.pt", map_location="cpu")
     resumed.trainer.load_state_dict(saved)
     first_losses(resumed, 30)
+    ours = resumed.trainer.model.state_dict()
     for name, value in whole.trainer.model.state_dict().items():
-        torch.testing.assert_close(
-            resumed.trainer.model.state_dict()[name], value, rtol=1e-4, atol=1e-5
-        )
+        assert torch.equal(ours[name], value), name

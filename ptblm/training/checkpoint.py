@@ -157,11 +157,12 @@ def _inspected(path: Path) -> None:
 def _checked(content: Any, path: Path) -> Checkpoint:
     if not isinstance(content, dict) or "format" not in content:
         raise CheckpointError("not a ptblm checkpoint", where=str(path))
-    if content["format"] != FORMAT:
+    found = content["format"]
+    if type(found) is not int or found != FORMAT:
         raise CheckpointError(
-            f"its format is {content['format']!r}; this ptblm reads format {FORMAT}",
+            f"its format is {found!r:.20}; this ptblm reads format {FORMAT}",
             where=str(path),
-            hint=f"the ptblm that wrote it: {content.get('versions')}",
+            hint=f"the ptblm that wrote it: {content.get('versions')!s:.100}",
         )
     problem = _problem(content)
     if problem is not None:

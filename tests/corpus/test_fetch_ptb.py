@@ -2,6 +2,9 @@
 
 import hashlib
 import io
+import signal
+import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -15,6 +18,7 @@ import pytest
 from ptblm.corpus.fetch_ptb import Files, fetch_ptb
 from ptblm.corpus.http import Patience, download
 from ptblm.errors import DataError
+from tests.conftest import plain_environment
 
 CONTENT = {
     "ptb.train.txt": b" the cat \n" * 9000,
@@ -361,3 +365,39 @@ def test_a_source_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"not found: ptb\.train\.txt"):
         fetch_ptb(tmp_path / "ptb", source=tmp_path / "empty", files=FILES)
+
+
+def test_a_stopped_download_goes_on_later(tmp_path: Path) -> None:
+    """SIGTERM in the middle: its exit code, no file of a good name, and the half is kept."""
+    sent = threading.Event()
+
+    def half_then_nothing(handler: Handler, data: bytes) -> None:
+        handler.wfile.write(start_of_answer(handler, data, ranges=True)[: len(data) // 2])
+        handler.wfile.flush()
+        sent.set()
+        time.sleep(20)
+
+    with serving({"/a.tgz": ARCHIVE}, half_then_nothing) as server:
+        url = server.url("/a.tgz")
+        command = [sys.executable, "-m", "ptblm", "download-data", "--url", url, "--to", "ptb"]
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=plain_environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL) and None,
+        )
+        assert sent.wait(30)
+        part = tmp_path / "ptb"
+        while not any(path.stat().st_size for path in part.glob("*.part")):
+            time.sleep(0.01)
+        process.terminate()
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 143
+        assert "Traceback" not in errors
+        assert [path.suffix for path in part.iterdir()] == [".part"]
+        server.behaviour = whole
+        fetch_ptb(part, mirrors=[url], files=FILES, patience=IMPATIENT)
+        assert server.ranges[-1] == f"bytes={len(ARCHIVE) // 2}-"
+    assert_good(part)
