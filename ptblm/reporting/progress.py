@@ -85,7 +85,13 @@ class Progress:
             self._task = task
             # The last record's count may not be the bar's: a resumed epoch starts in its middle.
             self._bar = tqdm(
-                total=total, initial=done, desc=task, bar_format=_BAR, leave=False, file=sys.stderr
+                total=total,
+                initial=done,
+                desc=task,
+                postfix=figures,
+                bar_format=_BAR,
+                leave=False,
+                file=sys.stderr,
             )
         if self._bar is not None:
             self._bar.set_postfix_str(figures, refresh=False)

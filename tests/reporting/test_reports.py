@@ -1,0 +1,111 @@
+"""What people see: published figures where they apply, the bar, the table."""
+
+import dataclasses
+import io
+from pathlib import Path
+
+import pytest
+
+from ptblm.config.loading import load_config
+from ptblm.corpus.corpus import Corpus, load_corpus
+from ptblm.evaluation.score import Score
+from ptblm.reporting.progress import Progress
+from ptblm.reporting.published import published_figures
+from ptblm.reporting.table import epoch_row, header, summary
+from ptblm.training.records import EpochDone, Evaluating, RunDone, StepDone
+
+
+@pytest.fixture(scope="module")
+def ptb(ptb_directory: Path) -> Corpus:
+    return load_corpus(str(ptb_directory))
+
+
+@pytest.mark.parametrize(
+    ("name", "test"), [("small", 115.91), ("medium", 82.07), ("large", 78.29), ("test", None)]
+)
+def test_a_shipped_recipe_on_ptb_is_held_against_its_figures(
+    name: str, test: float | None, ptb: Corpus
+) -> None:
+    conduct = ["training.seed=9", "training.precision=bf16", "training.checkpoint_every=3 steps"]
+    figures = published_figures(load_config(name, conduct), ptb)
+    assert [f.test for f in figures][:1] == ([] if test is None else [test])
+
+
+@pytest.mark.parametrize("change", ["model.hidden_size=201", "training.epochs=12"])
+def test_another_recipe_is_not(change: str, ptb: Corpus) -> None:
+    assert published_figures(load_config("small", [change]), ptb) == []
+
+
+def test_the_recipe_on_another_text_is_not(ptb: Corpus) -> None:
+    text = dataclasses.replace(ptb.splits["test"], sha256="0" * 64)
+    other = dataclasses.replace(ptb, splits={**ptb.splits, "test": text})
+    assert published_figures(load_config("small"), other) == []
+    assert published_figures(load_config("small"), load_corpus("sample")) == []
+
+
+STEP = StepDone(
+    epoch=2,
+    batch=50,
+    batches=200,
+    step=250,
+    learning_rate=0.5,
+    nll=10.0,
+    tokens=20,
+    grad_norm=1.0,
+    epoch_nll=4000.0,
+    epoch_tokens=1000,
+    epoch_seconds=10.0,
+)
+
+
+class Terminal(io.StringIO):
+    """Collects what would be shown."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_shows_perplexity_speed_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    progress = Progress(epochs=3, floors={"valid": 10.0})
+    progress.show(STEP)
+    progress.show(Evaluating("valid", Score(nll=23.0, tokens=10), 100))
+    progress.close()
+    # 0.2 s a batch: 150 batches are left of this epoch, and 200 of the next.
+    expected = "epoch 2/3, perplexity 54.60, 100 tokens/s, 0:30 left (run 1:10)"
+    assert expected in terminal.getvalue()
+    assert "50/200" in terminal.getvalue()
+    assert "valid, perplexity 9.97 (floor 10.00)" in terminal.getvalue()
+
+
+def test_without_a_terminal_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    progress = Progress(epochs=3, floors={})
+    for _ in range(100):
+        now[0] += 1
+        progress.show(STEP)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("epoch 2/3: 50 of 200, perplexity 54.60")
+
+
+def test_the_table_lines_up() -> None:
+    row = epoch_row(EpochDone(13, 30199, 0.5**9, 41.1, 119.58, 197.4, 4707.3, best=True))
+    head, floor = header({"valid": 10.156})
+    assert row == "   13  0.001953      41.10     119.58     197.4      4,707 *"
+    assert len(head) == len(row) - 2
+    assert floor.index("10.16") + len("10.16") == head.index("valid") + len("valid")
+
+
+def test_the_summary_puts_published_figures_beside_ours(ptb: Corpus) -> None:
+    done = EpochDone(13, 30199, 0.5, 41.1, 119.58, 197.4, 4707.3, best=True)
+    test = RunDone(30199, Score(nll=4.7455 * 82429, tokens=82429))
+    lines = summary(done, test, {}, published_figures(load_config("small"), ptb))
+    assert "test perplexity 115.07  over 82,429 tokens, 4.7455 nats each" in lines
+    ours, tutorial = (line.split() for line in lines[5:7])
+    assert ours[-3:] == ["41.10", "119.58", "115.07"]
+    assert tutorial[-3:] == ["37.99", "121.39", "115.91"]
