@@ -1,11 +1,13 @@
 """What many tests share: small corpora, the real one where it is at hand, the command line."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import settings
@@ -17,6 +19,17 @@ settings.register_profile("thorough", max_examples=3000)
 settings.load_profile("default")
 
 Ptblm = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def load_script(name: str) -> ModuleType:
+    """A file of `scripts/` as a module."""
+    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

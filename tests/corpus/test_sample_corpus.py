@@ -1,6 +1,5 @@
 """The embedded corpus: drawn by its script, its floor exact, and no model below it."""
 
-import importlib.util
 import itertools
 import json
 import math
@@ -15,20 +14,12 @@ from ptblm.config.loading import load_config
 from ptblm.corpus.corpus import SPLITS, load_corpus, read_floor
 from ptblm.run.assemble import assemble
 from ptblm.training.records import RunDone
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.conftest import REPOSITORY, load_script
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    path = REPOSITORY / "scripts" / "make_sample_corpus.py"
-    spec = importlib.util.spec_from_file_location("make_sample_corpus", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("make_sample_corpus")
 
 
 def test_the_script_draws_what_is_embedded(

@@ -1,6 +1,5 @@
 """What must not destroy a run: signals at any time, damaged files, divergence, long use."""
 
-import importlib.util
 import json
 import os
 import random
@@ -24,7 +23,7 @@ from ptblm.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from tests.conftest import REPOSITORY, Ptblm, plain_environment
+from tests.conftest import REPOSITORY, Ptblm, load_script, plain_environment
 from tests.run.test_resume import heed_signals
 
 FAST = ["--data", "sample", "--set", "model.hidden_size=8", "--set", "training.epochs=2"]
@@ -32,13 +31,7 @@ FAST = ["--data", "sample", "--set", "model.hidden_size=8", "--set", "training.e
 
 @pytest.fixture(scope="module")
 def torture() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("torture", REPOSITORY / "scripts" / "torture.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("torture")
 
 
 @pytest.fixture(scope="module")
