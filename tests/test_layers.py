@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "ptblm"
 # From the ground up; a room may import from itself and from all floors below.
 FLOORS = [
     {"ptblm"},
-    {"errors", "files", "shipped"},
+    {"errors", "files", "shipped", "reference"},
     {"config", "corpus"},
     {"model"},
     {"evaluation"},

@@ -1,0 +1,48 @@
+"""`python -m ptblm.reference TEXT`: trains on a text's characters for a minute, and samples."""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ptblm.reference.lstm import initial_parameters, loss_and_gradients, zero_state
+from ptblm.reference.training import Adam, clip, sample
+
+BATCH_SIZE, TIME_STEPS, HIDDEN_SIZE, NUM_LAYERS, SECONDS = 16, 32, 128, 1, 60
+
+
+def main() -> None:
+    """Reads the text, trains, and says every few seconds how it goes."""
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
+        sys.exit("usage: python -m ptblm.reference TEXT")
+    text = Path(sys.argv[1]).read_text(encoding="utf-8")
+    characters = sorted(set(text))
+    ids = np.array([characters.index(character) for character in text])
+    length = len(ids) // BATCH_SIZE
+    if length <= TIME_STEPS:
+        sys.exit(f"the text needs more than {BATCH_SIZE * (TIME_STEPS + 1):,} characters")
+    streams = ids[: BATCH_SIZE * length].reshape(BATCH_SIZE, length).T  # [time, B]
+
+    source = np.random.default_rng(0)
+    parameters = initial_parameters(len(characters), HIDDEN_SIZE, NUM_LAYERS, 0.1, source)
+    adam = Adam(parameters, rate=0.003)
+    state, at, smooth = zero_state(parameters, BATCH_SIZE), 0, np.log(len(characters))
+    start = told = time.monotonic()
+    while time.monotonic() - start < SECONDS:
+        if at + TIME_STEPS >= length:
+            state, at = zero_state(parameters, BATCH_SIZE), 0
+        inputs, targets = streams[at : at + TIME_STEPS], streams[at + 1 : at + TIME_STEPS + 1]
+        cost, gradients, state = loss_and_gradients(parameters, inputs, targets, state)
+        clip(gradients, 5.0)
+        adam.update(parameters, gradients)
+        at += TIME_STEPS
+        smooth = 0.99 * smooth + 0.01 * cost / TIME_STEPS
+        if time.monotonic() - told > 5:
+            told = time.monotonic()
+            print(f"step {adam.steps:>6}  {smooth / np.log(2):.3f} bits per character", flush=True)
+    print("".join(characters[i] for i in sample(parameters, int(ids[0]), 300, source)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Learning: clipping, SGD, Adam, and sampling from what was learnt."""
+
+import numpy as np
+
+from ptblm.reference.lstm import Parameters, State, lstm_step, num_layers, zero_state
+
+
+def clip(gradients: Parameters, max_norm: float) -> float:
+    """Scales all gradients so that their common norm is at most max_norm; returns the norm."""
+    norm = float(np.sqrt(sum((gradient**2).sum() for gradient in gradients.values())))
+    for gradient in gradients.values():
+        gradient *= max_norm / max(norm, max_norm)
+    return norm
+
+
+def sgd(parameters: Parameters, gradients: Parameters, rate: float) -> None:
+    """W <- w - rate * gradient."""
+    for name, gradient in gradients.items():
+        parameters[name] -= rate * gradient
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015, algorithm 1).
+
+    Args:
+        parameters: whose shapes the averages take.
+        rate: α.
+        beta1: decay of the average gradient.
+        beta2: decay of the average squared gradient.
+        epsilon: keeps the quotient finite.
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+    ) -> None:
+        self.rate, self.beta1, self.beta2, self.epsilon = rate, beta1, beta2, epsilon
+        self.m = {name: np.zeros_like(value) for name, value in parameters.items()}
+        self.v = {name: np.zeros_like(value) for name, value in parameters.items()}
+        self.steps = 0
+
+    def update(self, parameters: Parameters, gradients: Parameters) -> None:
+        """One step; the averages start at zero, which the two quotients make up for."""
+        self.steps += 1
+        for name, g in gradients.items():
+            self.m[name] = self.beta1 * self.m[name] + (1 - self.beta1) * g
+            self.v[name] = self.beta2 * self.v[name] + (1 - self.beta2) * g**2
+            m_hat = self.m[name] / (1 - self.beta1**self.steps)
+            v_hat = self.v[name] / (1 - self.beta2**self.steps)
+            parameters[name] -= self.rate * m_hat / (np.sqrt(v_hat) + self.epsilon)
+
+
+def sample(
+    parameters: Parameters, first: int, length: int, source: np.random.Generator
+) -> list[int]:
+    """Draws ids one by one, each from the model's distribution given all before it."""
+    state: State = zero_state(parameters, batch_size=1)
+    ids = [first]
+    while len(ids) < length:
+        x = parameters["embedding"][[ids[-1]]]
+        for layer in range(num_layers(parameters)):
+            kernel, bias = parameters[f"kernel{layer}"], parameters[f"bias{layer}"]
+            x, c, _ = lstm_step(x, *state[layer], kernel, bias)
+            state[layer] = (x, c)
+        logits = (x @ parameters["softmax_w"] + parameters["softmax_b"])[0].astype(np.float64)
+        p = np.exp(logits - logits.max())
+        ids.append(int(source.choice(len(p), p=p / p.sum())))
+    return ids
