@@ -66,6 +66,10 @@ class CheckpointError(PtblmError):
     exit_code = 4
 
 
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint's bytes are not those that were written, or are gone; another may be good."""
+
+
 class DivergedError(PtblmError):
     """The loss or the gradient is no longer finite; `figures` are what the step saw."""
 
@@ -75,8 +79,7 @@ class DivergedError(PtblmError):
         super().__init__(
             "training diverged: loss {nll:.4g} per token, gradient norm {grad_norm:.4g}, "
             "learning rate {learning_rate:.4g}".format(**figures),
-            where="epoch {epoch:.0f}, batch {batch:.0f}, step {step:.0f}; "
-            "the update was not made".format(**figures),
+            where="epoch {epoch:.0f}, batch {batch:.0f}, step {step:.0f}".format(**figures),
             hint="--resume with --set training.learning_rate or training.max_grad_norm, lower",
         )
         self.figures = figures

@@ -228,15 +228,17 @@ def test_debug_shows_where_an_error_came_from(ptblm: Ptblm) -> None:
     assert "Traceback" in result.stderr
 
 
-def test_a_perplexity_beyond_floats_is_null_in_json(
+def test_divergence_by_the_rate_is_found_before_anything_is_saved(
     ptblm: Ptblm, tmp_path: Path, small_corpus: Path
 ) -> None:
+    """Weights of 1e30 give a finite loss, and a perplexity beyond all numbers."""
     wild = ["--set", "training.learning_rate=1e30", "--set", "training.max_grad_norm=1e30"]
     result = ptblm("train", "--data", small_corpus, "--run-dir", "run", *FAST, *wild)
-    assert result.returncode == 0
-    assert "test perplexity inf" in result.stdout
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["test_perplexity"] is None
-    assert json.loads(ptblm("eval", "run", "--json").stdout)["perplexity"] is None
+    assert result.returncode == 5
+    assert "training diverged" in result.stderr
+    assert not (tmp_path / "run" / "result.json").exists()
+    assert not (tmp_path / "run" / "checkpoints" / "best.pt").exists()
+    assert json.loads((tmp_path / "run" / "diverged.json").read_text())["grad_norm"] is None
 
 
 def test_divergence_is_exit_5_and_spares_the_checkpoints(ptblm: Ptblm, run_directory: Path) -> None:

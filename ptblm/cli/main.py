@@ -12,7 +12,7 @@ from ptblm import __version__
 from ptblm.cli.checkpoint_commands import checkpoint_app
 from ptblm.cli.config_commands import config_app
 from ptblm.cli.options import ConfigName, Data, Device, Set, complete_run
-from ptblm.cli.output import print_result
+from ptblm.cli.output import open_standard_streams, print_result
 from ptblm.errors import PtblmError, UsageError
 from ptblm.files import strict_json
 
@@ -31,6 +31,7 @@ _debug = False
 
 def main() -> None:
     """Runs the command line; this is where errors become messages and exit codes."""
+    open_standard_streams()
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)

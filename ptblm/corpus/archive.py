@@ -12,6 +12,7 @@ from ptblm.errors import DataError
 
 # The public archive unpacks to about 200 MB; a bomb, to as much as it likes.
 LARGEST_UNPACKED = 2**30
+MOST_MEMBERS = 10_000
 
 
 @contextmanager
@@ -40,8 +41,10 @@ def find_members(archive: tarfile.TarFile, sizes: Mapping[str, int]) -> dict[str
     """
     found: dict[str, tarfile.TarInfo] = {}
     unpacked = 0
-    for member in archive:
-        unpacked += member.size
+    for number, member in enumerate(archive):
+        if number >= MOST_MEMBERS:
+            raise DataError(f"refused: the archive has more than {MOST_MEMBERS:,} members")
+        unpacked += max(0, member.size)
         if unpacked > LARGEST_UNPACKED:
             raise DataError(f"refused: unpacks to more than {LARGEST_UNPACKED:,} bytes")
         _refuse_hostile(member)

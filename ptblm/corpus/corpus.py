@@ -112,7 +112,7 @@ def read_floor(directory: Path, split: Split, sha256: str) -> float | None:
     """
     try:
         entry = json.loads((directory / "floor.json").read_text())["splits"][split]
-        floor = float(entry["perplexity"])
-    except (OSError, ValueError, KeyError, TypeError):
+        floor, of = float(entry["perplexity"]), entry["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
-    return floor if entry["sha256"] == sha256 and 1 <= floor < math.inf else None
+    return floor if of == sha256 and 1 <= floor < math.inf else None

@@ -62,7 +62,9 @@ def download(url: str, path: Path, patience: Patience = Patience()) -> None:
                 continue
             raise DataError(f"{url}: {error.code} {error.reason}") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
-            failures = 0 if _size(path) > before else failures + 1
+            # A byte or two is no progress: such a server would be asked for ever.
+            enough = patience.slowest * patience.silence
+            failures = 0 if _size(path) - before >= enough else failures + 1
             if failures >= patience.attempts or not _may_pass(error):
                 reason = getattr(error, "reason", None) or error
                 raise DataError(f"{url}: {reason}") from None

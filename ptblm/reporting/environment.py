@@ -27,8 +27,8 @@ def record_resumption(path: Path, command: list[str], device: str) -> None:
     """
     try:
         environment = json.loads(path.read_bytes())
-        resumptions = environment.get("resumed", [])
-    except (OSError, ValueError, AttributeError):
+        resumptions = list(environment.get("resumed", []))
+    except (OSError, ValueError, AttributeError, TypeError):
         environment, resumptions = {}, []
     resumption = {"command": command, **_here_and_now(device)}
     write_json(path, {**environment, "resumed": [*resumptions, resumption]})

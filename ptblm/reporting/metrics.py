@@ -26,8 +26,14 @@ class MetricsFile:
 
     def __init__(self, path: Path, keep: int, log_every: int) -> None:
         self.path = path
-        self.offset = min(keep, path.stat().st_size) if path.exists() else 0
-        self._file = path.open("ab", buffering=0)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+        self._file = os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
+        self.offset = self._whole_lines(keep)
+        if self.offset < keep:
+            print(
+                f"warning: {path} lacks {keep - self.offset:,} bytes that the checkpoint knew of",
+                file=sys.stderr,
+            )
         self._file.truncate(self.offset)
         self._log_every = log_every
         self._unwritten = b""
@@ -42,9 +48,26 @@ class MetricsFile:
         elif isinstance(record, RunDone):
             self._append({"kind": "test", "step": record.step, **test_metrics(record)})
 
+    def sync(self) -> None:
+        """Has all records on the disk, before a checkpoint says how many there are."""
+        with contextlib.suppress(OSError):
+            os.fsync(self._file.fileno())
+
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+    def _whole_lines(self, keep: int) -> int:
+        """Where the last line ends that lies within the first `keep` bytes."""
+        at = min(keep, self._file.seek(0, os.SEEK_END))
+        while at > 0:
+            block = min(at, 65536)
+            self._file.seek(at - block)
+            newline = self._file.read(block).rfind(b"\n")
+            if newline >= 0:
+                return at - block + newline + 1
+            at -= block
+        return 0
 
     def _append(self, metrics: dict[str, Any]) -> None:
         """Writes whole lines; those that the disk refuses wait for the next call."""

@@ -1,5 +1,6 @@
 """Conducts a run: pulls the trainer's records, reports them, saves, heeds signals."""
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Callable
@@ -69,7 +70,8 @@ class Conductor:
                 if self.stop.received is not None and not isinstance(record, RunDone):
                     self._stop(self.stop.received)
         except DivergedError as error:
-            write_json(self.directory.diverged, dict(error.figures))
+            with contextlib.suppress(OSError):  # the message says it all, too
+                write_json(self.directory.diverged, dict(error.figures))
             raise
         finally:
             self.progress.close()
@@ -95,9 +97,9 @@ class Conductor:
         last_epoch = done.epoch >= self.config.training.epochs
         self._save_last(done.step, save_or_fail if last_epoch else save_or_warn)
 
-    def _save_last(self, step: int, save: Callable[[Path, Callable[[], Checkpoint]], None]) -> None:
-        save(self.directory.last, self._checkpoint)
-        keep_numbered(self.directory, step, self.config.training.keep_checkpoints)
+    def _save_last(self, step: int, save: Callable[[Path, Callable[[], Checkpoint]], bool]) -> None:
+        if save(self.directory.last, self._checkpoint):
+            keep_numbered(self.directory, step, self.config.training.keep_checkpoints)
         self.interval.restart(step)
 
     def _finish(self, test: RunDone) -> None:
@@ -142,6 +144,8 @@ class Conductor:
         return lines
 
     def _checkpoint(self) -> Checkpoint:
+        self.trainer.refuse_divergence()
+        self.metrics.sync()
         splits = {split: text.sha256 for split, text in self.corpus.splits.items()}
         return Checkpoint(
             config=self.config.model_dump(),

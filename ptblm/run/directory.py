@@ -26,7 +26,7 @@ RUNS = Path("runs")
 
 _OWN_FILES = re.compile(
     r"(config\.yaml|environment\.json|metrics\.jsonl|result\.json|diverged\.json|lock"
-    r"|checkpoints/[^/]+\.pt|tensorboard/events\.[^/]+)"
+    r"|checkpoints/[^/]+\.pt(\.bad)?|tensorboard/events\.[^/]+)"
     rf"({re.escape(TEMPORARY_SUFFIX)})?"
 )
 

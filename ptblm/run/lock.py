@@ -28,20 +28,27 @@ def locked(directory: Path) -> Iterator[None]:
         OSError: if the directory can't be written to.
     """
     path = directory / LOCK_NAME
-    file = path.open("a+")
+    file = _open(path)
     try:
         while not _acquire(file, path):
             file.close()
-            file = path.open("a+")
+            file = _open(path)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            if _is_still(file, path):  # the directory may have been moved, and be another's now
+                path.unlink()
     finally:
         file.close()
+
+
+def _open(path: Path) -> IO[str]:
+    """Opens the lock's file, but nothing that a link of its name points to."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+    return os.fdopen(os.open(path, flags, 0o666), "a+")
 
 
 def _acquire(file: IO[str], path: Path) -> bool:
@@ -60,4 +67,9 @@ def _acquire(file: IO[str], path: Path) -> bool:
         ) from None
     except OSError:
         return True  # a file system without locks
+    return _is_still(file, path)
+
+
+def _is_still(file: IO[str], path: Path) -> bool:
+    """Whether `path` is still the file that was opened."""
     return path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from ptblm.config.schema import Config
-from ptblm.errors import CheckpointError, ConfigError, DataError
+from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError, DataError
 from ptblm.run.assemble import Assembly
 from ptblm.run.directory import RunDirectory
 from ptblm.training.checkpoint import Checkpoint, current_versions, load_checkpoint
@@ -31,20 +31,23 @@ def newest_good_checkpoint(directory: RunDirectory) -> tuple[Path, Checkpoint]:
     """The last checkpoint, or if that is damaged the newest good one, with a warning.
 
     Raises:
-        CheckpointError: the last one's, if no other is good.
+        CheckpointError: the last one's, if no other is good, or if it is only not usable here: of
+            a newer format, say, or not readable just now.
     """
     try:
         return directory.last, load_checkpoint(directory.last)
-    except CheckpointError as error:
+    except DamagedCheckpointError as error:
         reason = error
-    others: list[tuple[int, Path, Checkpoint]] = []
+    newest: tuple[int, Path, Checkpoint] | None = None
     for path in directory.all_checkpoints():
         with contextlib.suppress(CheckpointError):
             checkpoint = load_checkpoint(path)
-            others.append((checkpoint.trained()[1], path, checkpoint))
-    if not others:
+            step = checkpoint.trained()[1]
+            if newest is None or step > newest[0]:
+                newest = step, path, checkpoint
+    if newest is None:
         raise reason
-    step, path, checkpoint = max(others, key=lambda other: other[:2])
+    step, path, checkpoint = newest
     print(
         f"warning: {directory.last} can't be used ({reason.what}); "
         f"going on from {path}, step {step:,}",
@@ -89,11 +92,18 @@ def go_to_checkpoint(assembly: Assembly, checkpoint: Checkpoint, path: Path) -> 
             )
     try:
         assembly.trainer.load_state_dict(checkpoint.trainer)
+        position = assembly.trainer.position
     except (MisfitError, RuntimeError) as error:
         first = str(error).splitlines()[0]
         raise CheckpointError(
             f"the checkpoint does not fit the run: {first}", where=str(path)
         ) from None
+    epochs = assembly.config.training.epochs
+    if epochs < position.epoch or (epochs == position.epoch and position.batch > 0):
+        raise ConfigError(
+            f"training.epochs: {epochs} now, but the run is in epoch {position.epoch + 1} already",
+            hint=f"training.epochs of {position.epoch + 1} or more",
+        )
 
 
 def inexact_because(checkpoint: Checkpoint, device: str) -> list[str]:

@@ -37,12 +37,18 @@ class CheckpointInterval:
         self._last_time = time.monotonic()
 
 
-def save_or_warn(path: Path, make: Callable[[], Checkpoint]) -> None:
-    """Saves in the middle of a run: if that fails the old checkpoint stays, and a warning."""
+def save_or_warn(path: Path, make: Callable[[], Checkpoint]) -> bool:
+    """Saves in the middle of a run: if that fails the old checkpoint stays, and a warning.
+
+    Returns:
+        Whether it was saved.
+    """
     try:
         save_checkpoint(path, make())
     except (OSError, CheckpointError) as error:
         print(f"warning: {path} was not saved ({error}); going on", file=sys.stderr)
+        return False
+    return True
 
 
 def keep_numbered(directory: RunDirectory, step: int, keep: int) -> None:
@@ -60,8 +66,11 @@ def keep_numbered(directory: RunDirectory, step: int, keep: int) -> None:
         print(f"warning: {numbered} was not kept ({error}); going on", file=sys.stderr)
 
 
-def save_or_fail(path: Path, make: Callable[[], Checkpoint]) -> None:
+def save_or_fail(path: Path, make: Callable[[], Checkpoint]) -> bool:
     """Saves where nothing comes after that could make up for a failure.
+
+    Returns:
+        True: it was saved.
 
     Raises:
         CheckpointError: if it fails.
@@ -77,3 +86,4 @@ def save_or_fail(path: Path, make: Callable[[], Checkpoint]) -> None:
             if intact
             else "there is none before it: make room, then start anew",
         ) from None
+    return True

@@ -1,5 +1,6 @@
 """Signals as a question that a loop asks, instead of an exception that cuts it anywhere."""
 
+import contextlib
 import os
 import signal
 from types import FrameType, TracebackType
@@ -39,7 +40,8 @@ class StopSignal:
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.received is None:
             self.received = number
-            os.write(2, b"\nstopping after this step; the same again ends at once\n")
+            with contextlib.suppress(OSError):  # whoever read it may be gone
+                os.write(2, b"\nstopping after this step; the same again ends at once\n")
             return
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

@@ -1,12 +1,14 @@
 """Starts a run, or goes on with one."""
 
+import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ptblm.config.schema import Config
 from ptblm.config.show import config_document
-from ptblm.errors import UsageError
+from ptblm.errors import CheckpointError, UsageError
 from ptblm.files import write_json, write_text
 from ptblm.reporting.environment import describe_environment, record_resumption
 from ptblm.run.assemble import assemble, trained_model
@@ -20,7 +22,7 @@ from ptblm.run.resume import (
     refuse_changes,
 )
 from ptblm.run.signals import StopSignal
-from ptblm.training.checkpoint import save_checkpoint
+from ptblm.training.checkpoint import Checkpoint, save_checkpoint
 
 
 def start_run(
@@ -50,9 +52,10 @@ def start_run(
             try:
                 write_json(directory.environment, environment)
                 write_text(directory.config, config_document(assembly.config))
+                conductor = Conductor(assembly, directory, stop, metrics_offset=0)
             except OSError as error:
                 raise _cannot_write(error, directory.path) from None
-            Conductor(assembly, directory, stop, metrics_offset=0).conduct()
+            conductor.conduct()
 
 
 def resume_run(run_dir: Path, change: Callable[[Config], Config], command: list[str]) -> None:
@@ -84,15 +87,26 @@ def resume_run(run_dir: Path, change: Callable[[Config], Config], command: list[
             with StopSignal() as stop:
                 try:
                     clear_leftovers(directory)
-                    if path != directory.last:
-                        save_checkpoint(directory.last, checkpoint)  # in a damaged one's place
+                    _renew_last(directory, path, replace(checkpoint, config=config.model_dump()))
                     directory.result.unlink(missing_ok=True)
                     directory.diverged.unlink(missing_ok=True)
                     record_resumption(directory.environment, command, assembly.device)
                     write_text(directory.config, config_document(assembly.config))
+                    conductor = Conductor(assembly, directory, stop, checkpoint.metrics_offset)
                 except OSError as error:
                     raise _cannot_write(error, run_dir) from None
-                Conductor(assembly, directory, stop, checkpoint.metrics_offset).conduct()
+                conductor.conduct()
+
+
+def _renew_last(directory: RunDirectory, path: Path, checkpoint: Checkpoint) -> None:
+    """Makes the last checkpoint the one that the run goes on from, with the config it goes on by.
+
+    A damaged one is put aside, and not deleted: it is its owner's.
+    """
+    if path != directory.last and directory.last.exists():
+        os.replace(directory.last, directory.last.with_name("last.pt.bad"))
+    if path != directory.last or directory.diverged.is_file():
+        save_checkpoint(directory.last, checkpoint)
 
 
 def start_or_resume_run(config: Config, run_dir: Path, command: list[str]) -> None:
@@ -103,10 +117,23 @@ def start_or_resume_run(config: Config, run_dir: Path, command: list[str]) -> No
     """
     if RunDirectory(run_dir).all_checkpoints():
         resume_run(run_dir, lambda _: config, command)
-    else:
-        # A run that was killed before it had a checkpoint has nothing to lose.
-        begun = run_dir.is_dir() and any(run_dir.iterdir())
-        start_run(config, run_dir.name, run_dir, overwrite=begun, command=command)
+        return
+    begun = run_dir.is_dir() and any(run_dir.iterdir())
+    if begun and _has_figures(RunDirectory(run_dir)):
+        raise CheckpointError(
+            "a run with figures, but without checkpoints: there is nothing to go on from",
+            where=str(run_dir),
+            hint="--overwrite instead of --resume auto to start anew, or another --run-dir",
+        )
+    # What was killed before its first checkpoint has nothing to lose.
+    start_run(config, run_dir.name, run_dir, overwrite=begun, command=command)
+
+
+def _has_figures(directory: RunDirectory) -> bool:
+    """Whether a run got as far as an epoch's end, a result, or a divergence."""
+    if directory.result.exists() or directory.diverged.exists():
+        return True
+    return directory.metrics.exists() and b'"kind": "epoch"' in directory.metrics.read_bytes()
 
 
 def _cannot_write(error: OSError, directory: Path) -> UsageError:

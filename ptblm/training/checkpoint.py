@@ -6,6 +6,7 @@ A checkpoint is one torch zip of tensors, numbers, strings, lists and dicts, so 
 
 import copy
 import platform
+import reprlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ptblm.config.schema import Config
 from ptblm.config.yaml_document import YamlDocument
 from ptblm.corpus.corpus import SPLITS
 from ptblm.corpus.vocabulary import Vocabulary
-from ptblm.errors import CheckpointError, ConfigError
+from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError
 from ptblm.files import replacing
 from ptblm.training.inspection import SuspectError, inspect_checkpoint
 from ptblm.training.misfit import MisfitError, refuse_misfit
@@ -128,7 +129,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.is_file():
         hint = "a run's directory, as in runs/small-ptb, or a checkpoint's file"
-        raise CheckpointError("no such checkpoint", where=str(path), hint=hint)
+        raise DamagedCheckpointError("no such checkpoint", where=str(path), hint=hint)
     try:
         _inspected(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -136,9 +137,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise
     except OSError as error:
         raise CheckpointError(f"can't be read: {error.strerror}", where=str(path)) from None
+    except MemoryError:
+        raise CheckpointError("too little memory to load it", where=str(path)) from None
     except Exception as error:  # a damaged file fails in torch in any way it likes
         first = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise CheckpointError(
+        raise DamagedCheckpointError(
             f"not a checkpoint that is safe to load: {first}", where=str(path), hint=_HINT
         ) from None
     return _checked(content, path)
@@ -151,7 +154,7 @@ def _inspected(path: Path) -> None:
     try:
         inspect_checkpoint(path)
     except SuspectError as error:
-        raise CheckpointError(str(error), where=str(path), hint=_HINT) from None
+        raise DamagedCheckpointError(str(error), where=str(path), hint=_HINT) from None
 
 
 def _checked(content: Any, path: Path) -> Checkpoint:
@@ -160,13 +163,15 @@ def _checked(content: Any, path: Path) -> Checkpoint:
     found = content["format"]
     if type(found) is not int or found != FORMAT:
         raise CheckpointError(
-            f"its format is {found!r:.20}; this ptblm reads format {FORMAT}",
+            f"its format is {reprlib.repr(found)}; this ptblm reads format {FORMAT}",
             where=str(path),
-            hint=f"the ptblm that wrote it: {content.get('versions')!s:.100}",
+            hint=f"the ptblm that wrote it: {reprlib.repr(content.get('versions'))}",
         )
     problem = _problem(content)
     if problem is not None:
-        raise CheckpointError(f"incomplete or damaged: {problem}", where=str(path), hint=_HINT)
+        raise DamagedCheckpointError(
+            f"incomplete or damaged: {problem}", where=str(path), hint=_HINT
+        )
     return Checkpoint(**content)
 
 
@@ -195,6 +200,9 @@ def _problem(content: dict[str, Any]) -> str | None:
         return f"trainer: not {', '.join(sorted(_TRAINER_PARTS))}"
     if not all(isinstance(keys, dict) for keys in content["config"].values()):
         return "config: not sections of keys"
+    versions = content["versions"]
+    if not all(isinstance(version, str) for version in versions.values()):
+        return "versions: not names of versions"
     if content["metrics_offset"] < 0:
         return "metrics_offset: below zero"
     return None

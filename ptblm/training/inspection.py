@@ -9,6 +9,7 @@ with the bytes that are there.
 import io
 import math
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -21,6 +22,17 @@ _BYTES_PER_ITEM = {
     "LongStorage": 8,
     "IntStorage": 4,
     "BoolStorage": 1,
+}
+
+
+# What torch.save writes for tensors, numbers, strings, lists and dicts, in pickle's protocol 2.
+_OPCODES = {
+    *("PROTO", "STOP", "MARK", "GLOBAL", "REDUCE", "BUILD", "BINPERSID"),
+    *("BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
+    *("EMPTY_DICT", "SETITEM", "SETITEMS", "EMPTY_LIST", "APPEND", "APPENDS"),
+    *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+    *("NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+    "BINUNICODE",
 }
 
 
@@ -65,12 +77,30 @@ def _inspect(archive: zipfile.ZipFile) -> None:
         for entry in entries
         if entry.filename.startswith(folder + "data/")
     }
+    content = archive.read(pickles[0])
     try:
-        _Inspector(io.BytesIO(archive.read(pickles[0])), sizes).load()
+        for opcode, _, _ in pickletools.genops(content):
+            if opcode.name not in _OPCODES:
+                raise SuspectError(f"not safe to load: it says {opcode.name}")
+        _refuse_repetition(_Inspector(io.BytesIO(content), sizes).load(), len(content))
     except SuspectError:
         raise
     except Exception as error:  # a pickle can be wrong in any way
         raise SuspectError(f"its contents can't be read: {type(error).__name__}") from None
+
+
+def _refuse_repetition(value: Any, budget: int) -> None:
+    """Refuses a structure that is larger than its bytes: one that shares parts over and over."""
+    waiting = [value]
+    while waiting:
+        budget -= 1
+        if budget < 0:
+            raise SuspectError("it unfolds to more than its bytes")
+        inner = waiting.pop()
+        if isinstance(inner, dict):
+            waiting.extend(inner.values())
+        elif isinstance(inner, list | tuple):
+            waiting.extend(inner)
 
 
 # The version in Python: the one in C allocates what a pickle's memo index says, however large.

@@ -4,6 +4,7 @@ The trainer yields records and knows nothing of files, bars or signals. Between 
 it can be abandoned, and `state_dict` says all that a later one needs to go on from there.
 """
 
+import math
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, field
@@ -123,14 +124,7 @@ class Trainer:
                 generator=self.dropout_generator,
             )
         except NotFiniteError as seen:
-            figures = {
-                "epoch": position.epoch + 1,
-                "batch": batch + 1,
-                "step": position.step + 1,
-                "nll": seen.nll / inputs.numel(),
-                "grad_norm": seen.grad_norm,
-                "learning_rate": rate,
-            }
+            figures = self._figures(seen.nll / inputs.numel(), seen.grad_norm)
             raise DivergedError(figures) from None
         self.state = result.state
         position.batch = batch + 1
@@ -156,6 +150,8 @@ class Trainer:
         """Validates, then moves to the start of the next epoch."""
         valid = yield from self._evaluate("valid")
         position = self.position
+        if not math.isfinite(valid.perplexity):
+            raise DivergedError(self._figures(valid.nats, math.nan))
         best_before = min((done.valid_perplexity for done in position.history), default=None)
         done = EpochDone(
             epoch=position.epoch + 1,
@@ -181,6 +177,27 @@ class Trainer:
             for score in running_scores(self.model, inputs, targets):
                 yield Evaluating(split, score, inputs.numel())
         return score
+
+    def refuse_divergence(self) -> None:
+        """Looks at every weight; what is not finite must not be saved over what is.
+
+        Raises:
+            DivergedError: if one is not.
+        """
+        parameters = self.model.trainable_parameters()
+        if not all(bool(parameter.isfinite().all()) for parameter in parameters):
+            raise DivergedError(self._figures(math.nan, math.nan))
+
+    def _figures(self, nll: float, grad_norm: float) -> dict[str, float]:
+        """What there is to say of a divergence here: nats per token, norm, place and rate."""
+        return {
+            "epoch": self.position.epoch + 1,
+            "batch": min(self.position.batch + 1, len(self.batches)),
+            "step": self.position.step + 1,
+            "nll": nll,
+            "grad_norm": grad_norm,
+            "learning_rate": learning_rate(self.position.epoch, self.config),
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimizer, carried state and position, as tensors and plain values."""
@@ -208,8 +225,16 @@ class Trainer:
             **{**saved["position"], "history": [EpochDone(**done) for done in history]}
         )
         steps = position.epoch * len(self.batches) + position.batch
-        whole = position.epoch == len(history) and position.step == steps
-        if not (whole and 0 <= position.batch <= len(self.batches)):
+        tokens = position.batch * self.config.batch_size * self.config.num_steps
+        whole = (
+            position.epoch == len(history)
+            and position.step == steps
+            and 0 <= position.batch <= len(self.batches)
+            and position.tokens == tokens
+            and 0 <= position.nll < math.inf
+            and 0 <= position.seconds < math.inf
+        )
+        if not whole:
             raise MisfitError("position: not one that a run of this text can be in")
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])

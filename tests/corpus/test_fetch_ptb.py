@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -169,9 +170,19 @@ def test_a_folder_of_files_is_fetched(tmp_path: Path) -> None:
 def test_a_cut_connection_is_continued(tmp_path: Path) -> None:
     data = CONTENT["ptb.train.txt"]
     with serving({"/f": data}, cut_short) as server:
-        download(server.url("/f"), tmp_path / "f", IMPATIENT)
+        download(server.url("/f"), tmp_path / "f", replace(IMPATIENT, attempts=50))
         assert (tmp_path / "f").read_bytes() == data
         assert server.ranges[:2] == [None, f"bytes={len(data) // 3}-"]
+
+
+def test_a_server_that_gives_a_byte_at_a_time_is_given_up(tmp_path: Path) -> None:
+    def one_byte(handler: Handler, data: bytes) -> None:
+        handler.wfile.write(start_of_answer(handler, data, ranges=True)[:1])
+
+    with serving({"/f": CONTENT["ptb.train.txt"]}, one_byte) as server:
+        with pytest.raises(DataError, match="was cut"):
+            download(server.url("/f"), tmp_path / "f", IMPATIENT)
+        assert len(server.ranges) == IMPATIENT.attempts
 
 
 def test_a_server_without_ranges_sends_all_anew(tmp_path: Path) -> None:
@@ -323,6 +334,15 @@ def test_hostile_and_broken_archives_are_refused(
         fetch_ptb(tmp_path / "ptb", source=tmp_path / "archive", files=FILES)
     assert list((tmp_path / "ptb").iterdir()) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["archive", "ptb"]
+
+
+def test_an_archive_of_too_many_members_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ptblm.corpus.archive.MOST_MEMBERS", 3)
+    (tmp_path / "many").write_bytes(ARCHIVE)
+    with pytest.raises(DataError, match="more than 3 members"):
+        fetch_ptb(tmp_path / "ptb", source=tmp_path / "many", files=FILES)
 
 
 def test_an_archive_that_unpacks_without_end_is_refused(

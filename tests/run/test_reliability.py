@@ -1,8 +1,10 @@
 """What must not destroy a run: signals at any time, damaged files, divergence, long use."""
 
+import dataclasses
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,18 +138,23 @@ def test_validation_and_test_are_stopped_and_resumed_too(tmp_path: Path, ptblm: 
     directory.mkdir()
     sample = REPOSITORY / "data" / "sample"
     (directory / "train.txt").write_bytes((sample / "valid.txt").read_bytes())
-    (directory / "valid.txt").write_bytes((sample / "train.txt").read_bytes() * 15)
+    (directory / "valid.txt").write_bytes((sample / "train.txt").read_bytes() * 40)
     (directory / "test.txt").write_bytes((sample / "valid.txt").read_bytes())
     (directory / "train.txt").write_bytes((sample / "train.txt").read_bytes()[:60_000] + b"\n")
     settings = ["--set", "model.hidden_size=100", "--set", "training.epochs=1"]
+    settings += ["--set", "training.log_every=1"]
     process = start("train", "--data", directory, *settings, "--run-dir", "run", cwd=tmp_path)
-    wait_for(tmp_path / "run" / "metrics.jsonl")
-    time.sleep(2.5)
-    process.send_signal(signal.SIGTERM)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    wait_for(metrics)
+    steps = (11_967 // 20 - 1) // 20
+    while metrics.read_bytes().count(b"\n") < steps:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)  # all steps are done: this is validation
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
     position = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").trainer["position"]
-    assert position["epoch"] == 0
+    assert (position["epoch"], position["batch"]) == (0, steps)
     resumed = ptblm("train", "--resume", tmp_path / "run")
     assert resumed.returncode == 0, resumed.stderr
 
@@ -164,6 +171,24 @@ def test_a_signal_that_nohup_ignores_stays_ignored(tmp_path: Path) -> None:
     wait_for(tmp_path / "run" / "metrics.jsonl")
     process.send_signal(signal.SIGHUP)
     assert process.wait(timeout=120) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_though_nobody_reads_stderr(number: signal.Signals, tmp_path: Path) -> None:
+    """Ctrl-C ends `tee` too; a terminal that is closed takes stderr along."""
+    process = start(
+        "train", *FAST[:-2], "--set", "training.epochs=50", "--run-dir", "run", cwd=tmp_path
+    )
+    wait_for(tmp_path / "run" / "metrics.jsonl")
+    assert process.stderr is not None
+    process.stderr.close()
+    time.sleep(0.3)
+    process.send_signal(number)
+    assert process.wait(timeout=60) == 128 + number
+    for stream in (process.stdin, process.stdout):
+        assert stream is not None
+        stream.close()
+    load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
 
 
 # --- files ---
@@ -196,6 +221,78 @@ def test_a_bad_last_falls_back_to_the_newest_good_one(run: Path, ptblm: Ptblm) -
     assert "going on from" in result.stderr
     assert "step-000000099.pt" in result.stderr
     assert ptblm("checkpoint", "verify", run / "checkpoints" / "last.pt").returncode == 0
+
+
+def test_a_damaged_last_is_put_aside(run: Path, ptblm: Ptblm) -> None:
+    last = run / "checkpoints" / "last.pt"
+    damage(last)
+    damaged = last.read_bytes()
+    assert ptblm("train", "--resume", run).returncode == 0
+    assert last.with_name("last.pt.bad").read_bytes() == damaged
+
+
+def test_a_last_of_a_newer_format_is_not_damaged(run: Path, ptblm: Ptblm) -> None:
+    """An older ptblm must not go back to an old checkpoint, and write over the newer one."""
+    last = run / "checkpoints" / "last.pt"
+    save_checkpoint(last, dataclasses.replace(load_checkpoint(last), format=2))
+    before = last.read_bytes()
+    result = ptblm("train", "--resume", run)
+    assert result.returncode == 4
+    assert "its format is 2" in result.stderr
+    assert last.read_bytes() == before
+
+
+def test_figures_without_checkpoints_are_not_started_over(run: Path, ptblm: Ptblm) -> None:
+    shutil.rmtree(run / "checkpoints")
+    before = (run / "metrics.jsonl").read_bytes()
+    result = ptblm("train", *FAST, "--resume", "auto", "--run-dir", run)
+    assert result.returncode == 4
+    assert "a run with figures, but without checkpoints" in result.stderr
+    assert (run / "metrics.jsonl").read_bytes() == before
+
+
+def test_metrics_that_were_cut_are_mended_and_told(run: Path, ptblm: Ptblm) -> None:
+    path = run / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:500])
+    result = ptblm("train", "--resume", run, "--set", "training.epochs=2")
+    assert result.returncode == 0, result.stderr
+    assert "bytes that the checkpoint knew of" in result.stderr
+    assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_links_are_not_followed(run: Path, ptblm: Ptblm, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    for name in ("lock", "metrics.jsonl"):
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to(victim)
+        result = ptblm("train", "--resume", run)
+        assert result.returncode == 2, result.stderr
+        assert "can't write" in result.stderr
+        (run / name).unlink()
+    assert victim.read_text() == "precious"
+
+
+def test_fewer_epochs_than_were_begun_are_refused(tmp_path: Path, ptblm: Ptblm) -> None:
+    process = start(
+        "train", *FAST[:-2], "--set", "training.epochs=50", "--run-dir", "run", cwd=tmp_path
+    )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    wait_for(metrics)
+    while b'"kind": "epoch"' not in metrics.read_bytes():
+        time.sleep(0.01)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    result = ptblm("train", "--resume", "run", "--set", "training.epochs=1")
+    position = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").trainer["position"]
+    if position["epoch"] > 1 or position["batch"] > 0:
+        assert result.returncode == 2
+        assert "in epoch" in result.stderr
+
+
+def _full() -> Checkpoint:
+    raise OSError(28, "No space left on device")
 
 
 def test_with_no_good_checkpoint_nothing_is_started_or_written(run: Path, ptblm: Ptblm) -> None:
@@ -288,17 +385,14 @@ def test_a_failed_save_warns_in_the_middle_and_fails_at_the_end(
     last = run / "checkpoints" / "last.pt"
     before = last.read_bytes()
 
-    def make() -> Checkpoint:
-        raise OSError(28, "No space left on device")
-
-    save_or_warn(last, make)
+    assert not save_or_warn(last, _full)
     assert "was not saved" in capsys.readouterr().err
     with pytest.raises(CheckpointError, match="No space left") as caught:
-        save_or_fail(last, make)
+        save_or_fail(last, _full)
     assert "the one before is intact" in str(caught.value)
     assert last.read_bytes() == before
     with pytest.raises(CheckpointError) as caught:
-        save_or_fail(run / "checkpoints" / "none.pt", make)
+        save_or_fail(run / "checkpoints" / "none.pt", _full)
     assert "there is none before it" in str(caught.value)
 
 

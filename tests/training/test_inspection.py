@@ -113,3 +113,19 @@ def test_a_zip_without_a_pickle_is_refused(path: Path) -> None:
     rewrite(path, lambda parts: parts.clear())
     with pytest.raises(SuspectError, match="no data"):
         inspect_checkpoint(path)
+
+
+def test_a_length_that_is_declared_and_not_there_allocates_nothing(path: Path) -> None:
+    rewrite(path, replace_pickle(b"\x80\x05\x96" + (10**12).to_bytes(8, "little") + b"."))
+    with pytest.raises(SuspectError):
+        inspect_checkpoint(path)
+
+
+def test_parts_that_are_shared_over_and_over_are_refused(path: Path) -> None:
+    """A thousand bytes that would print as a gigabyte."""
+    value: list[object] = ["ha"]
+    for _ in range(30):
+        value = [value, value]
+    torch.save({"value": value}, path)
+    with pytest.raises(SuspectError, match="unfolds to more than its bytes"):
+        inspect_checkpoint(path)

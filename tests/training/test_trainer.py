@@ -185,6 +185,11 @@ def test_each_key_of_the_state_is_needed() -> None:
         (("position", "step"), 0),
         (("position", "batch"), 100),
         (("position", "nll"), None),
+        (("position", "nll"), float("nan")),
+        (("position", "seconds"), float("nan")),
+        (("position", "seconds"), -1.0),
+        (("position", "tokens"), 10**400),
+        (("position", "tokens"), 0),
         (("position", "history"), []),
         (("position", "history", 0, "best"), 1),
         (("state",), []),
@@ -193,7 +198,7 @@ def test_each_key_of_the_state_is_needed() -> None:
         (("model", "softmax.bias"), torch.zeros(VOCABULARY, dtype=torch.int64)),
         (("optimizer",), {"momentum": 1.0}),
     ],
-    ids=range(11),
+    ids=range(16),
 )
 def test_each_part_of_the_state_must_fit(path: tuple[Any, ...], value: Any) -> None:
     trainer = make_trainer()
