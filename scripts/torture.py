@@ -87,7 +87,7 @@ def digest_of_run(directory: Path) -> str:
 
 def kill_while_training(place: Path, kills: int, source: random.Random) -> str:
     """SIGKILLs at random instants, each followed by a resume; the end must be the same."""
-    epochs = 2 + (kills + 1) // 2
+    epochs = 4 + (kills + 1) // 2
     finish(train(place / "whole", epochs))
     expected = digest_of_run(place / "whole")
     done = 0
@@ -95,7 +95,7 @@ def kill_while_training(place: Path, kills: int, source: random.Random) -> str:
         process = train(place / "killed", epochs)
         if process.stderr is None:
             raise AssertionError("stderr is a pipe")
-        # From its first word on, when it reads the corpus, to well into training.
+        # From its first word on, when everything is loaded, to well into training.
         process.stderr.readline()
         time.sleep(source.uniform(0, 0.6))
         if process.poll() is not None:

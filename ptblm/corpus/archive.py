@@ -1,31 +1,70 @@
 """Takes known files out of a tar archive, and refuses archives that mean harm."""
 
+import bz2
+import gzip
 import lzma
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from ptblm.errors import DataError
 
 # The public archive unpacks to about 200 MB; a bomb, to as much as it likes.
 LARGEST_UNPACKED = 2**30
 MOST_MEMBERS = 10_000
+LARGEST_PIECE = 2**22
 
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[tarfile.TarFile]:
-    """Opens a tar archive of any compression; its damages are raised as DataError."""
+    """Opens a tar archive, compressed or not; its damages are raised as DataError."""
     try:
-        with tarfile.open(path) as archive:
+        with (
+            path.open("rb") as file,
+            _decompressed(file) as plain,
+            tarfile.open(fileobj=cast(IO[bytes], _Bounded(plain)), mode="r:") as archive,
+        ):
             yield archive
     except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
-        raise DataError(f"not a tar archive, or damaged: {error}", where=str(path)) from None
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"not a tar archive, or damaged: {reason}", where=str(path)) from None
     except OSError as error:
-        reason = error.strerror or error
+        reason = error.strerror or str(error)
         raise DataError(f"can't be read as an archive: {reason}", where=str(path)) from None
+
+
+def _decompressed(file: IO[bytes]) -> IO[bytes]:
+    """The file's content, whatever it is compressed by."""
+    start = file.read(6)
+    file.seek(0)
+    if start.startswith(b"\x1f\x8b"):
+        return cast(IO[bytes], gzip.GzipFile(fileobj=file))
+    if start.startswith(b"BZh"):
+        return cast(IO[bytes], bz2.BZ2File(file))
+    if start.startswith(b"\xfd7zXZ\x00"):
+        return cast(IO[bytes], lzma.LZMAFile(file))
+    return file
+
+
+class _Bounded:
+    """A file of which no one piece is large: tarfile reads whole headers of any stated size."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= LARGEST_PIECE:
+            raise DataError(f"refused: a header of {size:,} bytes")
+        return self._file.read(size)
+
+    def seek(self, position: int) -> int:
+        return self._file.seek(position)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 def find_members(archive: tarfile.TarFile, sizes: Mapping[str, int]) -> dict[str, tarfile.TarInfo]:

@@ -1,10 +1,14 @@
 """Downloads one address to one file, going on where a cut connection left it."""
 
 import http.client
+import signal
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -78,7 +82,9 @@ def _receive(url: str, path: Path, patience: Patience) -> None:
     if have:
         headers["Range"] = f"bytes={have}-"
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the opener is web only
-    with _opener().open(request, timeout=patience.silence) as response:
+    with _deadline(patience.window):
+        response = _opener().open(request, timeout=patience.silence)
+    with response:
         continues = response.status == http.client.PARTIAL_CONTENT and str(
             response.headers.get("Content-Range", "")
         ).startswith(f"bytes {have}-")
@@ -94,6 +100,29 @@ def _receive(url: str, path: Path, patience: Patience) -> None:
             _copy(response, file, bar, have, patience)
     if total is not None and _size(path) < total:
         raise ConnectionError(f"the connection was cut after {_size(path):,} of {total:,} bytes")
+
+
+@contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError when the block takes longer: a header may come byte by byte.
+
+    Each byte is in time for the socket's own timeout, so only a clock ends that. (The system's
+    alarm is for the main thread; elsewhere there is no deadline.)
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
+        yield
+        return
+
+    def give_up(_number: int, _frame: object) -> NoReturn:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _copy(response: Any, file: Any, bar: "tqdm[NoReturn]", have: int, patience: Patience) -> None:

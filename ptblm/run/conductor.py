@@ -78,6 +78,14 @@ class Conductor:
             for log in self.logs:
                 log.close()
 
+    def _refuse_another_directory(self) -> None:
+        if not self.directory.is_ours():
+            raise CheckpointError(
+                "the run directory was moved or replaced while the run was under way",
+                where=str(self.directory.path),
+                hint="--resume it where it is now; what is here was not touched",
+            )
+
     def _take(self, record: Record) -> None:
         self.progress.show(record)
         for log in self.logs:
@@ -104,6 +112,7 @@ class Conductor:
 
     def _finish(self, test: RunDone) -> None:
         self.progress.close()
+        self._refuse_another_directory()
         last = self.trainer.position.history[-1]
         self.progress.print_lines(summary(last, test, self.corpus.floors, self.published))
         try:
@@ -144,6 +153,7 @@ class Conductor:
         return lines
 
     def _checkpoint(self) -> Checkpoint:
+        self._refuse_another_directory()
         self.trainer.refuse_divergence()
         self.metrics.sync()
         splits = {split: text.sha256 for split, text in self.corpus.splits.items()}

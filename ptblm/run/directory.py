@@ -14,7 +14,7 @@ import contextlib
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +33,15 @@ _OWN_FILES = re.compile(
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The places of a run's files under `path`."""
+    """The places of a run's files under `path`.
+
+    Attributes:
+        path: of the directory.
+        is_ours: says whether what has that path is still the directory that was locked.
+    """
 
     path: Path
+    is_ours: Callable[[], bool] = lambda: True
 
     @property
     def config(self) -> Path:
@@ -110,10 +116,10 @@ def new_run(path: Path | None, name: str, *, overwrite: bool) -> Iterator[RunDir
             path = path or RUNS / name
             refuse_taken(path, overwrite=overwrite)
             path.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(path))
+            is_ours = stack.enter_context(locked(path))
             refuse_taken(path, overwrite=overwrite)
             _clear(path)
-            directory = RunDirectory(path)
+            directory = RunDirectory(path, is_ours)
             directory.checkpoints.mkdir(exist_ok=True)
         except OSError as error:
             raise UsageError(
@@ -138,12 +144,12 @@ def existing_run(path: Path) -> Iterator[RunDirectory]:
         raise CheckpointError(what, where=str(path), hint="a run's directory, as in runs/small-ptb")
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(locked(path))
+            is_ours = stack.enter_context(locked(path))
         except OSError as error:
             raise UsageError(
                 f"can't write into the run directory: {error.strerror}", where=str(path)
             ) from None
-        yield directory
+        yield RunDirectory(path, is_ours)
 
 
 def clear_leftovers(directory: RunDirectory) -> None:

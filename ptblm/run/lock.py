@@ -5,7 +5,7 @@ The system lets go of it when its holder ends, however that ends, so no lock is 
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -20,8 +20,12 @@ LOCK_NAME = "lock"
 
 
 @contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path) -> Iterator[Callable[[], bool]]:
     """Holds the directory's lock.
+
+    Yields:
+        Says whether the directory of that name is still the one that was locked: it may be
+        moved away, and another be put in its place.
 
     Raises:
         UsageError: if another process holds it.
@@ -37,7 +41,7 @@ def locked(directory: Path) -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         try:
-            yield
+            yield lambda: _is_still(file, path)
         finally:
             if _is_still(file, path):  # the directory may have been moved, and be another's now
                 path.unlink()

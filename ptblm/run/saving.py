@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ptblm.errors import CheckpointError
+from ptblm.errors import CheckpointError, DamagedCheckpointError
 from ptblm.run.directory import RunDirectory
 from ptblm.training.checkpoint import Checkpoint, save_checkpoint
 
@@ -45,7 +45,7 @@ def save_or_warn(path: Path, make: Callable[[], Checkpoint]) -> bool:
     """
     try:
         save_checkpoint(path, make())
-    except (OSError, CheckpointError) as error:
+    except (OSError, DamagedCheckpointError) as error:
         print(f"warning: {path} was not saved ({error}); going on", file=sys.stderr)
         return False
     return True

@@ -269,6 +269,35 @@ def test_a_server_that_dawdles_is_given_up(
         assert time.monotonic() - start < 20
 
 
+def byte_by_byte_header(handler: Handler, data: bytes) -> None:
+    for byte in b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 1000:
+        try:
+            handler.wfile.write(bytes([byte]))
+        except OSError:
+            return
+        time.sleep(0.02)
+
+
+def continue_for_ever(handler: Handler, data: bytes) -> None:
+    for _ in range(1000):
+        try:
+            handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        except OSError:
+            return
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("behaviour", [byte_by_byte_header, continue_for_ever])
+def test_a_server_that_never_comes_to_the_point_is_given_up(
+    tmp_path: Path, behaviour: Behaviour
+) -> None:
+    with serving({"/f": b"x"}, behaviour) as server:
+        start = time.monotonic()
+        with pytest.raises(DataError, match="no answer within"):
+            download(server.url("/f"), tmp_path / "f", IMPATIENT)
+        assert time.monotonic() - start < 10
+
+
 def test_too_large_an_answer_is_refused(tmp_path: Path) -> None:
     with (
         serving({"/f": b"x" * 1000}, whole) as server,
@@ -334,6 +363,16 @@ def test_hostile_and_broken_archives_are_refused(
         fetch_ptb(tmp_path / "ptb", source=tmp_path / "archive", files=FILES)
     assert list((tmp_path / "ptb").iterdir()) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["archive", "ptb"]
+
+
+def test_a_header_that_declares_a_gigabyte_is_not_read(tmp_path: Path) -> None:
+    """A long name's length is a stranger's word; tarfile reads as much as it says."""
+    info = tarfile.TarInfo("././@LongLink")
+    info.type = tarfile.GNUTYPE_LONGNAME
+    info.size = 2**30
+    (tmp_path / "long").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(10_240))
+    with pytest.raises(DataError, match=r"refused: a header of 1,073,741,\d+ bytes"):
+        fetch_ptb(tmp_path / "ptb", source=tmp_path / "long", files=FILES)
 
 
 def test_an_archive_of_too_many_members_is_refused(
