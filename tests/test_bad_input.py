@@ -6,6 +6,7 @@ Properties over random YAML, random bytes as corpora, mutated checkpoints and mu
 
 import contextlib
 import io
+import signal
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ def ptblm(*arguments: object) -> tuple[int, str]:
     """Runs the command line in this process; its exit code and what it wrote to stderr."""
     errors = io.StringIO()
     before = sys.argv
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     sys.argv = ["ptblm", *map(str, arguments)]
     try:
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
@@ -50,6 +52,8 @@ def ptblm(*arguments: object) -> tuple[int, str]:
         code = 0
     finally:
         sys.argv = before
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return code, errors.getvalue()
 
 
