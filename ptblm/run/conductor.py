@@ -20,7 +20,7 @@ from ptblm.run.directory import RunDirectory
 from ptblm.run.saving import CheckpointInterval, keep_numbered, save_or_fail, save_or_warn
 from ptblm.run.signals import StopSignal
 from ptblm.training.checkpoint import Checkpoint, current_versions
-from ptblm.training.records import EpochDone, Record, RunDone, StepDone
+from ptblm.training.records import EpochDone, Evaluating, Record, RunDone, StepDone
 
 
 class Conductor:
@@ -91,8 +91,8 @@ class Conductor:
         for log in self.logs:
             log.write(record)
         match record:
-            case StepDone() if self.interval.is_due(record.step):
-                self._save_last(record.step, save_or_warn)
+            case StepDone() | Evaluating() if self.interval.is_due(self.trainer.position.step):
+                self._save_last(self.trainer.position.step, save_or_warn)
             case EpochDone():
                 self._finish_epoch(record)
             case RunDone():
