@@ -70,8 +70,9 @@ class Conductor:
                 if self.stop.received is not None and not isinstance(record, RunDone):
                     self._stop(self.stop.received)
         except DivergedError as error:
-            with contextlib.suppress(OSError):  # the message says it all, too
-                write_json(self.directory.diverged, dict(error.figures))
+            if self.directory.is_ours():
+                with contextlib.suppress(OSError):  # the message says it all, too
+                    write_json(self.directory.diverged, dict(error.figures))
             raise
         finally:
             self.progress.close()

@@ -119,6 +119,39 @@ def test_a_killed_run_resumes_to_the_same_weights(
     assert not list(tmp_path.glob("**/*.part"))
 
 
+@pytest.fixture(scope="module")
+def stops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two epochs of 99 steps, the rate halved in the second, that kept every step."""
+    directory = tmp_path_factory.mktemp("stops") / "run"
+    settings = ["model.hidden_size=12", "model.dropout=0.3", "training.epochs=2"]
+    settings += ["training.full_rate_epochs=1", "training.log_every=7"]
+    settings += ["training.checkpoint_every=1 steps", "training.keep_checkpoints=1000"]
+    command = [sys.executable, "-m", "ptblm", "train", "--data", "sample"]
+    command += ["--run-dir", str(directory)]
+    for setting in settings:
+        command += ["--set", setting]
+    subprocess.run(command, env=plain_environment(), capture_output=True, check=True)
+    return directory
+
+
+# The first step, mid-epoch, just before an epoch's end and a decay, at it, after it, the last.
+@pytest.mark.parametrize("step", [1, 50, 98, 99, 100, 197, 198])
+def test_a_fresh_process_goes_on_from_any_step_to_the_same_end(
+    step: int, stops: Path, tmp_path: Path, ptblm: Ptblm
+) -> None:
+    directory = copy_of(stops, tmp_path)
+    checkpoints = directory / "checkpoints"
+    kept = (checkpoints / f"step-{step:09}.pt").read_bytes()
+    assert load_checkpoint(checkpoints / f"step-{step:09}.pt").trained()[1] == step
+    shutil.rmtree(checkpoints)
+    checkpoints.mkdir()
+    (checkpoints / "last.pt").write_bytes(kept)
+    assert ptblm("train", "--resume", directory).returncode == 0
+    ours, theirs = final_weights(directory), final_weights(stops)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert metrics(directory) == metrics(stops)
+
+
 def copy_of(whole_run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole_run, tmp_path / "copy"))
 
