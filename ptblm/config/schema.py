@@ -7,18 +7,12 @@ that `ptblm config show` prints.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-# Beyond this, fp32 arithmetic soon ends in infinity.
-_LARGEST = 1e30
+from ptblm.config.optimization import OptimizationConfig
+from ptblm.config.section import LARGEST, Section
 
 CHECKPOINT_INTERVAL = r"^[1-9][0-9]{0,8} (steps?|minutes?)$"
-
-
-class Section(BaseModel):
-    """What all sections share: frozen, no unknown keys, no silent conversions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -58,44 +52,20 @@ class ModelConfig(Section):
     forget_bias: Annotated[
         float,
         Field(
-            ge=-_LARGEST,
-            le=_LARGEST,
+            ge=-LARGEST,
+            le=LARGEST,
             description="constant added to the forget gate's input; not trained",
         ),
     ] = 0.0
     init_scale: Annotated[
         float,
-        Field(ge=0, le=_LARGEST, description="weights start uniform in [-init_scale, init_scale]"),
+        Field(ge=0, le=LARGEST, description="weights start uniform in [-init_scale, init_scale]"),
     ] = 0.1
 
 
-class TrainingConfig(Section):
+class TrainingConfig(OptimizationConfig):
     """The optimisation, and how the run is carried out."""
 
-    batch_size: Annotated[
-        int, Field(ge=1, le=10**9, description="contiguous streams of text trained side by side")
-    ] = 20
-    num_steps: Annotated[
-        int, Field(ge=1, le=10**9, description="steps of truncated back-propagation")
-    ] = 20
-    epochs: Annotated[int, Field(ge=1, le=10**9, description="passes over the training text")] = 13
-    learning_rate: Annotated[
-        float,
-        Field(
-            gt=0,
-            le=_LARGEST,
-            description="rate of the first epochs, for the summed cost / batch_size",
-        ),
-    ] = 1.0
-    full_rate_epochs: Annotated[
-        int, Field(ge=0, le=10**9, description="epochs before the learning rate starts to fall")
-    ] = 4
-    learning_rate_decay: Annotated[
-        float, Field(gt=0, le=1, description="factor on the rate in every epoch after those")
-    ] = 0.5
-    max_grad_norm: Annotated[
-        float, Field(gt=0, le=_LARGEST, description="the gradient's global norm is clipped to this")
-    ] = 5.0
     seed: Annotated[
         int, Field(ge=0, lt=2**63, description="decides the initial weights and dropout masks")
     ] = 0

@@ -11,6 +11,7 @@ from ptblm.config.schema import Config
 from ptblm.run.assemble import assemble
 from ptblm.run.directory import refuse_taken
 from ptblm.run.memory import explained_out_of_memory
+from ptblm.training.optimizer import kept_tensors
 from ptblm.training.records import StepDone
 
 
@@ -33,21 +34,21 @@ def dry_run(config: Config, run_dir: Path | None, *, overwrite: bool) -> list[st
         records = trainer.records()
         # The first step warms up; the one after it, where there is one, tells the pace.
         record, *_ = steps = [step for step in islice(records, 2) if isinstance(step, StepDone)]
-    parameters = trainer.model.parameter_count()
-    bytes_each = trainer.model.softmax.weight.element_size()
+    weights = trainer.optimizer.parameters
+    held = sum(tensor.nbytes for tensor in [*weights, *weights, *kept_tensors(trainer.optimizer)])
     pace = steps[-1].epoch_seconds - (steps[0].epoch_seconds if len(steps) > 1 else 0.0)
     steps_in_all = record.batches * config.training.epochs
     return [
         f"corpus           {assembly.corpus.name}, {len(assembly.corpus.vocabulary):,} words",
         f"device           {assembly.device}",
-        f"parameters       {parameters:,}",
+        f"parameters       {trainer.model.parameter_count():,}",
         f"steps per epoch  {record.batches:,} of {record.tokens} tokens",
         f"steps in all     {steps_in_all:,} in {config.training.epochs} epochs",
         f"first step       perplexity {record.running_perplexity:.1f}",
         f"expected time    {steps_in_all * pace / 60:,.0f} minutes of training, "
         f"at {pace * 1000:,.0f} ms a step",
         f"expected memory  {_peak_memory(trainer.arithmetic.device)} at its peak, of it "
-        f"{_megabytes(2 * parameters * bytes_each)} for weights and gradients",
+        f"{_megabytes(held)} for weights, gradients and optimizer",
     ]
 
 

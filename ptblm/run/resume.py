@@ -24,7 +24,11 @@ FREE_KEYS = {
 
 
 # After a divergence these too: going on as before would only diverge again.
-KEYS_FREE_AFTER_DIVERGENCE = {"training.learning_rate", "training.max_grad_norm"}
+KEYS_FREE_AFTER_DIVERGENCE = {
+    "training.learning_rate",
+    "training.final_learning_rate",
+    "training.max_grad_norm",
+}
 
 
 def newest_good_checkpoint(directory: RunDirectory) -> tuple[Path, Checkpoint]:
@@ -63,8 +67,12 @@ def refuse_changes(before: Config, after: Config, *, diverged: bool) -> None:
         ConfigError: with every difference that may not be.
     """
     free = FREE_KEYS | (KEYS_FREE_AFTER_DIVERGENCE if diverged else set())
+    why = "a run can't change it on the way"
+    if before.training.schedule == "cosine":
+        free -= {"training.epochs"}
+        why += " (all rates of a cosine schedule depend on training.epochs)"
     problems = [
-        f"{key}: {old!r} in the run, {new!r} now; a run can't change it on the way"
+        f"{key}: {old!r} in the run, {new!r} now; {why}"
         for key, old, new in _differences(before, after)
         if key not in free
     ]

@@ -31,6 +31,16 @@ KEYS_ADDED_LATER = {
     "training.tensorboard",
     "training.keep_checkpoints",
     "training.deterministic",
+    "training.optimizer",
+    "training.momentum",
+    "training.adam_beta1",
+    "training.adam_beta2",
+    "training.rmsprop_decay",
+    "training.epsilon",
+    "training.warmup_steps",
+    "training.schedule",
+    "training.patience",
+    "training.final_learning_rate",
 }
 
 _TRAINER_PARTS = {"model", "optimizer", "loss_scaler", "state", "position"}

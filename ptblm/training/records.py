@@ -63,7 +63,7 @@ class EpochDone:
     Attributes:
         epoch: from 1.
         step: updates since the run began.
-        learning_rate: of this epoch.
+        learning_rate: of its last step.
         train_perplexity: over the epoch, dropout on, weights moving.
         valid_perplexity: with the weights at the epoch's end.
         seconds: spent on training, validation not included.

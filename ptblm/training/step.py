@@ -12,7 +12,7 @@ from torch import Tensor
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.recurrent import State, detach_state
 from ptblm.training.clipping import clip_gradients, global_norm
-from ptblm.training.optimizer import SGD
+from ptblm.training.optimizer import Optimizer
 from ptblm.training.precision import Arithmetic
 
 
@@ -42,7 +42,7 @@ class NotFiniteError(ArithmeticError):
 
 def train_step(
     model: LanguageModel,
-    optimizer: SGD,
+    optimizer: Optimizer,
     arithmetic: Arithmetic,
     inputs: Tensor,
     targets: Tensor,
@@ -76,10 +76,11 @@ def train_step(
     summed_nll = nll.sum()
     cost = summed_nll / inputs.shape[0]
 
-    optimizer.zero_grad()
+    parameters = optimizer.parameters
+    for parameter in parameters:
+        parameter.grad = None
     scaler = arithmetic.scaler
     torch.autograd.backward(cost if scaler is None else scaler.scaled(cost))
-    parameters = optimizer.parameters
     if scaler is not None:
         scaler.unscale(parameters)
     norm = global_norm(parameters)

@@ -22,7 +22,7 @@ from ptblm.evaluation.score import Score, perplexity
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.recurrent import State
 from ptblm.training.misfit import MisfitError, refuse_misfit
-from ptblm.training.optimizer import SGD
+from ptblm.training.optimizer import kept_tensors, make_optimizer
 from ptblm.training.precision import Arithmetic
 from ptblm.training.randomness import derive_seed
 from ptblm.training.records import EpochDone, Evaluating, Record, RunDone, StepDone
@@ -81,7 +81,7 @@ class Trainer:
         self.model = model
         self.config = config
         self.arithmetic = arithmetic
-        self.optimizer = SGD(model.trainable_parameters())
+        self.optimizer = make_optimizer(model.trainable_parameters(), config)
         self.batches = train
         self.train_text = self._on_device(train)
         self.evaluation_texts: dict[Split, tuple[Tensor, Tensor]] = {
@@ -109,7 +109,7 @@ class Trainer:
         position, config = self.position, self.config
         columns = self.batches.columns(batch)
         inputs, targets = (text[:, columns] for text in self.train_text)
-        rate = learning_rate(position.epoch, config)
+        rate = self._learning_rate()
         self.dropout_generator.manual_seed(derive_seed(config.seed, "dropout", position.step))
         try:
             result = train_step(
@@ -156,7 +156,7 @@ class Trainer:
         done = EpochDone(
             epoch=position.epoch + 1,
             step=position.step,
-            learning_rate=learning_rate(position.epoch, self.config),
+            learning_rate=self._learning_rate(),
             train_perplexity=perplexity(position.nll, position.tokens),
             valid_perplexity=valid.perplexity,
             seconds=position.seconds,
@@ -169,6 +169,17 @@ class Trainer:
         self.state = self.model.initial_state(self.config.batch_size)
         yield done
 
+    def _learning_rate(self) -> float:
+        """Of the next step of this epoch, or of its last if there is none."""
+        position, batches = self.position, len(self.batches)
+        return learning_rate(
+            self.config,
+            epoch=position.epoch,
+            batch=min(position.batch, batches - 1),
+            batches=batches,
+            valid=[done.valid_perplexity for done in position.history],
+        )
+
     def _evaluate(self, split: Split) -> Generator[Record, None, Score]:
         """Yields progress; its return value is the split's score."""
         inputs, targets = self.evaluation_texts[split]
@@ -179,13 +190,13 @@ class Trainer:
         return score
 
     def refuse_divergence(self) -> None:
-        """Looks at every weight; what is not finite must not be saved over what is.
+        """Looks at all weights and averages; what is not finite must not be saved over what is.
 
         Raises:
             DivergedError: if one is not.
         """
-        parameters = self.model.trainable_parameters()
-        if not all(bool(parameter.isfinite().all()) for parameter in parameters):
+        tensors = [*self.optimizer.parameters, *kept_tensors(self.optimizer)]
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors):
             raise DivergedError(self._figures(math.nan, math.nan))
 
     def _figures(self, nll: float, grad_norm: float) -> dict[str, float]:
@@ -196,7 +207,7 @@ class Trainer:
             "step": self.position.step + 1,
             "nll": nll,
             "grad_norm": grad_norm,
-            "learning_rate": learning_rate(self.position.epoch, self.config),
+            "learning_rate": self._learning_rate(),
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -233,6 +244,8 @@ class Trainer:
             and position.tokens == tokens
             and 0 <= position.nll < math.inf
             and 0 <= position.seconds < math.inf
+            # fp16 leaves updates out; where there is no count, the optimizer needs none.
+            and 0 <= saved["optimizer"].get("updates", 0) <= position.step
         )
         if not whole:
             raise MisfitError("position: not one that a run of this text can be in")

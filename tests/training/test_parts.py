@@ -1,4 +1,4 @@
-"""The small parts of training: schedule, clipping, randomness, device and precision."""
+"""The small parts of training: clipping, randomness, device and precision."""
 
 import math
 
@@ -6,28 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from ptblm.config.loading import load_config
 from ptblm.errors import UsageError
 from ptblm.training.clipping import clip_gradients, global_norm
 from ptblm.training.device import choose_device
 from ptblm.training.loss_scaler import LossScaler
 from ptblm.training.precision import Arithmetic
 from ptblm.training.randomness import derive_seed
-from ptblm.training.schedule import learning_rate
-
-
-@pytest.mark.parametrize(
-    ("name", "rates"),
-    [
-        ("small", {0: 1.0, 3: 1.0, 4: 0.5, 5: 0.25, 12: 0.5**9}),
-        ("medium", {0: 1.0, 5: 1.0, 6: 0.8, 38: 0.8**33}),
-        ("large", {0: 1.0, 13: 1.0, 14: 1 / 1.15, 54: 1.15**-41}),
-    ],
-)
-def test_the_rate_is_full_and_then_falls_once_an_epoch(name: str, rates: dict[int, float]) -> None:
-    config = load_config(name).training
-    for epoch, rate in rates.items():
-        assert learning_rate(epoch, config) == pytest.approx(rate, rel=1e-12)
 
 
 def parameters_with_gradients(*values: list[float]) -> list[nn.Parameter]:

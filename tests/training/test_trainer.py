@@ -1,6 +1,7 @@
 """The loop: its records, exact resume from anywhere, and the stop before a bad update."""
 
 import copy
+import io
 import itertools
 from typing import Any
 
@@ -14,9 +15,11 @@ from ptblm.evaluation.score import perplexity
 from ptblm.model.language_model import LanguageModel
 from ptblm.training.loss_scaler import LossScaler
 from ptblm.training.misfit import MisfitError
+from ptblm.training.optimizer import kept_tensors
 from ptblm.training.precision import Arithmetic
 from ptblm.training.randomness import make_generator
 from ptblm.training.records import EpochDone, Evaluating, RunDone, StepDone
+from ptblm.training.schedule import learning_rate
 from ptblm.training.trainer import Trainer
 
 VOCABULARY = 13
@@ -146,19 +149,81 @@ def test_a_run_that_was_stopped_in_validation_validates_again() -> None:
     assert without_times(seen) == without_times(whole_records)
 
 
+OPTIMIZERS = {"sgd": 1.0, "momentum": 0.1, "adam": 0.01, "rmsprop": 0.01}
+
+
+# Mid-epoch, and at an epoch's end; the warm-up ends in the second epoch.
+@pytest.mark.parametrize("warmup_steps", [0, 11])
+@pytest.mark.parametrize("schedule", ["tutorial", "plateau", "cosine", "constant"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_any_optimizer_and_schedule_goes_on_as_if_it_had_not_stopped(
+    optimizer: str, schedule: str, warmup_steps: int
+) -> None:
+    def make() -> Trainer:
+        return make_trainer(
+            optimizer=optimizer,
+            learning_rate=OPTIMIZERS[optimizer],
+            schedule=schedule,
+            warmup_steps=warmup_steps,
+        )
+
+    whole = make()
+    whole_records = list(whole.records())
+    trainer, records = make(), []
+    for stop in (3, 8, 10, 13, 16, 20):
+        for record in trainer.records():
+            records.append(record)
+            at_an_end = isinstance(record, EpochDone) and stop % 8 == 0
+            if (isinstance(record, StepDone) and record.step == stop and stop % 8) or at_an_end:
+                break
+        file = io.BytesIO()
+        torch.save(trainer.state_dict(), file)
+        file.seek(0)
+        trainer = make()
+        trainer.load_state_dict(torch.load(file, weights_only=True))
+    records += trainer.records()
+    assert_same(weights(whole), weights(trainer))
+    assert without_times(records) == without_times(whole_records)
+    ours, theirs = kept_tensors(trainer.optimizer), kept_tensors(whole.optimizer)
+    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
+def test_every_step_has_its_schedules_rate() -> None:
+    """The plateau's, whose epochs must be better than the best: this text can't be learnt."""
+    trainer = make_trainer(
+        epochs=6, optimizer="momentum", learning_rate=0.5, schedule="plateau", warmup_steps=10
+    )
+    records = list(trainer.records())
+    done = [record for record in records if isinstance(record, EpochDone)]
+    valid = [record.valid_perplexity for record in done]
+    decays = 0
+    for epoch, record in enumerate(done):
+        steps = [r for r in records if isinstance(r, StepDone) and r.epoch == epoch + 1]
+        full = 0.5 * 0.5**decays
+        for step in steps:
+            assert step.learning_rate == full * min(1.0, step.step / 10)
+            place = {"epoch": epoch, "batch": step.batch - 1, "batches": 8}
+            again = learning_rate(trainer.config, **place, valid=valid[:epoch])
+            assert step.learning_rate == again
+        assert record.learning_rate == steps[-1].learning_rate
+        decays += not record.best
+    assert decays > 0
+
+
 def paths(saved: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The path of every key of a nested dict, those inside of lists included."""
-    if isinstance(saved, dict):
-        inner = [found for key, value in saved.items() for found in paths(value, (*path, key))]
-        return [(*path, key) for key in saved] + inner
-    if isinstance(saved, list):
-        return [found for n, value in enumerate(saved) for found in paths(value, (*path, n))]
+    """The path of every key of a nested dict and of every part of its lists."""
+    if isinstance(saved, dict | list):
+        parts = saved.items() if isinstance(saved, dict) else enumerate(saved)
+        inner = [found for key, value in parts for found in paths(value, (*path, key))]
+        keys = saved if isinstance(saved, dict) else range(len(saved))
+        return [(*path, key) for key in keys] + inner
     return []
 
 
-def test_each_key_of_the_state_is_needed() -> None:
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_each_key_of_the_state_is_needed(optimizer: str) -> None:
     """Whatever is missing at whatever depth: refused, and the trainer is as before."""
-    trainer = make_trainer()
+    trainer = make_trainer(optimizer=optimizer, learning_rate=OPTIMIZERS[optimizer])
     for record in trainer.records():
         if isinstance(record, StepDone) and record.step == 11:
             break
@@ -171,11 +236,12 @@ def test_each_key_of_the_state_is_needed() -> None:
         for key in path[:-1]:
             inner = inner[key]
         del inner[path[-1]]
-        fresh = make_trainer()
+        fresh = make_trainer(optimizer=optimizer)
         before = weights(fresh)
         with pytest.raises(MisfitError):
             fresh.load_state_dict(incomplete)
         assert_same(before, weights(fresh))
+        assert not any(tensor.any() for tensor in kept_tensors(fresh.optimizer))
 
 
 @pytest.mark.parametrize(
@@ -212,6 +278,52 @@ def test_each_part_of_the_state_must_fit(path: tuple[Any, ...], value: Any) -> N
     inner[path[-1]] = value
     with pytest.raises(MisfitError):
         make_trainer().load_state_dict(saved)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("updates",), -1),
+        (("updates",), 12),
+        (("updates",), 10**400),
+        (("updates",), 3.0),
+        (("mean", 0), torch.zeros(VOCABULARY, 5)),
+        (("mean_square", 1), None),
+        (("velocity",), []),
+    ],
+    ids=range(7),
+)
+def test_each_part_of_the_optimizers_state_must_fit(path: tuple[Any, ...], value: Any) -> None:
+    trainer = make_trainer(optimizer="adam", learning_rate=0.01)
+    for record in trainer.records():
+        if isinstance(record, StepDone) and record.step == 11:
+            break
+    saved = copy.deepcopy(trainer.state_dict())
+    make_trainer(optimizer="adam").load_state_dict(saved)
+    inner = saved["optimizer"]
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    with pytest.raises(MisfitError):
+        make_trainer(optimizer="adam").load_state_dict(saved)
+
+
+def test_another_optimizers_state_is_refused() -> None:
+    for ours, theirs in itertools.permutations(OPTIMIZERS, 2):
+        with pytest.raises(MisfitError, match="optimizer"):
+            make_trainer(optimizer=ours).load_state_dict(
+                make_trainer(optimizer=theirs).state_dict()
+            )
+
+
+def test_an_average_that_is_not_finite_is_not_saved() -> None:
+    """A squared gradient overflows long before its gradient does, and its weight then rests."""
+    trainer = make_trainer(optimizer="adam", learning_rate=0.01)
+    next(trainer.records())
+    trainer.refuse_divergence()
+    kept_tensors(trainer.optimizer)[-1][0] = float("inf")
+    with pytest.raises(DivergedError):
+        trainer.refuse_divergence()
 
 
 def test_evaluation_leaves_the_weights_and_the_run_as_they_were() -> None:
@@ -275,9 +387,10 @@ def test_a_learnable_text_is_learnt() -> None:
     assert last.score.perplexity < 1.1
 
 
-def test_an_overflow_under_loss_scaling_is_left_out_and_the_run_goes_on() -> None:
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_an_overflow_under_loss_scaling_is_left_out_and_the_run_goes_on(optimizer: str) -> None:
     """fp16's logic on the CPU: a scale far too large is halved until gradients fit."""
-    trainer = make_trainer()
+    trainer = make_trainer(optimizer=optimizer, learning_rate=OPTIMIZERS[optimizer])
     scaler = trainer.arithmetic.scaler = LossScaler()
     scaler.scale = 2.0**130
     before = weights(trainer)
@@ -288,7 +401,10 @@ def test_an_overflow_under_loss_scaling_is_left_out_and_the_run_goes_on() -> Non
         if record.grad_norm is None:
             left_out += 1
             assert_same(before, weights(trainer))
+            assert not any(tensor.any() for tensor in kept_tensors(trainer.optimizer))
     assert 0 < left_out < 8
+    if optimizer == "adam":
+        assert trainer.optimizer.state_dict()["updates"] == 8 - left_out
     assert not torch.equal(before["softmax.weight"], weights(trainer)["softmax.weight"])
 
 

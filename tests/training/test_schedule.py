@@ -1,0 +1,92 @@
+"""The learning rate: each schedule by hand-computed figures, and the warm-up on top."""
+
+import math
+from typing import Any
+
+import pytest
+
+from ptblm.config.loading import load_config
+from ptblm.config.optimization import OptimizationConfig
+from ptblm.training.schedule import learning_rate
+
+
+def rate(
+    config: OptimizationConfig, epoch: int = 0, batch: int = 0, valid: list[float] | None = None
+) -> float:
+    """With ten batches in an epoch."""
+    return learning_rate(config, epoch=epoch, batch=batch, batches=10, valid=valid or [])
+
+
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [
+        ("small", {0: 1.0, 3: 1.0, 4: 0.5, 5: 0.25, 12: 0.5**9}),
+        ("medium", {0: 1.0, 5: 1.0, 6: 0.8, 38: 0.8**33}),
+        ("large", {0: 1.0, 13: 1.0, 14: 1 / 1.15, 54: 1.15**-41}),
+    ],
+)
+def test_the_tutorials_rate_is_full_and_then_falls_once_an_epoch(
+    name: str, rates: dict[int, float]
+) -> None:
+    config = load_config(name).training
+    for epoch, expected in rates.items():
+        for batch in (0, 9):
+            assert rate(config, epoch, batch) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_constant_rate_is_constant() -> None:
+    config = OptimizationConfig(schedule="constant", learning_rate=0.3, epochs=4)
+    places = [(0, 0), (1, 5), (3, 9)]
+    assert [rate(config, epoch, batch, [9.0] * epoch) for epoch, batch in places] == [0.3] * 3
+
+
+@pytest.mark.parametrize(
+    ("patience", "valid", "decays"),
+    [
+        (0, [], 0),
+        (0, [90.0, 80.0, 70.0], 0),
+        (0, [90.0, 80.0, 80.0], 1),  # as good as the best is not better
+        (0, [90.0, 95.0, 92.0, 91.0], 3),  # better than the last is not better than the best
+        (0, [90.0, 95.0, 80.0, 85.0], 2),
+        (1, [90.0, 95.0], 0),
+        (1, [90.0, 95.0, 95.0], 1),
+        (1, [90.0, 95.0, 95.0, 95.0], 1),  # after a decay the count begins anew
+        (1, [90.0, 95.0, 95.0, 95.0, 95.0], 2),
+        (1, [90.0, 95.0, 89.0, 95.0], 0),  # and after a better epoch
+        (2, [90.0, 95.0, 95.0, 95.0], 1),
+    ],
+)
+def test_a_plateau_decays_the_rate(patience: int, valid: list[float], decays: int) -> None:
+    config = OptimizationConfig(
+        schedule="plateau", patience=patience, learning_rate=0.7, learning_rate_decay=0.3
+    )
+    for batch in (0, 9):
+        assert rate(config, len(valid), batch, valid) == 0.7 * 0.3**decays
+
+
+def test_a_cosine_falls_over_the_whole_run() -> None:
+    """Four epochs of ten batches: a quarter of the half circle each, 60 degrees after 13.3."""
+    config = OptimizationConfig(
+        schedule="cosine", learning_rate=1.0, final_learning_rate=0.2, epochs=4
+    )
+    assert rate(config) == 1.0
+    assert rate(config, 1) == pytest.approx(0.2 + 0.8 * (1 + math.sqrt(0.5)) / 2, rel=1e-12)
+    assert rate(config, 2) == pytest.approx(0.6, rel=1e-12)
+    assert rate(config, 3) == pytest.approx(0.2 + 0.8 * (1 - math.sqrt(0.5)) / 2, rel=1e-12)
+    assert rate(config, 4) == pytest.approx(0.2, rel=1e-12)
+    # A third of 40 steps lies between steps 13 and 14: cos 60° = 1/2.
+    assert rate(config, 1, 3) > 0.2 + 0.8 * 0.75 > rate(config, 1, 4)
+    steps = [rate(config, step // 10, step % 10) for step in range(40)]
+    assert steps == sorted(steps, reverse=True)
+    assert 0.2 < steps[-1] < 0.202
+
+
+@pytest.mark.parametrize("schedule", ["tutorial", "plateau", "cosine", "constant"])
+def test_a_warm_up_multiplies_the_first_rates_of_any_schedule(schedule: Any) -> None:
+    plain = OptimizationConfig(schedule=schedule, learning_rate=0.5, full_rate_epochs=1)
+    warm = plain.model_copy(update={"warmup_steps": 16})
+    valid = [90.0, 91.0]
+    for step in range(30):
+        place = step // 10, step % 10, valid[: step // 10]
+        factor = (step + 1) / 16 if step < 16 else 1
+        assert rate(warm, *place) == rate(plain, *place) * factor
