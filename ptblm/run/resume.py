@@ -67,12 +67,12 @@ def refuse_changes(before: Config, after: Config, *, diverged: bool) -> None:
         ConfigError: with every difference that may not be.
     """
     free = FREE_KEYS | (KEYS_FREE_AFTER_DIVERGENCE if diverged else set())
-    why = "a run can't change it on the way"
     if before.training.schedule == "cosine":
         free -= {"training.epochs"}
-        why += " (all rates of a cosine schedule depend on training.epochs)"
+    reasons = {"training.epochs": " (all rates of a cosine schedule depend on training.epochs)"}
     problems = [
-        f"{key}: {old!r} in the run, {new!r} now; {why}"
+        f"{key}: {old!r} in the run, {new!r} now; a run can't change it on the way"
+        + reasons.get(key, "")
         for key, old, new in _differences(before, after)
         if key not in free
     ]

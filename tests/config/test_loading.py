@@ -165,6 +165,47 @@ def test_bad_overrides_say_which(text: str) -> None:
         load_config("small", [text])
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "users"),
+    [
+        ("momentum", "0.5", "optimizer momentum"),
+        ("adam_beta1", "0.5", "optimizer adam"),
+        ("adam_beta2", "0.5", "optimizer adam"),
+        ("rmsprop_decay", "0.5", "optimizer rmsprop"),
+        ("epsilon", "0.5", "optimizer adam or rmsprop"),
+        ("patience", "2", "schedule plateau"),
+        ("final_learning_rate", "0.5", "schedule cosine"),
+    ],
+)
+def test_a_key_without_use_is_refused(tmp_path: Path, key: str, value: str, users: str) -> None:
+    """Unless it says what it is by default, or its user is chosen."""
+    path = tmp_path / "my.yaml"
+    chooser, *choices = users.replace(" or", "").split()
+    chosen = {"optimizer": "sgd", "schedule": "tutorial"}[chooser]
+    text = f"training:\n  {key}: {value}\n"
+    (line,) = problems(path, text)
+    assert line == (
+        f"my.yaml:2:3: training.{key}: is for {users} only, and {chooser} is {chosen}, got {value}"
+    )
+    for choice in choices:
+        config = load_config(write(path, text), [f"training.{chooser}={choice}"])
+        assert getattr(config.training, key) == float(value)
+    default = getattr(Config().training, key)
+    load_config(write(path, f"training:\n  {key}: {default}\n"))
+
+
+def test_the_tutorials_keys_may_stand_idle() -> None:
+    """Every shipped config sets them, and is to be tried with other schedules, too."""
+    config = load_config("medium", ["training.schedule=cosine"])
+    assert config.training.full_rate_epochs == 6
+
+
+def test_a_cosine_may_not_rise(tmp_path: Path) -> None:
+    text = "training:\n  schedule: cosine\n  final_learning_rate: 2\n"
+    (line,) = problems(tmp_path / "my.yaml", text)
+    assert line.startswith("my.yaml:3:3: training.final_learning_rate: must be at most")
+
+
 def test_an_empty_file_is_the_small_config(tmp_path: Path) -> None:
     assert load_config(write(tmp_path / "my.yaml", "# nothing\n")) == load_config("small")
 

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 import torch
 
+from ptblm.config.loading import load_config, override_config
+from ptblm.errors import ConfigError
+from ptblm.run.resume import refuse_changes
 from ptblm.training.checkpoint import load_checkpoint
 from tests.conftest import Ptblm, plain_environment
 
@@ -150,6 +153,61 @@ def test_a_fresh_process_goes_on_from_any_step_to_the_same_end(
     ours, theirs = final_weights(directory), final_weights(stops)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert metrics(directory) == metrics(stops)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "schedule", "step"),
+    [
+        ("momentum", 0.1, ["training.schedule=cosine"], 50),
+        ("adam", 0.01, ["training.schedule=plateau", "training.warmup_steps=80"], 50),
+        ("rmsprop", 0.01, ["training.schedule=constant"], 99),
+    ],
+)
+def test_a_fresh_process_goes_on_with_any_optimizer(
+    optimizer: str, rate: float, schedule: list[str], step: int, tmp_path: Path, ptblm: Ptblm
+) -> None:
+    settings = [f"training.optimizer={optimizer}", f"training.learning_rate={rate}", *schedule]
+    settings += ["model.hidden_size=12", "model.dropout=0.3", "training.epochs=2"]
+    settings += ["training.checkpoint_every=50 steps", "training.keep_checkpoints=9"]
+    settings += ["training.log_every=7", "data.path=sample"]
+    options = [word for setting in settings for word in ("--set", setting)]
+    assert ptblm("train", "--run-dir", tmp_path / "whole", *options).returncode == 0
+    directory = copy_of(tmp_path / "whole", tmp_path)
+    checkpoints = directory / "checkpoints"
+    (checkpoints / f"step-{step:09}.pt").replace(checkpoints / "last.pt")
+    again = ptblm("train", "--resume", directory)
+    assert again.returncode == 0, again.stderr
+    assert f"step {step}" in again.stderr
+    ours, theirs = (
+        load_checkpoint(run / "checkpoints" / "last.pt").trainer
+        for run in (directory, tmp_path / "whole")
+    )
+    assert all(torch.equal(ours["model"][name], theirs["model"][name]) for name in theirs["model"])
+    for kept, value in theirs["optimizer"].items():
+        if isinstance(value, list):
+            pairs = zip(ours["optimizer"][kept], value, strict=True)
+            assert all(torch.equal(one, other) for one, other in pairs)
+        else:
+            assert ours["optimizer"][kept] == value == 198
+    assert metrics(directory) == metrics(tmp_path / "whole")
+
+
+def test_a_cosine_ends_where_it_said_that_it_would() -> None:
+    """Its rates depend on training.epochs, which any other schedule may be given more of."""
+    for schedule in ("tutorial", "plateau", "constant", "cosine"):
+        before = load_config("small", [f"training.schedule={schedule}"])
+        after = override_config(before, ["training.epochs=20"])
+        for diverged in (False, True):
+            if schedule != "cosine":
+                refuse_changes(before, after, diverged=diverged)
+                continue
+            with pytest.raises(ConfigError) as caught:
+                refuse_changes(before, after, diverged=diverged)
+            assert caught.value.what == (
+                "training.epochs: 13 in the run, 20 now; a run can't change it on the way "
+                "(all rates of a cosine schedule depend on training.epochs)"
+            )
+            assert "training.epochs" not in (caught.value.hint or "")
 
 
 def copy_of(whole_run: Path, tmp_path: Path) -> Path:

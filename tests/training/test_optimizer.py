@@ -1,5 +1,6 @@
 """Each optimizer against its paper's equations, and against torch's own."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -149,6 +150,29 @@ def test_what_is_saved_is_all_that_there_is(name: str) -> None:
         second.step(rate)
     for one, other in zip(whole, second.parameters, strict=True):
         assert np.array_equal(one, other.detach().numpy())
+
+
+def test_whatever_the_config_allows_can_be_computed() -> None:
+    """In fp32, with gradients of zero among them: no overflow of a factor, no quotient 0 / 0."""
+    shares = (0.0, 0.999999)
+    constants: dict[str, list[dict[str, float]]] = {
+        "sgd": [{}],
+        "momentum": [{"momentum": share} for share in (0.0, 1 - 1e-16)],
+        "adam": [
+            {"adam_beta1": beta1, "adam_beta2": beta2, "epsilon": epsilon}
+            for beta1, beta2, epsilon in itertools.product(shares, shares, (1e-30, 1e30))
+        ],
+        "rmsprop": [
+            {"rmsprop_decay": share, "epsilon": epsilon}
+            for share, epsilon in itertools.product(shares, (1e-30, 1e30))
+        ],
+    }
+    for name in NAMES:
+        for chosen in constants[name]:
+            for rate in (1e-300, 1e30):
+                optimizer = make(make_parameters(torch.float32), name, **chosen)
+                for values in values_after(optimizer, [rate] * 3):
+                    assert np.isfinite(values).all(), (name, chosen, rate)
 
 
 @pytest.mark.parametrize(("name", "count"), [("sgd", 0), ("momentum", 1), ("adam", 2)])
