@@ -51,11 +51,23 @@ def test_every_precision_learns(precision: str) -> None:
     assert assembly.corpus.floors["test"] < last.score.perplexity < 30
 
 
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
+@pytest.mark.parametrize(
+    ("precision", "optimizer", "rate"),
+    [
+        ("fp32", "sgd", 1.0),
+        ("tf32", "sgd", 1.0),
+        ("bf16", "sgd", 1.0),
+        ("fp16", "sgd", 1.0),
+        ("fp32", "momentum", 0.1),
+        ("fp16", "adam", 0.001),
+        ("fp32", "rmsprop", 0.001),
+    ],
+)
 def test_in_deterministic_mode_a_stopped_run_equals_one_that_was_not(
-    precision: str, tmp_path: Path
+    precision: str, optimizer: str, rate: float, tmp_path: Path
 ) -> None:
     overrides = ["model.dropout=0.3", f"training.precision={precision}", "training.device=cuda"]
+    overrides += [f"training.optimizer={optimizer}", f"training.learning_rate={rate}"]
     overrides += ["training.deterministic=true"]
     whole = make(*overrides)
     first_losses(whole, 60)

@@ -1,1 +1,1 @@
-"""Training: schedule, randomness, one step, the loop over epochs, checkpoints."""
+"""Training: optimizers, schedule, randomness, one step, the loop over epochs, checkpoints."""
