@@ -197,6 +197,8 @@ def _reword(details: ErrorDetails) -> str:
             return "expected text in UTF-8"
         case "literal_error":
             return f"expected {context['expected']}"
+        case "string_pattern_mismatch" if details["loc"][-1] == "cell":
+            return "expected lstm, rnn, gru, slstm, janet, mogrifier or my_module:MyCell"
         case "string_pattern_mismatch" if details["loc"][-1] == "device":
             return "expected auto, cpu, cuda, cuda:N or mps"
         case "string_pattern_mismatch":

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ptblm.config.model import ModelConfig
 from ptblm.config.optimization import OptimizationConfig
-from ptblm.config.section import LARGEST, Section
+from ptblm.config.section import Section
 
 CHECKPOINT_INTERVAL = r"^[1-9][0-9]{0,8} (steps?|minutes?)$"
 
@@ -27,40 +28,6 @@ class DataConfig(Section):
             "or a directory with {ptb.,}{train,valid,test}.txt",
         ),
     ] = "ptb"
-
-
-class ModelConfig(Section):
-    """The model: embedding, dropout, stacked LSTM, dropout, softmax."""
-
-    hidden_size: Annotated[
-        int, Field(ge=1, le=1_000_000, description="units in each recurrent layer")
-    ] = 200
-    embedding_size: Annotated[
-        int | None,
-        Field(ge=1, le=1_000_000, description="numbers per word vector; null: as hidden_size"),
-    ] = None
-    num_layers: Annotated[int, Field(ge=1, le=1000, description="recurrent layers")] = 2
-    dropout: Annotated[
-        float,
-        Field(
-            ge=0,
-            lt=1,
-            description="share of activations dropped: after the embedding and after every "
-            "layer, never on the recurrent state",
-        ),
-    ] = 0.0
-    forget_bias: Annotated[
-        float,
-        Field(
-            ge=-LARGEST,
-            le=LARGEST,
-            description="constant added to the forget gate's input; not trained",
-        ),
-    ] = 0.0
-    init_scale: Annotated[
-        float,
-        Field(ge=0, le=LARGEST, description="weights start uniform in [-init_scale, init_scale]"),
-    ] = 0.1
 
 
 class TrainingConfig(OptimizationConfig):
@@ -96,6 +63,10 @@ class TrainingConfig(OptimizationConfig):
     deterministic: Annotated[
         bool,
         Field(description="on CUDA, use only deterministic kernels; the CPU's always are"),
+    ] = False
+    plain: Annotated[
+        bool,
+        Field(description="whether to do without fused kernels: every step as it reads"),
     ] = False
     log_every: Annotated[
         int, Field(ge=1, le=10**9, description="steps between two records in metrics.jsonl")

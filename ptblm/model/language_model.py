@@ -1,54 +1,50 @@
 """The language model: from word ids to the likelihood of the words that follow.
 
-Shapes: T time, B batch, V vocabulary, E embedding, H hidden.
+Shapes: T time, B batch, V vocabulary, E embedding.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ptblm.model.dropout import dropout
-from ptblm.model.recurrent import LSTMLayer, RecurrentStack, State
+from ptblm.model.initialisers import Initialiser
+from ptblm.model.recurrent import RecurrentLayer, RecurrentStack, State
 from ptblm.model.softmax import Softmax
 
 
 class LanguageModel(nn.Module):
-    """Embedding, dropout, stacked LSTM with dropout, softmax (Zaremba et al. 2014).
+    """Embedding, dropout, recurrent layers with dropout, softmax (Zaremba et al. 2014).
 
     Args:
         vocab_size: V.
-        hidden_size: H of every layer.
-        num_layers: recurrent layers.
-        embedding_size: E; None takes H.
+        embedding_size: E, which is what the lowest layer takes.
+        layers: recurrent layers, from the lowest to the highest.
         dropout: share dropped after the embedding and after every layer.
-        forget_bias: constant added to the forget gates' inputs.
     """
 
     def __init__(
         self,
         vocab_size: int,
-        hidden_size: int,
-        num_layers: int,
-        embedding_size: int | None = None,
+        embedding_size: int,
+        layers: Sequence[RecurrentLayer],
         dropout: float = 0.0,
-        forget_bias: float = 0.0,
     ) -> None:
         super().__init__()
-        embedding_size = embedding_size or hidden_size
         self.vocab_size = vocab_size
         self.dropout_rate = dropout
         # `initialise` fills the table; nn.Embedding itself would draw it from global randomness.
         table = nn.Parameter(torch.empty(vocab_size, embedding_size))
         self.embedding = nn.Embedding(vocab_size, embedding_size, _weight=table)
-        input_sizes = [embedding_size] + [hidden_size] * (num_layers - 1)
-        self.recurrent = RecurrentStack(
-            [LSTMLayer(size, hidden_size, forget_bias) for size in input_sizes], dropout
-        )
-        self.softmax = Softmax(hidden_size, vocab_size)
+        self.recurrent = RecurrentStack(layers, dropout)
+        self.softmax = Softmax(layers[-1].cell.output_size, vocab_size)
 
-    def initialise(self, scale: float, generator: torch.Generator) -> None:
-        """All weights uniform in [-scale, scale] but the LSTMs' biases, which are zero."""
+    def initialise(self, initialiser: Initialiser, generator: torch.Generator) -> None:
+        """Sets all weights: embedding and softmax uniform, recurrent ones as `initialiser` says."""
+        scale = initialiser.scale
         nn.init.uniform_(self.embedding.weight, -scale, scale, generator)
-        self.recurrent.initialise(scale, generator)
+        self.recurrent.initialise(initialiser, generator)
         self.softmax.initialise(scale, generator)
 
     def initial_state(self, batch_size: int) -> State:

@@ -1,17 +1,21 @@
-"""The recurrent stack: LSTM layers with dropout after each, and the state they carry.
+"""Recurrent layers: a cell run over time, and the stack of them with dropout after each.
 
-Shapes: T time, B batch, I the layer's inputs, H its units.
+Shapes: T time, B batch, I the layer's inputs.
 """
 
-from typing import cast
+from collections.abc import Sequence
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+from ptblm.model.cells.cell import Cell, CellState
 from ptblm.model.dropout import dropout
+from ptblm.model.fused import fused_kernel
+from ptblm.model.initialisers import Initialiser
 
-LayerState = tuple[Tensor, ...]
-State = tuple[LayerState, ...]
+State = tuple[CellState, ...]
+StartState = Literal["zeros", "ones", "learned"]
 
 
 def detach_state(state: State) -> State:
@@ -19,56 +23,68 @@ def detach_state(state: State) -> State:
     return tuple(tuple(part.detach() for part in layer) for layer in state)
 
 
-class LSTMLayer(nn.Module):
-    """One LSTM layer with one trained bias (Zaremba et al. 2014, equations of section 3).
-
-        i, f, o = σ(W x + U h + b), f with forget_bias added;   j = tanh(W x + U h + b)
-        c' = f ⊙ c + i ⊙ j;   h' = o ⊙ tanh(c')
-
-    torch's `nn.LSTM` adds two bias vectors. Training both would move the bias at twice the
-    rate, so only the first is trained; the second is constant and holds `forget_bias`, which
-    TensorFlow adds to the forget gate in the same place. Gates lie in torch's order: i, f, j
-    (there called g), o.
+class RecurrentLayer(nn.Module):
+    """Runs a cell over time, with torch's fused kernel where the cell's equations have one.
 
     Args:
-        input_size: I.
-        hidden_size: H.
-        forget_bias: constant added to the forget gate's input.
+        cell: the equations.
+        initial_state: "zeros", "ones", or "learned": trained, and zeros at first.
+        plain: whether to go step by step even if there is a fused kernel.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, forget_bias: float) -> None:
+    def __init__(
+        self, cell: Cell, initial_state: StartState = "zeros", *, plain: bool = False
+    ) -> None:
         super().__init__()
-        self.hidden_size = hidden_size
-        self.lstm = nn.LSTM(input_size, hidden_size)
-        constant = torch.zeros(4, hidden_size)
-        constant[1] = forget_bias
-        self.lstm.bias_hh_l0 = nn.Parameter(constant.flatten(), requires_grad=False)
+        self.cell = cell
+        self.start = initial_state
+        self.fused = None if plain else fused_kernel(cell)
+        self.step = cell.step
+        self.path = "step by step" if self.fused is None else "fused"
+        self.learned_state = nn.ParameterList(
+            torch.empty(size) for size in cell.state_sizes if initial_state == "learned"
+        )
 
-    def initialise(self, scale: float, generator: torch.Generator) -> None:
-        """Weights uniform in [-scale, scale], the bias zero."""
-        for name in ("weight_ih_l0", "weight_hh_l0"):
-            nn.init.uniform_(self.lstm.get_parameter(name), -scale, scale, generator)
-        nn.init.zeros_(self.lstm.get_parameter("bias_ih_l0"))
+    def initialise(self, initialiser: Initialiser, generator: torch.Generator) -> None:
+        """Sets all weights."""
+        self.cell.initialise(initialiser, generator)
+        for part in self.learned_state:
+            nn.init.zeros_(part)
 
-    def initial_state(self, batch_size: int) -> LayerState:
-        """Zeros: (h, c), each [B, H]."""
-        weight = self.lstm.get_parameter("weight_hh_l0")
-        zeros = weight.new_zeros(batch_size, self.hidden_size)
-        return zeros, zeros.clone()
+    def compile_steps(self, backend: str = "inductor") -> None:
+        """Has torch compile the cell's step into few kernels, if that is what runs.
 
-    def forward(self, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        Launching the dozen kernels of a step takes a GPU longer than what they do.
+        """
+        if self.fused is None:
+            self.step = torch.compile(self.cell.step, backend=backend, dynamic=False)
+            self.path = "step by step, compiled"
+
+    def initial_state(self, batch_size: int) -> CellState:
+        """The state before a text's first word: its parts, each [B, size]."""
+        if self.start == "learned":
+            return tuple(part.repeat(batch_size, 1) for part in self.learned_state)
+        like = next(self.parameters(), torch.empty(0))
+        fill = 1.0 if self.start == "ones" else 0.0
+        return tuple(like.new_full((batch_size, size), fill) for size in self.cell.state_sizes)
+
+    def forward(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """Runs over time.
 
         Args:
             x: [T, B, I].
-            state: (h, c), each [B, H].
+            state: its parts, each [B, size].
 
         Returns:
-            The outputs h of every step, [T, B, H], and the last step's state.
+            The outputs of every step, [T, B, the cell's output_size], and the last step's state.
         """
-        h, c = (part.unsqueeze(0) for part in state)
-        outputs, (h, c) = self.lstm(x, (h, c))
-        return outputs, (h.squeeze(0), c.squeeze(0))
+        if self.fused is not None:
+            return self.fused(self.cell, x, state)
+        outputs = []
+        for step_input in self.cell.inputs(x).unbind(0):
+            output, state = self.step(step_input, state)
+            outputs.append(output)
+        return torch.stack(outputs), state
 
 
 class RecurrentStack(nn.Module):
@@ -79,15 +95,25 @@ class RecurrentStack(nn.Module):
         dropout_rate: share dropped after every layer.
     """
 
-    def __init__(self, layers: list[LSTMLayer], dropout_rate: float) -> None:
+    def __init__(self, layers: Sequence[RecurrentLayer], dropout_rate: float) -> None:
         super().__init__()
-        self.layers = cast(list[LSTMLayer], nn.ModuleList(layers))
+        self.layers = cast(Sequence[RecurrentLayer], nn.ModuleList(layers))
         self.dropout_rate = dropout_rate
 
-    def initialise(self, scale: float, generator: torch.Generator) -> None:
+    def initialise(self, initialiser: Initialiser, generator: torch.Generator) -> None:
         """Initialises every layer."""
         for layer in self.layers:
-            layer.initialise(scale, generator)
+            layer.initialise(initialiser, generator)
+
+    @property
+    def path(self) -> str:
+        """How the layers are run, in words."""
+        return self.layers[0].path
+
+    def compile_steps(self) -> None:
+        """Has the steps compiled of all layers that go step by step."""
+        for layer in self.layers:
+            layer.compile_steps()
 
     def initial_state(self, batch_size: int) -> State:
         """Every layer's start state."""

@@ -58,7 +58,7 @@ def published_figures(config: Config, corpus: Corpus) -> list[Figures]:
 
 def _recipe(config: Config) -> dict[str, object]:
     conduct = {"seed", "device", "precision", "checkpoint_every", "log_every", "tensorboard"}
-    conduct |= {"keep_checkpoints", "deterministic"}
+    conduct |= {"keep_checkpoints", "deterministic", "plain"}
     return {
         "model": config.model.model_dump(),
         "training": config.training.model_dump(exclude=conduct),

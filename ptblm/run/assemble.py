@@ -9,9 +9,11 @@ from ptblm.config.schema import Config, ModelConfig
 from ptblm.corpus.batches import cut_batches
 from ptblm.corpus.corpus import Corpus, corpus_directory, load_corpus
 from ptblm.errors import CheckpointError
+from ptblm.model.build import build_model
+from ptblm.model.initialisers import Initialiser
 from ptblm.model.language_model import LanguageModel
 from ptblm.training.checkpoint import Checkpoint
-from ptblm.training.device import choose_device
+from ptblm.training.device import can_compile, choose_device
 from ptblm.training.misfit import MisfitError, refuse_misfit
 from ptblm.training.precision import Arithmetic, use_deterministic_kernels
 from ptblm.training.randomness import make_generator
@@ -56,8 +58,11 @@ def assemble(config: Config) -> Assembly:
     }
     # The test split is one stream of single steps: all of its tokens but the first are targets.
     test = cut_batches(corpus.splits["test"].ids, 1, 1, "test")
-    model = build_model(config.model, len(corpus.vocabulary))
-    model.initialise(config.model.init_scale, make_generator(training.seed, "initial weights"))
+    model = build_model(config.model, len(corpus.vocabulary), plain=training.plain)
+    initialiser = Initialiser(config.model.initializer, config.model.init_scale)
+    model.initialise(initialiser, make_generator(training.seed, "initial weights"))
+    if not training.plain and can_compile(device):
+        model.recurrent.compile_steps()
     trainer = Trainer(
         model.to(device), training, arithmetic, train=cut["train"], valid=cut["valid"], test=test
     )
@@ -72,18 +77,6 @@ def _anchored(config: Config) -> Config:
     directory = corpus_directory(path).resolve()
     data = config.data.model_copy(update={"path": str(directory)})
     return config.model_copy(update={"data": data})
-
-
-def build_model(config: ModelConfig, vocab_size: int) -> LanguageModel:
-    """The model of a config, its weights not yet set."""
-    return LanguageModel(
-        vocab_size=vocab_size,
-        hidden_size=config.hidden_size,
-        num_layers=config.num_layers,
-        embedding_size=config.embedding_size,
-        dropout=config.dropout,
-        forget_bias=config.forget_bias,
-    )
 
 
 def trained_model(config: ModelConfig, checkpoint: Checkpoint, path: Path) -> LanguageModel:

@@ -17,9 +17,10 @@ from ptblm.reporting.table import epoch_row, header, summary
 from ptblm.reporting.tensorboard import TensorBoard
 from ptblm.run.assemble import Assembly
 from ptblm.run.directory import RunDirectory
+from ptblm.run.resume import run_versions
 from ptblm.run.saving import CheckpointInterval, keep_numbered, save_or_fail, save_or_warn
 from ptblm.run.signals import StopSignal
-from ptblm.training.checkpoint import Checkpoint, current_versions
+from ptblm.training.checkpoint import Checkpoint
 from ptblm.training.records import EpochDone, Evaluating, Record, RunDone, StepDone
 
 
@@ -50,6 +51,7 @@ class Conductor:
             self.logs.append(TensorBoard(directory.tensorboard, step + 1, training.log_every))
         self.progress = Progress(training.epochs, self.corpus.floors)
         self.published = published_figures(self.config, self.corpus)
+        self.versions = run_versions(self.config, self.device)
         self.interval = CheckpointInterval(training.checkpoint_every, step)
 
     def conduct(self) -> None:
@@ -140,6 +142,7 @@ class Conductor:
             f"ptblm {__version__}",
             f"  corpus      {self.corpus.name}: {words}, {tokens}",
             f"  model       {self.trainer.model.parameter_count():,} parameters",
+            f"  cell        {self.config.model.cell}, {self.trainer.model.recurrent.path}",
             f"  device      {self.device}",
             f"  precision   {self.config.training.precision}",
             f"  run         {self.directory.path}",
@@ -164,7 +167,7 @@ class Conductor:
             corpus={"name": self.corpus.name, "sha256": splits},
             trainer=self.trainer.state_dict(),
             metrics_offset=self.metrics.offset,
-            versions={**current_versions(), "device": self.device},
+            versions=self.versions,
         )
 
     def _result(self, last: EpochDone, test: RunDone) -> dict[str, Any]:

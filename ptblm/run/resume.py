@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ptblm.config.schema import Config
 from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError, DataError
+from ptblm.model.custom_cell import source_hash
 from ptblm.run.assemble import Assembly
 from ptblm.run.directory import RunDirectory
 from ptblm.training.checkpoint import Checkpoint, current_versions, load_checkpoint
@@ -114,14 +115,23 @@ def go_to_checkpoint(assembly: Assembly, checkpoint: Checkpoint, path: Path) -> 
         )
 
 
-def inexact_because(checkpoint: Checkpoint, device: str) -> list[str]:
+def run_versions(config: Config, device: str) -> dict[str, str]:
+    """All on which the figures of a run may depend: versions, device, the code of its own cell."""
+    versions = {**current_versions(), "device": device}
+    if ":" in config.model.cell:
+        versions["cell"] = source_hash(config.model.cell)[:12]
+    return versions
+
+
+def inexact_because(checkpoint: Checkpoint, config: Config, device: str) -> list[str]:
     """Why the run can't be promised to end as it would have without a stop, if it can't."""
-    now = {**current_versions(), "device": device}
+    now = run_versions(config, device)
     names = {"ptblm": "ptblm", "torch": "torch", "device": "the device"}
+    names["cell"] = f"the file of {config.model.cell}"
     return [
         f"{name} was {checkpoint.versions[key]!r} and is {now[key]!r}"
         for key, name in names.items()
-        if checkpoint.versions.get(key, now[key]) != now[key]
+        if key in now and checkpoint.versions.get(key, now[key]) != now[key]
     ]
 
 

@@ -23,8 +23,9 @@ from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError
 from ptblm.files import replacing
 from ptblm.training.inspection import SuspectError, inspect_checkpoint
 from ptblm.training.misfit import MisfitError, refuse_misfit
+from ptblm.training.older_formats import from_format_1
 
-FORMAT = 1
+FORMAT = 2
 
 # Keys that configs did not have when format 1 began; without them a run was as by their default.
 KEYS_ADDED_LATER = {
@@ -41,6 +42,18 @@ KEYS_ADDED_LATER = {
     "training.schedule",
     "training.patience",
     "training.final_learning_rate",
+    "training.plain",
+    "model.cell",
+    "model.peepholes",
+    "model.projection_size",
+    "model.gate_activation",
+    "model.activation",
+    "model.reset_gate",
+    "model.janet_beta",
+    "model.chrono_steps",
+    "model.mogrifier_rounds",
+    "model.initializer",
+    "model.initial_state",
 }
 
 _TRAINER_PARTS = {"model", "optimizer", "loss_scaler", "state", "position"}
@@ -171,9 +184,11 @@ def _checked(content: Any, path: Path) -> Checkpoint:
     if not isinstance(content, dict) or "format" not in content:
         raise CheckpointError("not a ptblm checkpoint", where=str(path))
     found = content["format"]
+    if type(found) is int and found == 1:
+        content, found = from_format_1(content), FORMAT
     if type(found) is not int or found != FORMAT:
         raise CheckpointError(
-            f"its format is {reprlib.repr(found)}; this ptblm reads format {FORMAT}",
+            f"its format is {reprlib.repr(found)}; this ptblm reads formats 1 to {FORMAT}",
             where=str(path),
             hint=f"the ptblm that wrote it: {reprlib.repr(content.get('versions'))}",
         )

@@ -1,5 +1,9 @@
 """Chooses the device that a run computes on, and says why."""
 
+import importlib.util
+import os
+import shutil
+
 import torch
 
 from ptblm.errors import UsageError
@@ -47,3 +51,12 @@ _OTHERS = "--device cpu, or leave it out to take what there is"
 def _describe_cpu() -> str:
     threads = torch.get_num_threads()
     return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether torch can compile kernels of its own for `device`, and it is worth it.
+
+    On a CPU it is not: there a step's time is in its products.
+    """
+    has_c = any(shutil.which(name) for name in (os.environ.get("CC", "cc"), "gcc", "clang"))
+    return device.type == "cuda" and has_c and importlib.util.find_spec("triton") is not None

@@ -20,7 +20,7 @@ from ptblm.errors import DivergedError
 from ptblm.evaluation.evaluate import running_scores
 from ptblm.evaluation.score import Score, perplexity
 from ptblm.model.language_model import LanguageModel
-from ptblm.model.recurrent import State
+from ptblm.model.recurrent import State, detach_state
 from ptblm.training.misfit import MisfitError, refuse_misfit
 from ptblm.training.optimizer import kept_tensors, make_optimizer
 from ptblm.training.precision import Arithmetic
@@ -89,7 +89,7 @@ class Trainer:
             "test": self._on_device(test),
         }
         self.position = Position()
-        self.state: State = model.initial_state(config.batch_size)
+        self.state = self._start_state()
         self.dropout_generator = torch.Generator(arithmetic.device)
 
     def records(self) -> Iterator[Record]:
@@ -110,6 +110,8 @@ class Trainer:
         columns = self.batches.columns(batch)
         inputs, targets = (text[:, columns] for text in self.train_text)
         rate = self._learning_rate()
+        # At an epoch's start anew, and not what was stored: a learned state wants its gradient.
+        state = self.model.initial_state(config.batch_size) if batch == 0 else self.state
         self.dropout_generator.manual_seed(derive_seed(config.seed, "dropout", position.step))
         try:
             result = train_step(
@@ -118,7 +120,7 @@ class Trainer:
                 self.arithmetic,
                 inputs,
                 targets,
-                self.state,
+                state,
                 learning_rate=rate,
                 max_grad_norm=config.max_grad_norm,
                 generator=self.dropout_generator,
@@ -166,7 +168,7 @@ class Trainer:
         self.position = Position(
             epoch=position.epoch + 1, step=position.step, history=[*position.history, done]
         )
-        self.state = self.model.initial_state(self.config.batch_size)
+        self.state = self._start_state()
         yield done
 
     def _learning_rate(self) -> float:
@@ -179,6 +181,9 @@ class Trainer:
             batches=batches,
             valid=[done.valid_perplexity for done in position.history],
         )
+
+    def _start_state(self) -> State:
+        return detach_state(self.model.initial_state(self.config.batch_size))
 
     def _evaluate(self, split: Split) -> Generator[Record, None, Score]:
         """Yields progress; its return value is the split's score."""

@@ -236,3 +236,35 @@ def test_a_config_cannot_be_changed_in_place() -> None:
         config.model.num_layers = 3
     assert override_config(config, ["model.num_layers=3"]).model.num_layers == 3
     assert config.model.num_layers == 2
+
+
+@pytest.mark.parametrize(
+    ("cell", "option", "value"),
+    [
+        ("gru", "peepholes", "true"),
+        ("rnn", "forget_bias", "1.0"),
+        ("lstm", "reset_gate", "before"),
+        ("slstm", "janet_beta", "2"),
+        ("janet", "mogrifier_rounds", "3"),
+        ("mogrifier", "chrono_steps", "30"),
+        ("mine:Cell", "activation", "relu"),
+    ],
+)
+def test_an_option_of_another_cell_is_refused(cell: str, option: str, value: str) -> None:
+    """It would change nothing; but its default, as `config show` writes it, is no offence."""
+    overrides = [f"model.cell={cell}", f"model.{option}={value}"]
+    with pytest.raises(ConfigError) as error:
+        load_config("small", overrides)
+    place = f"--set model.{option}={value}: model.{option}: the cell '{cell}' has no such option"
+    assert place in error.value.what
+    default = getattr(load_config("small").model, option)
+    shown = {True: "true", False: "false", None: "null"}.get(default, default)
+    load_config("small", [f"model.cell={cell}", f"model.{option}={shown}"])
+
+
+@pytest.mark.parametrize(
+    "cell", ["LSTM", "lstm2", "module.Class", ":Cell", "module:", "a b:C", "1:C"]
+)
+def test_a_cell_that_cannot_be_is_refused(cell: str) -> None:
+    with pytest.raises(ConfigError, match="expected lstm, rnn, gru.* or my_module:MyCell"):
+        load_config("small", [f"model.cell='{cell}'"])

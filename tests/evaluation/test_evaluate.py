@@ -6,15 +6,18 @@ from itertools import pairwise
 import pytest
 import torch
 
+from ptblm.config.schema import ModelConfig
 from ptblm.evaluation.evaluate import running_scores
 from ptblm.evaluation.score import Score, perplexity
+from ptblm.model.build import build_model
+from ptblm.model.initialisers import Initialiser
 from ptblm.model.language_model import LanguageModel
 
 
 @pytest.fixture(scope="module")
 def model() -> LanguageModel:
-    made = LanguageModel(17, hidden_size=8, num_layers=2, dropout=0.5)
-    made.initialise(1.0, torch.Generator().manual_seed(0))
+    made = build_model(ModelConfig(hidden_size=8, num_layers=2, dropout=0.5), vocab_size=17)
+    made.initialise(Initialiser("uniform", 1.0), torch.Generator().manual_seed(0))
     return made
 
 

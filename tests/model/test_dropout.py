@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from ptblm.config.schema import ModelConfig
 from ptblm.model import language_model as language_model_module
 from ptblm.model import recurrent as recurrent_module
+from ptblm.model.build import build_model
 from ptblm.model.dropout import dropout
-from ptblm.model.language_model import LanguageModel
+from ptblm.model.initialisers import Initialiser
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -52,8 +54,10 @@ def test_it_acts_after_the_embedding_and_after_every_layer(
 
     monkeypatch.setattr(language_model_module, "dropout", spy)
     monkeypatch.setattr(recurrent_module, "dropout", spy)
-    model = LanguageModel(7, hidden_size=4, num_layers=2, embedding_size=3, dropout=0.4)
-    model.initialise(0.1, generator())
+    model = build_model(
+        ModelConfig(hidden_size=4, num_layers=2, embedding_size=3, dropout=0.4), vocab_size=7
+    )
+    model.initialise(Initialiser("uniform", 0.1), generator())
     ids = torch.zeros(2, 5, dtype=torch.long)
     model.nll(ids, ids, model.initial_state(2), generator())
     assert seen == [((5, 2, 3), 0.4), ((5, 2, 4), 0.4), ((5, 2, 4), 0.4)]
@@ -61,8 +65,8 @@ def test_it_acts_after_the_embedding_and_after_every_layer(
 
 def test_the_state_is_never_dropped() -> None:
     """The carried state has no zeros in it, and its layer's past is whole."""
-    model = LanguageModel(7, hidden_size=64, num_layers=1, dropout=0.9)
-    model.initialise(0.5, generator())
+    model = build_model(ModelConfig(hidden_size=64, num_layers=1, dropout=0.9), vocab_size=7)
+    model.initialise(Initialiser("uniform", 0.5), generator())
     ids = torch.zeros(2, 5, dtype=torch.long)
     _, state = model.nll(ids, ids, model.initial_state(2), generator())
     ((h, c),) = state

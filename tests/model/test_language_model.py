@@ -2,22 +2,22 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from ptblm.config.loading import load_config
+from ptblm.config.schema import ModelConfig
+from ptblm.model.build import build_model
+from ptblm.model.initialisers import Initialiser
 from ptblm.model.language_model import LanguageModel
-from ptblm.model.recurrent import LSTMLayer, detach_state
-from ptblm.run.assemble import build_model
+from ptblm.model.recurrent import detach_state
 
 
 def make_model(dropout: float = 0.0, num_layers: int = 2) -> LanguageModel:
-    model = LanguageModel(
-        vocab_size=11, hidden_size=4, num_layers=num_layers, embedding_size=3, dropout=dropout
-    ).double()
-    model.initialise(0.5, torch.Generator().manual_seed(0))
+    config = ModelConfig(hidden_size=4, num_layers=num_layers, embedding_size=3, dropout=dropout)
+    model = build_model(config, vocab_size=11).double()
+    model.initialise(Initialiser("uniform", 0.5), torch.Generator().manual_seed(0))
     return model
 
 
@@ -35,53 +35,18 @@ def test_trainable_parameters_on_ptb(name: str, count: int) -> None:
     assert model.parameter_count() == count
 
 
-def test_the_seven_vectors_of_tensorflows_lstm_cell() -> None:
-    """LSTMCell(3) on 7 steps of 4 inputs, forget_bias 1, as TensorFlow printed its outputs."""
-    source = np.random.RandomState(0)
-    inputs = source.normal(size=(1, 7, 4))
-    limit = math.sqrt(6 / (7 + 12))
-    kernel = source.uniform(-limit, limit, size=(7, 12))  # columns i, j, f, o
-    expected = [
-        [-0.2138602, -0.08401276, -0.25431478],
-        [-0.22243595, -0.25817424, -0.16122109],
-        [-0.22821338, -0.1420716, -0.35017252],
-        [-0.23286738, -0.1712919, -0.27065122],
-        [-0.1176867, -0.2071736, -0.13339119],
-        [-0.05992149, -0.177561, -0.2028935],
-        [0.11437953, -0.19484554, 0.05371996],
-    ]
-    layer = LSTMLayer(4, 3, forget_bias=1.0)
-    i, j, f, o = np.split(kernel.T, 4)
-    ours = torch.tensor(np.concatenate([i, f, j, o]), dtype=torch.float32)
-    with torch.no_grad():
-        layer.lstm.get_parameter("weight_ih_l0").copy_(ours[:, :4])
-        layer.lstm.get_parameter("weight_hh_l0").copy_(ours[:, 4:])
-        layer.lstm.get_parameter("bias_ih_l0").zero_()
-        x = torch.tensor(inputs, dtype=torch.float32).transpose(0, 1)
-        outputs, _ = layer(x, layer.initial_state(1))
-    np.testing.assert_allclose(outputs.squeeze(1).numpy(), expected, rtol=1e-5, atol=1e-7)
-
-
-def test_one_bias_is_trained_and_the_other_is_the_forget_bias() -> None:
-    layer = LSTMLayer(3, 4, forget_bias=1.5)
-    trained = {name for name, p in layer.named_parameters() if p.requires_grad}
-    assert trained == {"lstm.weight_ih_l0", "lstm.weight_hh_l0", "lstm.bias_ih_l0"}
-    constant = layer.lstm.get_parameter("bias_hh_l0").reshape(4, 4)
-    assert constant.tolist() == [[0.0] * 4, [1.5] * 4, [0.0] * 4, [0.0] * 4]
-
-
 def test_initialisation() -> None:
     """All uniform in [-scale, scale], the softmax's bias too; the LSTMs' biases zero."""
-    model = LanguageModel(vocab_size=500, hidden_size=40, num_layers=2, forget_bias=1.0)
-    model.initialise(0.1, torch.Generator().manual_seed(3))
+    model = build_model(ModelConfig(hidden_size=40, num_layers=2, forget_bias=1.0), vocab_size=500)
+    model.initialise(Initialiser("uniform", 0.1), torch.Generator().manual_seed(3))
     for name, parameter in model.named_parameters():
-        if name.endswith("bias_ih_l0"):
+        if name.endswith("gates.bias"):
             assert parameter.abs().max() == 0
-        elif not name.endswith("bias_hh_l0"):
+        else:
             assert parameter.min() >= -0.1
             assert parameter.max() <= 0.1
             assert parameter.std().item() == pytest.approx(0.1 / math.sqrt(3), rel=0.1)
-    kernels = [layer.lstm.get_parameter("weight_hh_l0") for layer in model.recurrent.layers]
+    kernels = [layer.cell.get_parameter("gates.weight_hh") for layer in model.recurrent.layers]
     assert not torch.equal(kernels[0], kernels[1])  # layers share nothing
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from ptblm.config.schema import TrainingConfig
+from ptblm.config.schema import ModelConfig, TrainingConfig
 from ptblm.corpus.batches import cut_batches
+from ptblm.model.build import build_model
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.tensorflow_weights import load_tensorflow_weights, to_tensorflow_weights
 from ptblm.reference.lstm import (
@@ -44,7 +45,7 @@ def tensorflow_names(values: Parameters) -> Parameters:
 
 
 def torch_model(parameters: Parameters) -> LanguageModel:
-    model = LanguageModel(V, hidden_size=H, num_layers=LAYERS).double()
+    model = build_model(ModelConfig(hidden_size=H, num_layers=LAYERS), V).double()
     load_tensorflow_weights(model, tensorflow_names(parameters))
     return model
 
@@ -86,7 +87,7 @@ def test_loss_and_gradients_equal_the_torch_models() -> None:
     torch.autograd.backward(torch_cost)
     assert cost == pytest.approx(torch_cost.item(), rel=1e-12)
     theirs = to_tensorflow_weights(
-        {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        model, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     )
     for name, ours in tensorflow_names(gradients).items():
         np.testing.assert_allclose(ours, theirs[name], rtol=1e-9, atol=1e-12, err_msg=name)
@@ -129,7 +130,7 @@ def test_fifty_steps_equal_the_trainers() -> None:
         assert record.grad_norm == pytest.approx(norm, rel=1e-10)
         clipped += norm > config.max_grad_norm
     assert clipped > 5
-    theirs = to_tensorflow_weights(trainer.model.state_dict())
+    theirs = to_tensorflow_weights(trainer.model, trainer.model.state_dict())
     for name, ours in tensorflow_names(parameters).items():
         np.testing.assert_allclose(ours, theirs[name], rtol=1e-9, atol=1e-11, err_msg=name)
 

@@ -117,7 +117,7 @@ def test_a_field_too_many_and_another_format_are_refused(saved: Path) -> None:
     with pytest.raises(CheckpointError, match="more: unknown"):
         load_checkpoint(saved)
     torch.save({**whole, "format": FORMAT + 1}, saved)
-    with pytest.raises(CheckpointError, match=f"this ptblm reads format {FORMAT}"):
+    with pytest.raises(CheckpointError, match=f"this ptblm reads formats 1 to {FORMAT}"):
         load_checkpoint(saved)
     torch.save([1, 2], saved)
     with pytest.raises(CheckpointError, match="not a ptblm checkpoint"):
@@ -204,3 +204,33 @@ def test_a_save_that_reads_back_wrong_is_not_taken(
         save_checkpoint(saved, make_checkpoint())
     monkeypatch.undo()
     assert saved.read_bytes() == before
+
+
+def test_a_checkpoint_of_format_1_loads(saved: Path) -> None:
+    """Then a layer was torch's LSTM, whose second bias was constant."""
+    old = content(make_checkpoint())
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    weights = {name: torch.full((2,), float(index)) for index, name in enumerate(names)}
+    old["format"] = 1
+    old["trainer"]["model"] = {"softmax.bias": torch.ones(3)} | {
+        f"recurrent.layers.{layer}.lstm.{name}": weight
+        for layer in (0, 1)
+        for name, weight in weights.items()
+    }
+    torch.save(old, saved)
+    loaded = load_checkpoint(saved)
+    assert loaded.format == FORMAT
+    model = loaded.trainer["model"]
+    assert model.pop("softmax.bias").tolist() == [1, 1, 1]
+    assert {name: weight[0].item() for name, weight in model.items()} == {
+        f"recurrent.layers.{layer}.cell.gates.{name}": index
+        for layer in (0, 1)
+        for index, name in enumerate(("weight_ih", "weight_hh", "bias"))
+    }
+
+
+@pytest.mark.parametrize("trainer", [None, [], {}, {"model": 5}])
+def test_a_broken_checkpoint_of_format_1_is_refused(saved: Path, trainer: Any) -> None:
+    torch.save({**content(make_checkpoint()), "format": 1, "trainer": trainer}, saved)
+    with pytest.raises(CheckpointError):
+        load_checkpoint(saved)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from ptblm.config.schema import TrainingConfig
+from ptblm.config.schema import ModelConfig, TrainingConfig
 from ptblm.corpus.batches import cut_batches
-from ptblm.model.language_model import LanguageModel
+from ptblm.model.build import build_model
 from ptblm.model.tensorflow_weights import load_tensorflow_weights, to_tensorflow_weights
 from ptblm.training import clipping
 from ptblm.training import step as step_module
@@ -32,7 +32,7 @@ def relative_error(ours: Any, theirs: Any) -> float:
 
 
 def make_trainer(golden: dict[str, Any], dtype: torch.dtype, max_grad_norm: float) -> Trainer:
-    model = LanguageModel(vocab_size=50, hidden_size=8, num_layers=2).to(dtype)
+    model = build_model(ModelConfig(hidden_size=8, num_layers=2), vocab_size=50).to(dtype)
     load_tensorflow_weights(
         model, {k.removeprefix("init/"): v for k, v in golden.items() if k.startswith("init/")}
     )
@@ -103,7 +103,7 @@ def test_reproduces_tensorflow_step_by_step(
         for layer in range(2)
         for index, name in enumerate(("h", "c"))
     }
-    weights = to_tensorflow_weights(trainer.model.state_dict())
+    weights = to_tensorflow_weights(trainer.model, trainer.model.state_dict())
     errors = {
         "cost": relative_error(costs, theirs["cost"]),
         "grad_norm": relative_error(own_norms, theirs["grad_norm_dense"]),
@@ -127,7 +127,7 @@ def test_raw_gradients_of_the_first_step(run: str, dtype: torch.dtype) -> None:
     (nll.sum() / 4).backward()  # type: ignore[no-untyped-call]
     gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     prefix = "f64/grad_step0/" if dtype == torch.float64 else "grad_step0/"
-    for name, ours in to_tensorflow_weights(gradients).items():
+    for name, ours in to_tensorflow_weights(trainer.model, gradients).items():
         assert relative_error(ours, golden[prefix + name]) < TOLERANCE[dtype], name
 
 

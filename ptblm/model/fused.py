@@ -1,0 +1,79 @@
+"""torch's fused kernels (cuDNN, oneDNN) for the cells whose equations they compute.
+
+They run all time steps at once, from the cell's own weights, so a checkpoint does not know
+which of the two ways trained it.
+
+Shapes: T time, B batch, I inputs, H hidden.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from ptblm.model.cells.cell import Cell, CellState
+from ptblm.model.cells.gru import GRUCell
+from ptblm.model.cells.lstm import LSTMCell
+from ptblm.model.cells.rnn import RNNCell
+
+FusedKernel = Callable[[Cell, Tensor, CellState], tuple[Tensor, CellState]]
+
+
+def fused_kernel(cell: Cell) -> FusedKernel | None:
+    """What runs `cell` over [T, B, I] from a state, or None where no kernel has its equations."""
+    # Not isinstance: a subclass may have equations of its own.
+    if type(cell) is LSTMCell and _standard(cell) and not _extended(cell):
+        return cast(FusedKernel, _lstm)
+    if type(cell) is GRUCell and _standard(cell) and cell.reset_gate == "after":
+        return cast(FusedKernel, _gru)
+    if type(cell) is RNNCell and cell.activation in ("tanh", "relu"):
+        return cast(FusedKernel, _rnn)
+    return None
+
+
+def _standard(cell: LSTMCell | GRUCell) -> bool:
+    return cell.gate_activation == "sigmoid" and cell.activation == "tanh"
+
+
+def _extended(cell: LSTMCell) -> bool:
+    return cell.peepholes is not None or cell.projection is not None
+
+
+def _lstm(cell: LSTMCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+    """The kernel adds two biases; the second, which is not trained, holds the forget_bias."""
+    constant = torch.zeros_like(cell.gates.bias)
+    constant[cell.hidden_size : 2 * cell.hidden_size] = cell.forget_bias
+    weights = [cell.gates.weight_ih, cell.gates.weight_hh, cell.gates.bias, constant]
+    start = [part.unsqueeze(0) for part in state]
+    outputs, h, c = torch.lstm(x, start, weights, *_ONE_LAYER, torch.is_grad_enabled(), *_LAYOUT)
+    return outputs, (_carried(h, cell), _carried(c, cell))
+
+
+def _gru(cell: GRUCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+    """The kernel has two biases for all three; only the candidate's second can matter."""
+    bias = cast(Tensor, cell.candidate_bias)
+    second = torch.cat([bias.new_zeros(2 * cell.hidden_size), bias])
+    weights = [cell.gates.weight_ih, cell.gates.weight_hh, cell.gates.bias, second]
+    start = state[0].unsqueeze(0)
+    outputs, h = torch.gru(x, start, weights, *_ONE_LAYER, torch.is_grad_enabled(), *_LAYOUT)
+    return outputs, (_carried(h, cell),)
+
+
+def _rnn(cell: RNNCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+    run = torch.rnn_tanh if cell.activation == "tanh" else torch.rnn_relu
+    affine = cell.affine
+    weights = [affine.weight_ih, affine.weight_hh, affine.bias, torch.zeros_like(affine.bias)]
+    start = state[0].unsqueeze(0)
+    outputs, h = run(x, start, weights, *_ONE_LAYER, torch.is_grad_enabled(), *_LAYOUT)
+    return outputs, (_carried(h, cell),)
+
+
+# has_biases, num_layers, dropout; then bidirectional, batch_first.
+_ONE_LAYER = (True, 1, 0.0)
+_LAYOUT = (False, False)
+
+
+def _carried(part: Tensor, cell: Cell) -> Tensor:
+    """A part of the state as it is carried on: of the weights' precision, whatever computed it."""
+    return part.squeeze(0).to(next(cell.parameters()).dtype)

@@ -1,0 +1,100 @@
+"""Trains every cell alike and prints the table of docs/cells.md.
+
+python scripts/compare_cells.py train runs/cells     # goes on where it was stopped
+python scripts/compare_cells.py table runs/cells
+python scripts/compare_cells.py pace                 # training steps, measured in turn
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ptblm.config.loading import load_config
+from ptblm.run.assemble import assemble
+from ptblm.training.records import StepDone
+
+CELLS = {
+    "lstm": ["model.cell=lstm"],
+    "gru": ["model.cell=gru"],
+    "slstm": ["model.cell=slstm"],
+    "janet": ["model.cell=janet"],
+    "mogrifier": ["model.cell=mogrifier"],
+    "rnn": ["model.cell=rnn"],
+    "gru, reset before": ["model.cell=gru", "model.reset_gate=before"],
+    "lstm, peepholes": ["model.cell=lstm", "model.peepholes=true"],
+    "rnn, relu": ["model.cell=rnn", "model.activation=relu", "model.initializer=orthogonal"],
+}
+PLAIN = {"lstm, step by step": [*CELLS["lstm"], "training.plain=true"]}
+PLAIN |= {"gru, step by step": [*CELLS["gru"], "training.plain=true"]}
+
+
+def train(directory: Path, epochs: int) -> None:
+    """Trains all cells, one after another, each into a directory of its name."""
+    for name, options in CELLS.items():
+        ended = [directory / name / file for file in ("result.json", "diverged.json")]
+        if any(path.exists() for path in ended):
+            continue
+        command = [sys.executable, "-m", "ptblm", "train", "--config", "small", "--seed", "1"]
+        command += ["--run-dir", str(directory / name), "--resume", "auto"]
+        for option in [*options, f"training.epochs={epochs}"]:
+            command += ["--set", option]
+        subprocess.run(command, check=False)  # noqa: S603 - our own words
+
+
+def table(directory: Path) -> None:
+    """Prints what the runs in `directory` ended with."""
+    for name in CELLS:
+        if (directory / name / "diverged.json").exists():
+            print(f"| {name} | diverged |")
+        elif (directory / name / "result.json").exists():
+            result = json.loads((directory / name / "result.json").read_text())
+            print(
+                f"| {name} | {result['parameters']:,} | {result['train_perplexity']:.2f} "
+                f"| {result['valid_perplexity']:.2f} | {result['test_perplexity']:.2f} |"
+            )
+
+
+def pace(steps: int) -> None:
+    """Prints tokens per second of the training step of every cell, measured in turn."""
+    records = {
+        name: assemble(load_config("small", options)).trainer.records()
+        for name, options in (CELLS | PLAIN).items()
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in records}
+    tokens = 0
+    for _ in range(steps):
+        for name, steps_of_cell in records.items():
+            start = time.perf_counter()
+            record = next(steps_of_cell)
+            seconds[name].append(time.perf_counter() - start)
+            if isinstance(record, StepDone):
+                tokens = record.tokens
+    fused = statistics.median(seconds["lstm"])
+    for name, times in seconds.items():
+        median = statistics.median(times)
+        print(f"| {name} | {tokens / median:,.0f} | {median / fused:.2f} |")
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("job", choices=["train", "table", "pace"])
+    parser.add_argument("directory", type=Path, nargs="?", default=Path("runs/cells"))
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=60)
+    arguments = parser.parse_args()
+    match arguments.job:
+        case "train":
+            train(arguments.directory, arguments.epochs)
+        case "table":
+            table(arguments.directory)
+        case "pace":
+            pace(arguments.steps)
+
+
+if __name__ == "__main__":
+    main()
