@@ -1,0 +1,66 @@
+"""Two cells learn to add up: given 30 random numbers, say after each the sum so far.
+
+    python examples/running_sum.py
+
+The linear recurrent network h' = w x + u h + b can do it exactly, with w = u = 1 and b = 0, and
+one sees its three weights go there. The S-LSTM, whose state lies between -1 and 1, has to find a
+code for the sum in its 32 units, and a readout that decodes it.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ptblm.model.cells.rnn import RNNCell
+from ptblm.model.cells.slstm import SLSTMCell
+from ptblm.model.initialisers import Initialiser
+from ptblm.model.recurrent import RecurrentLayer
+
+NUMBERS = 30
+BATCH = 32
+
+
+def draw(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Numbers in [-1, 1] and their running sums, each [NUMBERS, BATCH, 1]."""
+    numbers = torch.rand(NUMBERS, BATCH, 1, generator=generator) * 2 - 1
+    return numbers, numbers.cumsum(0)
+
+
+def train(
+    layer: RecurrentLayer, readout: nn.Module, steps: int, learning_rate: float
+) -> list[float]:
+    """Minimises the squared error of the sums; returns its mean at each step."""
+    generator = torch.Generator().manual_seed(0)
+    layer.initialise(Initialiser("glorot_uniform", 0.0), generator)
+    optimizer = torch.optim.Adam([*layer.parameters(), *readout.parameters()], learning_rate)
+    errors = []
+    for step in range(steps):
+        numbers, sums = draw(generator)
+        outputs, _ = layer(numbers, layer.initial_state(BATCH))
+        error = (readout(outputs) - sums).square().mean()
+        optimizer.zero_grad()
+        torch.autograd.backward(error)
+        nn.utils.clip_grad_norm_(layer.parameters(), 1.0)
+        for group in optimizer.param_groups:  # ever smaller steps, so that it comes to rest
+            group["lr"] = learning_rate * (1 - step / steps)
+        optimizer.step()
+        errors.append(error.item())
+    return errors
+
+
+def main() -> None:
+    """Trains both, and prints what became of them."""
+    torch.manual_seed(0)
+    linear = RecurrentLayer(RNNCell(1, 1, activation="linear"))
+    errors = train(linear, nn.Identity(), steps=400, learning_rate=0.02)
+    w, u, b = (parameter.item() for parameter in linear.cell.parameters())
+    print(f"linear RNN   squared error {errors[0]:8.4f} -> {errors[-1]:.1e}")
+    print(f"             w = {w:.4f}, u = {u:.4f}, b = {b:.4f}; exact: 1, 1, 0")
+
+    slstm = RecurrentLayer(SLSTMCell(1, 32))
+    errors = train(slstm, nn.Linear(32, 1), steps=600, learning_rate=0.02)
+    last = sum(errors[-20:]) / 20
+    print(f"S-LSTM       squared error {errors[0]:8.4f} -> {last:.4f}")
+
+
+if __name__ == "__main__":
+    main()
