@@ -43,6 +43,16 @@ def test_fp32_on_cuda_equals_the_cpu() -> None:
     np.testing.assert_allclose(cuda, cpu, rtol=1e-4)
 
 
+@pytest.mark.parametrize("plain", ["false", "true"], ids=["fast", "plain"])
+@pytest.mark.parametrize("cell", ["lstm", "rnn", "gru", "slstm", "janet", "mogrifier"])
+def test_every_cell_on_cuda_equals_the_cpu(cell: str, plain: str) -> None:
+    """Fused or compiled, and step by step."""
+    options = [f"model.cell={cell}", f"training.plain={plain}", "training.learning_rate=0.1"]
+    cpu = first_losses(make("training.device=cpu", *options), 10)
+    cuda = first_losses(make("training.device=cuda", *options), 10)
+    np.testing.assert_allclose(cuda, cpu, rtol=1e-4)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
 def test_every_precision_learns(precision: str) -> None:
     assembly = make("training.device=cuda", f"training.precision={precision}")

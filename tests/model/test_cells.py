@@ -93,12 +93,13 @@ def make_layer(
 def run(layer: RecurrentLayer, steps: int = 6, batch: int = 2) -> tuple[Tensor, ...]:
     """Outputs, last state, and the gradient of the outputs' squares with respect to all."""
     generator = torch.Generator().manual_seed(6)
-    x = torch.randn(steps, batch, 4, generator=generator, dtype=torch.float64).requires_grad_()
-    state = tuple(
-        torch.randn(part.shape, generator=generator, dtype=torch.float64).requires_grad_()
-        for part in layer.initial_state(batch)
+    shapes = [(steps, batch, 4), *[(batch, size) for size in layer.cell.state_sizes]]
+    dtype = next(layer.parameters()).dtype
+    x, *state = (
+        torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+        for shape in shapes
     )
-    outputs, last = layer(x, state)
+    outputs, last = layer(x, tuple(state))
     # The last state's part lets a state that is wrong only at the end be seen, too.
     cost = outputs.square().sum() + sum(part.sum() for part in last)
     wanted = [x, *state, *layer.cell.parameters()]
@@ -255,10 +256,8 @@ def test_fused_kernels_equal_the_plain_steps(name: str, size: int, steps: int, b
         pytest.skip("torch has no fused kernel for this cell")
     plain = make_layer(plain=True, size=size, **OUR_CELLS[name])
     for dtype, forward, gradient in ((torch.float64, 1e-12, 1e-12), (torch.float32, 1e-6, 1e-5)):
+        ours, theirs = (run(layer.to(dtype), steps, batch) for layer in (plain, fused))
         outputs = 1 + len(plain.cell.state_sizes)
-        ours, theirs = (
-            [part.to(dtype) for part in run(layer, steps, batch)] for layer in (plain, fused)
-        )
         for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
             tolerance = forward if index < outputs else gradient
             torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
