@@ -14,6 +14,8 @@ from ptblm.model.cells.rnn import RNNCell
 from ptblm.model.cells.slstm import SLSTMCell
 from ptblm.model.initialisers import Initialiser
 from ptblm.model.recurrent import RecurrentLayer
+from ptblm.training.clipping import clip_gradients, global_norm
+from ptblm.training.optimizer import Adam
 
 NUMBERS = 30
 BATCH = 32
@@ -31,18 +33,18 @@ def train(
     """Minimises the squared error of the sums; returns its mean at each step."""
     generator = torch.Generator().manual_seed(0)
     layer.initialise(Initialiser("glorot_uniform", 0.0), generator)
-    optimizer = torch.optim.Adam([*layer.parameters(), *readout.parameters()], learning_rate)
+    parameters = [*layer.parameters(), *readout.parameters()]
+    optimizer = Adam(parameters, beta1=0.9, beta2=0.999, epsilon=1e-8)
     errors = []
     for step in range(steps):
         numbers, sums = draw(generator)
         outputs, _ = layer(numbers, layer.initial_state(BATCH))
         error = (readout(outputs) - sums).square().mean()
-        optimizer.zero_grad()
+        for parameter in parameters:
+            parameter.grad = None
         torch.autograd.backward(error)
-        nn.utils.clip_grad_norm_(layer.parameters(), 1.0)
-        for group in optimizer.param_groups:  # ever smaller steps, so that it comes to rest
-            group["lr"] = learning_rate * (1 - step / steps)
-        optimizer.step()
+        clip_gradients(parameters, global_norm(parameters), max_norm=1.0)
+        optimizer.step(learning_rate * (1 - step / steps))  # ever smaller: it comes to rest
         errors.append(error.item())
     return errors
 

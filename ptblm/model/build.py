@@ -2,7 +2,7 @@
 
 import torch
 
-from ptblm.config.schema import ModelConfig
+from ptblm.config.model import ModelConfig
 from ptblm.errors import ConfigError
 from ptblm.model.cells.cell import Cell
 from ptblm.model.cells.gru import GRUCell

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from ptblm.config.schema import Config, ModelConfig
+from ptblm.config.model import ModelConfig
+from ptblm.config.schema import Config
 from ptblm.corpus.batches import cut_batches
 from ptblm.corpus.corpus import Corpus, corpus_directory, load_corpus
 from ptblm.errors import CheckpointError

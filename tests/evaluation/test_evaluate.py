@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from ptblm.config.schema import ModelConfig
+from ptblm.config.model import ModelConfig
 from ptblm.evaluation.evaluate import running_scores
 from ptblm.evaluation.score import Score, perplexity
 from ptblm.model.build import build_model

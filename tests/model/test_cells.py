@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ptblm.config.schema import ModelConfig
+from ptblm.config.model import ModelConfig
 from ptblm.model.build import make_cell
 from ptblm.model.cell_weights import (
     load_keras_cell,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ptblm.config.schema import ModelConfig
+from ptblm.config.model import ModelConfig
 from ptblm.model import language_model as language_model_module
 from ptblm.model import recurrent as recurrent_module
 from ptblm.model.build import build_model

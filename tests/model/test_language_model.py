@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ptblm.config.loading import load_config
-from ptblm.config.schema import ModelConfig
+from ptblm.config.model import ModelConfig
 from ptblm.model.build import build_model
 from ptblm.model.initialisers import Initialiser
 from ptblm.model.language_model import LanguageModel

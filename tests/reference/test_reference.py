@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ptblm.config.schema import ModelConfig, TrainingConfig
+from ptblm.config.model import ModelConfig
+from ptblm.config.schema import TrainingConfig
 from ptblm.corpus.batches import cut_batches
 from ptblm.model.build import build_model
 from ptblm.model.language_model import LanguageModel

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from ptblm.config.schema import ModelConfig, TrainingConfig
+from ptblm.config.model import ModelConfig
+from ptblm.config.schema import TrainingConfig
 from ptblm.corpus.batches import Batches, cut_batches
 from ptblm.errors import DivergedError
 from ptblm.evaluation.score import perplexity
