@@ -198,7 +198,10 @@ def _reword(details: ErrorDetails) -> str:
         case "literal_error":
             return f"expected {context['expected']}"
         case "string_pattern_mismatch" if details["loc"][-1] == "cell":
-            return "expected lstm, rnn, gru, slstm, janet, mogrifier or my_module:MyCell"
+            return (
+                "expected lstm, rnn, gru, slstm, janet, mogrifier or my_module:MyCell, "
+                "a class in a file my_module.py"
+            )
         case "string_pattern_mismatch" if details["loc"][-1] == "device":
             return "expected auto, cpu, cuda, cuda:N or mps"
         case "string_pattern_mismatch":

@@ -27,7 +27,8 @@ class ModelConfig(Section):
     cell: Annotated[
         str,
         Field(
-            pattern=r"^(lstm|rnn|gru|slstm|janet|mogrifier|[^\W\d][\w.]*:[^\W\d]\w*)$",
+            max_length=200,
+            pattern=r"^(lstm|rnn|gru|slstm|janet|mogrifier|[^\W\d]\w*:[^\W\d]\w*)$",
             description="lstm, rnn, gru, slstm, janet, mogrifier, or my_module:MyCell",
         ),
     ] = "lstm"

@@ -1,5 +1,8 @@
 """Builds the model that a config describes."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 
 from ptblm.config.model import ModelConfig
@@ -27,22 +30,22 @@ def build_model(config: ModelConfig, vocab_size: int, *, plain: bool = False) ->
     Raises:
         ConfigError: if the cell is one of the user's own and not usable.
     """
+    make = own_cells(config) if is_own_cell(config) else partial(make_cell, config)
     embedding_size = config.embedding_size or config.hidden_size
     layers: list[RecurrentLayer] = []
     for _ in range(config.num_layers):
         input_size = layers[-1].cell.output_size if layers else embedding_size
-        layers.append(
-            RecurrentLayer(make_cell(config, input_size), config.initial_state, plain=plain)
-        )
+        layers.append(RecurrentLayer(make(input_size), config.initial_state, plain=plain))
     return LanguageModel(vocab_size, embedding_size, layers, config.dropout)
 
 
-def make_cell(config: ModelConfig, input_size: int) -> Cell:
-    """The cell of a config, for inputs of `input_size` numbers.
+def is_own_cell(config: ModelConfig) -> bool:
+    """Whether the cell is one of the user's own."""
+    return ":" in config.cell
 
-    Raises:
-        ConfigError: as `build_model` does.
-    """
+
+def make_cell(config: ModelConfig, input_size: int) -> Cell:
+    """A shipped cell, for inputs of `input_size` numbers."""
     size = config.hidden_size
     match config.cell:
         case "lstm":
@@ -75,34 +78,68 @@ def make_cell(config: ModelConfig, input_size: int) -> Cell:
             return MogrifierCell(
                 input_size, size, rounds=config.mogrifier_rounds, forget_bias=config.forget_bias
             )
-        case own:
-            return _own_cell(own, input_size, size)
+    raise ValueError(f"no cell is called {config.cell}")
 
 
-def _own_cell(name: str, input_size: int, hidden_size: int) -> Cell:
-    """A cell of the user's, tried out on one step, so that mistakes show before training does."""
-    cell_class = load_cell_class(name)
-    try:
-        cell = cell_class(input_size, hidden_size)
-        with torch.no_grad():
-            layer = RecurrentLayer(cell)
-            start = layer.initial_state(2)
-            outputs, last = layer(start[0].new_zeros(1, 2, input_size), start)
-    except Exception as error:  # it is somebody's code: anything may happen
-        raise ConfigError(
-            f"model.cell: {name}({input_size}, {hidden_size}) failed: "
-            f"{type(error).__name__}: {error}",
-            hint=_PAGE,
-        ) from error
-    given = [tuple(part.shape[1:]) for part in (outputs[0], *last)]
-    promised = [(size,) for size in (cell.output_size, *cell.state_sizes)]
-    if given != promised:
-        raise ConfigError(
-            f"model.cell: {name} promises an output and state of {promised} numbers, and gives "
-            f"{given}",
-            hint=_PAGE,
-        )
-    return cell
+def own_cells(config: ModelConfig) -> Callable[[int], Cell]:
+    """What makes cells of the user's own class, for inputs of a size.
+
+    The first for each size is tried out, so that mistakes show before training does.
+
+    Raises:
+        ConfigError: if there is no such class; calling the result, if it does not work.
+    """
+    cell_class = load_cell_class(config.cell)
+    tried: set[int] = set()
+
+    def make(input_size: int) -> Cell:
+        try:
+            cell = cell_class(input_size, config.hidden_size)
+            problem = None if input_size in tried else _problem(cell)
+        except (Exception, SystemExit) as error:  # it is somebody's code: anything may happen
+            problem = f"it failed: {type(error).__name__}: {error}"
+            raise ConfigError(_complaint(config, input_size, problem), hint=_PAGE) from error
+        if problem is not None:
+            raise ConfigError(_complaint(config, input_size, problem), hint=_PAGE)
+        tried.add(input_size)
+        return cell
+
+    return make
 
 
 _PAGE = "docs/your-own-cell.md says how a cell is written; --debug shows where this one failed"
+
+
+def _complaint(config: ModelConfig, input_size: int, problem: str) -> str:
+    return f"model.cell: {config.cell}({input_size}, {config.hidden_size}): {problem}"
+
+
+@torch.no_grad()
+def _problem(cell: Cell) -> str | None:
+    """What is wrong with a cell, as far as two steps show it."""
+    parameters = list(cell.parameters())
+    if not parameters:
+        return "it has no parameters to train"
+    batch = 2
+    x = parameters[0].new_zeros(2, batch, cell.input_size)
+    state = RecurrentLayer(cell).initial_state(batch)
+    promised = [_look(part) for part in state]
+    for step_input in cell.inputs(x).unbind(0):
+        output, state = cell.step(step_input, state)
+        if not isinstance(state, tuple):
+            return f"step must return its state as a tuple, as in (h,), not {type(state).__name__}"
+        if not all(isinstance(part, torch.Tensor) for part in (output, *state)):
+            return "step must return tensors"
+        if list(output.shape) != [batch, cell.output_size]:
+            return (
+                f"step must return outputs of [batch, {cell.output_size}], and for a batch of "
+                f"{batch} returns {list(output.shape)}"
+            )
+        given = [_look(part) for part in state]
+        if given != promised:
+            return f"by its state_sizes the state is {promised}, but step returns {given}"
+    return None
+
+
+def _look(part: torch.Tensor) -> str:
+    return f"{list(part.shape)} {str(part.dtype).removeprefix('torch.')}"

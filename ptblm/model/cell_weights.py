@@ -97,6 +97,9 @@ def to_tensorflow_cell(cell: Cell, tensors: Mapping[str, torch.Tensor]) -> Array
 def load_keras_cell(cell: Cell, theirs: Mapping[str, Array]) -> None:
     """Writes a Keras cell's `kernel`, `recurrent_kernel` and `bias` into `cell`.
 
+    Keras adds nothing to the forget gate when it runs (unit_forget_bias is in the bias), so an
+    LSTM must have a forget_bias of 0.
+
     Keras's GRU that resets after the product has two biases, [2, 3 H], where only the
     candidate's second can matter; the others are added up.
 
@@ -108,7 +111,7 @@ def load_keras_cell(cell: Cell, theirs: Mapping[str, Array]) -> None:
     kernel, recurrent, bias = (theirs[name] for name in ("kernel", "recurrent_kernel", "bias"))
     extra: Arrays = {}
     match cell:
-        case LSTMCell(peepholes=None, projection=None):
+        case LSTMCell(peepholes=None, projection=None, forget_bias=0):
             name = "gates"
         case GRUCell():
             name = "gates"
@@ -141,7 +144,7 @@ def to_keras_cell(cell: Cell, tensors: Mapping[str, torch.Tensor]) -> Arrays:
     """
     ours = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
     match cell:
-        case LSTMCell(peepholes=None, projection=None):
+        case LSTMCell(peepholes=None, projection=None, forget_bias=0):
             return _keras_names("gates", ours)
         case GRUCell():
             theirs = _keras_names("gates", ours)

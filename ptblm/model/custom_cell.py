@@ -1,78 +1,105 @@
-"""Cells that people write themselves, named in a config as module:Class.
+"""Cells that people write themselves, named in a config as my_module:MyCell.
 
 A checkpoint names its cell, too, and a stranger's checkpoint must not choose what code runs. So
-before anything is imported, its source is found and read: only a file that defines the class and
-imports ptblm's `Cell` is taken for one.
+the module's file is found and read first, and only if its text defines that class as one of
+ptblm's cells does what was read run.
 """
 
 import ast
 import hashlib
-import importlib
 import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
 
 from ptblm.errors import ConfigError
 from ptblm.model.cells.cell import Cell
 
-_HINT = (
-    "a file of yours that defines it, in this directory or on PYTHONPATH: see docs/your-own-cell.md"
-)
+_HINT = "docs/your-own-cell.md says how a cell is written and where it is looked for"
 
 
 def load_cell_class(name: str) -> type[Cell]:
-    """The class that "module:Class" names; the current directory counts as first on the path.
+    """The class that "my_module:MyCell" names; the current directory is first on the path.
 
     Raises:
-        ConfigError: if there is none, it is no cell, or its module can't be imported.
+        ConfigError: if there is none, it is no cell, or its module fails.
     """
     module_name, _, class_name = name.partition(":")
-    path = _find_source(module_name)
+    path = _find(module_name)
     if path is None:
-        raise ConfigError(f"model.cell: no module '{module_name}' is to be found", hint=_HINT)
-    if not _defines_cell(path, class_name):
-        raise ConfigError(
-            f"model.cell: no class '{class_name}' here that is a cell", where=str(path), hint=_HINT
-        )
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+        _refuse(f"no file {module_name}.py is here or on Python's path")
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except Exception as error:  # it is somebody's code: anything may happen
-        raise ConfigError(
-            f"model.cell: {name} can't be imported: {type(error).__name__}: {error}",
-            where=str(path),
-        ) from error
+        source = path.read_bytes()
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        _refuse(f"not Python: {error.msg}", f"{path}:{error.lineno}")
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        _refuse(f"can't be read: {error}", str(path))
+    if class_name not in _cells_defined(tree):
+        _refuse(
+            f"no class {class_name}(Cell) here, with Cell from ptblm.model.cells.cell", str(path)
+        )
+    module = _run(module_name, path, source)
+    found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, Cell)):
-        raise ConfigError(f"model.cell: {name} is no subclass of Cell", where=str(path), hint=_HINT)
+        _refuse(f"{class_name} is no subclass of Cell", str(path))
     return found
 
 
 def source_hash(name: str) -> str:
-    """The sha256 of the file that "module:Class" is defined in; empty if there is none."""
-    path = _find_source(name.partition(":")[0])
-    return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _find_source(module_name: str) -> Path | None:
-    """The module's file, found without running its package's code."""
-    below = Path(*module_name.split("."))
-    for base in [Path.cwd(), *map(Path, sys.path)]:
-        for candidate in (below.with_suffix(".py"), below / "__init__.py"):
-            if (base / candidate).is_file():
-                return base / candidate
-    return None
-
-
-def _defines_cell(path: Path, class_name: str) -> bool:
+    """The sha256 of the file that defines "my_module:MyCell"; empty if there is none."""
+    path = _find(name.partition(":")[0])
     try:
-        tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):
-        return False
-    imported = {
-        alias.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ptblm.model")
+        return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _find(module_name: str) -> Path | None:
+    """The module's file, as Python would find it; a package is no cell's file."""
+    spec = PathFinder.find_spec(module_name, [str(Path.cwd()), *sys.path])
+    if spec is None or spec.origin is None or spec.submodule_search_locations is not None:
+        return None
+    return Path(spec.origin) if spec.origin.endswith(".py") else None
+
+
+def _cells_defined(tree: ast.Module) -> set[str]:
+    """The classes in a file that have one of ptblm's cells as a base, directly or not."""
+    cells = {
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ptblm.model.cells.")
         for alias in node.names
     }
-    defined = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
-    return class_name in defined and bool(imported)
+    defined = set()
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            bases = {base.id for base in node.bases if isinstance(base, ast.Name)}
+            if bases & cells:
+                cells.add(node.name)
+                defined.add(node.name)
+    return defined
+
+
+def _run(name: str, path: Path, source: bytes) -> ModuleType:
+    """The module made from what was read, once in a process."""
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, "__file__", None) == str(path):
+        return known
+    print(f"note: running {path}, which defines the cell", file=sys.stderr)
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    # What it imports may lie beside it.
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    try:
+        exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 - it was read above
+    except (Exception, SystemExit) as error:  # it is somebody's code: anything may happen
+        _refuse(f"it failed: {type(error).__name__}: {error}", str(path), error)
+    sys.modules.setdefault(name, module)
+    return module
+
+
+def _refuse(what: str, where: str | None = None, cause: BaseException | None = None) -> NoReturn:
+    raise ConfigError(f"model.cell: {what}", where=where, hint=_HINT) from cause

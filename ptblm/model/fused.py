@@ -6,6 +6,7 @@ which of the two ways trained it.
 Shapes: T time, B batch, I inputs, H hidden.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import cast
 
@@ -16,6 +17,10 @@ from ptblm.model.cells.cell import Cell, CellState
 from ptblm.model.cells.gru import GRUCell
 from ptblm.model.cells.lstm import LSTMCell
 from ptblm.model.cells.rnn import RNNCell
+
+# cuDNN wants all weights in one piece, and copies them together at each call where they are not:
+# the cost of reading them once.
+warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
 
 FusedKernel = Callable[[Cell, Tensor, CellState], tuple[Tensor, CellState]]
 
@@ -47,7 +52,7 @@ def _lstm(cell: LSTMCell, x: Tensor, state: CellState) -> tuple[Tensor, CellStat
     weights = [cell.gates.weight_ih, cell.gates.weight_hh, cell.gates.bias, constant]
     start = [part.unsqueeze(0) for part in state]
     outputs, h, c = torch.lstm(x, start, weights, *_ONE_LAYER, torch.is_grad_enabled(), *_LAYOUT)
-    return outputs, (_carried(h, cell), _carried(c, cell))
+    return outputs, (h.squeeze(0), c.squeeze(0))
 
 
 def _gru(cell: GRUCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
@@ -57,7 +62,7 @@ def _gru(cell: GRUCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]
     weights = [cell.gates.weight_ih, cell.gates.weight_hh, cell.gates.bias, second]
     start = state[0].unsqueeze(0)
     outputs, h = torch.gru(x, start, weights, *_ONE_LAYER, torch.is_grad_enabled(), *_LAYOUT)
-    return outputs, (_carried(h, cell),)
+    return outputs, (h.squeeze(0),)
 
 
 def _rnn(cell: RNNCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
@@ -66,14 +71,9 @@ def _rnn(cell: RNNCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]
     weights = [affine.weight_ih, affine.weight_hh, affine.bias, torch.zeros_like(affine.bias)]
     start = state[0].unsqueeze(0)
     outputs, h = run(x, start, weights, *_ONE_LAYER, torch.is_grad_enabled(), *_LAYOUT)
-    return outputs, (_carried(h, cell),)
+    return outputs, (h.squeeze(0),)
 
 
 # has_biases, num_layers, dropout; then bidirectional, batch_first.
 _ONE_LAYER = (True, 1, 0.0)
 _LAYOUT = (False, False)
-
-
-def _carried(part: Tensor, cell: Cell) -> Tensor:
-    """A part of the state as it is carried on: of the weights' precision, whatever computed it."""
-    return part.squeeze(0).to(next(cell.parameters()).dtype)

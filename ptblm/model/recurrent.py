@@ -3,8 +3,9 @@
 Shapes: T time, B batch, I the layer's inputs.
 """
 
-from collections.abc import Sequence
-from typing import Literal, cast
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from ptblm.model.fused import fused_kernel
 from ptblm.model.initialisers import Initialiser
 
 State = tuple[CellState, ...]
+Step = Callable[[Tensor, CellState], tuple[Tensor, CellState]]
 StartState = Literal["zeros", "ones", "learned"]
 
 
@@ -37,9 +39,9 @@ class RecurrentLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.cell = cell
-        self.start = initial_state
+        self.start_kind = initial_state
         self.fused = None if plain else fused_kernel(cell)
-        self.step = cell.step
+        self.compiled: Step | None = None
         self.path = "step by step" if self.fused is None else "fused"
         self.learned_state = nn.ParameterList(
             torch.empty(size) for size in cell.state_sizes if initial_state == "learned"
@@ -51,21 +53,39 @@ class RecurrentLayer(nn.Module):
         for part in self.learned_state:
             nn.init.zeros_(part)
 
-    def compile_steps(self, backend: str = "inductor") -> None:
-        """Has torch compile the cell's step into few kernels, if that is what runs.
+    def compile_steps(
+        self, batch_size: int, backend: str | Callable[..., Any] = "inductor"
+    ) -> None:
+        """Has torch compile the cell's step into few kernels for training, if it goes by steps.
 
-        Launching the dozen kernels of a step takes a GPU longer than what they do.
+        Launching the dozen kernels of a step takes a GPU longer than what they do. Where the
+        compiler is not to be had, or refuses the cell, the steps stay as they are.
+
+        Args:
+            batch_size: B; another would be compiled anew.
+            backend: of torch.compile.
         """
-        if self.fused is None:
-            self.step = torch.compile(self.cell.step, backend=backend, dynamic=False)
+        if self.fused is not None:
+            return
+        self.compiled = torch.compile(self.cell.step, backend=backend, dynamic=False)
+        like = next(self.parameters())
+        try:
+            outputs, _ = self(
+                like.new_zeros(2, batch_size, self.cell.input_size), self.initial_state(batch_size)
+            )
+            torch.autograd.grad(outputs.sum(), list(self.cell.parameters()), allow_unused=True)
+        except Exception as error:  # a compiler fails in any way it likes
+            self.compiled = None
+            self.path = f"step by step (not compiled: {type(error).__name__})"
+        else:
             self.path = "step by step, compiled"
 
     def initial_state(self, batch_size: int) -> CellState:
         """The state before a text's first word: its parts, each [B, size]."""
-        if self.start == "learned":
+        if self.start_kind == "learned":
             return tuple(part.repeat(batch_size, 1) for part in self.learned_state)
-        like = next(self.parameters(), torch.empty(0))
-        fill = 1.0 if self.start == "ones" else 0.0
+        like = next(self.parameters())
+        fill = 1.0 if self.start_kind == "ones" else 0.0
         return tuple(like.new_full((batch_size, size), fill) for size in self.cell.state_sizes)
 
     def forward(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
@@ -78,11 +98,18 @@ class RecurrentLayer(nn.Module):
         Returns:
             The outputs of every step, [T, B, the cell's output_size], and the last step's state.
         """
-        if self.fused is not None:
-            return self.fused(self.cell, x, state)
+        run = self._run_steps if self.fused is None else partial(self.fused, self.cell)
+        outputs, last = run(x, state)
+        # Carried on in the precision that it came in, whatever computed it.
+        kept = zip(last, state, strict=True)
+        return outputs, tuple(part.to(before.dtype) for part, before in kept)
+
+    def _run_steps(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+        # Evaluation, of other batch sizes and no hurry, is not worth another compilation.
+        step = self.compiled if self.compiled and torch.is_grad_enabled() else self.cell.step
         outputs = []
         for step_input in self.cell.inputs(x).unbind(0):
-            output, state = self.step(step_input, state)
+            output, state = step(step_input, state)
             outputs.append(output)
         return torch.stack(outputs), state
 
@@ -110,10 +137,10 @@ class RecurrentStack(nn.Module):
         """How the layers are run, in words."""
         return self.layers[0].path
 
-    def compile_steps(self) -> None:
-        """Has the steps compiled of all layers that go step by step."""
+    def compile_steps(self, batch_size: int) -> None:
+        """Has the steps compiled of all layers that go step by step, for a batch's size."""
         for layer in self.layers:
-            layer.compile_steps()
+            layer.compile_steps(batch_size)
 
     def initial_state(self, batch_size: int) -> State:
         """Every layer's start state."""

@@ -1,5 +1,6 @@
 """Puts a run together from its config: corpus, model, arithmetic, trainer."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +11,14 @@ from ptblm.config.schema import Config
 from ptblm.corpus.batches import cut_batches
 from ptblm.corpus.corpus import Corpus, corpus_directory, load_corpus
 from ptblm.errors import CheckpointError
-from ptblm.model.build import build_model
+from ptblm.model.build import build_model, is_own_cell
 from ptblm.model.initialisers import Initialiser
 from ptblm.model.language_model import LanguageModel
 from ptblm.training.checkpoint import Checkpoint
 from ptblm.training.device import can_compile, choose_device
 from ptblm.training.misfit import MisfitError, refuse_misfit
 from ptblm.training.precision import Arithmetic, use_deterministic_kernels
-from ptblm.training.randomness import make_generator
+from ptblm.training.randomness import derive_seed, make_generator, seed_global_generator
 from ptblm.training.trainer import Trainer
 
 
@@ -59,11 +60,13 @@ def assemble(config: Config) -> Assembly:
     }
     # The test split is one stream of single steps: all of its tokens but the first are targets.
     test = cut_batches(corpus.splits["test"].ids, 1, 1, "test")
+    # An own cell may draw its constants, or dropout of its own, from torch's global generator.
+    seed_global_generator(device, derive_seed(training.seed, "own cell"))
     model = build_model(config.model, len(corpus.vocabulary), plain=training.plain)
     initialiser = Initialiser(config.model.initializer, config.model.init_scale)
     model.initialise(initialiser, make_generator(training.seed, "initial weights"))
     if not training.plain and can_compile(device):
-        model.recurrent.compile_steps()
+        model.to(device).recurrent.compile_steps(training.batch_size)
     trainer = Trainer(
         model.to(device), training, arithmetic, train=cut["train"], valid=cut["valid"], test=test
     )
@@ -84,12 +87,13 @@ def trained_model(config: ModelConfig, checkpoint: Checkpoint, path: Path) -> La
     """The model of a checkpoint, whose config is `config` and whose file is `path`.
 
     A config may declare any size. On the meta device a model of that size costs nothing, so
-    memory is only ever spent on weights that are there.
+    memory is only ever spent on weights that are there. A cell of the user's own is built for
+    real, since it may do what can't be done there.
 
     Raises:
         CheckpointError: if weights and config do not fit.
     """
-    with torch.device("meta"):
+    with nullcontext() if is_own_cell(config) else torch.device("meta"):
         model = build_model(config, len(checkpoint.vocabulary))
     weights = checkpoint.trainer["model"]
     try:

@@ -51,7 +51,7 @@ class Conductor:
             self.logs.append(TensorBoard(directory.tensorboard, step + 1, training.log_every))
         self.progress = Progress(training.epochs, self.corpus.floors)
         self.published = published_figures(self.config, self.corpus)
-        self.versions = run_versions(self.config, self.device)
+        self.versions = run_versions(assembly)
         self.interval = CheckpointInterval(training.checkpoint_every, step)
 
     def conduct(self) -> None:

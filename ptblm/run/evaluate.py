@@ -30,7 +30,7 @@ from ptblm.training.device import choose_device
 from ptblm.training.precision import allow_tf32
 
 PROTOCOL = (
-    "one stream, start state zero, state carried to the end; "
+    "one stream, start state: {start}; state carried to the end; "
     "every token but the first is a target; fp32"
 )
 
@@ -48,6 +48,7 @@ class Evaluation:
         unknown_words: words of the text outside the vocabulary.
         floor: the lowest honest perplexity, where known.
         device: what it was computed on, in words.
+        protocol: how it was computed, in words.
     """
 
     checkpoint: Path
@@ -58,6 +59,7 @@ class Evaluation:
     unknown_words: int
     floor: float | None
     device: str
+    protocol: str
 
     def as_json(self) -> dict[str, Any]:
         """For programs: plain values, nothing rounded."""
@@ -74,7 +76,7 @@ class Evaluation:
             "unknown_words": self.unknown_words,
             "unk_tokens": self.score.unk_tokens,
             "perplexity_without_unk": self.score.perplexity_without_unk,
-            "protocol": PROTOCOL,
+            "protocol": self.protocol,
             "device": self.device,
         }
 
@@ -97,7 +99,7 @@ class Evaluation:
                 f"<unk>        {score.unk_tokens:,} targets are <unk>; "
                 f"perplexity without them {without:.2f}"
             )
-        return [*lines, f"protocol     {PROTOCOL}", f"device       {self.device}"]
+        return [*lines, f"protocol     {self.protocol}", f"device       {self.device}"]
 
 
 def evaluate_checkpoint(
@@ -137,14 +139,21 @@ def evaluate_checkpoint(
         encoded = read_text(split_file(directory, split), vocabulary)
         floor = read_floor(directory, split, encoded.sha256)
         name = f"{split} split of {corpus_name(source)}"
-    model = trained_model(config.model, checkpoint, path).to(device)
+    model = trained_model(config.model, checkpoint, path).to(device).eval()
     score = _score(model, encoded, name, vocabulary.unk_id)
     if math.isnan(score.nll):
         raise CheckpointError(
             "its weights give no finite likelihood", where=str(path), hint="best.pt of its run"
         )
     return Evaluation(
-        path, *checkpoint.trained(), name, score, encoded.unknown_words, floor, device_description
+        path,
+        *checkpoint.trained(),
+        name,
+        score,
+        encoded.unknown_words,
+        floor,
+        device_description,
+        PROTOCOL.format(start=config.model.initial_state),
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ptblm.config.schema import Config
 from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError, DataError
+from ptblm.model.build import is_own_cell
 from ptblm.model.custom_cell import source_hash
 from ptblm.run.assemble import Assembly
 from ptblm.run.directory import RunDirectory
@@ -115,19 +116,21 @@ def go_to_checkpoint(assembly: Assembly, checkpoint: Checkpoint, path: Path) -> 
         )
 
 
-def run_versions(config: Config, device: str) -> dict[str, str]:
-    """All on which the figures of a run may depend: versions, device, the code of its own cell."""
-    versions = {**current_versions(), "device": device}
-    if ":" in config.model.cell:
-        versions["cell"] = source_hash(config.model.cell)[:12]
+def run_versions(assembly: Assembly) -> dict[str, str]:
+    """All on which a run's figures may depend beside its config, to the last bit."""
+    versions = {**current_versions(), "device": assembly.device}
+    versions["path"] = assembly.trainer.model.recurrent.path
+    if is_own_cell(assembly.config.model):
+        versions["cell"] = source_hash(assembly.config.model.cell)[:12]
     return versions
 
 
-def inexact_because(checkpoint: Checkpoint, config: Config, device: str) -> list[str]:
+def inexact_because(checkpoint: Checkpoint, assembly: Assembly) -> list[str]:
     """Why the run can't be promised to end as it would have without a stop, if it can't."""
-    now = run_versions(config, device)
+    now = run_versions(assembly)
     names = {"ptblm": "ptblm", "torch": "torch", "device": "the device"}
-    names["cell"] = f"the file of {config.model.cell}"
+    names["path"] = "the way in which the layers run"
+    names["cell"] = f"the file of {assembly.config.model.cell}"
     return [
         f"{name} was {checkpoint.versions[key]!r} and is {now[key]!r}"
         for key, name in names.items()

@@ -79,7 +79,7 @@ def resume_run(run_dir: Path, change: Callable[[Config], Config], command: list[
         with explained_out_of_memory(config):
             assembly = assemble(config)
             go_to_checkpoint(assembly, checkpoint, path)
-            for reason in inexact_because(checkpoint, config, assembly.device):
+            for reason in inexact_because(checkpoint, assembly):
                 print(
                     f"note: {reason}; the run may not end bit for bit as it would have",
                     file=sys.stderr,

@@ -24,7 +24,7 @@ from ptblm.model.recurrent import State, detach_state
 from ptblm.training.misfit import MisfitError, refuse_misfit
 from ptblm.training.optimizer import kept_tensors, make_optimizer
 from ptblm.training.precision import Arithmetic
-from ptblm.training.randomness import derive_seed
+from ptblm.training.randomness import derive_seed, seed_global_generator
 from ptblm.training.records import EpochDone, Evaluating, Record, RunDone, StepDone
 from ptblm.training.schedule import learning_rate
 from ptblm.training.step import NotFiniteError, train_step
@@ -112,7 +112,9 @@ class Trainer:
         rate = self._learning_rate()
         # At an epoch's start anew, and not what was stored: a learned state wants its gradient.
         state = self.model.initial_state(config.batch_size) if batch == 0 else self.state
-        self.dropout_generator.manual_seed(derive_seed(config.seed, "dropout", position.step))
+        seed = derive_seed(config.seed, "dropout", position.step)
+        self.dropout_generator.manual_seed(seed)
+        seed_global_generator(self.arithmetic.device, seed)
         try:
             result = train_step(
                 self.model,
@@ -189,9 +191,11 @@ class Trainer:
         """Yields progress; its return value is the split's score."""
         inputs, targets = self.evaluation_texts[split]
         score = Score()
+        self.model.eval()  # for dropout in a user's own cell; ours asks for a generator
         with self.arithmetic.exact():
             for score in running_scores(self.model, inputs, targets):
                 yield Evaluating(split, score, inputs.numel())
+        self.model.train()
         return score
 
     def refuse_divergence(self) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 
 from ptblm.config.model import ModelConfig
 from ptblm.model.build import make_cell
@@ -280,10 +281,25 @@ def test_a_subclass_with_its_own_equations_is_not_fused() -> None:
 def test_a_compiled_step_equals_the_plain_one(name: str) -> None:
     """The capture is what can go wrong here; what a GPU's compiler makes of it, there."""
     plain, compiled = (make_layer(**OUR_CELLS[name]) for _ in range(2))
-    compiled.compile_steps(backend="aot_eager")
+    torch._dynamo.reset()  # or all cells of this process share one limit
+    counters.clear()
+    compiled.compile_steps(batch_size=2, backend="aot_eager")
     assert compiled.path == "step by step, compiled"
     for one, other in zip(run(plain), run(compiled), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert counters["stats"]["unique_graphs"] > 0
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+def test_a_step_that_does_not_compile_stays_as_it_is() -> None:
+    def refuse(*_: Any) -> Any:
+        raise NotImplementedError
+
+    plain, layer = (make_layer(cell="janet") for _ in range(2))
+    layer.compile_steps(batch_size=2, backend=refuse)
+    assert layer.path.startswith("step by step (not compiled: ")
+    for one, other in zip(run(plain), run(layer), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", OUR_CELLS)

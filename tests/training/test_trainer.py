@@ -157,6 +157,20 @@ def test_every_cell_resumes_exactly(cell: str, plain: bool, start: str) -> None:
     assert_same(weights(whole), weights(trainer))
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [{"cell": "lstm"}, {"cell": "rnn"}, {"cell": "gru"}, {"projection_size": 3}, {"cell": "janet"}],
+)
+@pytest.mark.parametrize("plain", [False, True], ids=["fused", "plain"])
+def test_the_carried_state_keeps_its_precision(cell: dict[str, Any], plain: bool) -> None:
+    """Whatever the products' precision: a checkpoint holds no other."""
+    trainer = make_trainer(precision="bf16", cell=cell, plain=plain)
+    next(trainer.records())
+    saved = trainer.state_dict()
+    assert {part.dtype for layer in saved["state"] for part in layer} == {torch.float32}
+    make_trainer(precision="bf16", cell=cell, plain=plain).load_state_dict(saved)
+
+
 def test_a_learned_state_learns() -> None:
     trainer = make_trainer(cell={"initial_state": "learned"})
     before = weights(trainer)

@@ -11,7 +11,7 @@ GateActivation = Literal["sigmoid", "hard_sigmoid"]
 
 
 def hard_sigmoid(x: Tensor) -> Tensor:
-    """max(0, min(1, 0.2 x + 0.5)), Keras's straight line in the sigmoid's place."""
+    """max(0, min(1, 0.2 x + 0.5)), Keras 2's straight line in the sigmoid's place."""
     return (0.2 * x + 0.5).clamp(0, 1)
 
 

@@ -57,9 +57,9 @@ class Cell(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no step")
 
     def initialise(self, initialiser: Initialiser, generator: torch.Generator) -> None:
-        """Sets all parameters: matrices as `initialiser` says, vectors zero.
+        """Sets all matrices as `initialiser` says, and the biases of affine maps to zero.
 
-        A subclass whose vectors start otherwise calls this first.
+        Other vectors stay as the subclass made them. To start otherwise, it overrides this.
         """
         for module in self.modules():
             if isinstance(module, Affine):
@@ -69,8 +69,8 @@ class Cell(nn.Module):
             for parameter in module.parameters(recurse=False):
                 if parameter.dim() > 1:
                     initialiser.matrix(parameter, generator)
-                else:
-                    nn.init.zeros_(parameter)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 class Affine(nn.Module):

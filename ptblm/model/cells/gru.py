@@ -52,7 +52,7 @@ class GRUCell(Cell):
         self.activation = activation
         self.gates = Affine(input_size, hidden_size, 3 * hidden_size)
         self.candidate_bias = (
-            nn.Parameter(torch.empty(hidden_size)) if reset_gate == "after" else None
+            nn.Parameter(torch.zeros(hidden_size)) if reset_gate == "after" else None
         )
 
     def inputs(self, x: Tensor) -> Tensor:

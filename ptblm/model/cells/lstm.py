@@ -13,7 +13,7 @@ from ptblm.model.cells.cell import Affine, Cell, CellState
 
 
 class LSTMCell(Cell):
-    """LSTM (Hochreiter & Schmidhuber 1997; Zaremba et al. 2014, equations of section 3).
+    """LSTM (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
 
         i = σ(W_i x + U_i h + b_i)                    input gate
         f = σ(W_f x + U_f h + b_f + forget_bias)      forget gate
@@ -22,8 +22,9 @@ class LSTMCell(Cell):
         c' = f ⊙ c + i ⊙ j
         h' = o ⊙ tanh(c')
 
-    The four are rows of one affine map, in the order i, f, j, o, which is that of torch's fused
-    kernels; TensorFlow's is i, j, f, o and Keras's i, f, j, o.
+    (Zaremba et al. 2014, equations of section 3.) The four are rows of one affine map, in the
+    order i, f, j, o, which is that of torch's fused kernels; TensorFlow's is i, j, f, o and
+    Keras's i, f, j, o.
 
     With peepholes (Gers et al. 2002) i and f also see p_i ⊙ c and p_f ⊙ c, and o sees p_o ⊙ c'.
     With a projection (Sak et al. 2014) the state and output is h' = P (o ⊙ tanh(c')).
