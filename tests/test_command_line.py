@@ -180,7 +180,7 @@ def test_config_show_starts_an_experiment(ptblm: Ptblm, tmp_path: Path, small_co
     assert result.returncode == 0, result.stderr
     assert "runs/mine-corpus" in result.stderr
     names = [line.split(":")[0] for line in ptblm("config", "list").stdout.splitlines()]
-    assert names == ["small", "medium", "large", "test"]
+    assert names == ["small", "medium", "large", "char", "test"]
 
 
 @pytest.mark.parametrize(

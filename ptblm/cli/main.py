@@ -82,6 +82,10 @@ def _options(
 def train(
     config: ConfigName = None,
     data: Data = None,
+    level: Annotated[
+        Literal["word", "char", "byte"] | None,
+        typer.Option(help="What a token is.", show_default="word"),
+    ] = None,
     overrides: Set = None,
     seed: Annotated[
         int | None, typer.Option(help="Decides the initial weights and the dropout masks.")
@@ -119,6 +123,7 @@ def train(
     """Train a model, and test it at the end."""
     flags = {
         "data.path": data,
+        "data.level": level,
         "training.seed": seed,
         "training.device": device,
         "training.precision": precision,
@@ -144,7 +149,7 @@ def train(
 
         print_result("\n".join(try_out(loaded, run_dir, overwrite=overwrite)))
         return
-    from ptblm.corpus.corpus import corpus_name
+    from ptblm.corpus.splits import corpus_name
     from ptblm.run.train import start_or_resume_run, start_run
 
     name = f"{Path(source).stem}-{corpus_name(loaded.data.path)}"

@@ -27,7 +27,7 @@ ConfigName = Annotated[
         "--config",
         "-c",
         metavar="NAME|FILE",
-        help="A shipped config (small, medium, large, test) or a YAML file.",
+        help="A shipped config (small, medium, large, char, test) or a YAML file.",
         show_default="small",
         autocompletion=complete_config,
     ),
@@ -41,8 +41,9 @@ Set = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME|DIR",
-        help="'ptb', 'sample' (embedded), or a directory with {ptb.,}{train,valid,test}.txt.",
+        metavar="NAME|PATH",
+        help="'ptb', 'sample' (embedded), a directory with {ptb.,}{train,valid,test}.txt, "
+        "or a text file, cut by position.",
     ),
 ]
 Device = Annotated[

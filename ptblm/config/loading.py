@@ -15,7 +15,7 @@ from ptblm.errors import ConfigError
 from ptblm.shipped import shipped_directory
 
 MAX_CONFIG_BYTES = 1_000_000
-_WHAT_CONFIG_TAKES = "small, medium, large, test, or the path of a YAML file"
+_WHAT_CONFIG_TAKES = "small, medium, large, char, test, or the path of a YAML file"
 
 
 KeyPath = tuple[str | int, ...]
@@ -32,7 +32,8 @@ class _Option(NamedTuple):
 def shipped_configs() -> dict[str, Path]:
     """The configs that came with ptblm, by name, in the order in which to meet them."""
     paths = {path.stem: path for path in shipped_directory("configs").glob("*.yaml")}
-    order = {name: place for place, name in enumerate(("small", "medium", "large", "test"))}
+    names = ("small", "medium", "large", "char", "test")
+    order = {name: place for place, name in enumerate(names)}
     return {name: paths[name] for name in sorted(paths, key=lambda n: (order.get(n, 9), n))}
 
 

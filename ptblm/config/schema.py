@@ -25,9 +25,17 @@ class DataConfig(Section):
             min_length=1,
             pattern=r"^[^\x00]+$",
             description="'ptb' (what download-data fetched), 'sample' (the embedded corpus), "
-            "or a directory with {ptb.,}{train,valid,test}.txt",
+            "a directory with {ptb.,}{train,valid,test}.txt, or a text file, which is cut by "
+            "position: 90% train, 5% valid, 5% test",
         ),
     ] = "ptb"
+    level: Annotated[
+        Literal["word", "char", "byte"],
+        Field(
+            description="what a token is: word, char (a character; of ptb, its character files), "
+            "or byte (of any file)"
+        ),
+    ] = "word"
 
 
 class TrainingConfig(OptimizationConfig):

@@ -5,7 +5,7 @@ Shapes: N tokens in the text, B batch_size, T num_steps.
 
 from dataclasses import dataclass
 
-from ptblm.corpus.reader import Ids
+from ptblm.corpus.vocabulary import Ids
 from ptblm.errors import DataError
 
 

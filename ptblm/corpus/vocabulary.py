@@ -1,10 +1,15 @@
-"""The words a model knows, and the id of each."""
+"""The tokens a model knows, words or characters or bytes, and the id of each."""
 
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 EOS = "<eos>"
 UNK = "<unk>"
+
+Ids = NDArray[np.int32]
 
 
 class Vocabulary:
@@ -30,3 +35,8 @@ class Vocabulary:
     def unk_id(self) -> int | None:
         """The id that unknown words get; None where the training text has no `<unk>`."""
         return self.ids.get(UNK)
+
+    @property
+    def marks(self) -> dict[str, int]:
+        """The ids of `<unk>` and `<eos>`, of those that there are."""
+        return {mark: self.ids[mark] for mark in (UNK, EOS) if mark in self.ids}

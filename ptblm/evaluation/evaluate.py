@@ -1,11 +1,11 @@
-"""Scores a text with a model, the state carried from its first word to its last.
+"""Scores a text with a model, the state carried from its first token to its last.
 
 Whatever precision a run trains in, this computes in that of the weights, which is fp32.
 
 Shapes: B streams, L tokens in each, V vocabulary.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ def running_scores(
     inputs: Tensor,
     targets: Tensor,
     *,
-    unk_id: int | None = None,
+    marks: Mapping[str, int] | None = None,
     chunk_steps: int | None = None,
 ) -> Iterator[Score]:
     """Yields the score of all the text so far, chunk by chunk; the last is the whole text's.
@@ -35,7 +35,7 @@ def running_scores(
         model: the model; it is left as it was.
         inputs: ids, [B, L].
         targets: the ids that follow them, [B, L].
-        unk_id: the id of `<unk>`, whose share is kept apart; None for no such word.
+        marks: ids whose share of the score is kept apart, by the share's name.
         chunk_steps: steps per chunk; None chooses by memory.
     """
     batch_size, length = inputs.shape
@@ -48,13 +48,16 @@ def running_scores(
         with torch.inference_mode():
             chunk_targets = targets[:, columns].long()
             nll, state = model.nll(inputs[:, columns], chunk_targets, state)
-            nll = nll.double()
-            unk = chunk_targets == (-1 if unk_id is None else unk_id)
-            sums = torch.stack([nll.sum(), nll[unk].sum(), unk.sum().double()]).tolist()
-        score = Score(
-            nll=score.nll + sums[0],
-            tokens=score.tokens + nll.numel(),
-            unk_nll=score.unk_nll + sums[1],
-            unk_tokens=score.unk_tokens + int(sums[2]),
-        )
+            score += _summed(nll.double(), chunk_targets, marks or {})
         yield score
+
+
+def _summed(nll: Tensor, targets: Tensor, marks: Mapping[str, int]) -> Score:
+    """The score of targets ([B, T]) that cost `nll` ([B, T]) each."""
+    sums = [nll.sum()]
+    for index in marks.values():
+        marked = targets == index
+        sums += [nll[marked].sum(), marked.sum().double()]
+    whole, *parts = torch.stack(sums).tolist()  # one transfer for all
+    shares = zip(marks, parts[::2], parts[1::2], strict=True)
+    return Score(whole, nll.numel(), {mark: Score(part, int(n)) for mark, part, n in shares})

@@ -1,7 +1,8 @@
 """A score: summed likelihoods and counts, divided once, at the end."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -11,14 +12,19 @@ class Score:
     Attributes:
         nll: summed -log p over the targets, in nats.
         tokens: how many targets were summed.
-        unk_nll: the part of `nll` that fell on targets that are `<unk>`.
-        unk_tokens: how many those were.
+        shares: the part of it that fell on targets of one kind, for each kind kept apart
+            (`<unk>`, `<eos>`).
     """
 
     nll: float = 0.0
     tokens: int = 0
-    unk_nll: float = 0.0
-    unk_tokens: int = 0
+    shares: Mapping[str, "Score"] = field(default_factory=dict)
+
+    def __add__(self, other: "Score") -> "Score":
+        """The score of both texts."""
+        kinds = {**self.shares, **other.shares}
+        shares = {kind: self.share(kind) + other.share(kind) for kind in kinds}
+        return Score(self.nll + other.nll, self.tokens + other.tokens, shares)
 
     @property
     def nats(self) -> float:
@@ -35,11 +41,15 @@ class Score:
         """Exp of the mean -log p per token."""
         return perplexity(self.nll, self.tokens)
 
-    @property
-    def perplexity_without_unk(self) -> float | None:
-        """Perplexity over the targets that are not `<unk>`; None where there are none."""
-        tokens = self.tokens - self.unk_tokens
-        return perplexity(self.nll - self.unk_nll, tokens) if tokens else None
+    def share(self, kind: str) -> "Score":
+        """The part that fell on targets of a kind; nothing where that was not kept apart."""
+        return self.shares.get(kind, Score())
+
+    def without(self, kind: str) -> "Score | None":
+        """The score of the targets that are not of a kind; None where there are none."""
+        share = self.share(kind)
+        tokens = self.tokens - share.tokens
+        return Score(self.nll - share.nll, tokens) if tokens else None
 
 
 def perplexity(nll: float, tokens: int) -> float:

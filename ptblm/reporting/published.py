@@ -60,6 +60,7 @@ def _recipe(config: Config) -> dict[str, object]:
     conduct = {"seed", "device", "precision", "checkpoint_every", "log_every", "tensorboard"}
     conduct |= {"keep_checkpoints", "deterministic", "plain"}
     return {
+        "level": config.data.level,
         "model": config.model.model_dump(),
         "training": config.training.model_dump(exclude=conduct),
     }

@@ -1,6 +1,9 @@
 """The table of a run: a row per epoch, and the summary at its end."""
 
-from ptblm.corpus.corpus import Split
+from ptblm.corpus.level import Level
+from ptblm.corpus.splits import Split
+from ptblm.corpus.vocabulary import EOS
+from ptblm.reporting.bits import epoch_bits, score_bits
 from ptblm.reporting.published import Figures
 from ptblm.training.records import EpochDone, RunDone
 
@@ -36,13 +39,17 @@ def with_floor(perplexity: float, floors: Floors, split: Split) -> str:
     return f"{perplexity:.2f}" + (f" (floor {floor:.2f})" if floor is not None else "")
 
 
-def summary(last: EpochDone, test: RunDone, floors: Floors, published: list[Figures]) -> list[str]:
+def summary(
+    last: EpochDone, test: RunDone, level: Level, floors: Floors, published: list[Figures]
+) -> list[str]:
     """The lines that end a run."""
+    bits = {**epoch_bits(last, level), **score_bits(test.score, level, "test_")}
     lines = [
         "",
         f"valid perplexity {with_floor(last.valid_perplexity, floors, 'valid')}",
         f"test perplexity {with_floor(test.score.perplexity, floors, 'test')}"
         f"  over {test.score.tokens:,} tokens, {test.score.nats:.4f} nats each",
+        *(_bits_line(name, value) for name, value in bits.items() if value is not None),
     ]
     if published:
         ours = Figures(
@@ -51,6 +58,10 @@ def summary(last: EpochDone, test: RunDone, floors: Floors, published: list[Figu
         lines += ["", f"{'perplexity':<32}{'train':>9}{'valid':>9}{'test':>9}"]
         lines += [_figures_row(figures) for figures in [ours, *published]]
     return lines
+
+
+def _bits_line(name: str, value: float) -> str:
+    return f"{name.replace('_', ' ').replace('eos', EOS)} {value:.4f}"
 
 
 def _figures_row(figures: Figures) -> str:

@@ -9,7 +9,8 @@ import torch
 from ptblm.config.model import ModelConfig
 from ptblm.config.schema import Config
 from ptblm.corpus.batches import cut_batches
-from ptblm.corpus.corpus import Corpus, corpus_directory, load_corpus
+from ptblm.corpus.corpus import Corpus, load_corpus
+from ptblm.corpus.splits import corpus_path
 from ptblm.errors import CheckpointError
 from ptblm.model.build import build_model, is_own_cell
 from ptblm.model.initialisers import Initialiser
@@ -53,7 +54,7 @@ def assemble(config: Config) -> Assembly:
         use_deterministic_kernels()
     arithmetic = Arithmetic(training.precision, device)
     config = _anchored(config)
-    corpus = load_corpus(config.data.path)
+    corpus = load_corpus(config.data.path, config.data.level)
     cut = {
         split: cut_batches(corpus.splits[split].ids, training.batch_size, training.num_steps, split)
         for split in ("train", "valid")
@@ -68,18 +69,24 @@ def assemble(config: Config) -> Assembly:
     if not training.plain and can_compile(device):
         model.to(device).recurrent.compile_steps(training.batch_size)
     trainer = Trainer(
-        model.to(device), training, arithmetic, train=cut["train"], valid=cut["valid"], test=test
+        model.to(device),
+        training,
+        arithmetic,
+        train=cut["train"],
+        valid=cut["valid"],
+        test=test,
+        marks=corpus.vocabulary.marks,
     )
     return Assembly(config, corpus, trainer, description)
 
 
 def _anchored(config: Config) -> Config:
-    """With the corpus's directory absolute, so that a run resumes from wherever one stands."""
+    """With the corpus's path absolute, so that a run resumes from wherever one stands."""
     path = config.data.path
     if path == "sample":
         return config
-    directory = corpus_directory(path).resolve()
-    data = config.data.model_copy(update={"path": str(directory)})
+    absolute = corpus_path(path, config.data.level).resolve()
+    data = config.data.model_copy(update={"path": str(absolute)})
     return config.model_copy(update={"data": data})
 
 

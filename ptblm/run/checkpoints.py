@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ptblm.corpus.level import UNITS
 from ptblm.errors import CheckpointError
 from ptblm.run.assemble import trained_model
 from ptblm.run.directory import RunDirectory, find_checkpoint
@@ -17,11 +18,12 @@ def show_checkpoint(path: Path) -> list[str]:
     path = find_checkpoint(path)
     checkpoint, parameters = _loaded(path)
     epochs, steps = checkpoint.trained()
+    unit = UNITS[checkpoint.parsed_config().data.level]
     versions = ", ".join(f"{name} {version}" for name, version in checkpoint.versions.items())
     return [
         f"checkpoint   {path}, {path.stat().st_size:,} bytes, format {checkpoint.format}",
         f"trained      {epochs} epochs, {steps:,} steps",
-        f"model        {parameters:,} parameters, {len(checkpoint.vocabulary):,} words",
+        f"model        {parameters:,} parameters, {len(checkpoint.vocabulary):,} {unit}s",
         f"corpus       {checkpoint.corpus['name']}",
         f"written by   {versions}",
         *_history(checkpoint),

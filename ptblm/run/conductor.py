@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ptblm import __version__
+from ptblm.corpus.level import UNITS
 from ptblm.errors import CheckpointError, DivergedError, Interrupted
 from ptblm.files import write_json
+from ptblm.reporting.bits import epoch_bits, score_bits
 from ptblm.reporting.metrics import MetricsFile
 from ptblm.reporting.progress import Progress
 from ptblm.reporting.published import published_figures
@@ -45,7 +47,9 @@ class Conductor:
         self.stop = stop
         training = self.config.training
         step = self.trainer.position.step
-        self.metrics = MetricsFile(directory.metrics, metrics_offset, training.log_every)
+        self.metrics = MetricsFile(
+            directory.metrics, metrics_offset, training.log_every, self.corpus.level
+        )
         self.logs: list[MetricsFile | TensorBoard] = [self.metrics]
         if training.tensorboard:
             self.logs.append(TensorBoard(directory.tensorboard, step + 1, training.log_every))
@@ -117,7 +121,9 @@ class Conductor:
         self.progress.close()
         self._refuse_another_directory()
         last = self.trainer.position.history[-1]
-        self.progress.print_lines(summary(last, test, self.corpus.floors, self.published))
+        corpus = self.corpus
+        lines = summary(last, test, corpus.level, corpus.floors, self.published)
+        self.progress.print_lines(lines)
         try:
             write_json(self.directory.result, self._result(last, test))
         except OSError as error:
@@ -135,25 +141,26 @@ class Conductor:
         raise Interrupted(signal_number, hint=f"ptblm train --resume {path}")
 
     def _introduction(self) -> list[str]:
-        words = f"{len(self.corpus.vocabulary):,} words"
+        unit = UNITS[self.corpus.level]
+        vocabulary = f"{len(self.corpus.vocabulary):,} {unit}s"
         tokens = f"{len(self.corpus.splits['train'].ids):,} training tokens"
         position = self.trainer.position
         lines = [
             f"ptblm {__version__}",
-            f"  corpus      {self.corpus.name}: {words}, {tokens}",
+            f"  corpus      {self.corpus.name}: {vocabulary}, {tokens}",
             f"  model       {self.trainer.model.parameter_count():,} parameters",
             f"  cell        {self.config.model.cell}, {self.trainer.model.recurrent.path}",
             f"  device      {self.device}",
             f"  precision   {self.config.training.precision}",
             f"  run         {self.directory.path}",
         ]
+        if self.corpus.cut is not None:
+            lines.insert(2, f"  split       {self.corpus.cut}")
         if position.step:
             lines.append(f"  resumed     after epoch {position.epoch}, step {position.step:,}")
         for split, text in self.corpus.splits.items():
-            if text.unknown_words:
-                lines.append(
-                    f"  unknown     {text.unknown_words:,} words of {split} are <unk> here"
-                )
+            if text.unknown:
+                lines.append(f"  unknown     {text.unknown:,} {unit}s of {split} are <unk> here")
         return lines
 
     def _checkpoint(self) -> Checkpoint:
@@ -187,6 +194,8 @@ class Conductor:
             "best_epoch": best.epoch,
             "test_perplexity": test.score.perplexity,
             "test_tokens": test.score.tokens,
+            **epoch_bits(last, self.corpus.level),
+            **score_bits(test.score, self.corpus.level, "test_"),
             "floors": dict(self.corpus.floors),
             "training_seconds": sum(done.seconds for done in history),
             "published": [figures._asdict() for figures in self.published],

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ptblm.config.schema import Config
+from ptblm.corpus.level import UNITS
 from ptblm.run.assemble import assemble
 from ptblm.run.directory import refuse_taken
 from ptblm.run.memory import explained_out_of_memory
@@ -38,8 +39,11 @@ def dry_run(config: Config, run_dir: Path | None, *, overwrite: bool) -> list[st
     held = sum(tensor.nbytes for tensor in [*weights, *weights, *kept_tensors(trainer.optimizer)])
     pace = steps[-1].epoch_seconds - (steps[0].epoch_seconds if len(steps) > 1 else 0.0)
     steps_in_all = record.batches * config.training.epochs
+    corpus = assembly.corpus
+    cut = [] if corpus.cut is None else [f"split            {corpus.cut}"]
     return [
-        f"corpus           {assembly.corpus.name}, {len(assembly.corpus.vocabulary):,} words",
+        f"corpus           {corpus.name}, {len(corpus.vocabulary):,} {UNITS[corpus.level]}s",
+        *cut,
         f"device           {assembly.device}",
         f"parameters       {trainer.model.parameter_count():,}",
         f"steps per epoch  {record.batches:,} of {record.tokens} tokens",

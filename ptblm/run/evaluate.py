@@ -10,19 +10,17 @@ import torch
 from tqdm import tqdm
 
 from ptblm.corpus.batches import cut_batches
-from ptblm.corpus.corpus import (
-    Split,
-    corpus_directory,
-    corpus_name,
-    read_floor,
-    split_file,
-)
-from ptblm.corpus.reader import Text, encode_lines, read_text
-from ptblm.corpus.vocabulary import Vocabulary
+from ptblm.corpus.corpus import read_floor
+from ptblm.corpus.level import UNITS, Level
+from ptblm.corpus.reader import Text, read_text
+from ptblm.corpus.source import Source, read_file
+from ptblm.corpus.splits import Split, corpus_name, how_cut, read_splits
+from ptblm.corpus.vocabulary import EOS, UNK
 from ptblm.errors import CheckpointError
 from ptblm.evaluation.evaluate import running_scores
 from ptblm.evaluation.score import Score
 from ptblm.model.language_model import LanguageModel
+from ptblm.reporting.bits import score_bits
 from ptblm.run.assemble import trained_model
 from ptblm.run.directory import find_checkpoint
 from ptblm.training.checkpoint import load_checkpoint
@@ -44,8 +42,9 @@ class Evaluation:
         epochs: that its model was trained in full.
         steps: updates that were made to it.
         text: what was scored, in words.
+        level: what its tokens are.
         score: of it.
-        unknown_words: words of the text outside the vocabulary.
+        unknown: tokens of the text outside the vocabulary.
         floor: the lowest honest perplexity, where known.
         device: what it was computed on, in words.
         protocol: how it was computed, in words.
@@ -55,14 +54,16 @@ class Evaluation:
     epochs: int
     steps: int
     text: str
+    level: Level
     score: Score
-    unknown_words: int
+    unknown: int
     floor: float | None
     device: str
     protocol: str
 
     def as_json(self) -> dict[str, Any]:
         """For programs: plain values, nothing rounded."""
+        without_unk = self.score.without(UNK)
         return {
             "checkpoint": str(self.checkpoint),
             "epochs": self.epochs,
@@ -72,10 +73,11 @@ class Evaluation:
             "nats_per_token": self.score.nats,
             "bits_per_token": self.score.bits,
             "perplexity": self.score.perplexity,
+            **score_bits(self.score, self.level),
             "floor": self.floor,
-            "unknown_words": self.unknown_words,
-            "unk_tokens": self.score.unk_tokens,
-            "perplexity_without_unk": self.score.perplexity_without_unk,
+            f"unknown_{UNITS[self.level]}s": self.unknown,
+            "unk_tokens": self.score.share(UNK).tokens,
+            "perplexity_without_unk": None if without_unk is None else without_unk.perplexity,
             "protocol": self.protocol,
             "device": self.device,
         }
@@ -84,22 +86,30 @@ class Evaluation:
         """For people."""
         score = self.score
         floor = "" if self.floor is None else f" (floor {self.floor:.2f})"
-        without = score.perplexity_without_unk
+        unk_tokens, without = score.share(UNK).tokens, score.without(UNK)
         lines = [
             f"checkpoint   {self.checkpoint}, after epoch {self.epochs}, step {self.steps:,}",
             f"text         {self.text}",
             f"tokens       {score.tokens:,} scored",
             f"nats         {score.nats:.4f} per token",
-            f"bits         {score.bits:.4f} per token",
+            f"bits         {score.bits:.4f} per {self._per()}",
             f"perplexity   {score.perplexity:.2f}{floor}",
-            f"unknown      {self.unknown_words:,} words are outside the vocabulary",
+            f"unknown      {self.unknown:,} {UNITS[self.level]}s are outside the vocabulary",
         ]
-        if score.unk_tokens and without is not None:
+        if unk_tokens and without is not None:
             lines.append(
-                f"<unk>        {score.unk_tokens:,} targets are <unk>; "
-                f"perplexity without them {without:.2f}"
+                f"<unk>        {unk_tokens:,} targets are <unk>; "
+                f"perplexity without them {without.perplexity:.2f}"
             )
         return [*lines, f"protocol     {self.protocol}", f"device       {self.device}"]
+
+    def _per(self) -> str:
+        """What the bits are per."""
+        if self.level == "word":
+            return "token"
+        without = self.score.without(EOS) if self.level == "char" else None
+        more = "" if without is None else f", {without.bits:.4f} without the {EOS}"
+        return UNITS[self.level] + more
 
 
 def evaluate_checkpoint(
@@ -130,17 +140,18 @@ def evaluate_checkpoint(
     checkpoint = load_checkpoint(path)
     config = checkpoint.parsed_config()
     vocabulary = checkpoint.parsed_vocabulary()
-    floor = None
+    level, floor = config.data.level, None
     if text is not None:
-        encoded, name = _read_any_text(text, vocabulary)
+        source = _any_text(text)
+        encoded, name = read_text(source, level, vocabulary), source.name
     else:
-        source, split = data or config.data.path, split or "test"
-        directory = corpus_directory(source)
-        encoded = read_text(split_file(directory, split), vocabulary)
-        floor = read_floor(directory, split, encoded.sha256)
-        name = f"{split} split of {corpus_name(source)}"
+        corpus, split = data or config.data.path, split or "test"
+        encoded = read_text(read_splits(corpus, level, [split])[split], level, vocabulary)
+        floor = read_floor(corpus, split, encoded.sha256, level)
+        cut = how_cut(corpus, level)
+        name = f"{split} split of {corpus_name(corpus)}" + ("" if cut is None else f", {cut}")
     model = trained_model(config.model, checkpoint, path).to(device).eval()
-    score = _score(model, encoded, name, vocabulary.unk_id)
+    score = _score(model, encoded, name, vocabulary.marks)
     if math.isnan(score.nll):
         raise CheckpointError(
             "its weights give no finite likelihood", where=str(path), hint="best.pt of its run"
@@ -149,15 +160,16 @@ def evaluate_checkpoint(
         path,
         *checkpoint.trained(),
         name,
+        level,
         score,
-        encoded.unknown_words,
+        encoded.unknown,
         floor,
         device_description,
         PROTOCOL.format(start=config.model.initial_state),
     )
 
 
-def _score(model: LanguageModel, text: Text, name: str, unk_id: int | None) -> Score:
+def _score(model: LanguageModel, text: Text, name: str, marks: dict[str, int]) -> Score:
     device = model.softmax.weight.device
     # One stream of single steps: all tokens but the first are targets.
     batches = cut_batches(text.ids, 1, 1, "text")
@@ -166,12 +178,12 @@ def _score(model: LanguageModel, text: Text, name: str, unk_id: int | None) -> S
     )
     score = Score()
     with tqdm(total=inputs.numel(), desc=name, leave=False, disable=not sys.stderr.isatty()) as bar:
-        for score in running_scores(model, inputs, targets, unk_id=unk_id):
+        for score in running_scores(model, inputs, targets, marks=marks):
             bar.update(score.tokens - bar.n)
     return score
 
 
-def _read_any_text(text: str, vocabulary: Vocabulary) -> tuple[Text, str]:
+def _any_text(text: str) -> Source:
     if text == "-":
-        return encode_lines(sys.stdin.buffer, "standard input", vocabulary), "standard input"
-    return read_text(Path(text), vocabulary), text
+        return Source("standard input", sys.stdin.buffer.read())
+    return read_file(Path(text))

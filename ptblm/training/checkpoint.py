@@ -17,7 +17,7 @@ from ptblm import __version__
 from ptblm.config.loading import validate
 from ptblm.config.schema import Config
 from ptblm.config.yaml_document import YamlDocument
-from ptblm.corpus.corpus import SPLITS
+from ptblm.corpus.splits import SPLITS
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError
 from ptblm.files import replacing
@@ -29,6 +29,7 @@ FORMAT = 2
 
 # Keys that configs did not have when format 1 began; without them a run was as by their default.
 KEYS_ADDED_LATER = {
+    "data.level",
     "training.tensorboard",
     "training.keep_checkpoints",
     "training.deterministic",

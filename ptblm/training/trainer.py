@@ -6,7 +6,7 @@ it can be abandoned, and `state_dict` says all that a later one needs to go on f
 
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ptblm.config.schema import TrainingConfig
 from ptblm.corpus.batches import Batches
-from ptblm.corpus.corpus import Split
+from ptblm.corpus.splits import Split
 from ptblm.errors import DivergedError
 from ptblm.evaluation.evaluate import running_scores
 from ptblm.evaluation.score import Score, perplexity
@@ -66,6 +66,7 @@ class Trainer:
         train: batches to train on.
         valid: batches to validate on after every epoch.
         test: the test split as one stream.
+        marks: ids whose share of a score is kept apart.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Trainer:
         train: Batches,
         valid: Batches,
         test: Batches,
+        marks: Mapping[str, int] | None = None,
     ) -> None:
         self.model = model
         self.config = config
@@ -88,6 +90,7 @@ class Trainer:
             "valid": self._on_device(valid),
             "test": self._on_device(test),
         }
+        self.marks = marks or {}
         self.position = Position()
         self.state = self._start_state()
         self.dropout_generator = torch.Generator(arithmetic.device)
@@ -193,7 +196,7 @@ class Trainer:
         score = Score()
         self.model.eval()  # for dropout in a user's own cell; ours asks for a generator
         with self.arithmetic.exact():
-            for score in running_scores(self.model, inputs, targets):
+            for score in running_scores(self.model, inputs, targets, marks=self.marks):
                 yield Evaluating(split, score, inputs.numel())
         self.model.train()
         return score

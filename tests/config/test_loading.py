@@ -55,7 +55,7 @@ def test_shipped_configs_are_the_tutorials(name: str) -> None:
 
 
 def test_all_shipped_configs_are_known() -> None:
-    assert list(shipped_configs()) == ["small", "medium", "large", "test"]
+    assert list(shipped_configs()) == ["small", "medium", "large", "char", "test"]
 
 
 def test_a_key_that_does_not_exist_names_place_and_nearest(tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ptblm.corpus.batches import cut_batches
-from ptblm.corpus.corpus import Corpus, load_corpus, split_file
-from ptblm.corpus.reader import encode_lines, read_text, read_vocabulary
+from ptblm.corpus.corpus import Corpus, load_corpus
+from ptblm.corpus.reader import read_text, read_vocabulary
+from ptblm.corpus.source import Source, read_file
+from ptblm.corpus.splits import split_file
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.errors import DataError
 
@@ -25,7 +28,7 @@ def test_ids_equal_tensorflows_reader(ptb: Corpus, golden: Path) -> None:
         assert len(text.ids) == figures["counts"][split]
         digest = hashlib.sha256(text.ids.astype("<i4").tobytes()).hexdigest()
         assert digest == figures["ids_sha256_int32_le"][split]
-        assert text.unknown_words == 0
+        assert text.unknown == 0
         assert text.ids.dtype == np.int32
 
 
@@ -96,14 +99,14 @@ def test_vocabulary_is_the_training_splits_alone(small_corpus: Path) -> None:
     corpus = load_corpus(str(small_corpus))
     assert "zebra" not in corpus.vocabulary.ids
     valid = corpus.splits["valid"]
-    assert valid.unknown_words == 30
+    assert valid.unknown == 30
     assert (valid.ids == corpus.vocabulary.unk_id).sum() == 60
 
 
 def test_ids_go_by_count_then_by_word(tmp_path: Path) -> None:
     path = tmp_path / "train.txt"
     path.write_text("b a c b\nc\n")
-    assert read_vocabulary(path).words == ("<eos>", "b", "c", "a")
+    assert read_vocabulary(read_file(path), "word").words == ("<eos>", "b", "c", "a")
 
 
 def test_unknown_words_without_unk_are_an_error_that_names_them(tmp_path: Path) -> None:
@@ -111,7 +114,7 @@ def test_unknown_words_without_unk_are_an_error_that_names_them(tmp_path: Path) 
     path = tmp_path / "valid.txt"
     path.write_text("a a\na zebra a\n")
     with pytest.raises(DataError, match="'zebra' is not in the vocabulary") as caught:
-        read_text(path, vocabulary)
+        read_text(read_file(path), "word", vocabulary)
     assert caught.value.where == f"{path}:2"
 
 
@@ -120,14 +123,14 @@ def test_an_empty_text_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "train.txt"
     path.write_bytes(content)
     with pytest.raises(DataError, match="empty"):
-        read_vocabulary(path)
+        read_vocabulary(read_file(path), "word")
 
 
 def test_text_that_is_no_utf8_names_its_line(tmp_path: Path) -> None:
     path = tmp_path / "train.txt"
     path.write_bytes(b"fine\nalso fine\nbad \xff byte\n")
     with pytest.raises(DataError, match=r"byte 5 of the line") as caught:
-        read_vocabulary(path)
+        read_vocabulary(read_file(path), "word")
     assert caught.value.where == f"{path}:3"
 
 
@@ -144,17 +147,17 @@ def test_text_that_is_no_utf8_names_its_line(tmp_path: Path) -> None:
 )
 def test_lines_become_words_and_eos(content: bytes, words: str) -> None:
     vocabulary = Vocabulary(["<eos>", "a", "b"])
-    text = encode_lines(content.splitlines(keepends=True), "text", vocabulary)
+    text = read_text(Source("text", content), "word", vocabulary)
     expected = words.replace("/", "<eos>").split()
     assert [vocabulary.words[index] for index in text.ids] == expected
     assert text.sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_both_spellings_of_file_names(small_corpus: Path) -> None:
-    assert split_file(small_corpus, "test").name == "test.txt"
+    assert split_file(small_corpus, "test", "word").name == "test.txt"
     for path in list(small_corpus.iterdir()):
         path.rename(small_corpus / f"ptb.{path.name}")
-    assert split_file(small_corpus, "test").name == "ptb.test.txt"
+    assert split_file(small_corpus, "test", "word").name == "ptb.test.txt"
 
 
 def test_a_missing_split_is_named(small_corpus: Path) -> None:
@@ -173,8 +176,9 @@ def test_missing_ptb_names_both_ways_to_get_going() -> None:
 
 
 def test_a_path_that_is_no_corpus(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such directory"):
+    with pytest.raises(DataError, match="no such directory or file") as caught:
         load_corpus(str(tmp_path / "nowhere"))
-    (tmp_path / "file.txt").write_text("a\n")
-    with pytest.raises(DataError, match="a corpus is a directory"):
-        load_corpus(str(tmp_path / "file.txt"))
+    assert "or a text file" in str(caught.value.hint)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="no plain file"):
+        load_corpus(str(tmp_path / "pipe"))

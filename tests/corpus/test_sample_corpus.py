@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from ptblm.config.loading import load_config
-from ptblm.corpus.corpus import SPLITS, load_corpus, read_floor
+from ptblm.corpus.corpus import load_corpus, read_floor
+from ptblm.corpus.splits import SPLITS
 from ptblm.run.assemble import assemble
 from ptblm.training.records import RunDone
 from tests.conftest import REPOSITORY, load_script
@@ -67,7 +68,7 @@ def test_size_and_shape_of_the_language() -> None:
     corpus = load_corpus("sample")
     assert 39_000 < len(corpus.splits["train"].ids) < 42_000
     assert 200 < len(corpus.vocabulary) < 1000
-    assert [text.unknown_words for text in corpus.splits.values()] == [0, 0, 0]
+    assert [text.unknown for text in corpus.splits.values()] == [0, 0, 0]
     assert set(corpus.floors) == {"valid", "test"}
     for path in (REPOSITORY / "data" / "sample").glob("*.txt"):
         text = path.read_text()
@@ -87,11 +88,13 @@ def test_words_depend_on_words_far_away() -> None:
 def test_a_floor_counts_only_for_its_own_text(tmp_path: Path) -> None:
     floor = {"splits": {"test": {"sha256": "abc", "perplexity": 3.5}}}
     (tmp_path / "floor.json").write_text(json.dumps(floor))
-    assert read_floor(tmp_path, "test", "abc") == 3.5
-    assert read_floor(tmp_path, "test", "abd") is None
-    assert read_floor(tmp_path, "valid", "abc") is None
+    path = str(tmp_path)
+    assert read_floor(path, "test", "abc", "word") == 3.5
+    assert read_floor(path, "test", "abc", "char") is None
+    assert read_floor(path, "test", "abd", "word") is None
+    assert read_floor(path, "valid", "abc", "word") is None
     (tmp_path / "floor.json").write_text("[")
-    assert read_floor(tmp_path, "test", "abc") is None
+    assert read_floor(path, "test", "abc", "word") is None
 
 
 def test_a_trained_model_comes_near_the_floor_and_never_below() -> None:

@@ -26,8 +26,11 @@ def ids() -> torch.Tensor:
     return torch.randint(17, (1, 1001), generator=torch.Generator().manual_seed(1))
 
 
+MARKS = {"<unk>": 3, "<eos>": 5}
+
+
 def score(model: LanguageModel, ids: torch.Tensor, chunk_steps: int | None) -> Score:
-    *_, last = running_scores(model, ids[:, :-1], ids[:, 1:], unk_id=3, chunk_steps=chunk_steps)
+    *_, last = running_scores(model, ids[:, :-1], ids[:, 1:], marks=MARKS, chunk_steps=chunk_steps)
     return last
 
 
@@ -39,23 +42,30 @@ def test_the_chunks_do_not_change_the_value(
     cut = score(model, ids, chunk_steps)
     assert cut.tokens == whole.tokens == 1000
     assert cut.perplexity == pytest.approx(whole.perplexity, rel=1e-6)
-    assert cut.unk_nll == pytest.approx(whole.unk_nll, rel=1e-6)
+    for mark in MARKS:
+        assert cut.share(mark).tokens == whole.share(mark).tokens > 0
+        assert cut.share(mark).nll == pytest.approx(whole.share(mark).nll, rel=1e-6)
 
 
 def test_the_score_is_the_sum_over_single_words(model: LanguageModel, ids: torch.Tensor) -> None:
     state = model.initial_state(1)
-    total, unk_total = 0.0, 0.0
+    total, shares = 0.0, dict.fromkeys(MARKS, 0.0)
     with torch.no_grad():
         for current, target in pairwise(ids[0].tolist()):
             nll, state = model.nll(torch.tensor([[current]]), torch.tensor([[target]]), state)
             total += nll.item()
-            unk_total += nll.item() * (target == 3)
+            for mark, index in MARKS.items():
+                shares[mark] += nll.item() * (target == index)
     whole = score(model, ids, None)
     assert whole.nll == pytest.approx(total, rel=1e-6)
-    assert whole.unk_nll == pytest.approx(unk_total, rel=1e-6)
-    assert whole.unk_tokens == (ids[0, 1:] == 3).sum().item()
-    without = (total - unk_total) / (1000 - whole.unk_tokens)
-    assert whole.perplexity_without_unk == pytest.approx(math.exp(without), rel=1e-6)
+    for mark, index in MARKS.items():
+        count = (ids[0, 1:] == index).sum().item()
+        assert whole.share(mark).tokens == count > 0
+        assert whole.share(mark).nll == pytest.approx(shares[mark], rel=1e-6)
+        without = whole.without(mark)
+        assert without is not None
+        mean = (total - shares[mark]) / (1000 - count)
+        assert without.perplexity == pytest.approx(math.exp(mean), rel=1e-6)
 
 
 def test_nats_bits_and_perplexity_are_one_figure() -> None:
@@ -66,7 +76,23 @@ def test_nats_bits_and_perplexity_are_one_figure() -> None:
 
 
 def test_a_text_of_unk_alone_has_no_perplexity_without_them() -> None:
-    assert Score(nll=3.0, tokens=2, unk_nll=3.0, unk_tokens=2).perplexity_without_unk is None
+    assert Score(3.0, 2, {"<unk>": Score(3.0, 2)}).without("<unk>") is None
+
+
+def test_what_was_not_kept_apart_is_not_left_out() -> None:
+    assert Score(3.0, 2).without("<eos>") == Score(3.0, 2)
+
+
+@pytest.mark.parametrize("size", [256, 51])
+def test_a_uniform_model_needs_log2_v_bits(size: int) -> None:
+    uniform = LanguageModel(size, hidden_size=4, num_layers=1)
+    uniform.initialise(0.0, torch.Generator())
+    ids = torch.arange(2 * size).remainder(size)[None]
+    *_, last = running_scores(uniform, ids[:, :-1], ids[:, 1:], marks=MARKS)
+    assert last.bits == pytest.approx(math.log2(size), rel=1e-6)
+    without = last.without("<eos>")
+    assert without is not None
+    assert without.bits == pytest.approx(math.log2(size), rel=1e-6)
 
 
 def test_a_perplexity_beyond_a_float_is_infinite() -> None:

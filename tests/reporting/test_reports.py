@@ -104,7 +104,7 @@ def test_the_table_lines_up() -> None:
 def test_the_summary_puts_published_figures_beside_ours(ptb: Corpus) -> None:
     done = EpochDone(13, 30199, 0.5, 41.1, 119.58, 197.4, 4707.3, best=True)
     test = RunDone(30199, Score(nll=4.7455 * 82429, tokens=82429))
-    lines = summary(done, test, {}, published_figures(load_config("small"), ptb))
+    lines = summary(done, test, "word", {}, published_figures(load_config("small"), ptb))
     assert "test perplexity 115.07  over 82,429 tokens, 4.7455 nats each" in lines
     ours, tutorial = (line.split() for line in lines[5:7])
     assert ours[-3:] == ["41.10", "119.58", "115.07"]
