@@ -137,15 +137,29 @@ TINY = ["--set", "model.hidden_size=2", "--set", "model.num_layers=1"]
 TINY += ["--set", "training.batch_size=2", "--set", "training.num_steps=2"]
 
 
+LEVELS = st.sampled_from(["word", "char", "byte"])
+
+
 @several_cases
-@given(texts=st.lists(TEXTS | st.binary(max_size=60), min_size=3, max_size=3))
-def test_any_bytes_as_a_corpus(tmp_path: Path, texts: list[bytes]) -> None:
+@given(texts=st.lists(TEXTS | st.binary(max_size=60), min_size=3, max_size=3), level=LEVELS)
+def test_any_bytes_as_a_corpus(tmp_path: Path, texts: list[bytes], level: str) -> None:
     for split, text in zip(("train", "valid", "test"), texts, strict=True):
         (tmp_path / f"{split}.txt").write_bytes(text)
-    code, errors = ptblm("train", "--data", tmp_path, "--dry-run", *TINY)
+    code, errors = ptblm("train", "--data", tmp_path, "--level", level, "--dry-run", *TINY)
     assert_clear(code, errors, 3)
     for split, text in zip(("train", "valid", "test"), texts, strict=True):
         assert (tmp_path / f"{split}.txt").read_bytes() == text
+
+
+@several_cases
+@given(text=TEXTS | st.binary(max_size=200), level=LEVELS)
+def test_any_file_as_a_corpus(tmp_path: Path, text: bytes, level: str) -> None:
+    path = tmp_path / "any"
+    path.write_bytes(text)
+    code, errors = ptblm("train", "--data", path, "--level", level, "--dry-run", *TINY)
+    assert_clear(code, errors, 3)
+    assert level != "byte" or code == 0 or len(text) < 120
+    assert path.read_bytes() == text
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from torch import Tensor
 from ptblm.evaluation.score import Score
 from ptblm.model.language_model import LanguageModel
 
-# Logits of one chunk, in numbers: 16 MB, beyond which nothing gets faster, and an interruption
-# waits no longer than a chunk takes.
-_LOGITS_PER_CHUNK = 2**22
+# Logits of one chunk, or one layer's gates where these are more, in numbers: 16 MB, beyond which
+# nothing gets faster, and an interruption waits no longer than a chunk takes.
+_NUMBERS_PER_CHUNK = 2**22
 
 
 def running_scores(
@@ -39,7 +39,9 @@ def running_scores(
         chunk_steps: steps per chunk; None chooses by memory.
     """
     batch_size, length = inputs.shape
-    chunk_steps = chunk_steps or max(1, _LOGITS_PER_CHUNK // model.vocab_size // batch_size)
+    vocab_size, hidden_size = model.softmax.weight.shape
+    widest = max(vocab_size, 4 * hidden_size)
+    chunk_steps = chunk_steps or max(1, _NUMBERS_PER_CHUNK // widest // batch_size)
     state = model.initial_state(batch_size)
     score = Score()
     for start in range(0, length, chunk_steps):

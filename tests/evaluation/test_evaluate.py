@@ -68,6 +68,15 @@ def test_the_score_is_the_sum_over_single_words(model: LanguageModel, ids: torch
         assert without.perplexity == pytest.approx(math.exp(mean), rel=1e-6)
 
 
+@pytest.mark.parametrize(("vocabulary", "hidden"), [(2000, 4), (17, 500)])
+def test_a_chunk_is_no_larger_for_a_small_vocabulary(vocabulary: int, hidden: int) -> None:
+    model = LanguageModel(vocabulary, hidden_size=hidden, num_layers=1)
+    model.initialise(0.1, torch.Generator())
+    ids = torch.zeros(1, 5001, dtype=torch.int64)
+    first = next(running_scores(model, ids[:, :-1], ids[:, 1:]))
+    assert first.tokens == 2**22 // 2000
+
+
 def test_nats_bits_and_perplexity_are_one_figure() -> None:
     figures = Score(nll=20 * math.log(8), tokens=20)
     assert figures.nats == pytest.approx(math.log(8))

@@ -1,0 +1,164 @@
+"""Runs on characters and bytes, and on one file: as a person makes them, in fresh processes."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ptblm.config.loading import load_config
+from ptblm.corpus.bytes import BYTES
+from ptblm.errors import DataError
+from ptblm.run.assemble import assemble
+from ptblm.training.checkpoint import load_checkpoint
+from tests.conftest import Ptblm, plain_environment
+
+TINY = ["--set", "model.hidden_size=8", "--set", "model.num_layers=1"]
+TINY += ["--set", "training.batch_size=4", "--set", "training.num_steps=5"]
+FAST = [*TINY, "--set", "training.epochs=2", "--run-dir", "run"]
+
+
+@pytest.fixture
+def novel(tmp_path: Path) -> Path:
+    """A text file of 200 lines; the last 5% of it have a character that the rest has not."""
+    lines = [f"It was the year {number}; a café.\n" for number in range(1000, 1200)]
+    path = tmp_path / "novel.txt"
+    path.write_text("".join([*lines[:-1], "Ω the end\n"]))
+    return path
+
+
+def result(directory: Path) -> dict[str, Any]:
+    return dict(json.loads((directory / "result.json").read_text()))
+
+
+def metrics(directory: Path) -> list[dict[str, Any]]:
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    timed = ("seconds", "tokens_per_second")
+    return [{k: v for k, v in json.loads(line).items() if k not in timed} for line in lines]
+
+
+def test_a_run_on_one_file_by_characters(ptblm: Ptblm, tmp_path: Path, novel: Path) -> None:
+    run = ptblm("train", "--data", "novel.txt", "--level", "char", *FAST)
+    assert run.returncode == 0, run.stderr
+    assert "split       by position: 90% train, 5% valid, 5% test, at line ends" in run.stderr
+    assert "corpus      novel: 27 characters, 5,400 training tokens" in run.stderr
+    assert "unknown     3 characters of test are <unk> here" in run.stderr
+    figures = result(tmp_path / "run")
+    bits = math.log2(figures["test_perplexity"])
+    assert figures["test_bits_per_character"] == pytest.approx(bits)
+    assert figures["test_bits_per_character_without_eos"] > 0
+    epoch, test = metrics(tmp_path / "run")[-2:]
+    assert epoch["valid_bits_per_character"] == figures["valid_bits_per_character"]
+    assert epoch["valid_bits_per_character"] == pytest.approx(math.log2(epoch["valid_perplexity"]))
+    assert test["test_bits_per_character"] == figures["test_bits_per_character"]
+    assert f"test bits per character {bits:.4f}" in run.stdout
+
+    # The same part again, from the checkpoint, from wherever one stands.
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    scored = ptblm("eval", tmp_path / "run", "--split", "test", "--json", cwd=elsewhere)
+    score = json.loads(scored.stdout)
+    assert score["text"].startswith("test split of novel, by position: 90% train")
+    assert score["bits_per_character"] == pytest.approx(bits, rel=1e-6)
+    without = figures["test_bits_per_character_without_eos"]
+    assert score["bits_per_character_without_eos"] == pytest.approx(without, rel=1e-6)
+    assert score["unknown_characters"] == 3
+    people = ptblm("eval", "run").stdout
+    assert f"bits         {bits:.4f} per character, {without:.4f} without the <eos>" in people
+    assert "3 characters are outside the vocabulary" in people
+
+    # The part's text as a text of its own.
+    part = b"".join(novel.read_bytes().splitlines(keepends=True)[-10:])
+    (tmp_path / "part.txt").write_bytes(part)
+    by_file = json.loads(ptblm("eval", "run", "--text", "part.txt", "--json").stdout)
+    by_pipe = json.loads(ptblm("eval", "run", "--text", "-", "--json", stdin=part.decode()).stdout)
+    assert by_file["tokens"] == by_pipe["tokens"] == score["tokens"] == len(part.decode()) - 1
+    assert by_file["perplexity"] == by_pipe["perplexity"] == score["perplexity"]
+
+
+def test_a_run_on_bytes_scores_any_file(ptblm: Ptblm, tmp_path: Path, novel: Path) -> None:
+    run = ptblm("train", "--data", novel, "--level", "byte", *TINY, "--set", "training.epochs=1")
+    assert run.returncode == 0, run.stderr
+    (tmp_path / "runs" / "small-novel").rename(tmp_path / "run")  # named for the file
+    size = novel.stat().st_size
+    assert f"novel: 256 bytes, {size * 90 // 100:,} training tokens" in run.stderr
+    assert run.stdout.splitlines()[-1].startswith("test bits per byte ")
+    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
+    assert tuple(checkpoint.vocabulary) == BYTES.words
+    assert "256 bytes" in ptblm("checkpoint", "show", "run").stdout
+    any_bytes = bytes(range(256)) * 3 + b"\xff\xfe\n\r\n\x00"
+    scored = subprocess.run(
+        [sys.executable, "-m", "ptblm", "eval", "run", "--text", "-", "--json"],
+        cwd=tmp_path,
+        env=plain_environment(),
+        input=any_bytes,
+        capture_output=True,
+        check=True,
+    )
+    score = json.loads(scored.stdout)
+    assert score["tokens"] == len(any_bytes) - 1
+    assert score["unknown_bytes"] == score["unk_tokens"] == 0
+    assert score["bits_per_byte"] == pytest.approx(math.log2(score["perplexity"]))
+    assert "bits_per_byte_without_eos" not in score
+    (tmp_path / "any.bin").write_bytes(any_bytes)
+    by_file = json.loads(ptblm("eval", "run", "--text", "any.bin", "--json").stdout)
+    assert by_file["perplexity"] == score["perplexity"]
+
+
+def test_a_run_resumes_to_the_same_figures(ptblm: Ptblm, tmp_path: Path, novel: Path) -> None:
+    whole = ptblm("train", "--data", novel, "--level", "char", *FAST)
+    assert whole.returncode == 0, whole.stderr
+    (tmp_path / "run").rename(tmp_path / "whole")
+    half = [*TINY, "--set", "training.epochs=1", "--run-dir", "run"]
+    assert ptblm("train", "--data", novel, "--level", "char", *half).returncode == 0
+    resumed = ptblm("train", "--resume", "run", "--set", "training.epochs=2")
+    assert resumed.returncode == 0, resumed.stderr
+    ours, theirs = (
+        [record for record in metrics(tmp_path / name) if record["kind"] != "test"]
+        for name in ("run", "whole")
+    )
+    assert ours == theirs
+    changed = ptblm("train", "--resume", "run", "--level", "word")
+    assert changed.returncode == 2
+    assert "data.level: 'char' in the run, 'word' now" in changed.stderr
+    novel.write_bytes(novel.read_bytes().replace(b"the end", b"The end"))
+    refused = ptblm("train", "--resume", "run")
+    assert refused.returncode == 3
+    assert "the test split is not the text that the run began with" in refused.stderr
+
+
+def test_the_sample_by_characters_has_no_floor_of_words(ptblm: Ptblm, tmp_path: Path) -> None:
+    run = ptblm("train", "--data", "sample", "--level", "char", *FAST, "--dry-run")
+    assert run.returncode == 0, run.stderr
+    assert "sample, 29 characters" in run.stdout
+    assert "floor" not in run.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_words_run_says_nothing_of_bits_per_character(
+    ptblm: Ptblm, tmp_path: Path, small_corpus: Path
+) -> None:
+    assert ptblm("train", "--data", small_corpus, *FAST).returncode == 0
+    score = json.loads(ptblm("eval", "run", "--json").stdout)
+    assert not any("bits_per_" in key for key in result(tmp_path / "run"))
+    assert [key for key in score if "bits" in key] == ["bits_per_token"]
+
+
+@pytest.mark.parametrize(
+    ("content", "level", "message"),
+    [
+        (b"", "char", "too short to be cut by position"),
+        (b"one line without an end", "word", "a text of more lines"),
+        (b"abc\n" * 40, "char", "the valid split has"),
+        (b"ok\n" * 50 + b"caf\xe9\n" + b"ok\n" * 50, "char", "any.txt:51"),
+    ],
+)
+def test_files_that_are_no_corpus(content: bytes, level: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "any.txt"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        assemble(load_config("small", [*TINY[1::2], f"data.path={path}", f"data.level={level}"]))
+    assert message in str(caught.value)
