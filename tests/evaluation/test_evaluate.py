@@ -26,6 +26,12 @@ def ids() -> torch.Tensor:
     return torch.randint(17, (1, 1001), generator=torch.Generator().manual_seed(1))
 
 
+def make_model(vocabulary: int, hidden_size: int, scale: float) -> LanguageModel:
+    made = LanguageModel(vocabulary, hidden_size, num_layers=1)
+    made.initialise(scale, torch.Generator().manual_seed(0))
+    return made
+
+
 MARKS = {"<unk>": 3, "<eos>": 5}
 
 
@@ -70,8 +76,7 @@ def test_the_score_is_the_sum_over_single_words(model: LanguageModel, ids: torch
 
 @pytest.mark.parametrize(("vocabulary", "hidden"), [(2000, 4), (17, 500)])
 def test_a_chunk_is_no_larger_for_a_small_vocabulary(vocabulary: int, hidden: int) -> None:
-    model = LanguageModel(vocabulary, hidden_size=hidden, num_layers=1)
-    model.initialise(0.1, torch.Generator())
+    model = make_model(vocabulary, hidden, scale=0.1)
     ids = torch.zeros(1, 5001, dtype=torch.int64)
     first = next(running_scores(model, ids[:, :-1], ids[:, 1:]))
     assert first.tokens == 2**22 // 2000
@@ -94,8 +99,7 @@ def test_what_was_not_kept_apart_is_not_left_out() -> None:
 
 @pytest.mark.parametrize("size", [256, 51])
 def test_a_uniform_model_needs_log2_v_bits(size: int) -> None:
-    uniform = LanguageModel(size, hidden_size=4, num_layers=1)
-    uniform.initialise(0.0, torch.Generator())
+    uniform = make_model(size, hidden_size=4, scale=0.0)
     ids = torch.arange(2 * size).remainder(size)[None]
     *_, last = running_scores(uniform, ids[:, :-1], ids[:, 1:], marks=MARKS)
     assert last.bits == pytest.approx(math.log2(size), rel=1e-6)
