@@ -84,7 +84,7 @@ def train(
     data: Data = None,
     level: Annotated[
         Literal["word", "char", "byte"] | None,
-        typer.Option(help="What a token is.", show_default="word"),
+        typer.Option(help="What a token is."),
     ] = None,
     overrides: Set = None,
     seed: Annotated[
