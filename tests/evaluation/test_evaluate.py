@@ -27,8 +27,8 @@ def ids() -> torch.Tensor:
 
 
 def make_model(vocabulary: int, hidden_size: int, scale: float) -> LanguageModel:
-    made = LanguageModel(vocabulary, hidden_size, num_layers=1)
-    made.initialise(scale, torch.Generator().manual_seed(0))
+    made = build_model(ModelConfig(hidden_size=hidden_size, num_layers=1), vocabulary)
+    made.initialise(Initialiser("uniform", scale), torch.Generator().manual_seed(0))
     return made
 
 
