@@ -1,5 +1,7 @@
 """The table of a run: a row per epoch, and the summary at its end."""
 
+import math
+
 from ptblm.corpus.level import Level
 from ptblm.corpus.splits import Split
 from ptblm.corpus.vocabulary import EOS
@@ -12,15 +14,16 @@ Floors = dict[Split, float]
 _COLUMNS = "{:>5}  {:>8}  {:>9}  {:>9}  {:>8}  {:>9}"
 
 
-def header(floors: Floors) -> list[str]:
+def header(level: Level, floors: Floors) -> list[str]:
     """The table's first lines; the floor stands under the split that it is known for."""
-    lines = [_COLUMNS.format("epoch", "rate", "train", "valid", "seconds", "tokens/s")]
+    head = _COLUMNS.format("epoch", "rate", "train", "valid", "seconds", "tokens/s")
+    lines = [head if level == "word" else f"{head}  valid bits"]
     if "valid" in floors:
         lines.append(_COLUMNS.format("floor", "", "", f"{floors['valid']:.2f}", "", "").rstrip())
     return lines
 
 
-def epoch_row(done: EpochDone) -> str:
+def epoch_row(done: EpochDone, level: Level) -> str:
     """One epoch under the header; a star marks the best valid perplexity so far."""
     row = _COLUMNS.format(
         done.epoch,
@@ -30,7 +33,8 @@ def epoch_row(done: EpochDone) -> str:
         f"{done.seconds:.1f}",
         f"{done.tokens_per_second:,.0f}",
     )
-    return row + (" *" if done.best else "")
+    bits = "" if level == "word" else f"{math.log2(done.valid_perplexity):>12.4f}"
+    return row + bits + (" *" if done.best else "")
 
 
 def with_floor(perplexity: float, floors: Floors, split: Split) -> str:

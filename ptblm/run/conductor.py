@@ -67,8 +67,9 @@ class Conductor:
             CheckpointError: if a checkpoint that nothing can make up for could not be saved.
         """
         print("\n".join(self._introduction()), file=sys.stderr, flush=True)
-        rows = [epoch_row(done) for done in self.trainer.position.history]
-        self.progress.print_lines(header(self.corpus.floors) + rows)
+        level = self.corpus.level
+        rows = [epoch_row(done, level) for done in self.trainer.position.history]
+        self.progress.print_lines(header(level, self.corpus.floors) + rows)
         try:
             for record in self.trainer.records():
                 self._take(record)
@@ -106,7 +107,7 @@ class Conductor:
                 self._finish(record)
 
     def _finish_epoch(self, done: EpochDone) -> None:
-        self.progress.print_lines([epoch_row(done)])
+        self.progress.print_lines([epoch_row(done, self.corpus.level)])
         if done.best:
             save_or_warn(self.directory.best, self._checkpoint)
         last_epoch = done.epoch >= self.config.training.epochs

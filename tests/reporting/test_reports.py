@@ -139,11 +139,19 @@ def test_without_a_terminal_a_line_now_and_then(
 
 
 def test_the_table_lines_up() -> None:
-    row = epoch_row(EpochDone(13, 30199, 0.5**9, 41.1, 119.58, 197.4, 4707.3, best=True))
-    head, floor = header({"valid": 10.156})
+    row = epoch_row(EpochDone(13, 30199, 0.5**9, 41.1, 119.58, 197.4, 4707.3, best=True), "word")
+    head, floor = header("word", {"valid": 10.156})
     assert row == "   13  0.001953      41.10     119.58     197.4      4,707 *"
     assert len(head) == len(row) - 2
     assert floor.index("10.16") + len("10.16") == head.index("valid") + len("valid")
+
+
+def test_characters_have_their_bits_in_the_table() -> None:
+    row = epoch_row(EpochDone(1, 6271, 0.5, 3.7, 4.0, 290.0, 17300.0, best=False), "char")
+    (head,) = header("char", {})
+    assert row.endswith("     17,300      2.0000")
+    assert head.endswith("  valid bits")
+    assert len(head) == len(row)
 
 
 def test_the_summary_puts_published_figures_beside_ours(ptb: Corpus) -> None:
