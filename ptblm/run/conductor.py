@@ -157,6 +157,12 @@ class Conductor:
         ]
         if self.corpus.cut is not None:
             lines.insert(2, f"  split       {self.corpus.cut}")
+        training = self.config.training
+        if training.optimizer in ("adam", "rmsprop") and training.learning_rate > 0.1:
+            lines.append(
+                f"  note        {training.optimizer} wants a training.learning_rate near 0.001; "
+                f"here it is {training.learning_rate:g}"
+            )
         if position.step:
             lines.append(f"  resumed     after epoch {position.epoch}, step {position.step:,}")
         for split, text in self.corpus.splits.items():
