@@ -20,6 +20,7 @@ from ptblm.errors import CheckpointError
 from ptblm.run.assemble import assemble
 from ptblm.run.saving import CheckpointInterval, save_or_fail, save_or_warn
 from ptblm.training.checkpoint import (
+    FORMAT,
     KEYS_ADDED_LATER,
     Checkpoint,
     load_checkpoint,
@@ -236,11 +237,11 @@ def test_a_damaged_last_is_put_aside(run: Path, ptblm: Ptblm) -> None:
 def test_a_last_of_a_newer_format_is_not_damaged(run: Path, ptblm: Ptblm) -> None:
     """An older ptblm must not go back to an old checkpoint, and write over the newer one."""
     last = run / "checkpoints" / "last.pt"
-    save_checkpoint(last, dataclasses.replace(load_checkpoint(last), format=2))
+    save_checkpoint(last, dataclasses.replace(load_checkpoint(last), format=FORMAT + 1))
     before = last.read_bytes()
     result = ptblm("train", "--resume", run)
     assert result.returncode == 4
-    assert "its format is 2" in result.stderr
+    assert f"its format is {FORMAT + 1}" in result.stderr
     assert last.read_bytes() == before
 
 
@@ -377,7 +378,7 @@ def test_show_says_what_a_checkpoint_holds(run: Path, ptblm: Ptblm) -> None:
     shown = ptblm("checkpoint", "show", run)
     assert shown.returncode == 0
     for part in (
-        "format 1",
+        f"format {FORMAT}",
         "1 epochs, 799 steps",
         "247 words",
         "sample",
