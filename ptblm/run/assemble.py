@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from ptblm.config.loading import override_config
 from ptblm.config.model import ModelConfig
 from ptblm.config.schema import Config
 from ptblm.corpus.batches import cut_batches
@@ -45,6 +46,7 @@ def assemble(config: Config) -> Assembly:
 
     Raises:
         UsageError: if the device or its precision is not to be had.
+        ConfigError: if the corpus's whole path is no UTF-8, in which configs are written.
         DataError: if the corpus is missing, damaged or too short.
     """
     training = config.training
@@ -85,9 +87,8 @@ def _anchored(config: Config) -> Config:
     path = config.data.path
     if path == "sample":
         return config
-    absolute = corpus_path(path, config.data.level).resolve()
-    data = config.data.model_copy(update={"path": str(absolute)})
-    return config.model_copy(update={"data": data})
+    absolute = str(corpus_path(path, config.data.level).resolve())
+    return override_config(config, [], {"data.path": absolute})
 
 
 def trained_model(config: ModelConfig, checkpoint: Checkpoint, path: Path) -> LanguageModel:
