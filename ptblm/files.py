@@ -52,6 +52,15 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, strict_json(content, indent=2) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; an empty one where there is no file, or something else in it."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text."""
     with replacing(path) as file:

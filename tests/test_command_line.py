@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ptblm.run.lock import locked
+from ptblm.lock import locked
 from ptblm.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.conftest import Ptblm, plain_environment
 

@@ -1,6 +1,5 @@
 """A corpus: three splits of a text, one vocabulary, and what is known of their entropy."""
 
-import json
 import math
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ from ptblm.corpus.level import Level
 from ptblm.corpus.reader import Text, read_text, read_vocabulary
 from ptblm.corpus.splits import Split, corpus_name, corpus_path, how_cut, read_splits
 from ptblm.corpus.vocabulary import Vocabulary
+from ptblm.files import read_json
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,8 @@ def read_floor(path: str, split: Split, sha256: str, level: Level) -> float | No
     if level != "word":
         return None
     try:
-        content = (corpus_path(path, level) / "floor.json").read_text()
-        entry = json.loads(content)["splits"][split]
+        entry = read_json(corpus_path(path, level) / "floor.json")["splits"][split]
         floor, of = float(entry["perplexity"]), entry["sha256"]
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None
     return floor if of == sha256 and 1 <= floor < math.inf else None

@@ -1,6 +1,5 @@
 """Says what a run ran on: versions, hardware, command."""
 
-import json
 import os
 import platform
 import sys
@@ -10,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ptblm.files import write_json
+from ptblm.files import read_json, write_json
 from ptblm.training.checkpoint import current_versions
 
 
@@ -25,13 +24,11 @@ def record_resumption(path: Path, command: list[str], device: str) -> None:
     Raises:
         OSError: if the file can't be written.
     """
-    try:
-        environment = json.loads(path.read_bytes())
-        resumptions = list(environment.get("resumed", []))
-    except (OSError, ValueError, AttributeError, TypeError):
-        environment, resumptions = {}, []
+    environment = read_json(path)
+    resumed = environment.get("resumed")
+    before = resumed if isinstance(resumed, list) else []
     resumption = {"command": command, **_here_and_now(device)}
-    write_json(path, {**environment, "resumed": [*resumptions, resumption]})
+    write_json(path, {**environment, "resumed": [*before, resumption]})
 
 
 def _here_and_now(device: str) -> dict[str, Any]:

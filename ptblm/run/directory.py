@@ -12,15 +12,14 @@ lock                while a process works in it
 
 import contextlib
 import itertools
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ptblm.errors import CheckpointError, UsageError
-from ptblm.files import TEMPORARY_SUFFIX
-from ptblm.run.lock import LOCK_NAME, locked
+from ptblm.files import TEMPORARY_SUFFIX, read_json
+from ptblm.lock import LOCK_NAME, TakenError, locked
 
 RUNS = Path("runs")
 
@@ -109,24 +108,15 @@ def new_run(path: Path | None, name: str, *, overwrite: bool) -> Iterator[RunDir
     Raises:
         UsageError: if the directory is not empty, in use, or can't be made.
     """
-    with contextlib.ExitStack() as stack:
-        try:
-            if path is None and not overwrite:
-                path = _first_free(name)
-            path = path or RUNS / name
+    with _cannot_write(path or RUNS):
+        if path is None and not overwrite:
+            path = _first_free(name)
+        path = path or RUNS / name
+        refuse_taken(path, overwrite=overwrite)
+    with kept_run(path) as directory:
+        with _cannot_write(path):
             refuse_taken(path, overwrite=overwrite)
-            path.mkdir(parents=True, exist_ok=True)
-            is_ours = stack.enter_context(locked(path))
-            refuse_taken(path, overwrite=overwrite)
-            _clear(path)
-            directory = RunDirectory(path, is_ours)
-            directory.checkpoints.mkdir(exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"can't make the run directory: {error.strerror or error}",
-                where=str(error.filename or path),
-                hint="another --run-dir",
-            ) from None
+            make_empty(directory)
         yield directory
 
 
@@ -138,18 +128,52 @@ def existing_run(path: Path) -> Iterator[RunDirectory]:
         CheckpointError: if there is no run in it.
         UsageError: if it is in use, or can't be written to.
     """
-    directory = RunDirectory(path)
-    if not directory.all_checkpoints():
+    if not RunDirectory(path).all_checkpoints():
         what = "no checkpoint to resume from" if path.is_dir() else "no such run directory"
         raise CheckpointError(what, where=str(path), hint="a run's directory, as in runs/small-ptb")
-    with contextlib.ExitStack() as stack:
-        try:
-            is_ours = stack.enter_context(locked(path))
-        except OSError as error:
-            raise UsageError(
-                f"can't write into the run directory: {error.strerror}", where=str(path)
-            ) from None
-        yield RunDirectory(path, is_ours)
+    with kept_run(path) as directory:
+        yield directory
+
+
+@contextlib.contextmanager
+def kept_run(path: Path) -> Iterator[RunDirectory]:
+    """Keeps a directory for this process, whatever is in it; makes it if need be.
+
+    One that was made, and in which nothing came to be, is removed again.
+
+    Raises:
+        UsageError: if it is in use, or can't be made or written to.
+    """
+    made = not path.exists()
+    try:
+        with contextlib.ExitStack() as stack:
+            with _cannot_write(path):
+                path.mkdir(parents=True, exist_ok=True)
+                is_ours = stack.enter_context(locked(path))
+            yield RunDirectory(path, is_ours)
+    except TakenError as error:
+        raise UsageError(
+            f"the run directory is {error}",
+            where=str(path),
+            hint="another --run-dir, or wait until it ends",
+        ) from None
+    finally:
+        if made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+@contextlib.contextmanager
+def _cannot_write(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        what = "write into" if path.is_dir() else "make"
+        raise UsageError(
+            f"can't {what} the run directory: {error.strerror or error}",
+            where=str(error.filename or path),
+            hint="another --run-dir",
+        ) from None
 
 
 def clear_leftovers(directory: RunDirectory) -> None:
@@ -232,18 +256,19 @@ def _files(path: Path) -> list[str]:
 
 
 def _was_made_by_us(path: Path) -> bool:
-    try:
-        environment = json.loads((path / "environment.json").read_bytes())
-        return "ptblm" in environment["versions"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    versions = read_json(path / "environment.json").get("versions")
+    return isinstance(versions, dict) and "ptblm" in versions
 
 
-def _clear(path: Path) -> None:
-    """Deletes a run's files, all of which `refuse_taken` has looked at, and its folders."""
-    for file in _files(path):
-        if file != LOCK_NAME:
-            (path / file).unlink()
-    for folder in ("checkpoints", "tensorboard"):
-        with contextlib.suppress(FileNotFoundError):
-            (path / folder).rmdir()
+def make_empty(directory: RunDirectory) -> None:
+    """Deletes a run's files, all of which `refuse_taken` has looked at.
+
+    What says that they are ours goes last: a deletion that was killed half-way can be repeated.
+    """
+    for file in _files(directory.path):
+        if file not in (LOCK_NAME, directory.environment.name):
+            (directory.path / file).unlink()
+    with contextlib.suppress(FileNotFoundError):
+        directory.tensorboard.rmdir()
+    directory.environment.unlink(missing_ok=True)
+    directory.checkpoints.mkdir(exist_ok=True)

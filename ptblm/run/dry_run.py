@@ -11,7 +11,7 @@ from ptblm.config.schema import Config
 from ptblm.corpus.level import UNITS
 from ptblm.run.assemble import assemble
 from ptblm.run.directory import refuse_taken
-from ptblm.run.memory import explained_out_of_memory
+from ptblm.run.memory import training_memory
 from ptblm.training.optimizer import kept_tensors
 from ptblm.training.records import StepDone
 
@@ -29,7 +29,7 @@ def dry_run(config: Config, run_dir: Path | None, *, overwrite: bool) -> list[st
     """
     if run_dir is not None:
         refuse_taken(run_dir, overwrite=overwrite)
-    with explained_out_of_memory(config):
+    with training_memory(config):
         assembly = assemble(config)
         trainer = assembly.trainer
         records = trainer.records()

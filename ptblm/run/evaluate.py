@@ -23,6 +23,7 @@ from ptblm.model.language_model import LanguageModel
 from ptblm.reporting.bits import score_bits
 from ptblm.run.assemble import trained_model
 from ptblm.run.directory import find_checkpoint
+from ptblm.run.memory import explained_out_of_memory
 from ptblm.training.checkpoint import load_checkpoint
 from ptblm.training.device import choose_device
 from ptblm.training.precision import allow_tf32
@@ -112,6 +113,9 @@ class Evaluation:
         return UNITS[self.level] + more
 
 
+@explained_out_of_memory(
+    "while scoring", hint="--device cpu, a shorter text, or a machine with more memory"
+)
 def evaluate_checkpoint(
     path: Path,
     *,
@@ -132,7 +136,7 @@ def evaluate_checkpoint(
     Raises:
         CheckpointError: if there is no checkpoint or it is damaged.
         DataError: if the text can't be read or scored.
-        UsageError: if the device is absent.
+        UsageError: if the device is absent, or memory runs out.
     """
     device, device_description = choose_device(device_name)
     allow_tf32(False)

@@ -1,7 +1,7 @@
 """Turns "out of memory" into a message that says what would help."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -13,8 +13,8 @@ _SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "Storag
 
 
 @contextmanager
-def explained_out_of_memory(config: Config) -> Iterator[None]:
-    """Within this, running out of memory raises a UsageError that names smaller sizes."""
+def explained_out_of_memory(doing: str, hint: str) -> Iterator[None]:
+    """Within this, running out of memory raises a UsageError of these words."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -22,11 +22,16 @@ def explained_out_of_memory(config: Config) -> Iterator[None]:
             sign in str(error) for sign in _SIGNS
         ):
             raise
-        model, training = config.model, config.training
-        raise UsageError(
-            f"out of memory with model.hidden_size {model.hidden_size:,}, training.batch_size "
-            f"{training.batch_size:,} and training.num_steps {training.num_steps:,}",
-            hint=f"training.batch_size {max(1, training.batch_size // 2):,} or "
-            f"training.num_steps {max(1, training.num_steps // 2):,} halve what a step needs; "
-            f"model.hidden_size {max(1, model.hidden_size // 2):,} makes weights a quarter",
-        ) from None
+        raise UsageError(f"out of memory {doing}", hint=hint) from None
+
+
+def training_memory(config: Config) -> AbstractContextManager[None]:
+    """Within this, running out of memory raises a UsageError that names smaller sizes."""
+    model, training = config.model, config.training
+    return explained_out_of_memory(
+        f"with model.hidden_size {model.hidden_size:,}, training.batch_size "
+        f"{training.batch_size:,} and training.num_steps {training.num_steps:,}",
+        hint=f"training.batch_size {max(1, training.batch_size // 2):,} or "
+        f"training.num_steps {max(1, training.num_steps // 2):,} halve what a step needs; "
+        f"model.hidden_size {max(1, model.hidden_size // 2):,} makes weights a quarter",
+    )

@@ -4,8 +4,11 @@ import contextlib
 import sys
 from pathlib import Path
 
+from ptblm.config.loading import load_config
 from ptblm.config.schema import Config
+from ptblm.config.show import config_document
 from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError, DataError
+from ptblm.files import write_text
 from ptblm.model.build import is_own_cell
 from ptblm.model.custom_cell import source_hash
 from ptblm.run.assemble import Assembly
@@ -136,6 +139,36 @@ def inexact_because(checkpoint: Checkpoint, assembly: Assembly) -> list[str]:
         for key, name in names.items()
         if key in now and checkpoint.versions.get(key, now[key]) != now[key]
     ]
+
+
+def renew_config_file(path: Path, before: Config, config: Config) -> None:
+    """Has a run's config.yaml say what the run goes on with.
+
+    It is written for people, and never read as the config: an edit of it changes nothing, which
+    is said. One that says the right thing, in whatever words, is left alone.
+
+    Args:
+        path: of the file.
+        before: the run's config so far.
+        config: the one that it goes on with.
+
+    Raises:
+        OSError: if it can't be written.
+    """
+    found: Config | None = None
+    with contextlib.suppress(ConfigError):
+        found = load_config(str(path))
+    if found == config:
+        return
+    if path.exists() and path.read_bytes() != config_document(before).encode():
+        values = [] if found is None else _differences(before, found)
+        said = ", ".join(f"{key}={value}" for key, _, value in values) or "other words"
+        print(
+            f"note: {path} had {said}; it is no input, and was written anew "
+            "(--set KEY=VALUE changes a run)",
+            file=sys.stderr,
+        )
+    write_text(path, config_document(config))
 
 
 def _differences(before: Config, after: Config) -> list[tuple[str, object, object]]:

@@ -1,8 +1,9 @@
 """Starts a run, or goes on with one."""
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +12,24 @@ from ptblm.config.show import config_document
 from ptblm.errors import CheckpointError, UsageError
 from ptblm.files import write_json, write_text
 from ptblm.reporting.environment import describe_environment, record_resumption
-from ptblm.run.assemble import assemble, trained_model
+from ptblm.run.assemble import Assembly, assemble, trained_model
 from ptblm.run.conductor import Conductor
-from ptblm.run.directory import RunDirectory, clear_leftovers, existing_run, new_run, refuse_taken
-from ptblm.run.memory import explained_out_of_memory
+from ptblm.run.directory import (
+    RunDirectory,
+    clear_leftovers,
+    existing_run,
+    kept_run,
+    make_empty,
+    new_run,
+    refuse_taken,
+)
+from ptblm.run.memory import training_memory
 from ptblm.run.resume import (
     go_to_checkpoint,
     inexact_because,
     newest_good_checkpoint,
     refuse_changes,
+    renew_config_file,
 )
 from ptblm.run.signals import StopSignal
 from ptblm.training.checkpoint import Checkpoint, save_checkpoint
@@ -42,20 +52,13 @@ def start_run(
     """
     if run_dir is not None:
         refuse_taken(run_dir, overwrite=overwrite)
-    with explained_out_of_memory(config):
+    with training_memory(config):
         assembly = assemble(config)
         with (
             StopSignal() as stop,
             new_run(run_dir, name, overwrite=overwrite) as directory,
         ):
-            environment = describe_environment(command, config.training.seed, assembly.device)
-            try:
-                write_json(directory.environment, environment)
-                write_text(directory.config, config_document(assembly.config))
-                conductor = Conductor(assembly, directory, stop, metrics_offset=0)
-            except OSError as error:
-                raise _cannot_write(error, directory.path) from None
-            conductor.conduct()
+            _begin(assembly, directory, stop, command)
 
 
 def resume_run(run_dir: Path, change: Callable[[Config], Config], command: list[str]) -> None:
@@ -71,31 +74,72 @@ def resume_run(run_dir: Path, change: Callable[[Config], Config], command: list[
         PtblmError: as `start_run` does; `ConfigError` for a key that may not change.
     """
     with existing_run(run_dir) as directory:
-        path, checkpoint = newest_good_checkpoint(directory)
-        before = checkpoint.parsed_config()
-        config = change(before)
-        refuse_changes(before, config, diverged=directory.diverged.is_file())
-        trained_model(before.model, checkpoint, path)  # refuses, before memory is spent
-        with explained_out_of_memory(config):
+        _go_on(directory, change, command)
+
+
+def start_or_resume_run(config: Config, run_dir: Path, command: list[str]) -> None:
+    """Goes on with the run in `run_dir` if it has a checkpoint, else starts there.
+
+    Which of the two is decided with the directory in hand: nobody else can begin in between.
+
+    Raises:
+        PtblmError: as `start_run` and `resume_run` do.
+    """
+    with kept_run(run_dir) as directory:
+        if directory.all_checkpoints():
+            _go_on(directory, lambda _: config, command)
+            return
+        if _has_figures(directory):
+            raise CheckpointError(
+                "a run with figures, but without checkpoints: there is nothing to go on from",
+                where=str(run_dir),
+                hint="--overwrite instead of --resume auto to start anew, or another --run-dir",
+            )
+        # What was killed before its first checkpoint has nothing to lose.
+        refuse_taken(run_dir, overwrite=True)
+        with training_memory(config), StopSignal() as stop:
             assembly = assemble(config)
-            go_to_checkpoint(assembly, checkpoint, path)
-            for reason in inexact_because(checkpoint, assembly):
-                print(
-                    f"note: {reason}; the run may not end bit for bit as it would have",
-                    file=sys.stderr,
-                )
-            with StopSignal() as stop:
-                try:
-                    clear_leftovers(directory)
-                    _renew_last(directory, path, replace(checkpoint, config=config.model_dump()))
-                    directory.result.unlink(missing_ok=True)
-                    directory.diverged.unlink(missing_ok=True)
-                    record_resumption(directory.environment, command, assembly.device)
-                    write_text(directory.config, config_document(assembly.config))
-                    conductor = Conductor(assembly, directory, stop, checkpoint.metrics_offset)
-                except OSError as error:
-                    raise _cannot_write(error, run_dir) from None
-                conductor.conduct()
+            make_empty(directory)
+            _begin(assembly, directory, stop, command)
+
+
+def _begin(
+    assembly: Assembly, directory: RunDirectory, stop: StopSignal, command: list[str]
+) -> None:
+    """Trains from the beginning in an empty directory."""
+    seed = assembly.config.training.seed
+    with _writing(directory):
+        write_json(directory.environment, describe_environment(command, seed, assembly.device))
+        write_text(directory.config, config_document(assembly.config))
+        conductor = Conductor(assembly, directory, stop, metrics_offset=0)
+    conductor.conduct()
+
+
+def _go_on(directory: RunDirectory, change: Callable[[Config], Config], command: list[str]) -> None:
+    """Trains from the last checkpoint."""
+    path, checkpoint = newest_good_checkpoint(directory)
+    before = checkpoint.parsed_config()
+    config = change(before)
+    refuse_changes(before, config, diverged=directory.diverged.is_file())
+    trained_model(before.model, checkpoint, path)  # refuses, before memory is spent
+    with training_memory(config):
+        assembly = assemble(config)
+        go_to_checkpoint(assembly, checkpoint, path)
+        for reason in inexact_because(checkpoint, assembly):
+            print(
+                f"note: {reason}; the run may not end bit for bit as it would have",
+                file=sys.stderr,
+            )
+        with StopSignal() as stop:
+            with _writing(directory):
+                clear_leftovers(directory)
+                _renew_last(directory, path, replace(checkpoint, config=config.model_dump()))
+                directory.result.unlink(missing_ok=True)
+                directory.diverged.unlink(missing_ok=True)
+                record_resumption(directory.environment, command, assembly.device)
+                renew_config_file(directory.config, before, assembly.config)
+                conductor = Conductor(assembly, directory, stop, checkpoint.metrics_offset)
+            conductor.conduct()
 
 
 def _renew_last(directory: RunDirectory, path: Path, checkpoint: Checkpoint) -> None:
@@ -109,26 +153,6 @@ def _renew_last(directory: RunDirectory, path: Path, checkpoint: Checkpoint) -> 
         save_checkpoint(directory.last, checkpoint)
 
 
-def start_or_resume_run(config: Config, run_dir: Path, command: list[str]) -> None:
-    """Goes on with the run in `run_dir` if it has a checkpoint, else starts there.
-
-    Raises:
-        PtblmError: as `start_run` and `resume_run` do.
-    """
-    if RunDirectory(run_dir).all_checkpoints():
-        resume_run(run_dir, lambda _: config, command)
-        return
-    begun = run_dir.is_dir() and any(run_dir.iterdir())
-    if begun and _has_figures(RunDirectory(run_dir)):
-        raise CheckpointError(
-            "a run with figures, but without checkpoints: there is nothing to go on from",
-            where=str(run_dir),
-            hint="--overwrite instead of --resume auto to start anew, or another --run-dir",
-        )
-    # What was killed before its first checkpoint has nothing to lose.
-    start_run(config, run_dir.name, run_dir, overwrite=begun, command=command)
-
-
 def _has_figures(directory: RunDirectory) -> bool:
     """Whether a run got as far as an epoch's end, a result, or a divergence."""
     if directory.result.exists() or directory.diverged.exists():
@@ -136,9 +160,13 @@ def _has_figures(directory: RunDirectory) -> bool:
     return directory.metrics.exists() and b'"kind": "epoch"' in directory.metrics.read_bytes()
 
 
-def _cannot_write(error: OSError, directory: Path) -> UsageError:
-    return UsageError(
-        f"can't write into the run directory: {error.strerror or error}",
-        where=str(error.filename or directory),
-        hint="make room, or another --run-dir",
-    )
+@contextlib.contextmanager
+def _writing(directory: RunDirectory) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"can't write into the run directory: {error.strerror or error}",
+            where=str(error.filename or directory.path),
+            hint="make room, or another --run-dir",
+        ) from None

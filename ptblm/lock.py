@@ -1,4 +1,4 @@
-"""A lock on a directory: two runs can't share one.
+"""A lock on a directory: two processes can't work in one.
 
 The system lets go of it when its holder ends, however that ends, so no lock is ever stale.
 """
@@ -9,14 +9,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from ptblm.errors import UsageError
-
 try:
     import fcntl
 except ImportError:  # Windows has no such locks; there it is up to the user
     fcntl = None  # type: ignore[assignment]
 
 LOCK_NAME = "lock"
+
+
+class TakenError(Exception):
+    """Another process, `holder` in words, holds the lock."""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(f"in use by {holder}")
+        self.holder = holder
 
 
 @contextlib.contextmanager
@@ -28,7 +34,7 @@ def locked(directory: Path) -> Iterator[Callable[[], bool]]:
         moved away, and another be put in its place.
 
     Raises:
-        UsageError: if another process holds it.
+        TakenError: if another process holds it.
         OSError: if the directory can't be written to.
     """
     path = directory / LOCK_NAME
@@ -63,12 +69,8 @@ def _acquire(file: IO[str], path: Path) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)
-        holder = file.read().strip() or "another"
-        raise UsageError(
-            f"the run directory is in use by process {holder}",
-            where=str(path.parent),
-            hint="another --run-dir, or wait until it ends",
-        ) from None
+        number = file.read().strip()
+        raise TakenError(f"process {number}" if number else "another process") from None
     except OSError:
         return True  # a file system without locks
     return _is_still(file, path)
