@@ -20,7 +20,11 @@ LARGEST_PIECE = 2**22
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[tarfile.TarFile]:
-    """Opens a tar archive, compressed or not; its damages are raised as DataError."""
+    """Opens a tar archive, compressed or not; its damages are raised as DataError.
+
+    Raises:
+        OSError: if the system can't read it, or write what the caller makes of it.
+    """
     try:
         with (
             path.open("rb") as file,
@@ -28,12 +32,11 @@ def open_archive(path: Path) -> Iterator[tarfile.TarFile]:
             tarfile.open(fileobj=cast(IO[bytes], _Bounded(plain)), mode="r:") as archive,
         ):
             yield archive
-    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # gzip's and bz2's own have no number
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"not a tar archive, or damaged: {reason}", where=str(path)) from None
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(f"can't be read as an archive: {reason}", where=str(path)) from None
 
 
 def _decompressed(file: IO[bytes]) -> IO[bytes]:

@@ -4,6 +4,7 @@ A file takes its good name only once its checksum is right, so whatever interrup
 either the file that was there or the verified one.
 """
 
+import contextlib
 import hashlib
 import shutil
 import sys
@@ -14,8 +15,9 @@ from typing import IO
 from ptblm.corpus.archive import find_members, open_archive, open_member
 from ptblm.corpus.http import Patience, download
 from ptblm.corpus.ptb import FILES
-from ptblm.errors import DataError
+from ptblm.errors import DataError, UsageError
 from ptblm.files import TEMPORARY_SUFFIX, replacing
+from ptblm.lock import TakenError, locked
 
 Files = Mapping[str, tuple[int, str]]
 
@@ -46,19 +48,27 @@ def fetch_ptb(
     Raises:
         DataError: if the word files are not all there in the end; what could be verified is
             kept. Missing character files alone are a warning.
+        UsageError: if another process is at it in the same directory.
     """
-    if not _missing(directory, files):
-        return [f"{directory} already holds all {len(files)} files, verified"]
-    if source is not None and not source.exists():
-        raise DataError(f"--from {source}: no such file or directory", hint=_SOURCES)
     try:
+        if not _missing(directory, files):
+            return [f"{directory} already holds all {len(files)} files, verified"]
+        if source is not None and not source.exists():
+            raise DataError(f"--from {source}: no such file or directory", hint=_SOURCES)
         directory.mkdir(parents=True, exist_ok=True)
-        failures = _fetch(directory, mirrors, source, files, patience)
+        with locked(directory):
+            failures = _fetch(directory, mirrors, source, files, patience)
+        missing = _missing(directory, files)
+    except TakenError as error:
+        raise UsageError(
+            f"the directory is {error}", where=str(directory), hint="wait until it ends"
+        ) from None
     except OSError as error:
         raise DataError(
-            f"can't write: {error.strerror}", where=str(error.filename or directory)
+            f"can't be read or written: {error.strerror or error}",
+            where=str(error.filename or directory),
+            hint="make room or give access there, or another --to",
         ) from None
-    missing = _missing(directory, files)
     if any("char" not in name for name in missing):
         raise DataError(
             "\n".join(failures) or f"not found: {', '.join(missing)}",
@@ -123,6 +133,11 @@ def _download_and_install(
 ) -> None:
     """Downloads to `part` and installs from it; a bad result of a continued one is tried anew."""
     continued = part.exists()
+    if continued:  # it may be whole, of an attempt that ended just before its installation
+        with contextlib.suppress(DataError):
+            install()
+            part.unlink()
+            return
     while True:
         download(url, part, patience)
         try:

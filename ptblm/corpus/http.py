@@ -8,8 +8,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from ptblm import __version__
 from ptblm.errors import DataError
 
 _BLOCK = 64 * 1024
+_BUSY = (http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE)
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,11 @@ class Patience:
 
     Attributes:
         silence: seconds without a byte.
-        window: seconds over which `slowest` is measured.
+        window: seconds over which `slowest` is measured; also the longest that a busy server
+            may ask to wait.
         slowest: bytes per second; a server that trickles for ever is slower.
         attempts: connections in a row that bring nothing new.
-        pause: seconds before the next attempt.
+        pause: seconds before the next attempt, if the server does not say.
         largest: bytes; no corpus that is fetched here is larger.
     """
 
@@ -64,7 +67,12 @@ def download(url: str, path: Path, patience: Patience = Patience()) -> None:
             if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and before:
                 path.unlink()  # what is there is no part of what the server has
                 continue
-            raise DataError(f"{url}: {error.code} {error.reason}") from None
+            failures += 1
+            wait = _seconds_asked(error, patience.pause)
+            if error.code not in _BUSY or failures >= patience.attempts or wait > patience.window:
+                raise DataError(f"{url}: {error.code} {error.reason}") from None
+            print(f"note: {url}: {error.reason}; again in {wait:.0f} s", file=sys.stderr)
+            time.sleep(wait)
         except (OSError, http.client.HTTPException, ValueError) as error:
             # A byte or two is no progress: such a server would be asked for ever.
             enough = patience.slowest * patience.silence
@@ -73,6 +81,16 @@ def download(url: str, path: Path, patience: Patience = Patience()) -> None:
                 reason = getattr(error, "reason", None) or error
                 raise DataError(f"{url}: {reason}") from None
             time.sleep(patience.pause)
+
+
+def _seconds_asked(error: urllib.error.HTTPError, otherwise: float) -> float:
+    """How long a busy server asks to wait, in seconds or until a date (RFC 9110, 10.2.3)."""
+    asked = str(error.headers.get("Retry-After", ""))
+    with suppress(ValueError, OverflowError):
+        if asked.strip().isdecimal():
+            return float(asked)
+        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
+    return otherwise
 
 
 def _receive(url: str, path: Path, patience: Patience) -> None:

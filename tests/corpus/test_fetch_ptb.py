@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -13,12 +14,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ptblm.corpus.fetch_ptb import Files, fetch_ptb
 from ptblm.corpus.http import Patience, download
-from ptblm.errors import DataError
+from ptblm.errors import DataError, UsageError
+from ptblm.lock import locked
 from tests.conftest import plain_environment
 
 CONTENT = {
@@ -460,3 +463,118 @@ def test_a_stopped_download_goes_on_later(tmp_path: Path) -> None:
         fetch_ptb(part, mirrors=[url], files=FILES, patience=IMPATIENT)
         assert server.ranges[-1] == f"bytes={len(ARCHIVE) // 2}-"
     assert_good(part)
+
+
+def test_a_file_that_cannot_be_read_is_a_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, data in CONTENT.items():
+        (tmp_path / name).write_bytes(data)
+    kept = tmp_path / "ptb.valid.txt"
+    really_open = Path.open
+
+    def refusing(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path == kept:  # root may read everything, so this stands for the mode
+            raise PermissionError(13, "Permission denied", str(path))
+        return really_open(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    with pytest.raises(DataError, match="can't be read or written: Permission denied") as caught:
+        fetch_ptb(tmp_path, mirrors=["http://127.0.0.1:9/"], files=FILES)
+    assert f"at: {kept}" in str(caught.value)
+
+
+def test_a_directory_in_a_files_place_is_a_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "archive").write_bytes(ARCHIVE)
+    (tmp_path / "ptb" / "ptb.test.txt" / "notes").mkdir(parents=True)
+    with pytest.raises(DataError, match="can't be read or written: Is a directory"):
+        fetch_ptb(tmp_path / "ptb", source=tmp_path / "archive", files=FILES)
+    assert (tmp_path / "ptb" / "ptb.test.txt" / "notes").is_dir()
+
+
+def test_two_downloads_do_not_share_a_directory(tmp_path: Path) -> None:
+    with serving({"/a.tgz": ARCHIVE}, whole) as server:
+        mirrors = [server.url("/a.tgz")]
+        with locked(tmp_path), pytest.raises(UsageError, match=f"in use by process {os.getpid()}"):
+            fetch_ptb(tmp_path, mirrors=mirrors, files=FILES)
+        assert server.ranges == []
+        fetch_ptb(tmp_path, mirrors=mirrors, files=FILES)
+    assert_good(tmp_path)
+
+
+def test_a_whole_download_that_was_not_installed_is_not_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full when all is fetched: with room again, nothing is asked for."""
+    pages = {"/a.tgz": ARCHIVE, **{f"/data/{name}": data for name, data in CONTENT.items()}}
+    for path in ("/a.tgz", "/data/"):
+        directory = tmp_path / path.strip("/")
+        with serving(pages, whole) as server:
+            with monkeypatch.context() as patch:
+                patch.setattr("shutil.copyfileobj", full_disk)
+                with pytest.raises(DataError, match="No space left"):
+                    fetch_ptb(directory, mirrors=[server.url(path)], files=FILES)
+            assert [part.suffix for part in directory.iterdir()] == [".part"]
+            asked = len(server.ranges)
+            assert asked == 1
+            fetch_ptb(directory, mirrors=[server.url(path)], files=FILES)
+            assert len(server.ranges) - asked == (0 if path == "/a.tgz" else len(FILES) - 1)
+        assert_good(directory)
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def busy(code: int, retry_after: str | None, times: int) -> Behaviour:
+    """Refuses so many times, then serves."""
+
+    def behaviour(handler: Handler, data: bytes) -> None:
+        if len(handler.server.ranges) > times:
+            whole(handler, data)
+            return
+        handler.send_response(code)
+        if retry_after is not None:
+            handler.send_header("Retry-After", retry_after)
+        handler.end_headers()
+
+    return behaviour
+
+
+@pytest.mark.parametrize("code", [429, 503])
+@pytest.mark.parametrize("retry_after", ["0", "1", None, "soon", "Sun, 06 Nov 1994 08:49:37 GMT"])
+def test_a_busy_server_is_asked_again_when_it_says(
+    tmp_path: Path, code: int, retry_after: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patience = replace(IMPATIENT, window=5.0)
+    with serving({"/f": b"x"}, busy(code, retry_after, times=2)) as server:
+        start = time.monotonic()
+        download(server.url("/f"), tmp_path / "f", patience)
+        took = time.monotonic() - start
+        assert len(server.ranges) == 3
+    assert (tmp_path / "f").read_bytes() == b"x"
+    assert (took >= 2.0) == (retry_after == "1")
+    assert capsys.readouterr().err.count("again in") == 2
+
+
+def test_a_server_that_stays_busy_is_given_up(tmp_path: Path) -> None:
+    with serving({"/f": b"x"}, busy(503, "0", times=1000)) as server:
+        with pytest.raises(DataError, match="503 Service Unavailable"):
+            download(server.url("/f"), tmp_path / "f", IMPATIENT)
+        assert len(server.ranges) == IMPATIENT.attempts
+
+
+@pytest.mark.parametrize(
+    "retry_after", ["61", "9" * 400, "9" * 5000, "Fri, 31 Dec 9999 23:59:59 GMT"]
+)
+def test_a_server_that_asks_for_too_long_a_wait_gives_way_to_the_next(
+    tmp_path: Path, retry_after: str
+) -> None:
+    with (
+        serving({"/a.tgz": ARCHIVE}, busy(503, retry_after, times=1000)) as first,
+        serving({"/a.tgz": ARCHIVE}, whole) as second,
+    ):
+        mirrors = [first.url("/a.tgz"), second.url("/a.tgz")]
+        fetch_ptb(tmp_path, mirrors=mirrors, files=FILES, patience=Patience(pause=0.01))
+        assert len(first.ranges) == 1
+    assert_good(tmp_path)
