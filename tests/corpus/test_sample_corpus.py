@@ -93,8 +93,31 @@ def test_a_floor_counts_only_for_its_own_text(tmp_path: Path) -> None:
     assert read_floor(path, "test", "abc", "char") is None
     assert read_floor(path, "test", "abd", "word") is None
     assert read_floor(path, "valid", "abc", "word") is None
-    (tmp_path / "floor.json").write_text("[")
-    assert read_floor(path, "test", "abc", "word") is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[",
+        b"[]",
+        b"null",
+        b"\xff\xfe\x00",
+        b"[" * 100_000,
+        b'{"splits": 5}',
+        b'{"splits": {"test": 3.5}}',
+        b'{"splits": {"test": {"perplexity": 3.5}}}',  # without its sha256
+        b'{"splits": {"test": {"sha256": "abc"}}}',
+        b'{"splits": {"test": {"sha256": ["abc"], "perplexity": 3.5}}}',
+        *(
+            b'{"splits": {"test": {"sha256": "abc", "perplexity": %s}}}' % perplexity
+            for perplexity in (b'"low"', b"null", b"[]", b"0.5", b"NaN", b"1e999", b"9" * 400)
+        ),
+    ],
+    ids=range(17),
+)
+def test_an_odd_floor_is_none(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "floor.json").write_bytes(content)
+    assert read_floor(str(tmp_path), "test", "abc", "word") is None
 
 
 def test_a_trained_model_comes_near_the_floor_and_never_below() -> None:
