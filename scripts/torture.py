@@ -3,10 +3,10 @@
     make torture          a few minutes
     make torture N=8      the figures of docs/reliability.md
 
-Kills a real training process at random instants and resumes it, until the kills are used up;
-the end must equal that of a run that nothing disturbed. Kills a process that does nothing but
-save. Flips bits of a real checkpoint, and cuts it short. Lets the disk be full at every size
-that a run's files have.
+Kills a real training process at random instants, of its start as of its training, and resumes
+it, until the kills are used up; the end must equal that of a run that nothing disturbed. Kills
+starts of new runs. Kills a process that does nothing but save. Flips bits of a real checkpoint,
+and cuts it short. Lets the disk be full at every size that a run's files have.
 """
 
 import argparse
@@ -86,29 +86,94 @@ def digest_of_run(directory: Path) -> str:
     return digest({"trainer": checkpoint.trainer, "metrics": [json.loads(line) for line in lines]})
 
 
+def kill(process: "subprocess.Popen[str]") -> None:
+    """SIGKILL, to a process that is to be alive still."""
+    process.kill()
+    _, errors = process.communicate()
+    if process.returncode != -signal.SIGKILL:
+        raise AssertionError(f"ended by itself before it was killed: {errors}")
+
+
+def kill_at_work(directory: Path, epochs: int, source: random.Random) -> float:
+    """Kills a run from its first word on, when everything is loaded, to well into training.
+
+    Returns:
+        Seconds from the process's start to that word.
+    """
+    start = time.monotonic()
+    process = train(directory, epochs)
+    if process.stderr is None:
+        raise AssertionError("stderr is a pipe")
+    process.stderr.readline()
+    loaded = time.monotonic() - start
+    time.sleep(source.uniform(0, 0.6))
+    kill(process)
+    return loaded
+
+
+def kill_at_start(
+    directory: Path, epochs: int, seconds: float, source: random.Random, *, in_directory: bool
+) -> None:
+    """Kills a run before it trains: while it imports, reads its config, loads, makes files.
+
+    Args:
+        directory: of the run.
+        epochs: of it.
+        seconds: that a start takes.
+        source: of the instant.
+        in_directory: whether to wait first until the process holds the run's directory; else the
+            instants are spread over all of the start, of which most is imports.
+    """
+    process = train(directory, epochs)
+    lock, own = directory / "lock", f"{process.pid}\n"
+    while in_directory and process.poll() is None:
+        with contextlib.suppress(OSError):
+            if lock.read_text() == own:
+                break
+        time.sleep(0.001)
+    time.sleep(source.uniform(0, 0.3 if in_directory else seconds))
+    kill(process)
+
+
 def kill_while_training(place: Path, kills: int, source: random.Random) -> str:
-    """SIGKILLs at random instants, each followed by a resume; the end must be the same."""
+    """SIGKILLs at random instants, each followed by a resume; the end must be the same.
+
+    After each kill at work comes one at the start: while the run is loaded that was killed.
+    """
     epochs = 4 + (kills + 1) // 2
     finish(train(place / "whole", epochs))
     expected = digest_of_run(place / "whole")
-    done = 0
-    while done < kills:
-        process = train(place / "killed", epochs)
-        if process.stderr is None:
-            raise AssertionError("stderr is a pipe")
-        # From its first word on, when everything is loaded, to well into training.
-        process.stderr.readline()
-        time.sleep(source.uniform(0, 0.6))
-        if process.poll() is not None:
-            raise AssertionError(f"ended by itself after {done} kills: {process.stderr.read()}")
-        process.kill()
-        process.communicate()
-        done += 1
+    for number in range(kills):
+        loaded = kill_at_work(place / "killed", epochs, source)
+        within = number % 2 == 0
+        kill_at_start(place / "killed", epochs, loaded, source, in_directory=within)
     finish(train(place / "killed", epochs))
     if digest_of_run(place / "killed") != expected:
-        raise AssertionError(f"after {kills} kills the run ended otherwise")
+        raise AssertionError(f"after {2 * kills} kills the run ended otherwise")
     steps = load_checkpoint(place / "killed" / "checkpoints" / "last.pt").trained()[1]
-    return f"{kills} kills while training {steps:,} steps: weights and metrics as without them"
+    return (
+        f"{kills} kills while training {steps:,} steps, {kills} while going on with them: "
+        "weights and metrics as without them"
+    )
+
+
+def kill_new_runs(place: Path, whole: Path, kills: int, source: random.Random) -> str:
+    """SIGKILLs at random instants of the start of runs that are not there yet.
+
+    Every run is killed three times, and must then end as the undisturbed one did.
+    """
+    expected = digest_of_run(whole)
+    loaded = min(kill_at_work(place / "measured", 9, source) for _ in range(3))
+    runs = (kills + 2) // 3
+    for number in range(runs):
+        directory = place / f"new-{number}"
+        for kill_number in range(3):
+            within = kill_number != number % 3
+            kill_at_start(directory, 1, loaded, source, in_directory=within)
+        finish(train(directory, epochs=1))
+        if digest_of_run(directory) != expected:
+            raise AssertionError(f"{directory.name} was killed at its start and ended otherwise")
+    return f"{3 * runs} kills at the start of {runs} new runs: all ended as without them"
 
 
 def kill_while_saving(
@@ -237,6 +302,7 @@ def main() -> None:
             lambda: cut_short(place, last, 100 * n),
             lambda: kill_while_saving(place, load_checkpoint(last), 50 * n, source),
             lambda: fill_the_disk(place, place / "one", limits=2 * n),
+            lambda: kill_new_runs(place, place / "one", 9 * n, source),
             lambda: kill_while_training(place, 15 * n, source),
         ]
         for job in jobs:

@@ -15,9 +15,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from ptblm.config.loading import load_config
 from ptblm.errors import CheckpointError
-from ptblm.run.assemble import assemble
 from ptblm.run.saving import CheckpointInterval, save_or_fail, save_or_warn
 from ptblm.training.checkpoint import (
     FORMAT,
@@ -63,6 +61,13 @@ def test_kills_while_training(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     assert "as without them" in torture.kill_while_training(tmp_path, 3, random.Random(1))
+
+
+def test_kills_at_the_start(
+    torture: ModuleType, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    assert "as without them" in torture.kill_new_runs(tmp_path, finished, 3, random.Random(1))
 
 
 def test_kills_while_saving(torture: ModuleType, tmp_path: Path, finished: Path) -> None:
@@ -424,21 +429,3 @@ def test_when_a_checkpoint_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not by_minutes.is_due(10**6)
     monkeypatch.setattr(time, "monotonic", lambda: now + 301)
     assert by_minutes.is_due(1)
-
-
-def resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
-def test_memory_is_flat_over_five_thousand_steps() -> None:
-    overrides = ["data.path=sample", "model.hidden_size=16", "model.dropout=0.2"]
-    overrides += ["training.batch_size=4", "training.num_steps=4", "training.epochs=4"]
-    records = assemble(load_config("small", overrides)).trainer.records()
-    for _ in range(3000):  # past the first validation, which has its own buffers
-        next(records)
-    before = resident_bytes()
-    for _ in range(5000):
-        next(records)
-    assert resident_bytes() - before < 8_000_000

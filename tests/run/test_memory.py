@@ -1,0 +1,98 @@
+"""Memory: a long run's does not grow, and running out of it is a clear line."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ptblm.config.loading import load_config
+from ptblm.errors import UsageError
+from ptblm.run import evaluate
+from ptblm.run.assemble import assemble
+from ptblm.run.train import start_run
+from tests.conftest import REPOSITORY
+from tests.run.test_reliability import start
+
+STATM = Path("/proc/self/statm")
+needs_proc = pytest.mark.skipif(not STATM.exists(), reason="needs Linux's /proc")
+
+
+def resident_bytes(statm: Path = STATM) -> int:
+    pages = int(statm.read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@needs_proc
+def test_memory_is_flat_over_five_thousand_steps() -> None:
+    overrides = ["data.path=sample", "model.hidden_size=16", "model.dropout=0.2"]
+    overrides += ["training.batch_size=4", "training.num_steps=4", "training.epochs=4"]
+    records = assemble(load_config("small", overrides)).trainer.records()
+    for _ in range(3000):  # past the first validation, which has its own buffers
+        next(records)
+    before = resident_bytes()
+    for _ in range(5000):
+        next(records)
+    assert resident_bytes() - before < 8_000_000
+
+
+@pytest.mark.slow
+@needs_proc
+def test_memory_of_a_whole_run_is_flat_over_ten_thousand_steps(tmp_path: Path) -> None:
+    """A real process with all that a run does: every step logged, and a save at every tenth.
+
+    Less than 4 MB over 10,000 steps is less than 400 bytes a step, and 4 kB a save.
+    """
+    settings = ["model.hidden_size=16", "model.dropout=0.2", "training.batch_size=4"]
+    settings += ["training.num_steps=4", "training.epochs=6", "training.log_every=1"]
+    settings += ["training.checkpoint_every=10 steps", "training.keep_checkpoints=3"]
+    options = [part for setting in settings for part in ("--set", setting)]
+    process = start("train", "--data", "sample", *options, "--run-dir", "run", cwd=tmp_path)
+    statm, metrics = Path(f"/proc/{process.pid}/statm"), tmp_path / "run" / "metrics.jsonl"
+    before = most = 0
+    records, position = 0, 0
+    while process.poll() is None:
+        time.sleep(0.05)
+        if metrics.exists():
+            with metrics.open("rb") as file:
+                file.seek(position)
+                new = file.read()
+            records, position = records + new.count(b"\n"), position + len(new)
+        resident = resident_bytes(statm)
+        if 4000 <= records < 14_000:  # all buffers but the test's were needed once by then
+            before = before or resident
+            most = max(most, resident)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert records > 14_000
+    assert before > 0
+    print(f"\n{records:,} records: {before / 1e6:.1f} MB, then {most / 1e6:.1f} MB at most")
+    assert most - before < 4_000_000
+
+
+def out_of_memory(*_: object, **__: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+def test_scoring_without_enough_memory_is_a_clear_line(
+    in_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ["data.path=sample", "model.hidden_size=4", "training.epochs=1"]
+    config = load_config("small", overrides)
+    start_run(config, "run", Path("run"), overwrite=False, command=["ptblm"])
+    text = str(REPOSITORY / "data" / "sample" / "test.txt")
+
+    def score() -> None:
+        evaluate.evaluate_checkpoint(
+            Path("run"), split=None, data=None, text=text, device_name="cpu"
+        )
+
+    score()
+    for part in ("running_scores", "read_text", "trained_model"):
+        with monkeypatch.context() as patch:
+            patch.setattr(evaluate, part, out_of_memory)
+            with pytest.raises(UsageError, match="out of memory while scoring") as caught:
+                score()
+        assert "--device cpu" in str(caught.value)
+        assert caught.value.exit_code == 2
