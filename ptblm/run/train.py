@@ -121,8 +121,8 @@ def _go_on(directory: RunDirectory, change: Callable[[Config], Config], command:
     before = checkpoint.parsed_config()
     config = change(before)
     refuse_changes(before, config, diverged=directory.diverged.is_file())
-    trained_model(before.model, checkpoint, path)  # refuses, before memory is spent
     with training_memory(config):
+        trained_model(before.model, checkpoint, path)  # refuses, before memory is spent
         assembly = assemble(config)
         go_to_checkpoint(assembly, checkpoint, path)
         for reason in inexact_because(checkpoint, assembly):
