@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
@@ -39,10 +40,11 @@ def test_memory_is_flat_over_five_thousand_steps() -> None:
 
 @pytest.mark.slow
 @needs_proc
-def test_memory_of_a_whole_run_is_flat_over_ten_thousand_steps(tmp_path: Path) -> None:
+def test_memory_of_a_whole_run_is_flat_over_nine_thousand_steps(tmp_path: Path) -> None:
     """A real process with all that a run does: every step logged, and a save at every tenth.
 
-    Less than 4 MB over 10,000 steps is less than 400 bytes a step, and 4 kB a save.
+    Less than 4 MB from one thousand steps to the thousand that come 9,000 later is less than 450
+    bytes a step, and 4.5 kB a save. Medians: a save or a validation takes some for its time.
     """
     settings = ["model.hidden_size=16", "model.dropout=0.2", "training.batch_size=4"]
     settings += ["training.num_steps=4", "training.epochs=6", "training.log_every=1"]
@@ -50,7 +52,7 @@ def test_memory_of_a_whole_run_is_flat_over_ten_thousand_steps(tmp_path: Path) -
     options = [part for setting in settings for part in ("--set", setting)]
     process = start("train", "--data", "sample", *options, "--run-dir", "run", cwd=tmp_path)
     statm, metrics = Path(f"/proc/{process.pid}/statm"), tmp_path / "run" / "metrics.jsonl"
-    before = most = 0
+    early, late = [], []
     records, position = 0, 0
     while process.poll() is None:
         time.sleep(0.05)
@@ -60,15 +62,15 @@ def test_memory_of_a_whole_run_is_flat_over_ten_thousand_steps(tmp_path: Path) -
                 new = file.read()
             records, position = records + new.count(b"\n"), position + len(new)
         resident = resident_bytes(statm)
-        if 4000 <= records < 14_000:  # all buffers but the test's were needed once by then
-            before = before or resident
-            most = max(most, resident)
+        if 4000 <= records < 5000:  # all buffers but the test's were needed once by then
+            early.append(resident)
+        if 13_000 <= records < 14_000:
+            late.append(resident)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
-    assert records > 14_000
-    assert before > 0
-    print(f"\n{records:,} records: {before / 1e6:.1f} MB, then {most / 1e6:.1f} MB at most")
-    assert most - before < 4_000_000
+    before, after = median(early), median(late)
+    print(f"\n{before / 1e6:.1f} MB, then {after / 1e6:.1f} MB")
+    assert after - before < 4_000_000
 
 
 def out_of_memory(*_: object, **__: object) -> None:
