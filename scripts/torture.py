@@ -16,6 +16,7 @@ import json
 import os
 import random
 import resource
+import select
 import shutil
 import signal
 import subprocess
@@ -26,7 +27,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -86,6 +87,13 @@ def digest_of_run(directory: Path) -> str:
     return digest({"trainer": checkpoint.trainer, "metrics": [json.loads(line) for line in lines]})
 
 
+def said(process: "subprocess.Popen[str]") -> IO[str]:
+    """What a process writes to stderr."""
+    if process.stderr is None:
+        raise AssertionError("stderr is a pipe")
+    return process.stderr
+
+
 def kill(process: "subprocess.Popen[str]") -> None:
     """SIGKILL, to a process that is to be alive still."""
     process.kill()
@@ -102,9 +110,7 @@ def kill_at_work(directory: Path, epochs: int, source: random.Random) -> float:
     """
     start = time.monotonic()
     process = train(directory, epochs)
-    if process.stderr is None:
-        raise AssertionError("stderr is a pipe")
-    process.stderr.readline()
+    said(process).readline()
     loaded = time.monotonic() - start
     time.sleep(source.uniform(0, 0.6))
     kill(process)
@@ -131,7 +137,9 @@ def kill_at_start(
             if lock.read_text() == own:
                 break
         time.sleep(0.001)
-    time.sleep(source.uniform(0, 0.3 if in_directory else seconds))
+    # Its first word ends the start, if that comes sooner than the last time.
+    patience = source.uniform(0, 0.3 if in_directory else seconds)
+    select.select([said(process)], [], [], patience)
     kill(process)
 
 
@@ -163,7 +171,7 @@ def kill_new_runs(place: Path, whole: Path, kills: int, source: random.Random) -
     Every run is killed three times, and must then end as the undisturbed one did.
     """
     expected = digest_of_run(whole)
-    loaded = min(kill_at_work(place / "measured", 9, source) for _ in range(3))
+    loaded = kill_at_work(place / "measured", 9, source)
     runs = (kills + 2) // 3
     for number in range(runs):
         directory = place / f"new-{number}"

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,21 @@ def test_a_kill_just_after_a_diverged_run_goes_on_leaves_it_able_to(
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert records[-2]["epoch"] == 2
     assert records[-2]["learning_rate"] == 0.1
+
+
+# --- other circumstances ---
+
+
+@pytest.mark.parametrize("key", ["ptblm", "torch", "device"])
+def test_what_may_change_the_last_bit_is_said(key: str, run: Path, ptblm: Ptblm) -> None:
+    last = run / "checkpoints" / "last.pt"
+    checkpoint = load_checkpoint(last)
+    assert "may not end bit for bit" not in ptblm("train", "--resume", run).stderr
+    save_checkpoint(last, replace(checkpoint, versions={**checkpoint.versions, key: "another"}))
+    result = ptblm("train", "--resume", run)
+    assert result.returncode == 0, result.stderr
+    assert "was 'another' and is " in result.stderr
+    assert "the run may not end bit for bit as it would have" in result.stderr
 
 
 # --- files of the run's directory ---
