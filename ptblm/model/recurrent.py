@@ -30,7 +30,8 @@ class RecurrentLayer(nn.Module):
 
     Args:
         cell: the equations.
-        initial_state: "zeros", "ones", or "learned": trained, and zeros at first.
+        initial_state: "zeros" (or what the cell itself starts with), "ones", or "learned":
+            trained, and zeros at first.
         plain: whether to go step by step even if there is a fused kernel.
     """
 
@@ -84,9 +85,8 @@ class RecurrentLayer(nn.Module):
         """The state before a text's first word: its parts, each [B, size]."""
         if self.start_kind == "learned":
             return tuple(part.repeat(batch_size, 1) for part in self.learned_state)
-        like = next(self.parameters())
-        fill = 1.0 if self.start_kind == "ones" else 0.0
-        return tuple(like.new_full((batch_size, size), fill) for size in self.cell.state_sizes)
+        state = self.cell.initial_state(batch_size)
+        return tuple(part.fill_(1.0) for part in state) if self.start_kind == "ones" else state
 
     def forward(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """Runs over time.

@@ -136,6 +136,20 @@ def test_what_is_no_cell_is_refused(name: str, here: Path) -> None:
         load_cell_class(cell)
 
 
+def test_a_cell_may_start_from_a_state_of_its_own(here: Path) -> None:
+    source = CELL + (
+        "\n    def initial_state(self, batch_size):\n"
+        "        bias = self.input_to_gates.bias[: self.hidden_size]\n"
+        "        return bias.repeat(batch_size, 1) + 0.5, torch.full((batch_size, 16), 0.25)\n"
+    )
+    (here / "page_cells.py").write_text(source)
+    model = build_model(ModelConfig(cell="page_cells:SLSTM", hidden_size=16), vocab_size=5)
+    h, c = model.initial_state(3)[1]
+    assert h.shape == c.shape == (3, 16)
+    assert h.requires_grad  # so it is learned, too
+    assert bool((c == 0.25).all())
+
+
 def test_a_module_is_not_run_unless_it_defines_the_cell(here: Path) -> None:
     source = "from ptblm.model.cells.cell import Cell\nopen('ran', 'w')\nclass A: pass\n"
     (here / "bad_cells.py").write_text(source)

@@ -56,6 +56,11 @@ class Cell(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} has no step")
 
+    def initial_state(self, batch_size: int) -> CellState:
+        """The state before a text's first word; zeros unless a subclass says otherwise."""
+        like = next(self.parameters())
+        return tuple(like.new_zeros(batch_size, size) for size in self.state_sizes)
+
     def initialise(self, initialiser: Initialiser, generator: torch.Generator) -> None:
         """Sets all matrices as `initialiser` says, and the biases of affine maps to zero.
 
