@@ -33,7 +33,7 @@ test-gpu: setup  ## run the tests that need a CUDA device
 
 torture: setup  ## kill runs, flip bits, fill the disk; N=8 for eight times as much
 	$(BIN)/python scripts/torture.py -n $(N)
-	$(BIN)/python -m pytest tests/test_bad_input.py --hypothesis-profile=thorough
+	N=$(N) $(BIN)/python -m pytest tests/test_bad_input.py --hypothesis-profile=thorough
 
 check: setup  ## lint, formatting, types
 	$(BIN)/ruff check .
