@@ -122,7 +122,7 @@ def _problem(cell: Cell) -> str | None:
         return "it has no parameters to train"
     batch = 2
     x = parameters[0].new_zeros(2, batch, cell.input_size)
-    state = RecurrentLayer(cell).initial_state(batch)
+    state = cell.initial_state(batch)
     promised = [_look(part) for part in state]
     for step_input in cell.inputs(x).unbind(0):
         output, state = cell.step(step_input, state)

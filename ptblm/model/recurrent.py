@@ -86,7 +86,7 @@ class RecurrentLayer(nn.Module):
         if self.start_kind == "learned":
             return tuple(part.repeat(batch_size, 1) for part in self.learned_state)
         state = self.cell.initial_state(batch_size)
-        return tuple(part.fill_(1.0) for part in state) if self.start_kind == "ones" else state
+        return tuple(map(torch.ones_like, state)) if self.start_kind == "ones" else state
 
     def forward(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """Runs over time.

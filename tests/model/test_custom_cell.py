@@ -150,6 +150,20 @@ def test_a_cell_may_start_from_a_state_of_its_own(here: Path) -> None:
     assert bool((c == 0.25).all())
 
 
+def test_a_start_of_ones_leaves_the_cells_own_alone(here: Path) -> None:
+    own = "        return (self.start, self.start)\n"
+    source = CELL.replace(
+        "        self.state_sizes",
+        "        self.register_buffer('start', torch.full((3, hidden_size), 0.25))\n"
+        "        self.state_sizes",
+    )
+    (here / "page_cells.py").write_text(source + "\n    def initial_state(self, _):\n" + own)
+    cell = load_cell_class("page_cells:SLSTM")(2, 4)
+    ones = RecurrentLayer(cell, "ones").initial_state(3)
+    assert all(bool((part == 1).all()) for part in ones)
+    assert bool((cell.get_buffer("start") == 0.25).all())
+
+
 def test_a_module_is_not_run_unless_it_defines_the_cell(here: Path) -> None:
     source = "from ptblm.model.cells.cell import Cell\nopen('ran', 'w')\nclass A: pass\n"
     (here / "bad_cells.py").write_text(source)
