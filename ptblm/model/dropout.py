@@ -17,6 +17,21 @@ def dropout(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor
     """
     if generator is None or rate == 0:
         return x
+    if x.device.type == "cpu":
+        return x * _mask_by_16_bits(x, rate, generator)
     keep = 1 - rate
     mask = torch.empty_like(x).bernoulli_(keep, generator=generator)
     return x * mask.div_(keep)
+
+
+def _mask_by_16_bits(x: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+    """A mask for `x`: each element is kept if its 16 random bits, as a number, are large enough.
+
+    A CPU draws one element after the other; four at a time take a third of the time of
+    `bernoulli_`, 10 ms of a medium step (docs/performance.md). The rate is a whole number of
+    1/65536; it is scaled by what is really kept.
+    """
+    kept = min(max(round((1 - rate) * 2**16), 1), 2**16)
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64)
+    bits = words.random_(-(2**63), None, generator=generator).view(torch.int16)[: x.numel()]
+    return (bits >= 2**15 - kept).to(x.dtype).mul_(2**16 / kept).view_as(x)
