@@ -1,0 +1,102 @@
+"""An LSTM layer for a CPU in mixed precision: products in bf16, everything between in fp32.
+
+torch's own bf16 layer takes as long as its fp32 one, since it packs the recurrent weight at every
+step. Here forward and backward are written out: the input's products of all steps are one, the
+weights' gradients too, and only the recurrent products go step by step.
+
+Shapes: T time, B batch, I inputs, H hidden.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_OPERAND = torch.bfloat16
+
+
+class MixedLSTM(torch.autograd.Function):
+    """LSTM of the equations in cells/lstm.py, without its options.
+
+    With g the four gates before their activation, and d. for the cost's gradient by it:
+
+        dc += dh o (1 - tanh²c)
+        dg_i = dc j i(1 - i)    dg_f = dc c_before f(1 - f)
+        dg_j = dc i (1 - j²)    dg_o = dh tanh(c) o(1 - o)
+        dc_before = dc f        dh_before = U^T dg
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, h: Tensor, c: Tensor, w: Tensor, u: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Runs over time.
+
+        Args:
+            ctx: autograd's.
+            x: [T, B, I].
+            h: the start state, [B, H].
+            c: the start state, [B, H].
+            w: of the input, [4H, I], gates in the order i, f, j, o.
+            u: of h, [4H, H].
+            bias: [4H], a constant forget_bias included.
+
+        Returns:
+            h of all steps, [T, B, H], in bf16; the last h and c, in fp32.
+        """
+        steps, batch, inputs = x.shape
+        hidden = h.shape[1]
+        x2, w2, u2 = x.to(_OPERAND).view(-1, inputs), w.to(_OPERAND), u.to(_OPERAND)
+        gates = torch.add(torch.mm(x2, w2.t()), bias).view(steps, batch, 4 * hidden)
+        hs = torch.empty(steps + 1, batch, hidden, dtype=_OPERAND)
+        cs, tanh_c = torch.empty(steps + 1, batch, hidden), torch.empty(steps, batch, hidden)
+        hs[0], cs[0] = h, c
+        u2_t = u2.t()
+        for t in range(steps):
+            gates[t] += torch.mm(hs[t], u2_t)
+            i, f, j, o = gates[t].chunk(4, dim=1)
+            gates[t, :, : 2 * hidden].sigmoid_()  # i and f at once
+            j.tanh_()
+            o.sigmoid_()
+            torch.mul(f, cs[t], out=cs[t + 1]).addcmul_(i, j)
+            torch.tanh(cs[t + 1], out=tanh_c[t])
+            torch.mul(o, tanh_c[t], out=hs[t + 1])
+        ctx.save_for_backward(x2, w2, u2, gates, hs, cs, tanh_c)
+        ctx.x_dtype = x.dtype
+        ctx.set_materialize_grads(False)
+        return hs[1:], hs[-1].float(), cs[-1].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, d_hs: Tensor | None, d_last_h: Tensor | None, d_last_c: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """The gradients for all that `forward` takes."""
+        x2, w2, u2, gates, hs, cs, tanh_c = ctx.saved_tensors
+        steps, batch, hidden = tanh_c.shape
+        i, f, j, o = gates.chunk(4, dim=2)
+        # All that does not depend on dh or dc, for all steps at once.
+        dh_to_dc = torch.addcmul(o, o * tanh_c, tanh_c, value=-1)
+        to_gates = torch.empty(steps, batch, 4, hidden)
+        i_j, f_c, o_c = i * j, f * cs[:-1], o * tanh_c
+        torch.addcmul(i_j, i_j, i, value=-1, out=to_gates[:, :, 0])
+        torch.addcmul(f_c, f_c, f, value=-1, out=to_gates[:, :, 1])
+        torch.addcmul(i, i_j, j, value=-1, out=to_gates[:, :, 2])
+        torch.addcmul(o_c, o_c, o, value=-1, out=to_gates[:, :, 3])
+        d_outputs = torch.zeros_like(tanh_c) if d_hs is None else d_hs.float()
+        d_gates = torch.empty(steps, batch, 4, hidden, dtype=_OPERAND)
+        dh = d_outputs[-1] if d_last_h is None else d_outputs[-1] + d_last_h
+        dc = torch.zeros(batch, hidden) if d_last_c is None else d_last_c.clone()
+        for t in reversed(range(steps)):
+            dc.addcmul_(dh, dh_to_dc[t])
+            torch.mul(to_gates[t, :, :3], dc.unsqueeze(1), out=d_gates[t, :, :3])
+            torch.mul(to_gates[t, :, 3], dh, out=d_gates[t, :, 3])
+            dc *= f[t]
+            dh = torch.mm(d_gates[t].view(batch, -1), u2).float()
+            if t > 0:
+                dh += d_outputs[t - 1]
+        d = d_gates.view(steps * batch, -1)
+        dx = torch.mm(d, w2).view(steps, batch, -1).to(ctx.x_dtype)
+        dw, du = torch.mm(d.t(), x2), torch.mm(d.t(), hs[:-1].view(-1, hidden))
+        return dx, dh, dc, dw.float(), du.float(), d.sum(0).float()
