@@ -14,7 +14,7 @@ from ptblm.model.cells.rnn import RNNCell
 from ptblm.model.cells.slstm import SLSTMCell
 from ptblm.model.initialisers import Initialiser
 from ptblm.model.recurrent import RecurrentLayer
-from ptblm.training.clipping import clip_gradients, global_norm
+from ptblm.training.clipping import clip_coefficient, global_norm
 from ptblm.training.optimizer import Adam
 
 NUMBERS = 30
@@ -43,8 +43,8 @@ def train(
         for parameter in parameters:
             parameter.grad = None
         torch.autograd.backward(error)
-        clip_gradients(parameters, global_norm(parameters), max_norm=1.0)
-        optimizer.step(learning_rate * (1 - step / steps))  # ever smaller: it comes to rest
+        clip = clip_coefficient(float(global_norm(parameters)), max_norm=1.0)
+        optimizer.step(learning_rate * (1 - step / steps), clip)  # ever smaller: it comes to rest
         errors.append(error.item())
     return errors
 

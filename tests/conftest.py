@@ -12,6 +12,8 @@ from types import ModuleType
 import pytest
 from hypothesis import settings
 
+from ptblm.training.products import products_by
+
 REPOSITORY = Path(__file__).parents[1]
 
 settings.register_profile("default", max_examples=150, derandomize=True)
@@ -89,6 +91,13 @@ def ptblm(tmp_path: Path) -> Ptblm:
 def plain_environment() -> dict[str, str]:
     """The environment of a child that finds the package under test and prints plain text."""
     return {**os.environ, "PYTHONPATH": str(REPOSITORY), "NO_COLOR": "1", "COLUMNS": "100"}
+
+
+@pytest.fixture(autouse=True)
+def _torchs_own_products() -> Iterator[None]:
+    """Whatever a test has chosen for its process, the next one begins with torch's default."""
+    with products_by("torch"):
+        yield
 
 
 @pytest.fixture

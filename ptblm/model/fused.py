@@ -1,4 +1,4 @@
-"""torch's fused kernels (cuDNN, oneDNN) for the cells whose equations they compute.
+"""Fused kernels, of torch (cuDNN, oneDNN) or our own, for the cells whose equations they compute.
 
 They run all time steps at once, from the cell's own weights, so a checkpoint does not know
 which of the two ways trained it.
@@ -17,6 +17,7 @@ from ptblm.model.cells.cell import Cell, CellState
 from ptblm.model.cells.gru import GRUCell
 from ptblm.model.cells.lstm import LSTMCell
 from ptblm.model.cells.rnn import RNNCell
+from ptblm.model.mixed_lstm import MixedLSTM
 
 # cuDNN wants all weights in one piece, and copies them together at each call where they are not:
 # the cost of reading them once.
@@ -49,6 +50,12 @@ def _lstm(cell: LSTMCell, x: Tensor, state: CellState) -> tuple[Tensor, CellStat
     """The kernel adds two biases; the second, which is not trained, holds the forget_bias."""
     constant = torch.zeros_like(cell.gates.bias)
     constant[cell.hidden_size : 2 * cell.hidden_size] = cell.forget_bias
+    if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        gates = cell.gates
+        outputs, h, c = MixedLSTM.apply(  # type: ignore[no-untyped-call]
+            x, *state, gates.weight_ih, gates.weight_hh, gates.bias + constant
+        )
+        return outputs, (h, c)
     weights = [cell.gates.weight_ih, cell.gates.weight_hh, cell.gates.bias, constant]
     start = [part.unsqueeze(0) for part in state]
     outputs, h, c = torch.lstm(x, start, weights, *_ONE_LAYER, torch.is_grad_enabled(), *_LAYOUT)

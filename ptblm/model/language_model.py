@@ -1,6 +1,6 @@
 """The language model: from word ids to the likelihood of the words that follow.
 
-Shapes: T time, B batch, V vocabulary, E embedding.
+Shapes: T time, B batch, V vocabulary, E embedding, H hidden.
 """
 
 from collections.abc import Sequence
@@ -77,8 +77,21 @@ class LanguageModel(nn.Module):
         Returns:
             -log p(target) in nats, [B, T], and the state after the last word.
         """
-        # Time first: recurrent layers want each step's batch contiguous.
-        embedded = dropout(self.embedding(inputs.t()), self.dropout_rate, generator)
-        hidden, state = self.recurrent(embedded, state, generator)
+        hidden, state = self.hidden(inputs, state, generator)
         nll = self.softmax.nll(hidden.flatten(0, 1), targets.t().flatten())
         return nll.view(inputs.shape[1], inputs.shape[0]).t(), state
+
+    def hidden(
+        self, inputs: Tensor, state: State, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, State]:
+        """What the softmax is given, [T, B, H], and the state after the last word.
+
+        Args:
+            inputs: word ids, [B, T].
+            state: where the last call's text ended.
+            generator: draws the dropout masks; None means no dropout.
+        """
+        # Time first: recurrent layers want each step's batch contiguous.
+        embedded = dropout(self.embedding(inputs.t()), self.dropout_rate, generator)
+        hidden: tuple[Tensor, State] = self.recurrent(embedded, state, generator)
+        return hidden

@@ -16,10 +16,12 @@ from ptblm.errors import CheckpointError
 from ptblm.model.build import build_model, is_own_cell
 from ptblm.model.initialisers import Initialiser
 from ptblm.model.language_model import LanguageModel
+from ptblm.training.allocator import keep_freed_memory
 from ptblm.training.checkpoint import Checkpoint
 from ptblm.training.device import can_compile, choose_device
 from ptblm.training.misfit import MisfitError, refuse_misfit
 from ptblm.training.precision import Arithmetic, use_deterministic_kernels
+from ptblm.training.products import Products, start_products
 from ptblm.training.randomness import derive_seed, make_generator, seed_global_generator
 from ptblm.training.trainer import Trainer
 
@@ -33,16 +35,22 @@ class Assembly:
         corpus: the text.
         trainer: with its model, at the start of the run.
         device: a phrase that says what the run computes on, and why.
+        products: who computes its fp32 products.
     """
 
     config: Config
     corpus: Corpus
     trainer: Trainer
     device: str
+    products: Products
 
 
-def assemble(config: Config) -> Assembly:
+def assemble(config: Config, products_before: str | None = None) -> Assembly:
     """Makes all parts of a run.
+
+    Args:
+        config: of the run.
+        products_before: who has computed its fp32 products so far; None for a new run.
 
     Raises:
         UsageError: if the device or its precision is not to be had.
@@ -55,6 +63,10 @@ def assemble(config: Config) -> Assembly:
     if training.deterministic and device.type == "cuda":
         use_deterministic_kernels()
     arithmetic = Arithmetic(training.precision, device)
+    if not training.plain:
+        keep_freed_memory()
+    before = "torch" if training.plain else products_before
+    products, description = start_products(device, description, before)
     config = _anchored(config)
     corpus = load_corpus(config.data.path, config.data.level)
     cut = {
@@ -79,7 +91,7 @@ def assemble(config: Config) -> Assembly:
         test=test,
         marks=corpus.vocabulary.marks,
     )
-    return Assembly(config, corpus, trainer, description)
+    return Assembly(config, corpus, trainer, description, products)
 
 
 def _anchored(config: Config) -> Config:

@@ -27,6 +27,7 @@ from ptblm.run.memory import explained_out_of_memory
 from ptblm.training.checkpoint import load_checkpoint
 from ptblm.training.device import choose_device
 from ptblm.training.precision import allow_tf32
+from ptblm.training.products import start_products
 
 PROTOCOL = (
     "one stream, start state: {start}; state carried to the end; "
@@ -140,6 +141,7 @@ def evaluate_checkpoint(
     """
     device, device_description = choose_device(device_name)
     allow_tf32(False)
+    _, device_description = start_products(device, device_description, None)
     path = find_checkpoint(path)
     checkpoint = load_checkpoint(path)
     config = checkpoint.parsed_config()

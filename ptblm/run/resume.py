@@ -122,6 +122,7 @@ def go_to_checkpoint(assembly: Assembly, checkpoint: Checkpoint, path: Path) -> 
 def run_versions(assembly: Assembly) -> dict[str, str]:
     """All on which a run's figures may depend beside its config, to the last bit."""
     versions = {**current_versions(), "device": assembly.device}
+    versions["products"] = assembly.products
     versions["path"] = assembly.trainer.model.recurrent.path
     if is_own_cell(assembly.config.model):
         versions["cell"] = source_hash(assembly.config.model.cell)[:12]
@@ -132,6 +133,7 @@ def inexact_because(checkpoint: Checkpoint, assembly: Assembly) -> list[str]:
     """Why the run can't be promised to end as it would have without a stop, if it can't."""
     now = run_versions(assembly)
     names = {"ptblm": "ptblm", "torch": "torch", "device": "the device"}
+    names["products"] = "who computes fp32 products"
     names["path"] = "the way in which the layers run"
     names["cell"] = f"the file of {assembly.config.model.cell}"
     return [

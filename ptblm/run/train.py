@@ -123,7 +123,8 @@ def _go_on(directory: RunDirectory, change: Callable[[Config], Config], command:
     refuse_changes(before, config, diverged=directory.diverged.is_file())
     with training_memory(config):
         trained_model(before.model, checkpoint, path)  # refuses, before memory is spent
-        assembly = assemble(config)
+        # Checkpoints of old did not say, since there was no other way.
+        assembly = assemble(config, checkpoint.versions.get("products", "torch"))
         go_to_checkpoint(assembly, checkpoint, path)
         for reason in inexact_because(checkpoint, assembly):
             print(

@@ -9,15 +9,13 @@ from torch import Tensor, nn
 def global_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
     """The L2 norm of all gradients taken as one vector, a tensor of no dimensions."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return torch.nn.utils.get_total_norm(gradients)
+    return torch.nn.utils.get_total_norm([g._values() if g.is_sparse else g for g in gradients])
 
 
-def clip_gradients(parameters: Sequence[nn.Parameter], norm: Tensor, max_norm: float) -> None:
-    """Scales all gradients by max_norm / max(norm, max_norm), in place.
+def clip_coefficient(norm: float, max_norm: float) -> float:
+    """What all gradients are to be multiplied by: max_norm / max(norm, max_norm).
 
-    torch's own `clip_grad_norm_` adds 1e-6 to the norm, which TensorFlow does not.
+    torch's own `clip_grad_norm_` adds 1e-6 to the norm, which TensorFlow does not, and goes
+    through all gradients once more; the update takes the coefficient along.
     """
-    coefficient = max_norm / norm.clamp(min=max_norm)
-    for parameter in parameters:
-        if parameter.grad is not None:
-            parameter.grad.mul_(coefficient)
+    return max_norm / max(norm, max_norm)

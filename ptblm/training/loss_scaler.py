@@ -5,10 +5,6 @@ pass and the gradients down after it. The scale is halved when a gradient overfl
 is then left out, and doubled after a long time without.
 """
 
-from collections.abc import Sequence
-
-from torch import Tensor, nn
-
 _FIRST = 2.0**16
 _SMALLEST = 2.0**-10
 _LARGEST = 2.0**24
@@ -21,16 +17,6 @@ class LossScaler:
     def __init__(self) -> None:
         self.scale = _FIRST
         self.good_steps = 0
-
-    def scaled(self, cost: Tensor) -> Tensor:
-        """The cost to take gradients of."""
-        return cost * self.scale
-
-    def unscale(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Scales the gradients back, in place."""
-        for parameter in parameters:
-            if parameter.grad is not None:
-                parameter.grad.mul_(1 / self.scale)
 
     def may_shrink(self) -> bool:
         """Whether an overflow can still be the scale's doing; else the run has diverged."""

@@ -28,8 +28,8 @@ class Optimizer(Protocol):
 
     parameters: list[nn.Parameter]
 
-    def step(self, learning_rate: float) -> None:
-        """Makes one update; the gradients are used up."""
+    def step(self, learning_rate: float, gradient_scale: float = 1.0) -> None:
+        """Makes one update by `gradient_scale` times the gradients, which are used up."""
 
     def state_dict(self) -> dict[str, Any]:
         """What must be saved: numbers, and lists of a tensor for each parameter."""
@@ -68,11 +68,11 @@ class SGD:
         self.parameters = list(parameters)
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """Makes one update."""
+    def step(self, learning_rate: float, gradient_scale: float = 1.0) -> None:
+        """Makes one update; only here may gradients be sparse."""
         for parameter in self.parameters:
             if parameter.grad is not None:
-                parameter.add_(parameter.grad, alpha=-learning_rate)
+                parameter.add_(parameter.grad, alpha=-learning_rate * gradient_scale)
 
     def state_dict(self) -> dict[str, Any]:
         """What must be saved: nothing."""
@@ -99,10 +99,10 @@ class Momentum:
         self.velocity = _zeros(self.parameters)
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
+    def step(self, learning_rate: float, gradient_scale: float = 1.0) -> None:
         """Makes one update."""
         for parameter, velocity in zip(self.parameters, self.velocity, strict=True):
-            velocity.mul_(self.momentum).add_(_gradient(parameter))
+            velocity.mul_(self.momentum).add_(_gradient(parameter, gradient_scale))
             parameter.add_(velocity, alpha=-learning_rate)
 
     def state_dict(self) -> dict[str, Any]:
@@ -142,7 +142,7 @@ class Adam:
         self.mean_square = _zeros(self.parameters)
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
+    def step(self, learning_rate: float, gradient_scale: float = 1.0) -> None:
         """Makes one update."""
         self.updates += 1
         correction1 = 1 - self.beta1**self.updates
@@ -150,7 +150,7 @@ class Adam:
         rate = learning_rate * correction2 / correction1
         parts = zip(self.parameters, self.mean, self.mean_square, strict=True)
         for parameter, mean, mean_square in parts:
-            gradient = _gradient(parameter)
+            gradient = _gradient(parameter, gradient_scale)
             mean.lerp_(gradient, 1 - self.beta1)
             mean_square.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
             # From here on the gradient's place is free.
@@ -186,10 +186,10 @@ class RMSProp:
         self.mean_square = _zeros(self.parameters)
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
+    def step(self, learning_rate: float, gradient_scale: float = 1.0) -> None:
         """Makes one update."""
         for parameter, mean_square in zip(self.parameters, self.mean_square, strict=True):
-            gradient = _gradient(parameter)
+            gradient = _gradient(parameter, gradient_scale)
             mean_square.mul_(self.decay).addcmul_(gradient, gradient, value=1 - self.decay)
             root = mean_square.sqrt().add_(self.epsilon)
             parameter.addcdiv_(gradient, root, value=-learning_rate)
@@ -207,8 +207,10 @@ def _zeros(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
     return [torch.zeros_like(parameter) for parameter in parameters]
 
 
-def _gradient(parameter: nn.Parameter) -> Tensor:
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+def _gradient(parameter: nn.Parameter, scale: float) -> Tensor:
+    if parameter.grad is None:
+        return torch.zeros_like(parameter)
+    return parameter.grad if scale == 1 else parameter.grad.mul_(scale)
 
 
 def _restore(tensors: Iterable[Tensor], saved: Iterable[Tensor]) -> None:

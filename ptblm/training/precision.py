@@ -41,6 +41,10 @@ class Arithmetic:
         precision: "fp32", "tf32", "bf16" or "fp16".
         device: where the run computes.
 
+    Attributes:
+        operands: what the operands of products are narrowed to; None for not at all.
+        scaler: of the loss; None where it needs none.
+
     Raises:
         UsageError: if the device does not have that precision.
     """
@@ -54,6 +58,7 @@ class Arithmetic:
         self.precision = precision
         self.device = device
         self.scaler = LossScaler() if precision == "fp16" else None
+        self.operands = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
         allow_tf32(precision == "tf32")
 
     @contextmanager
@@ -67,8 +72,11 @@ class Arithmetic:
 
     def products(self) -> AbstractContextManager[Any]:
         """Within this, matrix products take the run's precision."""
-        if self.precision == "bf16":
-            return torch.autocast(self.device.type, torch.bfloat16)
-        if self.precision == "fp16":
-            return torch.autocast(self.device.type, torch.float16)
-        return nullcontext()
+        if self.operands is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.operands)
+
+    @property
+    def loss_scale(self) -> float:
+        """What gradients are too large by; 1 but for fp16."""
+        return 1.0 if self.scaler is None else self.scaler.scale

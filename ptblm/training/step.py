@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.recurrent import State, detach_state
-from ptblm.training.clipping import clip_gradients, global_norm
+from ptblm.training.clipping import clip_coefficient, global_norm
+from ptblm.training.gradients import Backward
 from ptblm.training.optimizer import Optimizer
 from ptblm.training.precision import Arithmetic
 
@@ -41,6 +42,7 @@ class NotFiniteError(ArithmeticError):
 
 
 def train_step(
+    backward: Backward,
     model: LanguageModel,
     optimizer: Optimizer,
     arithmetic: Arithmetic,
@@ -54,10 +56,8 @@ def train_step(
 ) -> StepResult:
     """Makes one update.
 
-    The cost is the summed loss divided by B, not by B * T (ptb_word_lm.py): published rates
-    and norms are meant for it.
-
     Args:
+        backward: gives the gradients.
         model: the model, updated in place.
         optimizer: of the model's trainable parameters.
         arithmetic: the run's precision.
@@ -71,27 +71,20 @@ def train_step(
     Raises:
         NotFiniteError: if loss or gradient is not finite; the weights are as before.
     """
-    with arithmetic.products():
-        nll, state = model.nll(inputs, targets.long(), state, generator)
-    summed_nll = nll.sum()
-    cost = summed_nll / inputs.shape[0]
-
     parameters = optimizer.parameters
     for parameter in parameters:
         parameter.grad = None
+    summed_nll, state = backward(model, arithmetic, inputs, targets.long(), state, generator)
+    norm = global_norm(parameters) / arithmetic.loss_scale
+    nll_value, norm_value = torch.stack([summed_nll, norm]).tolist()
     scaler = arithmetic.scaler
-    torch.autograd.backward(cost if scaler is None else scaler.scaled(cost))
-    if scaler is not None:
-        scaler.unscale(parameters)
-    norm = global_norm(parameters)
-    nll_value, norm_value = torch.stack([summed_nll.detach(), norm]).tolist()
     overflowed = scaler is not None and scaler.may_shrink() and not math.isfinite(norm_value)
     if not math.isfinite(nll_value) or not (math.isfinite(norm_value) or overflowed):
         raise NotFiniteError(nll_value, norm_value)
 
     if not overflowed:
-        clip_gradients(parameters, norm, max_grad_norm)
-        optimizer.step(learning_rate)
+        clip = clip_coefficient(norm_value, max_grad_norm)
+        optimizer.step(learning_rate, clip / arithmetic.loss_scale)
     if scaler is not None:
         scaler.update(overflowed=overflowed)
     return StepResult(nll_value, None if overflowed else norm_value, detach_state(state))

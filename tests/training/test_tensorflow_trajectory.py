@@ -16,6 +16,7 @@ from ptblm.model.tensorflow_weights import load_tensorflow_weights, to_tensorflo
 from ptblm.training import clipping
 from ptblm.training import step as step_module
 from ptblm.training.precision import Arithmetic
+from ptblm.training.products import products_by
 from ptblm.training.records import StepDone
 from ptblm.training.trainer import Trainer
 
@@ -26,18 +27,31 @@ STEPS = 30
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-7}
 
 
+EACH_PATH = pytest.mark.parametrize("path", ["fast", "onednn", "plain"], indirect=True)
+
+
+@pytest.fixture
+def path(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The way that products and gradients are computed."""
+    with products_by("onednn" if request.param == "onednn" else "torch"):
+        yield request.param
+
+
 def relative_error(ours: Any, theirs: Any) -> float:
     theirs = np.asarray(theirs, dtype=np.float64)
     error = np.abs(np.asarray(ours, dtype=np.float64) - theirs).max()
     return float(error / np.abs(theirs).max())
 
 
-def make_trainer(golden: dict[str, Any], dtype: torch.dtype, max_grad_norm: float) -> Trainer:
-    model = build_model(ModelConfig(hidden_size=8, num_layers=2), vocab_size=50).to(dtype)
+def make_trainer(
+    golden: dict[str, Any], dtype: torch.dtype, max_grad_norm: float, *, plain: bool
+) -> Trainer:
+    config = ModelConfig(hidden_size=8, num_layers=2)
+    model = build_model(config, vocab_size=50, plain=plain).to(dtype)
     load_tensorflow_weights(
         model, {k.removeprefix("init/"): v for k, v in golden.items() if k.startswith("init/")}
     )
-    config = TrainingConfig(
+    training = TrainingConfig(
         batch_size=4,
         num_steps=5,
         epochs=2,
@@ -45,11 +59,12 @@ def make_trainer(golden: dict[str, Any], dtype: torch.dtype, max_grad_norm: floa
         full_rate_epochs=1,
         learning_rate_decay=0.5,
         max_grad_norm=max_grad_norm,
+        plain=plain,
     )
     batches = cut_batches(golden["raw_data"], 4, 5, "train")
     return Trainer(
         model,
-        config,
+        training,
         Arithmetic("fp32", torch.device("cpu")),
         train=batches,
         valid=batches,
@@ -57,6 +72,7 @@ def make_trainer(golden: dict[str, Any], dtype: torch.dtype, max_grad_norm: floa
     )
 
 
+@EACH_PATH
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize(
     ("run", "max_grad_norm"),
@@ -67,6 +83,7 @@ def test_reproduces_tensorflow_step_by_step(
     run: str,
     max_grad_norm: float,
     dtype: torch.dtype,
+    path: str,
     monkeypatch: pytest.MonkeyPatch,
     record_property: Any,
 ) -> None:
@@ -75,7 +92,7 @@ def test_reproduces_tensorflow_step_by_step(
     theirs = {k.removeprefix("f64/"): v for k, v in golden.items() if k.startswith("f64/")}
     if dtype == torch.float32:
         theirs = {k: v for k, v in golden.items() if not k.startswith("f64/")}
-    trainer = make_trainer(golden, dtype, max_grad_norm)
+    trainer = make_trainer(golden, dtype, max_grad_norm, plain=path == "plain")
 
     own_norms: list[float] = []
     recorded: Iterator[float] = iter(theirs["grad_norm"].tolist())
@@ -117,16 +134,17 @@ def test_reproduces_tensorflow_step_by_step(
     assert max(errors.values()) < TOLERANCE[dtype], errors
 
 
+@EACH_PATH
 @pytest.mark.parametrize("run", ["tiny_trajectory", "tiny_strong_trajectory"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-def test_raw_gradients_of_the_first_step(run: str, dtype: torch.dtype) -> None:
+def test_raw_gradients_of_the_first_step(run: str, dtype: torch.dtype, path: str) -> None:
     golden = dict(np.load(GOLDEN / f"{run}.npz"))
-    trainer = make_trainer(golden, dtype, 1.0)
+    trainer = make_trainer(golden, dtype, 1.0, plain=path == "plain")
     model = trainer.model
     inputs, targets = (torch.tensor(golden[name][0]).long() for name in ("x", "y"))
-    nll, _ = model.nll(inputs, targets, model.initial_state(4))
-    (nll.sum() / 4).backward()  # type: ignore[no-untyped-call]
-    gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    state = model.initial_state(4)
+    trainer.backward(model, trainer.arithmetic, inputs, targets, state, torch.Generator())
+    gradients = {n: p.grad.to_dense() for n, p in model.named_parameters() if p.grad is not None}
     prefix = "f64/grad_step0/" if dtype == torch.float64 else "grad_step0/"
     for name, ours in to_tensorflow_weights(trainer.model, gradients).items():
         assert relative_error(ours, golden[prefix + name]) < TOLERANCE[dtype], name

@@ -1,0 +1,72 @@
+"""The two ways to the gradients of one step: as it reads, and as it is fast.
+
+The cost is the summed loss divided by B, not by B * T (ptb_word_lm.py): published rates and norms
+are meant for it.
+
+Shapes: B batch, T time.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ptblm.model.language_model import LanguageModel
+from ptblm.model.recurrent import State
+from ptblm.training.precision import Arithmetic
+
+Backward = Callable[
+    [LanguageModel, Arithmetic, Tensor, Tensor, State, torch.Generator], tuple[Tensor, State]
+]
+
+
+def plain_backward(
+    model: LanguageModel,
+    arithmetic: Arithmetic,
+    inputs: Tensor,
+    targets: Tensor,
+    state: State,
+    generator: torch.Generator,
+) -> tuple[Tensor, State]:
+    """Puts the gradients of the cost, times the loss scale, into the parameters' `.grad`.
+
+    Args:
+        model: whose parameters have no `.grad` before.
+        arithmetic: the run's precision.
+        inputs: ids, [B, T].
+        targets: the ids that follow them, [B, T].
+        state: carried from the step before.
+        generator: draws the dropout masks.
+
+    Returns:
+        The loss summed over all targets, in nats, and the state after the last word.
+    """
+    with arithmetic.products():
+        nll, state = model.nll(inputs, targets, state, generator)
+    summed_nll = nll.sum()
+    torch.autograd.backward(summed_nll * (arithmetic.loss_scale / len(inputs)))
+    return summed_nll.detach(), state
+
+
+def fast_backward(
+    model: LanguageModel,
+    arithmetic: Arithmetic,
+    inputs: Tensor,
+    targets: Tensor,
+    state: State,
+    generator: torch.Generator,
+) -> tuple[Tensor, State]:
+    """Does what `plain_backward` does; loss and softmax give their gradients without autograd."""
+    with arithmetic.products():
+        hidden, state = model.hidden(inputs, state, generator)
+    nll, hidden_gradient = model.softmax.nll_and_gradients(
+        hidden.detach().flatten(0, 1),
+        targets.t().flatten(),
+        weight=arithmetic.loss_scale / len(inputs),
+        dtype=arithmetic.operands or model.softmax.weight.dtype,
+    )
+    torch.autograd.backward(hidden, hidden_gradient.view_as(hidden).to(hidden.dtype))
+    rows = model.embedding.weight.grad
+    if rows is not None and rows.is_sparse:  # a word that came twice has two rows
+        model.embedding.weight.grad = rows.coalesce()
+    return nll.sum(), state

@@ -1,0 +1,153 @@
+"""The fast way to the gradients against the plain one: any shape, any type."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ptblm.config.model import ModelConfig
+from ptblm.model import softmax as softmax_module
+from ptblm.model.build import build_model
+from ptblm.model.initialisers import Initialiser
+from ptblm.model.language_model import LanguageModel
+from ptblm.model.softmax import Softmax
+from ptblm.training.gradients import Backward, fast_backward, plain_backward
+from ptblm.training.precision import Arithmetic
+
+# vocabulary, batch, steps, layers, hidden: one of each, and no multiples of anything.
+ODD_SHAPES = [
+    (1, 3, 4, 1, 5),
+    (11, 1, 7, 2, 3),
+    (50, 4, 1, 1, 8),
+    (2, 1, 1, 1, 1),
+    (1013, 7, 13, 3, 37),
+]
+RTOL = {torch.float64: 1e-12, torch.float32: 2e-5}
+
+
+def make(
+    shape: tuple[int, ...], dtype: torch.dtype, *, plain: bool = False, **config: Any
+) -> tuple[LanguageModel, Tensor, Tensor]:
+    vocab_size, batch, steps, layers, hidden = shape
+    model_config = ModelConfig(hidden_size=hidden, num_layers=layers, dropout=0.2, **config)
+    model = build_model(model_config, vocab_size, plain=plain).to(dtype)
+    model.initialise(Initialiser("uniform", 0.3), torch.Generator().manual_seed(1))
+    source = torch.Generator().manual_seed(2)
+    ids = torch.randint(vocab_size, (batch, steps + 1), generator=source)
+    return model, ids[:, :-1], ids[:, 1:]
+
+
+def gradients(
+    backward: Backward, model: LanguageModel, inputs: Tensor, targets: Tensor, precision: str
+) -> dict[str, Tensor]:
+    state = tuple(
+        tuple(torch.full_like(part, 0.1) for part in layer)
+        for layer in model.initial_state(len(inputs))
+    )
+    arithmetic = Arithmetic(precision, torch.device("cpu"))
+    for parameter in model.parameters():
+        parameter.grad = None
+    source = torch.Generator().manual_seed(3)
+    nll, last = backward(model, arithmetic, inputs, targets, state, source)
+    parts = {f"state{layer}.{i}": p for layer, ps in enumerate(last) for i, p in enumerate(ps)}
+    found = {n: p.grad.to_dense() for n, p in model.named_parameters() if p.grad is not None}
+    return {"nll": nll, **parts, **found}
+
+
+def assert_close(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        assert ours[name].dtype == value.dtype
+        error = (ours[name] - value).abs().max().item()
+        # A vocabulary of one has no gradient but rounding.
+        assert error <= tolerance * max(value.abs().max().item(), 1e-3), name
+
+
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("shape", ODD_SHAPES, ids=str)
+def test_the_fast_way_equals_the_plain_one(
+    shape: tuple[int, ...], dtype: torch.dtype, sparse: bool
+) -> None:
+    """Loss, state and every gradient, with dropout's masks alike; repeated words included."""
+    model, inputs, targets = make(shape, dtype)
+    plain_model, _, _ = make(shape, dtype, plain=True)
+    model.embedding.sparse = sparse
+    ours = gradients(fast_backward, model, inputs, targets, "fp32")
+    theirs = gradients(plain_backward, plain_model, inputs, targets, "fp32")
+    assert_close(ours, theirs, RTOL[dtype])
+
+
+@pytest.mark.parametrize("numbers", [1, 1013 * 8, 1013 * 90, 10**9])
+def test_chunks_change_nothing(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a position at a time to all at once, with and without a rest."""
+    model, inputs, targets = make(ODD_SHAPES[-1], torch.float64)
+    theirs = gradients(plain_backward, model, inputs, targets, "fp32")
+    monkeypatch.setattr(softmax_module, "_NUMBERS_PER_CHUNK", numbers)
+    assert_close(gradients(fast_backward, model, inputs, targets, "fp32"), theirs, 1e-12)
+
+
+@pytest.mark.parametrize("shape", ODD_SHAPES, ids=str)
+@pytest.mark.parametrize("cell", ["lstm", "gru", "slstm"])
+def test_bf16_is_as_near_as_its_digits(cell: str, shape: tuple[int, ...]) -> None:
+    """Our own LSTM kernel, torch's fused ones, and cells that go step by step."""
+    model, inputs, targets = make(shape, torch.float32, cell=cell)
+    exact = gradients(plain_backward, model, inputs, targets, "fp32")
+    assert_close(gradients(fast_backward, model, inputs, targets, "bf16"), exact, 0.05)
+
+
+def test_bf16_learns_a_start_state_too() -> None:
+    model, inputs, targets = make(ODD_SHAPES[1], torch.float32, initial_state="learned")
+    arithmetic = Arithmetic("bf16", torch.device("cpu"))
+    found = []
+    for backward in (plain_backward, fast_backward):
+        for parameter in model.parameters():
+            parameter.grad = None
+        state = model.initial_state(len(inputs))
+        backward(model, arithmetic, inputs, targets, state, torch.Generator().manual_seed(3))
+        found.append(
+            [part.grad for layer in model.recurrent.layers for part in layer.learned_state]
+        )
+    for fast, plain in zip(*found, strict=True):
+        assert plain is not None
+        assert plain.abs().max() > 0
+        torch.testing.assert_close(fast, plain, rtol=0.05, atol=0.05 * plain.abs().max().item())
+
+
+def test_the_loss_is_finite_where_a_target_is_out_of_reach() -> None:
+    """A p of 1e-400 is 0 in any float; -log p is 921 all the same."""
+    softmax = Softmax(1, 3).double()
+    with torch.no_grad():
+        softmax.weight.zero_()
+        softmax.bias.copy_(torch.tensor([0.0, 921.0, 0.0]))
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        softmax = softmax.to(torch.float64 if dtype == torch.float64 else torch.float32)
+        hidden = torch.zeros(1, 1, dtype=softmax.weight.dtype)
+        nll, _ = softmax.nll_and_gradients(hidden, torch.tensor([0]), 1.0, dtype)
+        assert nll.item() == pytest.approx(921, rel=0.01)
+        assert softmax.bias.grad is not None
+        assert softmax.bias.grad.tolist() == [-1.0, 1.0, 0.0]
+
+
+def test_memory_does_not_grow_with_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No tensor that is made is larger than a chunk, or than what the weights ask for."""
+    monkeypatch.setattr(softmax_module, "_NUMBERS_PER_CHUNK", 5000)
+    softmax = Softmax(4, 1000)
+    softmax.initialise(0.1, torch.Generator().manual_seed(0))
+    hidden, targets = torch.randn(300, 4), torch.zeros(300, dtype=torch.long)
+    largest = 0
+
+    class Watch(torch.overrides.TorchFunctionMode):
+        def __torch_function__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            nonlocal largest
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, Tensor):
+                largest = max(largest, result.numel())
+            return result
+
+    with Watch():
+        softmax.nll_and_gradients(hidden, targets, 1.0, torch.float32)
+    assert 4000 <= largest <= 5000

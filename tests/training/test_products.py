@@ -1,0 +1,70 @@
+"""Who computes fp32 products: exactness, the choice, and that a run keeps it."""
+
+import pytest
+import torch
+
+from ptblm.training import products as products_module
+from ptblm.training.products import choose_products, onednn_is_exact, products_by, start_products
+
+CPU = torch.device("cpu")
+
+
+def test_both_ways_are_exact_for_all_shapes() -> None:
+    for sizes in [(1, 1, 1), (20, 200, 800), (400, 37, 1001), (3, 650, 1), (1, 1500, 64)]:
+        rows, inner, columns = sizes
+        x, w = torch.randn(rows, inner), torch.randn(columns, inner)
+        exact = x.double() @ w.double().t()
+        scale = exact.abs().max().item()
+        for way in ("torch", "onednn"):
+            with products_by(way):
+                assert (x @ w.t() - exact).abs().max().item() <= 3e-6 * scale, (way, sizes)
+                kept = (x.t() @ (x @ w.t())).double()  # a transposed operand
+            again = x.t().double() @ exact
+            assert (kept - again).abs().max().item() <= 3e-6 * again.abs().max().item()
+
+
+@pytest.mark.parametrize("seconds", [{"torch": 2.0, "onednn": 1.0}, {"torch": 1.0, "onednn": 1.0}])
+def test_onednn_is_taken_where_it_is_faster(
+    seconds: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products_module, "_seconds", lambda way, _product: seconds[way])
+    assert choose_products() == ("onednn" if seconds["torch"] == 2 else "torch")
+
+
+def test_onednn_is_never_taken_where_it_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a processor with matrix units for bf16; an error of that size stands in for them."""
+    monkeypatch.setattr(products_module, "_LARGEST_ERROR", 1e-9)
+    monkeypatch.setattr(products_module, "_seconds", lambda way, _product: len(way))
+    assert not onednn_is_exact()
+    assert choose_products() == choose_products("onednn") == "torch"
+
+
+def test_bf16_would_be_noticed() -> None:
+    """Products of bf16 operands err by far more than what passes for fp32."""
+    x, w = products_module._operands()
+    exact = x.double() @ w.double()
+    rounded = (x.bfloat16().float() @ w.bfloat16().float() - exact).abs().max() / exact.abs().max()
+    assert rounded > 100 * products_module._LARGEST_ERROR
+
+
+def test_a_run_keeps_what_it_began_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products_module, "_seconds", lambda way, _product: len(way))
+    assert choose_products("torch") == "torch"
+    assert choose_products("onednn") == "onednn"
+
+
+def test_the_choice_is_said_and_ends_with_the_block() -> None:
+    with products_by("torch"):
+        way, description = start_products(CPU, "cpu, 2 threads", "onednn")
+        assert way == "onednn"
+        assert description == "cpu, 2 threads; products by oneDNN"
+        assert start_products(CPU, "cpu, 2 threads", "torch") == ("torch", "cpu, 2 threads")
+        before = products_module._ONEDNN.fp32_precision
+        with products_by("onednn"):
+            assert products_module._ONEDNN.fp32_precision != before
+        assert products_module._ONEDNN.fp32_precision == before
+
+
+def test_a_gpu_keeps_its_own_way() -> None:
+    with products_by("torch"):
+        assert start_products(torch.device("cuda"), "cuda:0", "onednn") == ("torch", "cuda:0")
