@@ -4,9 +4,11 @@ import multiprocessing
 import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -76,6 +78,47 @@ def in_fresh_process(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *args, **kwargs).result()
+
+
+@contextmanager
+def apart(
+    make: Callable[P, Callable[[], object]], *args: P.args, **kwargs: P.kwargs
+) -> Iterator[Callable[[], None]]:
+    """A job that a process of its own does whenever it is called here.
+
+    Nothing that this process has set, loaded or kept in memory helps or hinders it.
+
+    Args:
+        make: a function of a module, which makes the job there.
+        args: for it.
+        kwargs: for it.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_do_when_told, args=(there, make, args, kwargs), daemon=True)
+    process.start()
+    there.close()  # so that the end of that process is an EOFError here
+
+    def job() -> None:
+        here.send(None)
+        here.recv()
+
+    try:
+        yield job
+    finally:
+        here.close()
+        process.join()
+
+
+def _do_when_told(
+    pipe: Connection, make: Callable[..., Callable[[], object]], args: Any, kwargs: Any
+) -> None:
+    job = make(*args, **kwargs)
+    with suppress(EOFError):
+        while True:
+            pipe.recv()
+            job()
+            pipe.send(None)
 
 
 def resident_bytes() -> int:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from benchmark.flags import fp32_products_as, torch_defaults
 from benchmark.floor import device_wait, floor_job, step_products
 from benchmark.measure import (
+    apart,
     forget_peak,
     in_fresh_process,
     peak_bytes,
@@ -54,7 +55,7 @@ def bench_train(config: Config, steps: int) -> dict[str, Any]:
     """
     precision = config.training.precision
     quiet = assemble(override_config(config, [], {"model.dropout": 0.0}))
-    apart = refuse_difference(ptblm_steps(quiet), plain_steps_like(quiet), precision)
+    difference = refuse_difference(ptblm_steps(quiet), plain_steps_like(quiet), precision)
     del quiet
 
     assembly = assemble(config)
@@ -64,12 +65,14 @@ def bench_train(config: Config, steps: int) -> dict[str, Any]:
     floor, ways = floor_job(products, device, precision)
     count = max(1, steps // _WINDOWS)
     plain = {"plain": "fp32"} | ({} if precision == "fp32" else {f"plain {precision}": precision})
-    jobs: dict[str, Callable[[], None]] = {"ptblm": _window(ptblm_steps(assembly), count)}
-    for name, kind in plain.items():
-        jobs[name] = _window(plain_steps_like(assembly, kind), count)
-    jobs["products alone"] = _window(iter(floor, object()), count)
+    jobs: dict[str, Callable[[], object]] = {"ptblm": _window(ptblm_steps(assembly), count)}
     windows = math.ceil(steps / count)
-    seconds = time_in_turn(jobs, windows, device_wait(device))
+    with ExitStack() as processes:
+        for name, kind in plain.items():
+            job = apart(plain_window, config, kind, count)
+            jobs[name] = processes.enter_context(job)
+        jobs["products alone"] = _window(iter(floor, object()), count)
+        seconds = time_in_turn(jobs, windows, device_wait(device))
     tokens = config.training.batch_size * config.training.num_steps
     return {
         "precision": precision,
@@ -77,7 +80,7 @@ def bench_train(config: Config, steps: int) -> dict[str, Any]:
         "vocabulary": vocab_size,
         "windows": windows,
         "steps_per_window": count,
-        "apart": apart,
+        "apart": difference,
         "words_per_second": {
             name: spread([tokens * count / window for window in of_name])
             for name, of_name in seconds.items()
@@ -122,6 +125,26 @@ def plain_steps_like(assembly: Assembly, precision: str = "fp32") -> PlainSteps:
     return _under_defaults(plain_steps(model, text, config.training, precision), device, precision)
 
 
+def plain_window(config: Config, precision: str, count: int) -> Callable[[], None]:
+    """So many steps of the plain version, weights and all of its own; for a process of its own."""
+    device, _ = choose_device(config.training.device)
+    steps, wait = _window(plain_run(config, precision, device), count), device_wait(device)
+
+    def window() -> None:
+        steps()
+        wait()
+
+    return window
+
+
+def plain_run(config: Config, precision: str, device: torch.device) -> PlainSteps:
+    """The plain version's steps, from weights of torch's choice."""
+    corpus = load_corpus(config.data.path)
+    model = plain_model(config, len(corpus.vocabulary)).to(device)
+    text = plain_text(corpus, config, device)
+    return _under_defaults(plain_steps(model, text, config.training, precision), device, precision)
+
+
 def _under_defaults(steps: PlainSteps, device: torch.device, precision: str) -> PlainSteps:
     """The same steps, each made under torch's own flags, or with tf32 where that is asked for."""
     while True:
@@ -144,22 +167,22 @@ def refuse_difference(
     Raises:
         ValueError: if that is further than the precision explains.
     """
-    apart = {"loss": 0.0, "gradient norm": 0.0}
+    difference = {"loss": 0.0, "gradient norm": 0.0}
     for done, (nats, norm) in islice(zip(ours, plain, strict=False), steps):
         pairs = {"loss": (done.nll / done.tokens, nats.item())}
         if done.grad_norm is not None:
             pairs["gradient norm"] = (done.grad_norm, norm.item())
         for what, (found, wanted) in pairs.items():
-            apart[what] = max(apart[what], abs(found - wanted) / wanted)
+            difference[what] = max(difference[what], abs(found - wanted) / wanted)
         if done.grad_norm is None:  # fp16 overflowed and made no update: from here on they differ
             break
-    for (what, found), explained in zip(apart.items(), TOLERANCES[precision], strict=True):
+    for (what, found), explained in zip(difference.items(), TOLERANCES[precision], strict=True):
         if not found < explained:
             raise ValueError(
                 f"ptblm and the plain version do not compute the same: by {what} they are "
                 f"{found:.1e} apart, and {precision} explains {explained:.0e}"
             )
-    return apart
+    return difference
 
 
 def _window(steps: Iterator[object], count: int) -> Callable[[], None]:
@@ -187,14 +210,9 @@ def peak_megabytes(config: Config, plain: str | None, steps: int) -> float:
     torch.optim.SGD([torch.zeros(1)], lr=1.0).step()
     before = resident_bytes()
     device, _ = choose_device(config.training.device)
-    made: Iterator[object]
-    if plain is None:
-        made = ptblm_steps(assemble(config))
-    else:
-        corpus = load_corpus(config.data.path)
-        model = plain_model(config, len(corpus.vocabulary)).to(device)
-        text = plain_text(corpus, config, device)
-        made = _under_defaults(plain_steps(model, text, config.training, plain), device, plain)
+    made: Iterator[object] = (
+        ptblm_steps(assemble(config)) if plain is None else plain_run(config, plain, device)
+    )
     forget_peak()
     for _ in range(steps):
         next(made)
