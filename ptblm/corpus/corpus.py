@@ -1,10 +1,11 @@
 """A corpus: three splits of a text, one vocabulary, and what is known of their entropy."""
 
+import io
 import math
 from dataclasses import dataclass
 
 from ptblm.corpus.level import Level
-from ptblm.corpus.reader import Text, read_text, read_vocabulary
+from ptblm.corpus.reader import Text, texts_in, write_corpus
 from ptblm.corpus.splits import Split, corpus_name, corpus_path, how_cut, read_splits
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.files import read_json
@@ -38,8 +39,9 @@ def load_corpus(path: str, level: Level = "word") -> Corpus:
         DataError: if a split is missing, empty, or not text.
     """
     sources = read_splits(path, level)
-    vocabulary = read_vocabulary(sources["train"], level)
-    splits = {split: read_text(source, level, vocabulary) for split, source in sources.items()}
+    file = io.BytesIO()
+    vocabulary, written = write_corpus(sources, level, file, spare=io.BytesIO())
+    splits = texts_in(file.getbuffer(), vocabulary, written)
     floors = {split: read_floor(path, split, text.sha256, level) for split, text in splits.items()}
     return Corpus(
         name=corpus_name(path),

@@ -17,7 +17,7 @@ from ptblm.config.schema import TrainingConfig
 from ptblm.corpus.batches import Batches
 from ptblm.corpus.splits import Split
 from ptblm.errors import DivergedError
-from ptblm.evaluation.evaluate import running_scores
+from ptblm.evaluation.evaluate import on_device, running_scores
 from ptblm.evaluation.score import Score, perplexity
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.recurrent import State, detach_state
@@ -92,10 +92,10 @@ class Trainer:
             config.optimizer == "sgd" and not config.plain and arithmetic.device.type == "cpu"
         )
         self.batches = train
-        self.train_text = self._on_device(train)
+        self.train_text = on_device(train, arithmetic.device)
         self.evaluation_texts: dict[Split, tuple[Tensor, Tensor]] = {
-            "valid": self._on_device(valid),
-            "test": self._on_device(test),
+            "valid": on_device(valid, arithmetic.device),
+            "test": on_device(test, arithmetic.device),
         }
         self.marks = marks or {}
         self.position = Position()
@@ -118,7 +118,7 @@ class Trainer:
         start = time.perf_counter()
         position, config = self.position, self.config
         columns = self.batches.columns(batch)
-        inputs, targets = (text[:, columns] for text in self.train_text)
+        inputs, targets = (text[:, columns].int() for text in self.train_text)
         rate = self._learning_rate()
         # At an epoch's start anew, and not what was stored: a learned state wants its gradient.
         state = self.model.initial_state(config.batch_size) if batch == 0 else self.state
@@ -276,9 +276,3 @@ class Trainer:
         device = self.arithmetic.device
         self.state = tuple(tuple(part.to(device) for part in layer) for layer in saved["state"])
         self.position = position
-
-    def _on_device(self, batches: Batches) -> tuple[Tensor, Tensor]:
-        """Ids as int32, [B, steps * T], copied once: a step then costs no transfer."""
-        device = self.arithmetic.device
-        inputs, targets = (torch.tensor(ids) for ids in (batches.inputs, batches.targets))
-        return inputs.to(device), targets.to(device)
