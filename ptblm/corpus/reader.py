@@ -1,13 +1,14 @@
-"""Reads text into ids, at the level that the config asks for: once, block by block, into a file.
+"""Reads text into ids, at the level that the config asks for: once, block by block.
 
-A file in memory will do. The training text's ids go by count, which is known only when all of it
-was read: until then its tokens have numbers, by first appearance, in a spare file.
+The ids are written one after another, to memory or to a file. The training text's go by count,
+which is known only when all of it was read: until then its tokens have numbers, by first
+appearance, in a spare file.
 """
 
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from mmap import mmap
 from typing import IO, Any
@@ -22,6 +23,8 @@ from ptblm.corpus.splits import Split
 from ptblm.corpus.vocabulary import EOS, UNK, Ids, Vocabulary, id_type
 from ptblm.corpus.words import number_words
 from ptblm.errors import DataError
+
+Write = Callable[[memoryview], object]
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,21 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """A corpus as ids.
+
+    Attributes:
+        vocabulary: the training split's tokens.
+        splits: the text of each split.
+        memory: where the ids are, one split's after another's.
+    """
+
+    vocabulary: Vocabulary
+    splits: dict[Split, Text]
+    memory: mmap | memoryview
+
+
+@dataclass(frozen=True)
 class Written:
     """A text whose ids were written: their number, and the rest as in `Text`."""
 
@@ -57,39 +75,50 @@ def read_text(source: Source, level: Level, vocabulary: Vocabulary) -> Text:
             that is not in a vocabulary without `<unk>`.
     """
     file = io.BytesIO()
-    written = write_text(source, level, vocabulary, file)
+    written = write_text(source, level, vocabulary, file.write)
     return texts_in(file.getbuffer(), vocabulary, {"test": written})["test"]
 
 
+def read_corpus(sources: Mapping[Split, Source], level: Level) -> Encoded:
+    """All splits, in memory.
+
+    Raises:
+        DataError: as `read_text` does.
+    """
+    file = io.BytesIO()
+    vocabulary, written = write_corpus(sources, level, file.write, spare=io.BytesIO())
+    return Encoded(vocabulary, texts_in(file.getbuffer(), vocabulary, written), file.getbuffer())
+
+
 def write_corpus(
-    sources: Mapping[Split, Source], level: Level, file: IO[bytes], spare: IO[bytes]
+    sources: Mapping[Split, Source], level: Level, write: Write, spare: IO[bytes]
 ) -> tuple[Vocabulary, dict[Split, Written]]:
     """Writes the ids of all splits, one after another, in the training split's vocabulary.
 
     Args:
         sources: of all splits.
         level: what a token is.
-        file: to write to; the ids take all of it.
-        spare: a file to write to and read from, where they have no place yet.
+        write: takes the ids' bytes, piece by piece.
+        spare: a file to write to and read from, for the training text's tokens meanwhile.
 
     Raises:
         DataError: as `read_text` does.
-        OSError: if a file can't be written.
+        OSError: if `write` does, or the spare file can't be written.
     """
-    vocabulary, train = write_training_text(sources["train"], level, file, spare)
+    vocabulary, train = write_training_text(sources["train"], level, write, spare)
     written: dict[Split, Written] = {"train": train}
     for split, source in sources.items():
         if split != "train":
-            written[split] = write_text(source, level, vocabulary, file)
+            written[split] = write_text(source, level, vocabulary, write)
     return vocabulary, written
 
 
-def write_text(source: Source, level: Level, vocabulary: Vocabulary, file: IO[bytes]) -> Written:
+def write_text(source: Source, level: Level, vocabulary: Vocabulary, write: Write) -> Written:
     """Writes the ids of a text's tokens.
 
     Raises:
         DataError: as `read_text` does.
-        OSError: if the file can't be written.
+        OSError: if `write` does.
     """
     _refuse_unfit(vocabulary, level)
     digest = hashlib.sha256()
@@ -99,22 +128,22 @@ def write_text(source: Source, level: Level, vocabulary: Vocabulary, file: IO[by
         if is_unknown.any():
             unknown += int(is_unknown.sum())
             ids[is_unknown] = vocabulary.ids[UNK]
-        file.write(ids.astype(vocabulary.id_type).data)
+        write(ids.astype(vocabulary.id_type).data)
         tokens += len(ids)
     return Written(tokens, unknown, digest.hexdigest())
 
 
 def write_training_text(
-    source: Source, level: Level, file: IO[bytes], spare: IO[bytes]
+    source: Source, level: Level, write: Write, spare: IO[bytes]
 ) -> tuple[Vocabulary, Written]:
     """Writes the ids of a training text's tokens, and learns the vocabulary from it.
 
     Raises:
         DataError: if the text is empty, can't be read, or should be UTF-8 and is not.
-        OSError: if a file can't be written.
+        OSError: if `write` does, or the spare file can't be written.
     """
     if level == "byte":
-        return BYTES, write_text(source, level, BYTES, file)
+        return BYTES, write_text(source, level, BYTES, write)
     numbers = {EOS: 0} if level == "word" else {EOS: 0, UNK: 1}
     digest = hashlib.sha256()
     counts = np.zeros(1, dtype=np.int64)
@@ -131,7 +160,7 @@ def write_training_text(
     ids = np.array([vocabulary.ids[symbol] for symbol in numbers], dtype=vocabulary.id_type)
     spare.seek(0)
     for kind, length in blocks:
-        file.write(ids[np.frombuffer(spare.read(length * kind.itemsize), dtype=kind)].data)
+        write(ids[np.frombuffer(spare.read(length * kind.itemsize), dtype=kind)].data)
     return vocabulary, Written(sum(length for _, length in blocks), 0, digest.hexdigest())
 
 

@@ -1,5 +1,6 @@
 """The bytes of a text, and where they are from: read block by block, whatever their number."""
 
+import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -65,6 +66,17 @@ class Source:
                 place, rest = place + end, raw[end:]
             if rest:
                 yield place, rest
+
+    def sha256(self) -> str:
+        """Of the bytes.
+
+        Raises:
+            DataError: if the file can't be read.
+        """
+        digest = hashlib.sha256()
+        for _, raw in self.blocks("byte"):
+            digest.update(raw)
+        return digest.hexdigest()
 
     def line_start(self, place: int) -> int:
         """The first start of a line from `place` on; the stretch's end where there is none."""

@@ -10,7 +10,7 @@ from ptblm.corpus.vocabulary import Vocabulary
 
 def read_vocabulary(source: Source, level: Level) -> Vocabulary:
     """The vocabulary of a training text."""
-    return write_training_text(source, level, io.BytesIO(), io.BytesIO())[0]
+    return write_training_text(source, level, lambda _: None, io.BytesIO())[0]
 
 
 def raw(source: Source) -> bytes:
