@@ -11,7 +11,7 @@ from ptblm.corpus.splits import Split, corpus_name, corpus_path, how_cut, read_s
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.files import read_json
 
-# Bytes of text from which on a corpus is cached: less is read within a second.
+# Bytes of text from which on a corpus is cached: less is read in about a second.
 WORTH_CACHING = 2**25
 
 

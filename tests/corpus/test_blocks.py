@@ -21,16 +21,20 @@ from ptblm.errors import DataError
 from tests.corpus.helpers import raw, read_vocabulary
 
 LEVELS: list[Level] = ["word", "char", "byte"]
+BOM = "\ufeff".encode()
 BLOCKS = st.sampled_from([1, 2, 3, 5, 8, 64])
 
-# Words of up to 20 bytes around the 16 that are compared at once; all that separates, or could.
-WORDS = st.text(st.sampled_from("ab\x00é語😀"), min_size=1, max_size=20)
+# Words that differ in their first eight bytes, in their second, and in those beyond, which are not
+# compared at once; all that separates words, or could.
+BEGINNINGS = st.sampled_from(["", "abcdefgh", "abcdefghabcdefgh"])
+ENDINGS = st.text(st.sampled_from("ab\x00é語😀"), max_size=3)
+WORDS = st.tuples(BEGINNINGS, ENDINGS).map("".join).filter(bool)
 SPACES = st.sampled_from(
     [*" \n\t\r\v\f\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2003\u2028\u3000\ufeff", "\n "]
 )
 TEXTS = st.lists(WORDS | SPACES | st.just(EOS) | st.just(UNK), max_size=60).map("".join)
 RAW = TEXTS.map(str.encode) | st.lists(
-    st.sampled_from([b"a", b" ", b"\n", b"\xff", b"\xc3", b"\xa9", b"\xe8\xaa", "😀".encode()])
+    st.sampled_from([b"a", b" ", b"\n", b"\xff", b"\xc3", b"\xa9", b"\xe8\xaa", "😀".encode(), BOM])
 ).map(b"".join)
 
 
