@@ -33,5 +33,7 @@ def bytes_faulted_in(how: str) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs the GNU C library")
 def test_a_block_that_was_freed_is_used_again() -> None:
     """Large blocks otherwise come from the system each time, which fills them page by page."""
-    assert bytes_faulted_in("given back") > BLOCKS * MEGABYTES * 2**20 * 0.9
-    assert bytes_faulted_in("kept") < MEGABYTES * 2**20 * 2
+    whole = BLOCKS * MEGABYTES * 2**20
+    assert bytes_faulted_in("given back") > 0.9 * whole
+    # Some may come anew where the system takes idle memory back by itself.
+    assert bytes_faulted_in("kept") < 0.5 * whole
