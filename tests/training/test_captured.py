@@ -33,11 +33,18 @@ from tests.training.test_trainer import (
 
 
 def replayed(body: Body, _generator: torch.Generator) -> tuple[Outputs, Callable[[], None]]:
-    """A graph's manners without a graph: what it computes lands where it landed when captured."""
+    """A graph's manners without a graph: what it computes lands where it landed when captured.
+
+    And it knows nothing of what Python calls by which name.
+    """
     outputs = body()
+    parameters = cast(Any, body).__self__._parameters
 
     def replay() -> None:
+        gradients = [parameter.grad for parameter in parameters]
         again = body()
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
         places = [outputs.figures, outputs.clip, *outputs.gradients]
         values = [again.figures, again.clip, *again.gradients]
         for place, value in zip(places, values, strict=True):
