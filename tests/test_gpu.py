@@ -30,6 +30,14 @@ pytestmark = [
 # What the deterministic mode sets, and cuBLAS reads once, before its first product.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
+
+@pytest.fixture(autouse=True)
+def _compiled_anew() -> Iterator[None]:
+    """Torch gives up on a function that it has compiled too often, which a run never comes to."""
+    yield
+    torch.compiler.reset()
+
+
 SETTINGS = {"data.path": "sample", "model.hidden_size": 64, "training.epochs": 2}
 CELLS = ["lstm", "rnn", "gru", "slstm", "janet", "mogrifier"]
 RATES = {"sgd": 0.5, "momentum": 0.1, "adam": 0.001, "rmsprop": 0.001}
@@ -104,8 +112,9 @@ def test_every_cell_on_cuda_equals_the_cpu(cell: str, plain: bool) -> None:
 
 
 @pytest.mark.parametrize(("precision", "rtol"), [("fp32", 1e-4), ("tf32", 1e-3), ("bf16", 3e-3)])
-@pytest.mark.parametrize("start", ["zeros", "learned"])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(
+    ("cell", "start"), [*((cell, "zeros") for cell in CELLS), ("lstm", "learned")]
+)
 def test_captured_steps_equal_eager_ones(
     cell: str, start: str, precision: str, rtol: float
 ) -> None:

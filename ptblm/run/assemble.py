@@ -82,7 +82,8 @@ def assemble(config: Config, products_before: str | None = None) -> Assembly:
     initialiser = Initialiser(config.model.initializer, config.model.init_scale)
     model.initialise(initialiser, make_generator(training.seed, "initial weights"))
     if not training.plain and can_compile(device):
-        model.to(device).recurrent.compile_steps(training.batch_size)
+        with arithmetic.products():  # else it would be compiled anew for these
+            model.to(device).recurrent.compile_steps(training.batch_size)
     trainer = Trainer(
         model.to(device),
         training,
