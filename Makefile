@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 N ?= 1
 MINUTES ?= 10
+BENCH_ARGS ?= all
 
-.PHONY: help setup demo test test-slow test-gpu gpu-check torture check format wheel clean
+.PHONY: help setup demo test test-slow test-gpu gpu-check torture bench check format wheel clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +39,9 @@ gpu-check: setup  ## do all that wants a GPU, ten minutes at a time; MINUTES=30 
 torture: setup  ## kill runs, flip bits, fill the disk; N=8 for eight times as much
 	$(BIN)/python scripts/torture.py -n $(N)
 	N=$(N) $(BIN)/python -m pytest tests/test_bad_input.py --hypothesis-profile=thorough
+
+bench: setup  ## measure it against a plain version and the floor; BENCH_ARGS='train --config small' for a part
+	$(BIN)/python scripts/bench.py $(BENCH_ARGS)
 
 check: setup  ## lint, formatting, types
 	$(BIN)/ruff check .

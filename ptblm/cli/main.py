@@ -105,6 +105,10 @@ def train(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="On CUDA, repeat bit for bit; slower.")
     ] = False,
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", help="Do without all that is there for speed alone."),
+    ] = False,
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -128,6 +132,7 @@ def train(
         "training.device": device,
         "training.precision": precision,
         "training.deterministic": deterministic or None,
+        "training.plain": plain or None,
     }
     if resume is not None and str(resume) != "auto":
         if config is not None or run_dir is not None or overwrite or dry_run:

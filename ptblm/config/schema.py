@@ -74,7 +74,10 @@ class TrainingConfig(OptimizationConfig):
     ] = False
     plain: Annotated[
         bool,
-        Field(description="whether to do without fused kernels: every step as it reads"),
+        Field(
+            description="whether to do without all that is there for speed alone: every step as "
+            "the equations read"
+        ),
     ] = False
     log_every: Annotated[
         int, Field(ge=1, le=10**9, description="steps between two records in metrics.jsonl")

@@ -8,6 +8,7 @@ Shapes: T time, B batch, I inputs, H hidden.
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import cast
 
 import torch
@@ -22,6 +23,10 @@ from ptblm.model.mixed_lstm import MixedLSTM
 # cuDNN wants all weights in one piece, and copies them together at each call where they are not:
 # the cost of reading them once.
 warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
+
+# From so many units on, bf16's gain in an LSTM's products is more than what goes on between them:
+# on two cores 650 units took 33 ms instead of fp32's 40, and 200 units 5.3 instead of 3.1.
+_MIXED_PAYS = 400
 
 FusedKernel = Callable[[Cell, Tensor, CellState], tuple[Tensor, CellState]]
 
@@ -48,17 +53,20 @@ def _extended(cell: LSTMCell) -> bool:
 
 def _lstm(cell: LSTMCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
     """The kernel adds two biases; the second, which is not trained, holds the forget_bias."""
-    constant = torch.zeros_like(cell.gates.bias)
+    gates, constant = cell.gates, torch.zeros_like(cell.gates.bias)
     constant[cell.hidden_size : 2 * cell.hidden_size] = cell.forget_bias
-    if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-        gates = cell.gates
-        outputs, h, c = MixedLSTM.apply(  # type: ignore[no-untyped-call]
-            x, *state, gates.weight_ih, gates.weight_hh, gates.bias + constant
-        )
+    mixed = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    if mixed and cell.hidden_size >= _MIXED_PAYS:
+        weights = [gates.weight_ih, gates.weight_hh, gates.bias + constant]
+        outputs, h, c = MixedLSTM.apply(x, *state, *weights)  # type: ignore[no-untyped-call]
         return outputs, (h, c)
-    weights = [cell.gates.weight_ih, cell.gates.weight_hh, cell.gates.bias, constant]
+    weights = [gates.weight_ih, gates.weight_hh, gates.bias, constant]
     start = [part.unsqueeze(0) for part in state]
-    outputs, h, c = torch.lstm(x, start, weights, *_ONE_LAYER, torch.is_grad_enabled(), *_LAYOUT)
+    with torch.autocast("cpu", enabled=False) if mixed else nullcontext():
+        x = x.float() if mixed else x
+        outputs, h, c = torch.lstm(
+            x, start, weights, *_ONE_LAYER, torch.is_grad_enabled(), *_LAYOUT
+        )
     return outputs, (h.squeeze(0), c.squeeze(0))
 
 

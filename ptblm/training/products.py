@@ -1,15 +1,14 @@
 """Chooses who computes a CPU's fp32 matrix products: torch's default, or oneDNN.
 
 torch sends them to MKL, which takes a slow way on processors that are not Intel's. oneDNN is in
-the same wheel; on AMD's Zen 5 it was measured to be 2.0 to 2.3 times as fast (docs/performance.md).
+the same wheel; on AMD's Zen 5 it was measured to be 1.9 to 2.3 times as fast (docs/performance.md).
 What it is asked through allows bf16 inside, which it uses only on processors with matrix units for
 it; so the error is measured first, and what is not fp32 is not taken.
 """
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from statistics import median
+import contextlib
+import platform
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -18,8 +17,6 @@ Products = Literal["torch", "onednn"]
 
 # fp32 sums of a few hundred terms err by 1e-6 and less, sums of bf16 products by 1e-3.
 _LARGEST_ERROR = 1e-5
-_GAIN_WORTH_TAKING = 1.1
-_ROWS, _INNER, _COLUMNS = 400, 256, 2048
 
 
 # torch's name for how precise the operands of oneDNN's products must be.
@@ -41,7 +38,7 @@ def start_products(
     return products, description + ("; products by oneDNN" if products == "onednn" else "")
 
 
-@contextmanager
+@contextlib.contextmanager
 def products_by(products: Products) -> Iterator[None]:
     """Within this, fp32 products are computed this way."""
     before = _ONEDNN.fp32_precision
@@ -53,19 +50,16 @@ def products_by(products: Products) -> Iterator[None]:
 
 
 def choose_products(before: str | None = None) -> Products:
-    """The faster of the two here, oneDNN only if it is exact; decided in some 50 milliseconds.
+    """Takes oneDNN where MKL is known to be slow, if it is exact there.
+
+    Timing the two would say it as well, but not always the same: on a busy machine the same seed
+    would now and then give other last digits.
 
     Args:
-        before: what a run has used so far, which it keeps if it can: the two differ in the last
-            bits.
+        before: what a run has used so far, which it keeps if it can, for the same reason.
     """
-    if before == "torch" or not onednn_is_exact():
-        return "torch"
-    if before == "onednn":
-        return "onednn"
-    x, w = _operands()
-    gain = _seconds("torch", lambda: x @ w) / _seconds("onednn", lambda: x @ w)
-    return "onednn" if gain >= _GAIN_WORTH_TAKING else "torch"
+    wanted = before == "onednn" if before is not None else _mkl_is_slow()
+    return "onednn" if wanted and onednn_is_exact() else "torch"
 
 
 def onednn_is_exact() -> bool:
@@ -81,19 +75,19 @@ def onednn_is_exact() -> bool:
 
 def _operands() -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(_ROWS, _INNER, generator=generator)
-    return x, torch.randn(_COLUMNS, _INNER, generator=generator).t()
+    x = torch.randn(400, 256, generator=generator)
+    return x, torch.randn(2048, 256, generator=generator).t()
 
 
-def _seconds(products: Products, product: Callable[[], object]) -> float:
-    times = []
-    with products_by(products):
-        product()  # the first call makes the kernel
-        for _ in range(5):
-            start = time.perf_counter()
-            product()
-            times.append(time.perf_counter() - start)
-    return median(times)
+def _mkl_is_slow() -> bool:
+    """Whether this is an AMD processor with AVX-512, without which torch has no oneDNN for it."""
+    return "AVX512" in torch.backends.cpu.get_cpu_capability() and _is_amd()
+
+
+def _is_amd() -> bool:
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        return any(line.split()[-1:] == ["AuthenticAMD"] for line in file)
+    return "AuthenticAMD" in platform.processor()  # which is where Windows says it
 
 
 def _use(products: Products) -> None:

@@ -7,7 +7,7 @@ it can be abandoned, and `state_dict` says all that a later one needs to go on f
 import math
 import time
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -24,36 +24,13 @@ from ptblm.model.recurrent import State, detach_state
 from ptblm.training.captured import Capture
 from ptblm.training.misfit import MisfitError, refuse_misfit
 from ptblm.training.optimizer import kept_tensors, make_optimizer
+from ptblm.training.position import Position
 from ptblm.training.precision import Arithmetic
 from ptblm.training.randomness import derive_seed
 from ptblm.training.records import EpochDone, Evaluating, Record, RunDone, StepDone
 from ptblm.training.schedule import learning_rate
 from ptblm.training.step import NotFiniteError
 from ptblm.training.stepper import StepInputs, Stepper, steps_until_read
-
-
-@dataclass
-class Position:
-    """Where a run is.
-
-    Attributes:
-        epoch: epochs wholly done, validation included.
-        batch: batches of the current epoch that are done.
-        step: updates since the run began.
-        nll: summed over the current epoch so far, in nats.
-        tokens: targets of the current epoch so far.
-        seconds: spent on training in the current epoch so far.
-        history: an `EpochDone` for each epoch done.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    nll: float = 0.0
-    tokens: int = 0
-    seconds: float = 0.0
-    history: list[EpochDone] = field(default_factory=list)
-
 
 _SOME_EPOCH = EpochDone(0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, best=False)
 

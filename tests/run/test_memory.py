@@ -1,6 +1,8 @@
 """Memory: a long run's does not grow, and running out of it is a clear line."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from statistics import median
@@ -13,7 +15,7 @@ from ptblm.errors import UsageError
 from ptblm.run import evaluate
 from ptblm.run.assemble import assemble
 from ptblm.run.train import start_run
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, plain_environment
 from tests.run.test_reliability import start
 
 STATM = Path("/proc/self/statm")
@@ -71,6 +73,43 @@ def test_memory_of_a_whole_run_is_flat_over_nine_thousand_steps(tmp_path: Path) 
     before, after = median(early), median(late)
     print(f"\n{before / 1e6:.1f} MB, then {after / 1e6:.1f} MB")
     assert after - before < 4_000_000
+
+
+ONE_STEP = """
+import resource, sys, torch
+from ptblm.config.model import ModelConfig
+from ptblm.model.build import build_model
+from ptblm.training.gradients import fast_backward
+from ptblm.training.precision import Arithmetic
+
+vocab_size, hidden_size = int(sys.argv[1]), 16
+model = build_model(ModelConfig(hidden_size=hidden_size), vocab_size)
+model.embedding.sparse = True
+for parameter in model.parameters():
+    torch.nn.init.uniform_(parameter, -0.1, 0.1)
+ids = torch.randint(vocab_size, (20, 21))
+arithmetic = Arithmetic("fp32", torch.device("cpu"))
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+fast_backward(
+    model, arithmetic, ids[:, :-1], ids[:, 1:], model.initial_state(20), torch.Generator()
+)
+gradient = model.softmax.weight.grad.nbytes
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak - gradient // 1024)
+"""
+
+
+@needs_proc
+def test_memory_of_a_step_is_flat_in_the_vocabulary() -> None:
+    """Weights and their gradients apart. The logits of 250,000 words would be 400 MB."""
+    megabytes = {}
+    for vocab_size in (10_000, 250_000):
+        command = [sys.executable, "-c", ONE_STEP, str(vocab_size)]
+        run = subprocess.run(
+            command, env=plain_environment(), capture_output=True, text=True, check=True
+        )
+        megabytes[vocab_size] = int(run.stdout) / 1024
+    print(f"\n{megabytes}")
+    assert megabytes[250_000] - megabytes[10_000] < 100  # two chunks of logits are 64
 
 
 def out_of_memory(*_: object, **__: object) -> None:

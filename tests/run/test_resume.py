@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import torch
 from ptblm.config.loading import load_config, override_config
 from ptblm.errors import ConfigError
 from ptblm.run.resume import refuse_changes
-from ptblm.training.checkpoint import load_checkpoint
+from ptblm.training.checkpoint import load_checkpoint, save_checkpoint
+from ptblm.training.products import onednn_is_exact
 from tests.conftest import Ptblm, plain_environment
 
 SETTINGS = ["--set", "model.hidden_size=12", "--set", "model.dropout=0.3", "--seed", "4"]
@@ -223,6 +225,22 @@ def test_a_finished_run_can_be_prolonged(tmp_path: Path, whole_run: Path, ptblm:
     assert longer.returncode == 0, longer.stderr
     epochs = [record["epoch"] for record in metrics(directory) if record["kind"] == "epoch"]
     assert epochs == [1, 2, 3]
+
+
+@pytest.mark.skipif(not onednn_is_exact(), reason="there is only one way here")
+def test_a_run_keeps_who_computes_its_products(
+    tmp_path: Path, whole_run: Path, ptblm: Ptblm
+) -> None:
+    """Else it would end in other last digits on another processor."""
+    directory = copy_of(whole_run, tmp_path)
+    last = directory / "checkpoints" / "last.pt"
+    checkpoint = load_checkpoint(last)
+    other = "torch" if checkpoint.versions["products"] == "onednn" else "onednn"
+    versions = {**checkpoint.versions, "products": other}
+    save_checkpoint(last, replace(checkpoint, versions=versions))
+    result = ptblm("train", "--resume", directory, "--set", "training.epochs=3")
+    assert result.returncode == 0, result.stderr
+    assert load_checkpoint(last).versions["products"] == other
 
 
 def test_what_would_change_the_run_is_refused(

@@ -1,5 +1,7 @@
 """Who computes fp32 products: exactness, the choice, and that a run keeps it."""
 
+import sys
+
 import pytest
 import torch
 
@@ -8,6 +10,8 @@ from ptblm.training.products import choose_products, onednn_is_exact, products_b
 
 CPU = torch.device("cpu")
 
+needs_onednn = pytest.mark.skipif(not onednn_is_exact(), reason="oneDNN is absent, or rounds")
+
 
 def test_both_ways_are_exact_for_all_shapes() -> None:
     for sizes in [(1, 1, 1), (20, 200, 800), (400, 37, 1001), (3, 650, 1), (1, 1500, 64)]:
@@ -15,7 +19,7 @@ def test_both_ways_are_exact_for_all_shapes() -> None:
         x, w = torch.randn(rows, inner), torch.randn(columns, inner)
         exact = x.double() @ w.double().t()
         scale = exact.abs().max().item()
-        for way in ("torch", "onednn"):
+        for way in ("torch", "onednn") if onednn_is_exact() else ("torch",):
             with products_by(way):
                 assert (x @ w.t() - exact).abs().max().item() <= 3e-6 * scale, (way, sizes)
                 kept = (x.t() @ (x @ w.t())).double()  # a transposed operand
@@ -23,18 +27,22 @@ def test_both_ways_are_exact_for_all_shapes() -> None:
             assert (kept - again).abs().max().item() <= 3e-6 * again.abs().max().item()
 
 
-@pytest.mark.parametrize("seconds", [{"torch": 2.0, "onednn": 1.0}, {"torch": 1.0, "onednn": 1.0}])
-def test_onednn_is_taken_where_it_is_faster(
-    seconds: dict[str, float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(products_module, "_seconds", lambda way, _product: seconds[way])
-    assert choose_products() == ("onednn" if seconds["torch"] == 2 else "torch")
+@pytest.mark.parametrize("amd", [True, False])
+def test_onednn_is_taken_where_mkl_is_slow(amd: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products_module, "_mkl_is_slow", lambda: amd)
+    assert choose_products() == ("onednn" if amd and onednn_is_exact() else "torch")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/cpuinfo")
+def test_the_processor_is_asked() -> None:
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        assert products_module._is_amd() == ("AuthenticAMD" in file.read())
 
 
 def test_onednn_is_never_taken_where_it_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a processor with matrix units for bf16; an error of that size stands in for them."""
     monkeypatch.setattr(products_module, "_LARGEST_ERROR", 1e-9)
-    monkeypatch.setattr(products_module, "_seconds", lambda way, _product: len(way))
+    monkeypatch.setattr(products_module, "_mkl_is_slow", lambda: True)
     assert not onednn_is_exact()
     assert choose_products() == choose_products("onednn") == "torch"
 
@@ -47,12 +55,15 @@ def test_bf16_would_be_noticed() -> None:
     assert rounded > 100 * products_module._LARGEST_ERROR
 
 
-def test_a_run_keeps_what_it_began_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products_module, "_seconds", lambda way, _product: len(way))
+@needs_onednn
+@pytest.mark.parametrize("amd", [True, False])
+def test_a_run_keeps_what_it_began_with(amd: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products_module, "_mkl_is_slow", lambda: amd)
     assert choose_products("torch") == "torch"
     assert choose_products("onednn") == "onednn"
 
 
+@needs_onednn
 def test_the_choice_is_said_and_ends_with_the_block() -> None:
     with products_by("torch"):
         way, description = start_products(CPU, "cpu, 2 threads", "onednn")

@@ -1,0 +1,37 @@
+"""Freed memory stays with the process, so that a step finds it again."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import plain_environment
+
+BLOCKS, MEGABYTES = 30, 64
+
+SCRIPT = f"""
+import resource, sys, torch
+from ptblm.training.allocator import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+torch.empty({MEGABYTES} * 2**20, dtype=torch.uint8).fill_(1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range({BLOCKS}):
+    torch.empty({MEGABYTES} * 2**20, dtype=torch.uint8).fill_(1)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize())
+"""
+
+
+def bytes_faulted_in(how: str) -> int:
+    command = [sys.executable, "-c", SCRIPT, how]
+    run = subprocess.run(
+        command, env=plain_environment(), capture_output=True, text=True, check=True
+    )
+    return int(run.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the GNU C library")
+def test_a_block_that_was_freed_is_used_again() -> None:
+    """Large blocks otherwise come from the system each time, which fills them page by page."""
+    assert bytes_faulted_in("given back") > BLOCKS * MEGABYTES * 2**20 * 0.9
+    assert bytes_faulted_in("kept") < MEGABYTES * 2**20 * 2
