@@ -35,6 +35,15 @@ def load_script(name: str) -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where corpora are cached: not in the home of whoever runs the tests."""
+    directory = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PTBLM_CACHE", str(directory))
+        yield directory
+
+
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """The directory of TensorFlow's figures."""

@@ -14,14 +14,22 @@ class Batches:
     """The steps of one epoch, in text order.
 
     Attributes:
-        inputs: ids, [B, len(self) * T]; row b is one contiguous stretch of the text.
-        targets: the ids that follow each of `inputs`, same shape.
+        streams: ids, [B, len(self) * T + 1]; row b is one contiguous stretch of the text.
         num_steps: T.
     """
 
-    inputs: Ids
-    targets: Ids
+    streams: Ids
     num_steps: int
+
+    @property
+    def inputs(self) -> Ids:
+        """All ids but each stream's last, [B, len(self) * T]."""
+        return self.streams[:, :-1]
+
+    @property
+    def targets(self) -> Ids:
+        """The ids that follow each of `inputs`, same shape."""
+        return self.streams[:, 1:]
 
     def __len__(self) -> int:
         return int(self.inputs.shape[1]) // self.num_steps
@@ -42,7 +50,7 @@ def cut_batches(ids: Ids, batch_size: int, num_steps: int, split: str) -> Batche
     """Cuts `ids` ([N]) as the tutorial's reader does.
 
     The text becomes B streams of N // B tokens, of which (N // B - 1) // T whole steps are
-    used; what is left over at the text's and each stream's end is dropped.
+    used; what is left over at the text's and each stream's end is dropped. Nothing is copied.
 
     Raises:
         DataError: if the text is shorter than one batch; `split` names it in the message.
@@ -56,8 +64,7 @@ def cut_batches(ids: Ids, batch_size: int, num_steps: int, split: str) -> Batche
             hint=_what_fits(len(ids), num_steps),
         )
     streams = ids[: batch_size * stream_length].reshape(batch_size, stream_length)
-    used = steps * num_steps
-    return Batches(streams[:, :used], streams[:, 1 : used + 1], num_steps)
+    return Batches(streams[:, : steps * num_steps + 1], num_steps)
 
 
 def _what_fits(tokens: int, num_steps: int) -> str:

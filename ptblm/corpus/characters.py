@@ -10,58 +10,47 @@ characters `<unk>` of the Penn Treebank's own files are five tokens, as all publ
 it.)
 """
 
-from collections import Counter
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ptblm.corpus.source import Source, decode, refuse_empty
-from ptblm.corpus.vocabulary import EOS, UNK, Ids, Vocabulary
-from ptblm.errors import DataError
+from ptblm.corpus.source import Source, Watcher, decoded, refuse_empty
+from ptblm.corpus.vocabulary import EOS, Ids
 
 _CODE_POINTS = 0x110000
 
 
-def character_vocabulary(source: Source) -> Vocabulary:
-    """The characters of a training text, `<eos>`, and `<unk>`.
+def number_characters(
+    source: Source, numbers: dict[str, int], watch: Watcher, *, learn: bool
+) -> Iterator[Ids]:
+    """Yields the numbers of a text's characters, in order, an array for each block.
+
+    Args:
+        source: the text.
+        numbers: of the characters that are known, and of `<eos>`.
+        watch: sees the bytes.
+        learn: whether unknown characters get numbers, the next ones; if not, they are -1.
 
     Raises:
         DataError: if the text is no UTF-8 or is empty.
     """
-    occurrences = np.bincount(_code_points(source))
-    counts = Counter({chr(point): int(occurrences[point]) for point in occurrences.nonzero()[0]})
-    counts[EOS] = counts.pop("\n")
-    counts[UNK] = 0
-    return Vocabulary.from_counts(counts)
-
-
-def encode_characters(source: Source, vocabulary: Vocabulary) -> tuple[Ids, int]:
-    """The ids of a text's characters, and how many of these were unknown.
-
-    Raises:
-        DataError: if the text is no UTF-8 or is empty.
-    """
-    for mark in (EOS, UNK):
-        if mark not in vocabulary.ids:
-            raise DataError(f"the vocabulary has no {mark}")
-    id_of = np.full(_CODE_POINTS, -1, dtype=np.int32)
-    for symbol, index in vocabulary.ids.items():
+    number_of = np.full(_CODE_POINTS, -1, dtype=np.int32)
+    for symbol, number in numbers.items():
         if len(symbol) == 1:
-            id_of[ord(symbol)] = index
-    id_of[ord("\n")] = vocabulary.ids[EOS]
-    ids = id_of[_code_points(source)]
-    unknown = ids < 0
-    ids[unknown] = vocabulary.ids[UNK]
-    return ids, int(unknown.sum())
-
-
-def _code_points(source: Source) -> NDArray[Any]:
-    """The text's code points, a newline after every line: one array, not millions of objects."""
-    text = decode(source.raw, source.name, source.first_line)
-    if source.is_spelled:
-        text = text.replace(" ", "").replace("_", " ")
-    refuse_empty(bool(text), source.name, "character")
-    if not text.endswith("\n"):
-        text += "\n"
-    return np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+            number_of[ord(symbol)] = number
+    number_of[ord("\n")] = numbers[EOS]
+    last = ""
+    for _, text in decoded(source, "char", watch):
+        if source.is_spelled:
+            text = text.replace(" ", "").replace("_", " ")
+        last = text[-1:] or last
+        points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+        found: Ids = number_of[points]
+        if learn and (found < 0).any():
+            for point in np.unique(points[found < 0]).tolist():
+                number_of[point] = numbers[chr(point)] = len(numbers)
+            found = number_of[points]
+        yield found
+    refuse_empty(bool(last), source.name, "character")
+    if last != "\n":
+        yield number_of[[ord("\n")]]

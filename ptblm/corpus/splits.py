@@ -1,6 +1,7 @@
 """Where the splits of a corpus lie: in three files of a directory, or in one file, cut in three."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -100,14 +101,13 @@ def cut_by_position(whole: Source, level: Level) -> dict[Split, Source]:
     at the first start of a line from there on, so that no line is torn.
 
     Raises:
-        DataError: if nothing would be left for a split.
+        DataError: if nothing would be left for a split, or the file can't be read.
     """
-    raw = whole.raw
-    cuts = [len(raw) * percent // 100 for percent in (90, 95)]
+    cuts = [whole.size * percent // 100 for percent in (90, 95)]
     if level != "byte":
-        cuts = [raw.find(b"\n", max(0, cut - 1)) + 1 or len(raw) for cut in cuts]
+        cuts = [whole.line_start(cut) for cut in cuts]
     parts: dict[Split, Source] = {}
-    for split, start, end in zip(SPLITS, [0, *cuts], [*cuts, len(raw)], strict=True):
+    for split, start, end in zip(SPLITS, [0, *cuts], [*cuts, whole.size], strict=True):
         if start == end:
             raise DataError(
                 f"too short to be cut by position: nothing is left for {split}",
@@ -115,8 +115,7 @@ def cut_by_position(whole: Source, level: Level) -> dict[Split, Source]:
                 hint="a text of more lines (data.level byte asks for none), or a directory with "
                 "{train,valid,test}.txt",
             )
-        first_line = whole.first_line + raw.count(b"\n", 0, start)
-        parts[split] = Source(whole.name, raw[start:end], first_line, whole.is_spelled)
+        parts[split] = replace(whole, start=start, end=end)
     return parts
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 EOS = "<eos>"
 UNK = "<unk>"
 
-Ids = NDArray[np.int32]
+Ids = NDArray[np.integer[Any]]
 
 
 class Vocabulary:
@@ -32,6 +33,11 @@ class Vocabulary:
         return len(self.words)
 
     @property
+    def id_type(self) -> np.dtype[Any]:
+        """What its ids are stored as."""
+        return id_type(len(self))
+
+    @property
     def unk_id(self) -> int | None:
         """The id that unknown words get; None where the training text has no `<unk>`."""
         return self.ids.get(UNK)
@@ -40,3 +46,10 @@ class Vocabulary:
     def marks(self) -> dict[str, int]:
         """The ids of `<unk>` and `<eos>`, of those that there are."""
         return {mark: self.ids[mark] for mark in (UNK, EOS) if mark in self.ids}
+
+
+def id_type(size: int) -> np.dtype[Any]:
+    """The smallest type for ids below `size`, int32 the largest: torch has no real uint32."""
+    if size <= 2**8:
+        return np.dtype(np.uint8)
+    return np.dtype(np.uint16 if size <= 2**16 else np.int32)

@@ -10,12 +10,25 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from ptblm.corpus.batches import Batches
 from ptblm.evaluation.score import Score
 from ptblm.model.language_model import LanguageModel
 
 # Logits of one chunk, or one layer's gates where these are more, in numbers: 16 MB, beyond which
 # nothing gets faster, and an interruption waits no longer than a chunk takes.
 _NUMBERS_PER_CHUNK = 2**22
+
+
+def on_device(batches: Batches, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Inputs and targets of all steps, [B, L], where a step finds them without a transfer.
+
+    The CPU takes them from where they are, be that a file, in their own type, which is not one to
+    compute with. To another device they go once, as int32.
+    """
+    streams = torch.from_numpy(batches.streams)
+    if device.type != "cpu":
+        streams = streams.int().to(device)
+    return streams[:, :-1], streams[:, 1:]
 
 
 def running_scores(
@@ -33,7 +46,7 @@ def running_scores(
 
     Args:
         model: the model; it is left as it was.
-        inputs: ids, [B, L].
+        inputs: ids of any integer type, [B, L].
         targets: the ids that follow them, [B, L].
         marks: ids whose share of the score is kept apart, by the share's name.
         chunk_steps: steps per chunk; None chooses by memory.
@@ -49,7 +62,7 @@ def running_scores(
         # Not around the whole loop: the consumer's code runs between the chunks.
         with torch.inference_mode():
             chunk_targets = targets[:, columns].long()
-            nll, state = model.nll(inputs[:, columns], chunk_targets, state)
+            nll, state = model.nll(inputs[:, columns].int(), chunk_targets, state)
             score += _summed(nll.double(), chunk_targets, marks or {})
         yield score
 

@@ -25,6 +25,9 @@ from ptblm.run.signals import StopSignal
 from ptblm.training.checkpoint import Checkpoint
 from ptblm.training.records import EpochDone, Evaluating, Record, RunDone, StepDone
 
+# A step touches a few pages of the text for each of its streams: a thousand, some megabytes.
+_RECORDS_PER_RELEASE = 1000
+
 
 class Conductor:
     """A run under way.
@@ -56,6 +59,7 @@ class Conductor:
         self.progress = Progress(training.epochs, self.corpus.floors)
         self.published = published_figures(self.config, self.corpus)
         self.versions = run_versions(assembly)
+        self.taken = 0
         self.interval = CheckpointInterval(training.checkpoint_every, step)
 
     def conduct(self) -> None:
@@ -95,6 +99,9 @@ class Conductor:
             )
 
     def _take(self, record: Record) -> None:
+        self.taken += 1
+        if self.taken % _RECORDS_PER_RELEASE == 0:
+            self.corpus.release()
         self.progress.show(record)
         for log in self.logs:
             log.write(record)

@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from ptblm.corpus.batches import cut_batches
 from ptblm.corpus.corpus import read_floor
 from ptblm.corpus.level import UNITS, Level
 from ptblm.corpus.reader import Text, read_text
-from ptblm.corpus.source import Source, read_file
+from ptblm.corpus.source import Source, bytes_source, read_file
 from ptblm.corpus.splits import Split, corpus_name, how_cut, read_splits
 from ptblm.corpus.vocabulary import EOS, UNK
 from ptblm.errors import CheckpointError
-from ptblm.evaluation.evaluate import running_scores
+from ptblm.evaluation.evaluate import on_device, running_scores
 from ptblm.evaluation.score import Score
 from ptblm.model.language_model import LanguageModel
 from ptblm.reporting.bits import score_bits
@@ -176,12 +175,9 @@ def evaluate_checkpoint(
 
 
 def _score(model: LanguageModel, text: Text, name: str, marks: dict[str, int]) -> Score:
-    device = model.softmax.weight.device
     # One stream of single steps: all tokens but the first are targets.
     batches = cut_batches(text.ids, 1, 1, "text")
-    inputs, targets = (
-        torch.tensor(ids, device=device) for ids in (batches.inputs, batches.targets)
-    )
+    inputs, targets = on_device(batches, model.softmax.weight.device)
     score = Score()
     with tqdm(total=inputs.numel(), desc=name, leave=False, disable=not sys.stderr.isatty()) as bar:
         for score in running_scores(model, inputs, targets, marks=marks):
@@ -191,5 +187,5 @@ def _score(model: LanguageModel, text: Text, name: str, marks: dict[str, int]) -
 
 def _any_text(text: str) -> Source:
     if text == "-":
-        return Source("standard input", sys.stdin.buffer.read())
+        return bytes_source("standard input", sys.stdin.buffer.read())
     return read_file(Path(text))

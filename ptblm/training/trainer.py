@@ -10,14 +10,13 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ptblm.config.schema import TrainingConfig
 from ptblm.corpus.batches import Batches
 from ptblm.corpus.splits import Split
 from ptblm.errors import DivergedError
-from ptblm.evaluation.evaluate import running_scores
+from ptblm.evaluation.evaluate import on_device, running_scores
 from ptblm.evaluation.score import Score, perplexity
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.recurrent import State, detach_state
@@ -77,10 +76,10 @@ class Trainer:
             and capture is None
         )
         self.batches = train
-        self.train_text = self._on_device(train)
+        self.train_text = on_device(train, arithmetic.device)
         self.evaluation_texts: dict[Split, tuple[Tensor, Tensor]] = {
-            "valid": self._on_device(valid),
-            "test": self._on_device(test),
+            "valid": on_device(valid, arithmetic.device),
+            "test": on_device(test, arithmetic.device),
         }
         self.marks = marks or {}
         self.position = Position()
@@ -151,7 +150,7 @@ class Trainer:
     def _batch(self, batch: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets of a batch, [B, T] each."""
         columns = self.batches.columns(batch)
-        inputs, targets = (text[:, columns] for text in self.train_text)
+        inputs, targets = (text[:, columns].int() for text in self.train_text)
         return inputs, targets
 
     def _finish_epoch(self) -> Iterator[Record]:
@@ -269,9 +268,3 @@ class Trainer:
         device = self.arithmetic.device
         self.state = tuple(tuple(part.to(device) for part in layer) for layer in saved["state"])
         self.position = position
-
-    def _on_device(self, batches: Batches) -> tuple[Tensor, Tensor]:
-        """Ids as int32, [B, steps * T], copied once: a step then costs no transfer."""
-        device = self.arithmetic.device
-        inputs, targets = (torch.tensor(ids) for ids in (batches.inputs, batches.targets))
-        return inputs.to(device), targets.to(device)

@@ -3,11 +3,11 @@
 import time
 from collections import Counter
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from make_large_text import make_text
 
 from benchmark.measure import forget_peak, in_fresh_process, peak_bytes, resident_bytes
 
@@ -25,7 +25,6 @@ def bench_corpus(directory: Path, megabytes: int) -> dict[str, Any]:
     Raises:
         ValueError: if ptblm and the plain reader find different texts.
     """
-    make_text = import_module("make_large_text").make_text
     part = max(1, megabytes // _PART)
     whole_text, part_text = directory / "whole.txt", directory / "part.txt"
     make_text(whole_text, megabytes, seed=0)

@@ -10,11 +10,12 @@ import pytest
 
 from ptblm.corpus.batches import cut_batches
 from ptblm.corpus.corpus import Corpus, load_corpus
-from ptblm.corpus.reader import read_text, read_vocabulary
-from ptblm.corpus.source import Source, read_file
+from ptblm.corpus.reader import read_text
+from ptblm.corpus.source import bytes_source, read_file
 from ptblm.corpus.splits import split_file
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.errors import DataError
+from tests.corpus.helpers import read_vocabulary
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +30,7 @@ def test_ids_equal_tensorflows_reader(ptb: Corpus, golden: Path) -> None:
         digest = hashlib.sha256(text.ids.astype("<i4").tobytes()).hexdigest()
         assert digest == figures["ids_sha256_int32_le"][split]
         assert text.unknown == 0
-        assert text.ids.dtype == np.int32
+        assert text.ids.dtype == np.uint16
 
 
 def test_vocabulary_equals_tensorflows_reader(ptb: Corpus, golden: Path) -> None:
@@ -147,7 +148,7 @@ def test_text_that_is_no_utf8_names_its_line(tmp_path: Path) -> None:
 )
 def test_lines_become_words_and_eos(content: bytes, words: str) -> None:
     vocabulary = Vocabulary(["<eos>", "a", "b"])
-    text = read_text(Source("text", content), "word", vocabulary)
+    text = read_text(bytes_source("text", content), "word", vocabulary)
     expected = words.replace("/", "<eos>").split()
     assert [vocabulary.words[index] for index in text.ids] == expected
     assert text.sha256 == hashlib.sha256(content).hexdigest()

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from ptblm.corpus.corpus import load_corpus
 from ptblm.corpus.level import Level
-from ptblm.corpus.source import Source
+from ptblm.corpus.source import bytes_source
 from ptblm.corpus.splits import SPLITS, corpus_name, cut_by_position, how_cut, read_splits
 from ptblm.errors import DataError
+from tests.corpus.helpers import raw
 
 LEVELS: list[Level] = ["word", "char", "byte"]
 
@@ -20,40 +21,40 @@ LEVELS: list[Level] = ["word", "char", "byte"]
 def test_the_parts_are_the_whole(content: bytes) -> None:
     for level in LEVELS:
         try:
-            parts = cut_by_position(Source("file", content), level)
+            parts = cut_by_position(bytes_source("file", content), level)
         except DataError:
             assert level != "byte" or len(content) < 20
             continue
         assert list(parts) == list(SPLITS)
-        assert b"".join(part.raw for part in parts.values()) == content
-        assert all(part.raw for part in parts.values())
+        assert b"".join(raw(part) for part in parts.values()) == content
+        assert all(raw(part) for part in parts.values())
         for split in ("train", "valid"):
-            assert level == "byte" or parts[split].raw.endswith(b"\n")
+            assert level == "byte" or raw(parts[split]).endswith(b"\n")
 
 
 def test_bytes_are_cut_at_90_and_95_percent_exactly() -> None:
-    parts = cut_by_position(Source("file", bytes(range(200)) + b"\n" * 7), "byte")
-    assert [len(part.raw) for part in parts.values()] == [186, 10, 11]
+    parts = cut_by_position(bytes_source("file", bytes(range(200)) + b"\n" * 7), "byte")
+    assert [part.size for part in parts.values()] == [186, 10, 11]
 
 
 @pytest.mark.parametrize("level", ["word", "char"])
 def test_lines_are_cut_where_the_next_begins(level: Level) -> None:
     """20 lines of 10 bytes: a cut at a line's start stays there, others move on to the next."""
     lines = b"123456789\n" * 20
-    parts = cut_by_position(Source("file", lines), level)
-    assert [len(part.raw) for part in parts.values()] == [180, 10, 10]
-    assert [part.first_line for part in parts.values()] == [1, 19, 20]
-    parts = cut_by_position(Source("file", b"\n" + lines), level)
-    assert [len(part.raw) for part in parts.values()] == [181, 10, 10]
-    parts = cut_by_position(Source("file", lines[:180] + b"\n" + lines[180:]), level)
-    assert [len(part.raw) for part in parts.values()] == [180, 11, 10]
+    parts = cut_by_position(bytes_source("file", lines), level)
+    assert [part.size for part in parts.values()] == [180, 10, 10]
+    assert [part.line_and_byte(part.start)[0] for part in parts.values()] == [1, 19, 20]
+    parts = cut_by_position(bytes_source("file", b"\n" + lines), level)
+    assert [part.size for part in parts.values()] == [181, 10, 10]
+    parts = cut_by_position(bytes_source("file", lines[:180] + b"\n" + lines[180:]), level)
+    assert [part.size for part in parts.values()] == [180, 11, 10]
 
 
 @pytest.mark.parametrize("level", ["word", "char"])
 @pytest.mark.parametrize("content", [b"", b"one line\n", b"one line, no end", b"two\nlines\n"])
 def test_too_few_lines_are_refused(content: bytes, level: Level) -> None:
     with pytest.raises(DataError, match="nothing is left for") as caught:
-        cut_by_position(Source("few.txt", content), level)
+        cut_by_position(bytes_source("few.txt", content), level)
     assert caught.value.where == "few.txt"
     assert "data.level byte" in str(caught.value.hint)
 
@@ -102,7 +103,7 @@ def test_each_level_has_its_files(tmp_path: Path) -> None:
             (tmp_path / f"{prefix}{split}.txt").write_text(f"{prefix} {split}\n")
     for level, prefix in (("word", "ptb."), ("char", "ptb.char."), ("byte", "ptb.")):
         for split, source in read_splits(str(tmp_path), level).items():  # type: ignore[arg-type]
-            assert source.raw == f"{prefix} {split}\n".encode()
+            assert raw(source) == f"{prefix} {split}\n".encode()
     (tmp_path / "ptb.char.valid.txt").unlink()
     with pytest.raises(DataError, match="the valid split is missing") as caught:
         read_splits(str(tmp_path), "char")

@@ -1,6 +1,7 @@
 """Memory: a long run's does not grow, and running out of it is a clear line."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,11 +12,12 @@ import pytest
 import torch
 
 from ptblm.config.loading import load_config
+from ptblm.corpus.corpus import load_corpus
 from ptblm.errors import UsageError
 from ptblm.run import evaluate
 from ptblm.run.assemble import assemble
 from ptblm.run.train import start_run
-from tests.conftest import REPOSITORY, plain_environment
+from tests.conftest import REPOSITORY, Ptblm, load_script, plain_environment
 from tests.run.test_reliability import start
 
 STATM = Path("/proc/self/statm")
@@ -110,6 +112,39 @@ def test_memory_of_a_step_is_flat_in_the_vocabulary() -> None:
         megabytes[vocab_size] = int(run.stdout) / 1024
     print(f"\n{megabytes}")
     assert megabytes[250_000] - megabytes[10_000] < 100  # two chunks of logits are 64
+
+
+@needs_proc
+def test_a_cached_text_takes_memory_only_while_it_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "random.bin"
+    path.write_bytes(os.urandom(40_000_000))
+    corpus = load_corpus(str(path), "byte")
+    ids = corpus.splits["train"].ids
+    before = resident_bytes()
+    total = ids.sum()
+    assert resident_bytes() - before > 30_000_000
+    corpus.release()
+    assert resident_bytes() - before < 5_000_000
+    assert ids.sum() == total
+
+
+@pytest.mark.slow
+@needs_proc
+def test_memory_does_not_grow_with_the_text(ptblm: Ptblm, tmp_path: Path) -> None:
+    """Reading and two steps, on 240 MB more: these and their ids would be 360 MB more in memory."""
+    peaks = []
+    for megabytes in (60, 300):
+        path = tmp_path / f"{megabytes}.txt"
+        load_script("make_large_text").make_text(path, megabytes)
+        settings = ["--set", "model.hidden_size=4", "--set", "training.num_steps=4"]
+        run = ptblm("train", "--data", path, *settings, "--dry-run")
+        assert run.returncode == 0, run.stderr
+        found = re.search(r"expected memory  ([\d,]+) MB at its peak", run.stdout)
+        assert found is not None
+        peaks.append(int(found[1].replace(",", "")))
+        path.unlink()
+    print(f"\n{peaks[0]} MB, then {peaks[1]} MB")
+    assert peaks[1] - peaks[0] < 60
 
 
 def out_of_memory(*_: object, **__: object) -> None:

@@ -1,0 +1,61 @@
+"""Makes a large text of made-up words that are as frequent as words are, to try the reader on.
+
+python scripts/make_large_text.py big.txt --megabytes 1000
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+VOCABULARY = 250_000
+WORDS_PER_LINE = 21  # of the Penn Treebank
+_WORDS_AT_A_TIME = 2**20
+_LETTERS = np.frombuffer(b"etaoinshrdlucmfwypvbgkqjxz", dtype=np.uint8)
+
+
+def make_text(path: Path, megabytes: int, seed: int = 1) -> None:
+    """Writes lines of words whose frequencies follow Zipf's law; frequent words are short.
+
+    The word of rank r has a share of 1 / (r + 2.7), as in Mandelbrot's form of the law. `<unk>` is
+    the first, so that a part of the text can be read in another part's vocabulary.
+
+    Args:
+        path: of the file; what is there is replaced.
+        megabytes: 10**6 bytes each, at least; there are up to ten more.
+        seed: equal seeds make equal files.
+    """
+    rng = np.random.default_rng(seed)
+    words = _words(rng)
+    spaced = np.array([word + end for end in (b" ", b"\n") for word in words], dtype=object)
+    shares = np.cumsum(1 / (np.arange(len(words)) + 2.7))
+    size = 0
+    with path.open("wb") as file:
+        while size < megabytes * 10**6:
+            drawn = np.searchsorted(shares, rng.random(_WORDS_AT_A_TIME) * shares[-1])
+            ends_line = rng.random(_WORDS_AT_A_TIME) < 1 / WORDS_PER_LINE
+            size += file.write(b"".join(spaced[drawn + ends_line * len(words)].tolist()))
+
+
+def _words(rng: np.random.Generator) -> list[bytes]:
+    """Distinct words, the longer the later."""
+    words = {b"<unk>": None}
+    while len(words) < VOCABULARY:
+        size = 1 + int(np.log2(len(words) + 1) / 2.2) + int(rng.integers(4))
+        letters = (rng.random(size) ** 1.5 * len(_LETTERS)).astype(int)
+        words[_LETTERS[letters].tobytes()] = None
+    return list(words)
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--megabytes", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    make_text(arguments.path, arguments.megabytes, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()
