@@ -5,9 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 N ?= 1
+MINUTES ?= 10
 BENCH_ARGS ?= all
 
-.PHONY: help setup demo test test-slow test-gpu torture bench check format wheel clean
+.PHONY: help setup demo test test-slow test-gpu gpu-check torture bench check format wheel clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +32,9 @@ test-slow: setup  ## run the long tests: the wheel, the large models
 
 test-gpu: setup  ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
+
+gpu-check: setup  ## do all that wants a GPU, ten minutes at a time; MINUTES=30 for longer
+	$(BIN)/python scripts/gpu_check.py --minutes $(MINUTES)
 
 torture: setup  ## kill runs, flip bits, fill the disk; N=8 for eight times as much
 	$(BIN)/python scripts/torture.py -n $(N)

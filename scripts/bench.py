@@ -2,7 +2,7 @@
 
     make bench                                              everything, on this machine
     python scripts/bench.py train --config small            one section, one config
-    python scripts/bench.py train --device cuda --precision bf16 --steps 400
+    python scripts/bench.py train --device cuda --precision bf16 --steps 1000
     python scripts/bench.py profile --config medium         where a step's time goes
 
 Training: (a) the very step that `ptblm train` makes, (b) what a good engineer writes in ten
@@ -71,7 +71,7 @@ def main(
     steps: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Training steps of each contender.", show_default="40; 400 on CUDA"
+            min=1, help="Training steps of each contender.", show_default="40; 500 on CUDA"
         ),
     ] = None,
     data: Annotated[
@@ -149,7 +149,7 @@ def measure(job: Job, section: Section) -> dict[str, Any]:
     precisions = job.precisions or (
         list(Precision) if on_cuda else [Precision.FP32, Precision.BF16]
     )
-    steps = job.steps or (400 if on_cuda else 40)
+    steps = job.steps or (500 if on_cuda else 40)
     environment = describe_environment(sys.argv, 0, said)
     print(f"{shlex.join(sys.argv)}\n{environment['processor']}; {said}; torch {torch.__version__}")
     figures: dict[str, Any] = {"environment": environment}

@@ -23,7 +23,7 @@ from benchmark.measure import Spread, as_json, ratios, spread, time_in_turn
 from benchmark.plain import plain_model
 from benchmark.startup import bench_startup
 from benchmark.text import write_text
-from benchmark.train import plain_steps_like, ptblm_steps, refuse_difference
+from benchmark.train import plain_steps_like, ptblm_steps, refuse_difference, window_of_records
 from torch.utils.flop_counter import FlopCounterMode
 
 from ptblm.config.loading import load_config
@@ -31,6 +31,7 @@ from ptblm.config.schema import Config
 from ptblm.corpus.corpus import load_corpus
 from ptblm.errors import UsageError
 from ptblm.run.assemble import Assembly, assemble
+from ptblm.training.records import StepDone
 from tests.conftest import REPOSITORY, plain_environment
 
 SETTINGS = ["model.hidden_size=16", "training.device=cpu"]
@@ -131,6 +132,22 @@ def test_a_text_that_ends_too_soon_is_refused(text: Path) -> None:
     steps = ptblm_steps(assemble(config("training.num_steps=70", data=str(text))))
     with pytest.raises(UsageError, match="too short"):
         list(steps)
+
+
+def test_a_window_is_so_many_steps_whatever_a_record_tells_of() -> None:
+    """Here of two each, as on a device that goes through blocks of them."""
+    seen: list[int] = []
+
+    def of_two_steps() -> Iterator[StepDone]:
+        for record in ptblm_steps(made()):
+            if record.step % 2 == 0:
+                seen.append(record.step)
+                yield record
+
+    window = window_of_records(of_two_steps(), 4)
+    for step in (4, 8, 12):
+        window()
+        assert seen[-1] == step
 
 
 def test_the_floor_counts_the_products_that_torch_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from ptblm.model.build import build_model, is_own_cell
 from ptblm.model.initialisers import Initialiser
 from ptblm.model.language_model import LanguageModel
 from ptblm.training.allocator import keep_freed_memory
+from ptblm.training.captured import capture_on_cuda
 from ptblm.training.checkpoint import Checkpoint
 from ptblm.training.device import can_compile, choose_device
 from ptblm.training.misfit import MisfitError, refuse_misfit
@@ -81,7 +82,8 @@ def assemble(config: Config, products_before: str | None = None) -> Assembly:
     initialiser = Initialiser(config.model.initializer, config.model.init_scale)
     model.initialise(initialiser, make_generator(training.seed, "initial weights"))
     if not training.plain and can_compile(device):
-        model.to(device).recurrent.compile_steps(training.batch_size)
+        with arithmetic.products():  # else it would be compiled anew for these
+            model.to(device).recurrent.compile_steps(training.batch_size)
     trainer = Trainer(
         model.to(device),
         training,
@@ -90,6 +92,7 @@ def assemble(config: Config, products_before: str | None = None) -> Assembly:
         valid=cut["valid"],
         test=test,
         marks=corpus.vocabulary.marks,
+        capture=capture_on_cuda if device.type == "cuda" else None,
     )
     return Assembly(config, corpus, trainer, description, products)
 

@@ -157,7 +157,7 @@ class Conductor:
             f"ptblm {__version__}",
             f"  corpus      {self.corpus.name}: {vocabulary}, {tokens}",
             f"  model       {self.trainer.model.parameter_count():,} parameters",
-            f"  cell        {self.config.model.cell}, {self.trainer.model.recurrent.path}",
+            f"  cell        {self.config.model.cell}, {self.trainer.stepper.path}",
             f"  device      {self.device}",
             f"  precision   {self.config.training.precision}",
             f"  run         {self.directory.path}",

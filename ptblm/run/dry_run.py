@@ -33,11 +33,16 @@ def dry_run(config: Config, run_dir: Path | None, *, overwrite: bool) -> list[st
         assembly = assemble(config)
         trainer = assembly.trainer
         records = trainer.records()
-        # The first step warms up; the one after it, where there is one, tells the pace.
+        # The first one warms up; the one after it, where there is one, tells the pace. On a GPU
+        # they are blocks of steps.
         record, *_ = steps = [step for step in islice(records, 2) if isinstance(step, StepDone)]
     weights = trainer.optimizer.parameters
     held = sum(tensor.nbytes for tensor in [*weights, *weights, *kept_tensors(trainer.optimizer)])
-    pace = steps[-1].epoch_seconds - (steps[0].epoch_seconds if len(steps) > 1 else 0.0)
+    seconds, batches = steps[-1].epoch_seconds, steps[-1].batch
+    if len(steps) > 1:
+        seconds, batches = seconds - record.epoch_seconds, batches - record.batch
+    pace = seconds / batches
+    first = "first step " if record.batch == 1 else f"first {record.batch} steps"
     steps_in_all = record.batches * config.training.epochs
     corpus = assembly.corpus
     cut = [] if corpus.cut is None else [f"split            {corpus.cut}"]
@@ -48,7 +53,7 @@ def dry_run(config: Config, run_dir: Path | None, *, overwrite: bool) -> list[st
         f"parameters       {trainer.model.parameter_count():,}",
         f"steps per epoch  {record.batches:,} of {record.tokens} tokens",
         f"steps in all     {steps_in_all:,} in {config.training.epochs} epochs",
-        f"first step       perplexity {record.running_perplexity:.1f}",
+        f"{first:<17}perplexity {record.running_perplexity:.1f}",
         f"expected time    {steps_in_all * pace / 60:,.0f} minutes of training, "
         f"at {pace * 1000:,.0f} ms a step",
         f"expected memory  {_peak_memory(trainer.arithmetic.device)} at its peak, of it "

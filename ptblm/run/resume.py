@@ -123,7 +123,7 @@ def run_versions(assembly: Assembly) -> dict[str, str]:
     """All on which a run's figures may depend beside its config, to the last bit."""
     versions = {**current_versions(), "device": assembly.device}
     versions["products"] = assembly.products
-    versions["path"] = assembly.trainer.model.recurrent.path
+    versions["path"] = assembly.trainer.stepper.path
     if is_own_cell(assembly.config.model):
         versions["cell"] = source_hash(assembly.config.model.cell)[:12]
     return versions
@@ -134,7 +134,7 @@ def inexact_because(checkpoint: Checkpoint, assembly: Assembly) -> list[str]:
     now = run_versions(assembly)
     names = {"ptblm": "ptblm", "torch": "torch", "device": "the device"}
     names["products"] = "who computes fp32 products"
-    names["path"] = "the way in which the layers run"
+    names["path"] = "how a step is made"
     names["cell"] = f"the file of {assembly.config.model.cell}"
     return [
         f"{name} was {checkpoint.versions[key]!r} and is {now[key]!r}"

@@ -19,3 +19,8 @@ def clip_coefficient(norm: float, max_norm: float) -> float:
     through all gradients once more; the update takes the coefficient along.
     """
     return max_norm / max(norm, max_norm)
+
+
+def clip_coefficient_on_device(norm: Tensor, max_norm: float) -> Tensor:
+    """The same of a norm that the host does not know yet: float64, as the host has it."""
+    return max_norm / norm.double().clamp(min=max_norm)

@@ -6,11 +6,11 @@ temporary files, which a full disk has not.
 
 Here w is a parameter, g its clipped gradient, rate the step's learning rate. A parameter that the
 cost does not depend on has a gradient of zero, as the equations have it. No update waits for the
-device.
+device: where the host does not know what g is to be scaled by, it is a tensor.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -28,8 +28,13 @@ class Optimizer(Protocol):
 
     parameters: list[nn.Parameter]
 
-    def step(self, learning_rate: float, gradient_scale: float = 1.0) -> None:
-        """Makes one update by `gradient_scale` times the gradients, which are used up."""
+    def step(self, learning_rate: float, gradient_scale: float | Tensor = 1.0) -> None:
+        """Makes one update by `gradient_scale` times the gradients, which are used up.
+
+        Args:
+            learning_rate: of this update.
+            gradient_scale: a number, or a tensor of no dimensions on the parameters' device.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """What must be saved: numbers, and lists of a tensor for each parameter."""
@@ -68,11 +73,18 @@ class SGD:
         self.parameters = list(parameters)
 
     @torch.no_grad()
-    def step(self, learning_rate: float, gradient_scale: float = 1.0) -> None:
-        """Makes one update; only here may gradients be sparse."""
+    def step(self, learning_rate: float, gradient_scale: float | Tensor = 1.0) -> None:
+        """Makes one update; only here, and with a number for a scale, may gradients be sparse."""
+        factor = gradient_scale * -learning_rate
+        if isinstance(factor, Tensor):
+            factor = factor.float()  # after the product: as exact as the host's
         for parameter in self.parameters:
-            if parameter.grad is not None:
-                parameter.add_(parameter.grad, alpha=-learning_rate * gradient_scale)
+            if parameter.grad is None:
+                continue
+            if isinstance(factor, Tensor):
+                parameter.addcmul_(parameter.grad, factor)
+            else:
+                parameter.add_(parameter.grad, alpha=factor)
 
     def state_dict(self) -> dict[str, Any]:
         """What must be saved: nothing."""
@@ -99,10 +111,12 @@ class Momentum:
         self.velocity = _zeros(self.parameters)
 
     @torch.no_grad()
-    def step(self, learning_rate: float, gradient_scale: float = 1.0) -> None:
+    def step(self, learning_rate: float, gradient_scale: float | Tensor = 1.0) -> None:
         """Makes one update."""
-        for parameter, velocity in zip(self.parameters, self.velocity, strict=True):
-            velocity.mul_(self.momentum).add_(_gradient(parameter, gradient_scale))
+        gradients = _gradients(self.parameters, gradient_scale)
+        parts = zip(self.parameters, gradients, self.velocity, strict=True)
+        for parameter, gradient, velocity in parts:
+            velocity.mul_(self.momentum).add_(gradient)
             parameter.add_(velocity, alpha=-learning_rate)
 
     def state_dict(self) -> dict[str, Any]:
@@ -142,15 +156,15 @@ class Adam:
         self.mean_square = _zeros(self.parameters)
 
     @torch.no_grad()
-    def step(self, learning_rate: float, gradient_scale: float = 1.0) -> None:
+    def step(self, learning_rate: float, gradient_scale: float | Tensor = 1.0) -> None:
         """Makes one update."""
         self.updates += 1
         correction1 = 1 - self.beta1**self.updates
         correction2 = math.sqrt(1 - self.beta2**self.updates)
         rate = learning_rate * correction2 / correction1
-        parts = zip(self.parameters, self.mean, self.mean_square, strict=True)
-        for parameter, mean, mean_square in parts:
-            gradient = _gradient(parameter, gradient_scale)
+        gradients = _gradients(self.parameters, gradient_scale)
+        parts = zip(self.parameters, gradients, self.mean, self.mean_square, strict=True)
+        for parameter, gradient, mean, mean_square in parts:
             mean.lerp_(gradient, 1 - self.beta1)
             mean_square.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
             # From here on the gradient's place is free.
@@ -186,10 +200,11 @@ class RMSProp:
         self.mean_square = _zeros(self.parameters)
 
     @torch.no_grad()
-    def step(self, learning_rate: float, gradient_scale: float = 1.0) -> None:
+    def step(self, learning_rate: float, gradient_scale: float | Tensor = 1.0) -> None:
         """Makes one update."""
-        for parameter, mean_square in zip(self.parameters, self.mean_square, strict=True):
-            gradient = _gradient(parameter, gradient_scale)
+        gradients = _gradients(self.parameters, gradient_scale)
+        parts = zip(self.parameters, gradients, self.mean_square, strict=True)
+        for parameter, gradient, mean_square in parts:
             mean_square.mul_(self.decay).addcmul_(gradient, gradient, value=1 - self.decay)
             root = mean_square.sqrt().add_(self.epsilon)
             parameter.addcdiv_(gradient, root, value=-learning_rate)
@@ -207,10 +222,16 @@ def _zeros(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
     return [torch.zeros_like(parameter) for parameter in parameters]
 
 
-def _gradient(parameter: nn.Parameter, scale: float) -> Tensor:
-    if parameter.grad is None:
-        return torch.zeros_like(parameter)
-    return parameter.grad if scale == 1 else parameter.grad.mul_(scale)
+def _gradients(parameters: Iterable[nn.Parameter], scale: float | Tensor) -> Iterator[Tensor]:
+    """Each parameter's gradient times `scale`, made when it is asked for, in its own place."""
+    factor = scale.float() if isinstance(scale, Tensor) else scale
+    for parameter in parameters:
+        if parameter.grad is None:
+            yield torch.zeros_like(parameter)
+        elif isinstance(factor, float) and factor == 1:
+            yield parameter.grad
+        else:
+            yield parameter.grad.mul_(factor)
 
 
 def _restore(tensors: Iterable[Tensor], saved: Iterable[Tensor]) -> None:

@@ -27,10 +27,12 @@ def allow_tf32(allowed: bool) -> None:
 def use_deterministic_kernels() -> None:
     """Makes CUDA repeat itself bit for bit, for the whole process, before its first product.
 
-    (docs.pytorch.org, notes on reproducibility; cuBLAS reads the variable when it starts.)
+    (docs.pytorch.org, notes on reproducibility; cuBLAS reads the variable when it starts.) torch
+    would also fill all new memory, which finds programs that read what they have not written.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
 
 

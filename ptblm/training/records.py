@@ -8,7 +8,7 @@ from ptblm.evaluation.score import Score, perplexity
 
 @dataclass(frozen=True)
 class StepDone:
-    """One optimizer update.
+    """One update, or on a CUDA device the last one of a block of them.
 
     Attributes:
         epoch: from 1.

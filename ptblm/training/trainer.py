@@ -7,10 +7,9 @@ it can be abandoned, and `state_dict` says all that a later one needs to go on f
 import math
 import time
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ptblm.config.schema import TrainingConfig
@@ -21,38 +20,16 @@ from ptblm.evaluation.evaluate import on_device, running_scores
 from ptblm.evaluation.score import Score, perplexity
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.recurrent import State, detach_state
-from ptblm.training.gradients import fast_backward, plain_backward
+from ptblm.training.captured import Capture
 from ptblm.training.misfit import MisfitError, refuse_misfit
 from ptblm.training.optimizer import kept_tensors, make_optimizer
+from ptblm.training.position import Position
 from ptblm.training.precision import Arithmetic
-from ptblm.training.randomness import derive_seed, seed_global_generator
+from ptblm.training.randomness import derive_seed
 from ptblm.training.records import EpochDone, Evaluating, Record, RunDone, StepDone
 from ptblm.training.schedule import learning_rate
-from ptblm.training.step import NotFiniteError, train_step
-
-
-@dataclass
-class Position:
-    """Where a run is.
-
-    Attributes:
-        epoch: epochs wholly done, validation included.
-        batch: batches of the current epoch that are done.
-        step: updates since the run began.
-        nll: summed over the current epoch so far, in nats.
-        tokens: targets of the current epoch so far.
-        seconds: spent on training in the current epoch so far.
-        history: an `EpochDone` for each epoch done.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    nll: float = 0.0
-    tokens: int = 0
-    seconds: float = 0.0
-    history: list[EpochDone] = field(default_factory=list)
-
+from ptblm.training.step import NotFiniteError
+from ptblm.training.stepper import StepInputs, Stepper, steps_until_read
 
 _SOME_EPOCH = EpochDone(0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, best=False)
 
@@ -68,6 +45,10 @@ class Trainer:
         valid: batches to validate on after every epoch.
         test: the test split as one stream.
         marks: ids whose share of a score is kept apart.
+        capture: makes graphs of steps; None for a device that has none.
+
+    Raises:
+        torch.OutOfMemoryError: if a step does not fit into a CUDA device.
     """
 
     def __init__(
@@ -80,16 +61,19 @@ class Trainer:
         valid: Batches,
         test: Batches,
         marks: Mapping[str, int] | None = None,
+        capture: Capture | None = None,
     ) -> None:
         self.model = model
         self.config = config
         self.arithmetic = arithmetic
         self.optimizer = make_optimizer(model.trainable_parameters(), config)
-        self.backward = plain_backward if config.plain else fast_backward
         # A step sees 400 of 10,000 words; the zeros of all others took 6 % of it. (On a GPU they
         # cost nothing, and finding out which words these are would.)
         model.embedding.sparse = (
-            config.optimizer == "sgd" and not config.plain and arithmetic.device.type == "cpu"
+            config.optimizer == "sgd"
+            and not config.plain
+            and arithmetic.device.type == "cpu"
+            and capture is None
         )
         self.batches = train
         self.train_text = on_device(train, arithmetic.device)
@@ -100,7 +84,9 @@ class Trainer:
         self.marks = marks or {}
         self.position = Position()
         self.state = self._start_state()
-        self.dropout_generator = torch.Generator(arithmetic.device)
+        self.stepper = Stepper(model, self.optimizer, arithmetic, config)
+        if capture is not None:
+            self.stepper.capture(*self._batch(0), self.state, capture)
 
     def records(self) -> Iterator[Record]:
         """Trains from where `position` is to the end."""
@@ -111,55 +97,61 @@ class Trainer:
         yield RunDone(self.position.step, score)
 
     def _train_epoch(self) -> Iterator[StepDone]:
-        for batch in range(self.position.batch, len(self.batches)):
-            yield self._train_batch(batch)
+        while self.position.batch < len(self.batches):
+            yield self._train_block()
 
-    def _train_batch(self, batch: int) -> StepDone:
+    def _train_block(self) -> StepDone:
+        """Makes one step, or a block of captured ones.
+
+        Raises:
+            DivergedError: if a loss or a norm is not finite. The weights are as before, but for
+                those of captured steps, which `refuse_divergence` keeps from being saved.
+        """
         start = time.perf_counter()
         position, config = self.position, self.config
-        columns = self.batches.columns(batch)
-        inputs, targets = (text[:, columns].int() for text in self.train_text)
-        rate = self._learning_rate()
         # At an epoch's start anew, and not what was stored: a learned state wants its gradient.
-        state = self.model.initial_state(config.batch_size) if batch == 0 else self.state
-        seed = derive_seed(config.seed, "dropout", position.step)
-        self.dropout_generator.manual_seed(seed)
-        seed_global_generator(self.arithmetic.device, seed)
+        state = self.state if position.batch else self.model.initial_state(config.batch_size)
+        tokens = config.batch_size * config.num_steps
         try:
-            result = train_step(
-                self.backward,
-                self.model,
-                self.optimizer,
-                self.arithmetic,
-                inputs,
-                targets,
-                state,
-                learning_rate=rate,
-                max_grad_norm=config.max_grad_norm,
-                generator=self.dropout_generator,
-            )
+            figures, self.state = self.stepper.make_steps(self._next_steps(), state)
         except NotFiniteError as seen:
-            figures = self._figures(seen.nll / inputs.numel(), seen.grad_norm)
-            raise DivergedError(figures) from None
-        self.state = result.state
-        position.batch = batch + 1
-        position.step += 1
-        position.nll += result.nll
-        position.tokens += inputs.numel()
+            raise DivergedError(self._figures(seen.nll / tokens, seen.grad_norm)) from None
+        for nll, grad_norm in figures:
+            if not math.isfinite(nll + (grad_norm or 0.0)):
+                raise DivergedError(self._figures(nll / tokens, grad_norm or 0.0))
+            position.batch += 1
+            position.step += 1
+            position.nll += nll
+            position.tokens += tokens
         position.seconds += time.perf_counter() - start
         return StepDone(
             epoch=position.epoch + 1,
             batch=position.batch,
             batches=len(self.batches),
             step=position.step,
-            learning_rate=rate,
-            nll=result.nll,
-            tokens=inputs.numel(),
-            grad_norm=result.grad_norm,
+            learning_rate=self._learning_rate(-1),
+            nll=nll,
+            tokens=tokens,
+            grad_norm=grad_norm,
             epoch_nll=position.nll,
             epoch_tokens=position.tokens,
             epoch_seconds=position.seconds,
         )
+
+    def _next_steps(self) -> Iterator[StepInputs]:
+        """What there may be of steps before figures are read."""
+        position, config = self.position, self.config
+        left = len(self.batches) - position.batch
+        for ahead in range(steps_until_read(position.step, left, config.log_every)):
+            inputs, targets = self._batch(position.batch + ahead)
+            seed = derive_seed(config.seed, "dropout", position.step + ahead)
+            yield StepInputs(inputs, targets, self._learning_rate(ahead), seed)
+
+    def _batch(self, batch: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of a batch, [B, T] each."""
+        columns = self.batches.columns(batch)
+        inputs, targets = (text[:, columns].int() for text in self.train_text)
+        return inputs, targets
 
     def _finish_epoch(self) -> Iterator[Record]:
         """Validates, then moves to the start of the next epoch."""
@@ -184,13 +176,13 @@ class Trainer:
         self.state = self._start_state()
         yield done
 
-    def _learning_rate(self) -> float:
-        """Of the next step of this epoch, or of its last if there is none."""
+    def _learning_rate(self, ahead: int = 0) -> float:
+        """Of the next step, or one so far ahead of it; of the epoch's last if there is none."""
         position, batches = self.position, len(self.batches)
         return learning_rate(
             self.config,
             epoch=position.epoch,
-            batch=min(position.batch, batches - 1),
+            batch=min(position.batch + ahead, batches - 1),
             batches=batches,
             valid=[done.valid_perplexity for done in position.history],
         )

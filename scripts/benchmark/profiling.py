@@ -5,7 +5,8 @@ from itertools import islice
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmark.train import ptblm_steps
+from benchmark.train import EACH_STEP, ptblm_steps
+from ptblm.config.loading import override_config
 from ptblm.config.schema import Config
 from ptblm.run.assemble import assemble
 
@@ -20,7 +21,7 @@ def profile_lines(config: Config, steps: int, rows: int = 20) -> list[str]:
         steps: that are profiled together.
         rows: of the table.
     """
-    assembly = assemble(config)
+    assembly = assemble(override_config(config, [], EACH_STEP))
     device = next(assembly.trainer.model.parameters()).device
     made = ptblm_steps(assembly)
     list(islice(made, _WARM_UP))

@@ -143,7 +143,7 @@ def test_raw_gradients_of_the_first_step(run: str, dtype: torch.dtype, path: str
     model = trainer.model
     inputs, targets = (torch.tensor(golden[name][0]).long() for name in ("x", "y"))
     state = model.initial_state(4)
-    trainer.backward(model, trainer.arithmetic, inputs, targets, state, torch.Generator())
+    trainer.stepper.backward(model, trainer.arithmetic, inputs, targets, state, torch.Generator())
     gradients = {n: p.grad.to_dense() for n, p in model.named_parameters() if p.grad is not None}
     prefix = "f64/grad_step0/" if dtype == torch.float64 else "grad_step0/"
     for name, ours in to_tensorflow_weights(trainer.model, gradients).items():

@@ -15,6 +15,7 @@ from ptblm.errors import DivergedError
 from ptblm.evaluation.score import perplexity
 from ptblm.model.build import build_model
 from ptblm.model.initialisers import Initialiser
+from ptblm.training.captured import Capture
 from ptblm.training.loss_scaler import LossScaler
 from ptblm.training.misfit import MisfitError
 from ptblm.training.optimizer import kept_tensors
@@ -33,7 +34,11 @@ def make_text(tokens: int, seed: int) -> Any:
 
 
 def make_trainer(
-    seed: int = 5, precision: str = "fp32", cell: dict[str, Any] | None = None, **changes: Any
+    seed: int = 5,
+    precision: str = "fp32",
+    cell: dict[str, Any] | None = None,
+    capture: Capture | None = None,
+    **changes: Any,
 ) -> Trainer:
     settings: dict[str, Any] = {
         "batch_size": 3,
@@ -51,9 +56,10 @@ def make_trainer(
         model,
         config,
         Arithmetic(precision, torch.device("cpu")),
-        train=cut_batches(make_text(100, 1), 3, 4, "train"),
+        train=cut_batches(make_text(100, 1), config.batch_size, config.num_steps, "train"),
         valid=cut_batches(make_text(60, 2), 3, 4, "valid"),
         test=cut_batches(make_text(40, 3), 1, 1, "test"),
+        capture=capture,
     )
 
 
