@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -70,6 +69,7 @@ def numbers(value: Any) -> Iterator[float]:
         yield value
 
 
+@pytest.mark.slow
 def test_training_is_measured_from_the_command_line(tmp_path: Path, text: Path) -> None:
     arguments = ["train", "--config", "test", "--precision", "fp32", "--steps", "4"]
     arguments += ["--device", "cpu", "--data", str(text), "--json", "figures.json"]
@@ -199,16 +199,16 @@ def test_reading_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def make_text(path: Path, megabytes: int, seed: int) -> None:
         write_text(path, words=megabytes * 2000, vocabulary=1000)
 
-    maker = SimpleNamespace(make_text=make_text)
     monkeypatch.setenv("PTBLM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(sys.modules, "make_large_text", maker)
-    found = corpus_bench.bench_corpus(tmp_path, megabytes=20)
+    monkeypatch.setattr(corpus_bench, "make_text", make_text)
+    found = corpus_bench.bench_corpus(tmp_path, megabytes=20, steps=3)
     assert list(found["read"]) == ["ptblm", "ptblm, again", "plain"]
     for read in found["read"].values():
         assert all(math.isfinite(value) and value > 0 for value in read.values())
     # 4,000 words, and an <eos> for each of their 191 lines.
     assert found["read"]["plain"]["tokens"] == 4191
-    assert len(corpus_bench.corpus_lines(found)) == 5
+    assert found["training"]["steps"] == 3
+    assert len(corpus_bench.corpus_lines(found)) == 6
 
 
 @pytest.mark.slow

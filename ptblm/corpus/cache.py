@@ -139,12 +139,25 @@ def _load(path: Path, level: Level, sources: Mapping[Split, Source]) -> Encoded 
                 return None
             if not _is_whole(file):
                 return None
-            # Copied on write: torch knows no memory that is only read, and nobody writes to it.
-            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            mapping = _mapped(file)
         vocabulary = Vocabulary(about["vocabulary"])
         return Encoded(vocabulary, texts_in(mapping, vocabulary, written), mapping)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def _mapped(file: IO[bytes]) -> mmap.mmap:
+    """The file's bytes, which take memory only while they are used.
+
+    Copied on write, since torch knows no memory that is only read; nobody writes to it. So the
+    system need not see to it that there is room for a copy of all.
+    """
+    if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    # Python 3.11 has no name for Linux's.
+    no_reserve = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
+    flags, may = mmap.MAP_PRIVATE | no_reserve, mmap.PROT_READ | mmap.PROT_WRITE
+    return mmap.mmap(file.fileno(), 0, flags=flags, prot=may)
 
 
 def _kind(level: Level, sources: Mapping[Split, Source]) -> dict[str, Any]:

@@ -43,6 +43,11 @@ def fused_kernel(cell: Cell) -> FusedKernel | None:
     return None
 
 
+def narrows_products(cell: Cell) -> bool:
+    """Whether a CPU's fused kernel heeds bf16: an LSTM of few units computes in fp32."""
+    return type(cell) is not LSTMCell or cell.hidden_size >= _MIXED_PAYS
+
+
 def _standard(cell: LSTMCell | GRUCell) -> bool:
     return cell.gate_activation == "sigmoid" and cell.activation == "tanh"
 
@@ -56,7 +61,7 @@ def _lstm(cell: LSTMCell, x: Tensor, state: CellState) -> tuple[Tensor, CellStat
     gates, constant = cell.gates, torch.zeros_like(cell.gates.bias)
     constant[cell.hidden_size : 2 * cell.hidden_size] = cell.forget_bias
     mixed = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-    if mixed and cell.hidden_size >= _MIXED_PAYS:
+    if mixed and narrows_products(cell):
         weights = [gates.weight_ih, gates.weight_hh, gates.bias + constant]
         outputs, h, c = MixedLSTM.apply(x, *state, *weights)  # type: ignore[no-untyped-call]
         return outputs, (h, c)

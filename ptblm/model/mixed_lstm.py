@@ -8,6 +8,7 @@ Shapes: T time, B batch, I inputs, H hidden.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -44,14 +45,15 @@ class MixedLSTM(torch.autograd.Function):
             bias: [4H], a constant forget_bias included.
 
         Returns:
-            h of all steps, [T, B, H], in bf16; the last h and c, in fp32.
+            h of all steps, [T, B, H], in bf16; the last h and c, in the bias's type.
         """
         steps, batch, inputs = x.shape
         hidden = h.shape[1]
         x2, w2, u2 = x.to(_OPERAND).view(-1, inputs), w.to(_OPERAND), u.to(_OPERAND)
         gates = torch.add(torch.mm(x2, w2.t()), bias).view(steps, batch, 4 * hidden)
         hs = torch.empty(steps + 1, batch, hidden, dtype=_OPERAND)
-        cs, tanh_c = torch.empty(steps + 1, batch, hidden), torch.empty(steps, batch, hidden)
+        cs = gates.new_empty(steps + 1, batch, hidden)
+        tanh_c = gates.new_empty(steps, batch, hidden)
         hs[0], cs[0] = h, c
         times_u = _repeated_product(u2, batch)
         i_f, _ = gates.chunk(2, dim=2)
@@ -69,7 +71,7 @@ class MixedLSTM(torch.autograd.Function):
         ctx.save_for_backward(x2, w2, u2, gates, hs, cs, tanh_c)
         ctx.x_dtype = x.dtype
         ctx.set_materialize_grads(False)
-        return hs[1:], hs[-1].float(), cs[-1].clone()
+        return hs[1:], hs[-1].to(cs.dtype), cs[-1].clone()
 
     @staticmethod
     @once_differentiable
@@ -82,18 +84,18 @@ class MixedLSTM(torch.autograd.Function):
         i, f, j, o = gates.chunk(4, dim=2)
         # All that does not depend on dh or dc, for all steps at once.
         dh_to_dc = torch.addcmul(o, o * tanh_c, tanh_c, value=-1)
-        to_gates = torch.empty(steps, batch, 4, hidden)
+        to_gates = gates.new_empty(steps, batch, 4, hidden)
         i_j, f_c, o_c = i * j, f * cs[:-1], o * tanh_c
         torch.addcmul(i_j, i_j, i, value=-1, out=to_gates[:, :, 0])
         torch.addcmul(f_c, f_c, f, value=-1, out=to_gates[:, :, 1])
         torch.addcmul(i, i_j, j, value=-1, out=to_gates[:, :, 2])
         torch.addcmul(o_c, o_c, o, value=-1, out=to_gates[:, :, 3])
-        d_outputs = torch.zeros_like(tanh_c) if d_hs is None else d_hs.float()
+        d_outputs = torch.zeros_like(tanh_c) if d_hs is None else d_hs.to(cs.dtype)
         d_gates = torch.empty(steps, batch, 4 * hidden, dtype=_OPERAND)
         times_u_t = _repeated_product(u2.t(), batch)
         dh = d_outputs[-1] if d_last_h is None else d_outputs[-1] + d_last_h
-        dc = torch.zeros(batch, hidden) if d_last_c is None else d_last_c.clone()
-        before = torch.cat([torch.zeros(1, batch, hidden), d_outputs[:-1]])
+        dc = torch.zeros_like(cs[0]) if d_last_c is None else d_last_c.clone()
+        before = torch.cat([torch.zeros_like(d_outputs[:1]), d_outputs[:-1]])
         to_ifj, to_o = to_gates[:, :, :3], to_gates[:, :, 3]
         views = (d_gates, to_gates.flatten(2), to_ifj, to_o, dh_to_dc, f, before)
         for dg, to_g, to_ifj, to_o, to_dc, f_t, d_output in zip(
@@ -108,7 +110,7 @@ class MixedLSTM(torch.autograd.Function):
         d = d_gates.view(steps * batch, -1)
         dx = torch.mm(d, w2).view(steps, batch, -1).to(ctx.x_dtype)
         dw, du = torch.mm(d.t(), x2), torch.mm(d.t(), hs[:-1].view(-1, hidden))
-        return dx, dh, dc, dw.float(), du.float(), d.sum(0).float()
+        return dx, dh, dc, dw.to(cs.dtype), du.to(cs.dtype), d.sum(0).to(cs.dtype)
 
 
 def _repeated_product(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
@@ -117,8 +119,18 @@ def _repeated_product(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
     oneDNN lays a weight out anew in every product. Once before all of them, where torch lets one
     say so, is a tenth of a layer's time with 1,500 units, and makes no difference with 650.
     """
-    mkldnn = torch.ops.mkldnn
-    if weight.dtype == torch.bfloat16 and hasattr(mkldnn, "_reorder_linear_weight"):
-        packed = mkldnn._reorder_linear_weight(weight.contiguous(), rows)
-        return lambda x: mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+    if weight.dtype == torch.bfloat16 and _can_lay_out():
+        mkldnn = torch.ops.mkldnn
+        laid_out = mkldnn._reorder_linear_weight(weight.contiguous(), rows)
+        return lambda x: mkldnn._linear_pointwise(x, laid_out, None, "none", [], "")
     return lambda x: torch.mm(x, weight.t())
+
+
+@cache
+def _can_lay_out() -> bool:
+    """Whether this torch, on this processor, has what `_repeated_product` uses."""
+    try:
+        torch.ops.mkldnn._reorder_linear_weight(torch.zeros(1, 1, dtype=torch.bfloat16), 1)
+    except (AttributeError, RuntimeError):
+        return False
+    return True

@@ -67,14 +67,13 @@ class Softmax(nn.Module):
         kernel, operand = self.weight.to(dtype), hidden.to(dtype)
         bias = self.bias.to(dtype)
         positions, vocab_size = len(hidden), len(kernel)
-        # Chunks of one size, none of which is a small rest.
+        # Chunks as even as can be.
         chunks = -(-positions * vocab_size // _NUMBERS_PER_CHUNK)
         rows = -(-positions // min(chunks, positions))
         nll = torch.empty(positions, dtype=self.weight.dtype, device=hidden.device)
         # One pass less, if one may look at the result; on a GPU that would wait for it.
         on_cpu = hidden.device.type == "cpu"
         hidden_gradient = torch.empty_like(operand)
-        kernel_gradient = torch.empty_like(kernel)
         bias_gradient = torch.zeros_like(self.bias)
         row = torch.arange(rows, device=hidden.device)
         for start in range(0, positions, rows):
@@ -86,22 +85,23 @@ class Softmax(nn.Module):
                 nll[part] = functional.cross_entropy(logits.to(nll.dtype), target, reduction="none")
             p = _softmax_in_place(logits)
             if on_cpu:
-                nll[part] = -p[at_target].to(nll.dtype).log()
+                chosen = p[at_target].to(nll.dtype)
+                nll[part] = -chosen.log()
+                if not chosen.all():  # too small for its type: then the long way
+                    lost = chosen == 0
+                    nll[part][lost] = self.nll(hidden[part][lost].to(nll.dtype), target[lost])
             p[at_target] -= 1
             p = p.mul_(weight).to(dtype)
             torch.mm(p, kernel, out=hidden_gradient[part])
             if start == 0:
-                torch.mm(p.t(), chunk, out=kernel_gradient)
-            else:
+                kernel_gradient = torch.mm(p.t(), chunk).to(self.weight.dtype)
+            elif dtype == self.weight.dtype:
                 kernel_gradient.addmm_(p.t(), chunk)
+            else:  # a sum over chunks is none for operands' few digits
+                kernel_gradient += torch.mm(p.t(), chunk)
             bias_gradient += p.sum(0)
-        self.weight.grad = kernel_gradient.to(self.weight.dtype)
+        self.weight.grad = kernel_gradient
         self.bias.grad = bias_gradient
-        if on_cpu:
-            # A p too small for its type is 0, and -log p infinite.
-            lost = nll.isinf()
-            if lost.any():
-                nll[lost] = self.nll(hidden[lost].to(nll.dtype), targets[lost])
         return nll, hidden_gradient
 
 

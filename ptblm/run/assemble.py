@@ -106,8 +106,12 @@ def _anchored(config: Config) -> Config:
     return override_config(config, [], {"data.path": absolute})
 
 
-def trained_model(config: ModelConfig, checkpoint: Checkpoint, path: Path) -> LanguageModel:
+def trained_model(
+    config: ModelConfig, checkpoint: Checkpoint, path: Path, *, plain: bool = False
+) -> LanguageModel:
     """The model of a checkpoint, whose config is `config` and whose file is `path`.
+
+    With `plain` it goes without fused kernels.
 
     A config may declare any size. On the meta device a model of that size costs nothing, so
     memory is only ever spent on weights that are there. A cell of the user's own is built for
@@ -117,7 +121,7 @@ def trained_model(config: ModelConfig, checkpoint: Checkpoint, path: Path) -> La
         CheckpointError: if weights and config do not fit.
     """
     with nullcontext() if is_own_cell(config) else torch.device("meta"):
-        model = build_model(config, len(checkpoint.vocabulary))
+        model = build_model(config, len(checkpoint.vocabulary), plain=plain)
     weights = checkpoint.trainer["model"]
     try:
         refuse_misfit(model.state_dict(), weights, "model")

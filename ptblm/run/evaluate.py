@@ -140,7 +140,6 @@ def evaluate_checkpoint(
     """
     device, device_description = choose_device(device_name)
     allow_tf32(False)
-    _, device_description = start_products(device, device_description, None)
     path = find_checkpoint(path)
     checkpoint = load_checkpoint(path)
     config = checkpoint.parsed_config()
@@ -155,7 +154,10 @@ def evaluate_checkpoint(
         floor = read_floor(corpus, split, encoded.sha256, level)
         cut = how_cut(corpus, level)
         name = f"{split} split of {corpus_name(corpus)}" + ("" if cut is None else f", {cut}")
-    model = trained_model(config.model, checkpoint, path).to(device).eval()
+    # As the run computed, so that it finds the run's own figure again.
+    plain, products = config.training.plain, checkpoint.versions.get("products")
+    _, device_description = start_products(device, device_description, products)
+    model = trained_model(config.model, checkpoint, path, plain=plain).to(device).eval()
     score = _score(model, encoded, name, vocabulary.marks)
     if math.isnan(score.nll):
         raise CheckpointError(

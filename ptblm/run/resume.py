@@ -132,6 +132,8 @@ def run_versions(assembly: Assembly) -> dict[str, str]:
 def inexact_because(checkpoint: Checkpoint, assembly: Assembly) -> list[str]:
     """Why the run can't be promised to end as it would have without a stop, if it can't."""
     now = run_versions(assembly)
+    if "products" not in checkpoint.versions:
+        return ["it was begun by a ptblm whose steps had other last digits, and other masks"]
     names = {"ptblm": "ptblm", "torch": "torch", "device": "the device"}
     names["products"] = "who computes fp32 products"
     names["path"] = "how a step is made"

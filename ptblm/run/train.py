@@ -97,10 +97,11 @@ def start_or_resume_run(config: Config, run_dir: Path, command: list[str]) -> No
             )
         # What was killed before its first checkpoint has nothing to lose.
         refuse_taken(run_dir, overwrite=True)
-        with training_memory(config), StopSignal() as stop:
+        with training_memory(config):
             assembly = assemble(config)
-            make_empty(directory)
-            _begin(assembly, directory, stop, command)
+            with StopSignal() as stop:
+                make_empty(directory)
+                _begin(assembly, directory, stop, command)
 
 
 def _begin(

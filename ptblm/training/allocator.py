@@ -7,7 +7,8 @@ import sys
 # <malloc.h> of the GNU C library.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-_AS_MUCH_AS_IT_TAKES = 2**30
+_LARGEST = 2**30
+_LARGEST_OF_OLD = 2**25  # which C libraries before 2.35 accept
 
 
 def keep_freed_memory() -> None:
@@ -21,5 +22,6 @@ def keep_freed_memory() -> None:
         return
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_TRIM_THRESHOLD, _AS_MUCH_AS_IT_TAKES)
-        mallopt(_M_MMAP_THRESHOLD, _AS_MUCH_AS_IT_TAKES)
+        # First, and only with it the other: any of them ends the library's own adaptation.
+        if mallopt(_M_MMAP_THRESHOLD, _LARGEST) or mallopt(_M_MMAP_THRESHOLD, _LARGEST_OF_OLD):
+            mallopt(_M_TRIM_THRESHOLD, _LARGEST)

@@ -65,7 +65,8 @@ def fast_backward(
         weight=arithmetic.loss_scale / len(inputs),
         dtype=arithmetic.operands or model.softmax.weight.dtype,
     )
-    torch.autograd.backward(hidden, hidden_gradient.view_as(hidden).to(hidden.dtype))
+    if hidden.requires_grad:  # a user's own cell may have nothing to train
+        torch.autograd.backward(hidden, hidden_gradient.view_as(hidden).to(hidden.dtype))
     rows = model.embedding.weight.grad
     if rows is not None and rows.is_sparse:  # a word that came twice has two rows
         model.embedding.weight.grad = rows.coalesce()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ptblm.config.schema import TrainingConfig
+from ptblm.model.fused import narrows_products
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.recurrent import State
 from ptblm.training.captured import Capture, CapturedStep
@@ -72,6 +73,9 @@ class Stepper:
         self.generator = torch.Generator(arithmetic.device)
         self.captured: CapturedStep | None = None
         self.path = model.recurrent.path
+        narrow = all(narrows_products(layer.cell) for layer in model.recurrent.layers)
+        if self.path == "fused" and arithmetic.operands and arithmetic.device.type == "cpu":
+            self.path += f" in {arithmetic.precision if narrow else 'fp32'}"
 
     def capture(self, inputs: Tensor, targets: Tensor, state: State, capture: Capture) -> None:
         """Has steps captured from now on; where that fails, they are made eagerly as before.

@@ -15,12 +15,13 @@ from benchmark.measure import forget_peak, in_fresh_process, peak_bytes, residen
 _PART = 10
 
 
-def bench_corpus(directory: Path, megabytes: int) -> dict[str, Any]:
-    """Measures reading a text file of so many megabytes.
+def bench_corpus(directory: Path, megabytes: int, steps: int = 20) -> dict[str, Any]:
+    """Measures reading a text file of so many megabytes, and what training on it holds.
 
     Args:
         directory: where the text may lie; what ptblm keeps of it lies in PTBLM_CACHE.
         megabytes: size of the text.
+        steps: of training.
 
     Raises:
         ValueError: if ptblm and the plain reader find different texts.
@@ -37,7 +38,34 @@ def bench_corpus(directory: Path, megabytes: int) -> dict[str, Any]:
     tokens = in_fresh_process(read_by_ptblm, part_text)["tokens"]
     if tokens != figures["plain"]["tokens"]:
         raise ValueError(f"ptblm reads {tokens:,} tokens, plainly {figures['plain']['tokens']:,}")
-    return {"megabytes": megabytes, "read": figures}
+    training = in_fresh_process(train_on, whole_text, steps)
+    return {"megabytes": megabytes, "read": figures, "training": training}
+
+
+def train_on(path: Path, steps: int) -> dict[str, float]:
+    """Makes steps of the small config, and says what they hold beside the weights.
+
+    Returns:
+        The peak of memory over what torch takes by itself, in megabytes; of it the weights and
+        their gradients.
+    """
+    from ptblm.config.loading import load_config
+    from ptblm.run.assemble import assemble
+
+    before = resident_bytes()
+    forget_peak()
+    flags = {"data.path": str(path), "training.device": "cpu"}
+    assembly = assemble(load_config("small", [], flags))
+    records = assembly.trainer.records()
+    for _ in range(steps):
+        next(records)
+    weights = sum(parameter.nbytes for parameter in assembly.trainer.optimizer.parameters)
+    return {
+        "steps": steps,
+        "peak_mb": (peak_bytes() - before) / 1e6,
+        "weights_and_gradients_mb": 2 * weights / 1e6,
+        "vocabulary": len(assembly.corpus.vocabulary),
+    }
 
 
 def read_by_ptblm(path: Path) -> dict[str, float]:
@@ -90,4 +118,10 @@ def corpus_lines(figures: dict[str, Any]) -> list[str]:
             f"for {read['megabytes']:,.0f} MB; peak memory {read['peak_mb']:,.0f} MB, "
             f"{read['peak_mb'] / read['megabytes']:.2f} for each of the text's"
         )
+    training = figures["training"]
+    lines.append(
+        f"  training on it: {training['vocabulary']:,} words, small config, peak memory "
+        f"{training['peak_mb']:,.0f} MB, of it {training['weights_and_gradients_mb']:,.0f} MB for "
+        "weights and gradients"
+    )
     return lines

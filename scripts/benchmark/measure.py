@@ -100,8 +100,11 @@ def apart(
     there.close()  # so that the end of that process is an EOFError here
 
     def job() -> None:
-        here.send(None)
-        here.recv()
+        try:
+            here.send(None)
+            here.recv()
+        except (EOFError, BrokenPipeError):
+            raise RuntimeError("the process of its own has ended; above is why") from None
 
     try:
         yield job

@@ -89,6 +89,26 @@ def test_chunks_change_nothing(numbers: int, monkeypatch: pytest.MonkeyPatch) ->
     assert_close(gradients(fast_backward, model, inputs, targets, "fp32"), theirs, 1e-12)
 
 
+def test_chunks_cost_bf16_no_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the weight's gradient, which is a sum over all of them."""
+    softmax = Softmax(8, 300)
+    softmax.initialise(0.5, torch.Generator().manual_seed(0))
+    source = torch.Generator().manual_seed(1)
+    hidden = torch.randn(500, 8, generator=source)
+    targets = torch.randint(300, (500,), generator=source)
+
+    def gradient(dtype: torch.dtype) -> Tensor:
+        softmax.nll_and_gradients(hidden, targets, 1.0, dtype)
+        assert softmax.weight.grad is not None
+        return softmax.weight.grad
+
+    exact = gradient(torch.float32)
+    whole = (gradient(torch.bfloat16) - exact).norm() / exact.norm()
+    monkeypatch.setattr(softmax_module, "_NUMBERS_PER_CHUNK", 1000)
+    chunked = (gradient(torch.bfloat16) - exact).norm() / exact.norm()
+    assert 0 < chunked < 1.2 * whole < 0.01
+
+
 @pytest.mark.parametrize("shape", ODD_SHAPES, ids=str)
 @pytest.mark.parametrize(
     ("cell", "mixed_pays"), [("lstm", 1), ("lstm", 100), ("gru", 1), ("slstm", 1)]

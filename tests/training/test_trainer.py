@@ -13,6 +13,7 @@ from ptblm.config.schema import TrainingConfig
 from ptblm.corpus.batches import Batches, cut_batches
 from ptblm.errors import DivergedError
 from ptblm.evaluation.score import perplexity
+from ptblm.model import fused
 from ptblm.model.build import build_model
 from ptblm.model.initialisers import Initialiser
 from ptblm.training.captured import Capture
@@ -20,6 +21,7 @@ from ptblm.training.loss_scaler import LossScaler
 from ptblm.training.misfit import MisfitError
 from ptblm.training.optimizer import kept_tensors
 from ptblm.training.precision import Arithmetic
+from ptblm.training.products import products_by
 from ptblm.training.randomness import make_generator
 from ptblm.training.records import EpochDone, Evaluating, RunDone, StepDone
 from ptblm.training.schedule import learning_rate
@@ -145,10 +147,19 @@ def test_a_run_that_was_stopped_equals_one_that_was_not(stops: list[int]) -> Non
 
 
 @pytest.mark.parametrize("start", ["zeros", "learned"])
-@pytest.mark.parametrize("plain", [False, True], ids=["fused", "plain"])
+@pytest.mark.parametrize("way", ["fast", "plain", "onednn", "bf16"])
 @pytest.mark.parametrize("cell", ["lstm", "rnn", "gru", "slstm", "janet", "mogrifier"])
-def test_every_cell_resumes_exactly(cell: str, plain: bool, start: str) -> None:
-    options: dict[str, Any] = {"cell": {"cell": cell, "initial_state": start}, "plain": plain}
+def test_every_cell_resumes_exactly(
+    cell: str, way: str, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "_MIXED_PAYS", 1)
+    options: dict[str, Any] = {"cell": {"cell": cell, "initial_state": start}}
+    options |= {"plain": way == "plain", "precision": "bf16" if way == "bf16" else "fp32"}
+    with products_by("onednn" if way == "onednn" else "torch"):
+        assert_resumes_exactly(options)
+
+
+def assert_resumes_exactly(options: dict[str, Any]) -> None:
     whole = make_trainer(**options)
     list(whole.records())
     trainer = make_trainer(**options)
