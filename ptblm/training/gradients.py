@@ -68,6 +68,8 @@ def fast_backward(
     if hidden.requires_grad:  # a user's own cell may have nothing to train
         torch.autograd.backward(hidden, hidden_gradient.view_as(hidden).to(hidden.dtype))
     rows = model.embedding.weight.grad
-    if rows is not None and rows.is_sparse:  # a word that came twice has two rows
+    # Sparse if the trainer has asked for it, where the optimizer takes it; a word that came twice
+    # has two rows then.
+    if rows is not None and rows.is_sparse:
         model.embedding.weight.grad = rows.coalesce()
     return nll.sum(), state

@@ -161,7 +161,7 @@ def _under_defaults(steps: PlainSteps, device: torch.device, precision: str) -> 
 
 
 def refuse_difference(
-    ours: Iterator[StepDone], plain: PlainSteps, precision: str, steps: int = 3
+    ours: Iterator[StepDone], plain: PlainSteps, precision: str, steps: int = 2
 ) -> dict[str, float]:
     """Sees to it that both compute the same in their first steps; dropout must be off.
 
