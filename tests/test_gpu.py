@@ -288,6 +288,16 @@ def _as_before() -> Iterator[None]:
     torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
 
 
+def deterministic_options(optimizer: str, precision: str) -> dict[str, Any]:
+    return {
+        "model__dropout": 0.3,
+        "training__precision": precision,
+        "training__optimizer": optimizer,
+        "training__learning_rate": RATES[optimizer],
+        "training__deterministic": True,
+    }
+
+
 @pytest.mark.usefixtures("_as_before")
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 @pytest.mark.parametrize("optimizer", ["momentum", "adam", "rmsprop"])
@@ -295,13 +305,7 @@ def test_in_deterministic_mode_captured_steps_equal_eager_ones_bit_for_bit(
     optimizer: str, precision: str
 ) -> None:
     """Of these three; sgd's update is rounded once more on the device than from the host."""
-    options: dict[str, Any] = {
-        "model__dropout": 0.3,
-        "training__precision": precision,
-        "training__optimizer": optimizer,
-        "training__learning_rate": RATES[optimizer],
-        "training__deterministic": True,
-    }
+    options = deterministic_options(optimizer, precision)
     captured, eager = make(**options), make(eagerly=True, **options)
     first_steps(captured, 50)
     first_steps(eager, 50)
@@ -320,14 +324,7 @@ def test_in_deterministic_mode_captured_steps_equal_eager_ones_bit_for_bit(
 def test_in_deterministic_mode_a_stopped_run_equals_one_that_was_not(
     precision: str, optimizer: str, tmp_path: Path
 ) -> None:
-    options: dict[str, Any] = {
-        "model__dropout": 0.3,
-        "training__precision": precision,
-        "training__optimizer": optimizer,
-        "training__learning_rate": RATES[optimizer],
-        "training__deterministic": True,
-        "training__log_every": 30,
-    }
+    options = {**deterministic_options(optimizer, precision), "training__log_every": 30}
     whole, stopped, resumed = (make(**options) for _ in range(3))
     first_steps(whole, 75)
     first_steps(stopped, 30)

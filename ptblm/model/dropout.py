@@ -27,8 +27,8 @@ def dropout(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor
 def _mask_by_16_bits(x: Tensor, rate: float, generator: torch.Generator) -> Tensor:
     """A mask for `x`: each element is kept if its 16 random bits, as a number, are large enough.
 
-    A CPU draws one element after the other; four at a time take a third of the time of
-    `bernoulli_`, 10 ms of a medium step (docs/performance.md). The rate is a whole number of
+    A CPU draws one element after the other; four at a time take a fifth of the time of
+    `bernoulli_`, 10 ms less of a medium step (docs/performance.md). The rate is a whole number of
     1/65536; it is scaled by what is really kept.
     """
     kept = min(max(round((1 - rate) * 2**16), 1), 2**16)
