@@ -23,7 +23,7 @@ from ptblm.training.optimizer import kept_tensors
 from ptblm.training.records import EpochDone, StepDone
 from ptblm.training.stepper import steps_until_read
 from ptblm.training.trainer import Trainer
-from tests.training.test_trainer import (
+from tests.training.small_trainer import (
     OPTIMIZERS,
     assert_same,
     make_trainer,
@@ -285,7 +285,7 @@ def test_a_state_that_is_a_part_of_the_state_before(monkeypatch: pytest.MonkeyPa
     def with_delays(*_: Any, **__: Any) -> LanguageModel:
         return LanguageModel(13, 6, [RecurrentLayer(Delay(6, 6))], 0.3)
 
-    monkeypatch.setattr("tests.training.test_trainer.build_model", with_delays)
+    monkeypatch.setattr("tests.training.small_trainer.build_model", with_delays)
     eager, captured = eager_trainer(num_steps=1), captured_trainer(num_steps=1)
     for trainer in (eager, captured):
         run(trainer)

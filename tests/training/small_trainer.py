@@ -1,0 +1,73 @@
+"""A trainer of a small model on texts made by chance, and what its tests compare."""
+
+from typing import Any
+
+import torch
+
+from ptblm.config.model import ModelConfig
+from ptblm.config.schema import TrainingConfig
+from ptblm.corpus.batches import cut_batches
+from ptblm.model.build import build_model
+from ptblm.model.initialisers import Initialiser
+from ptblm.training.captured import Capture
+from ptblm.training.precision import Arithmetic
+from ptblm.training.randomness import make_generator
+from ptblm.training.records import Evaluating
+from ptblm.training.trainer import Trainer
+
+VOCABULARY = 13
+
+OPTIMIZERS = {"sgd": 1.0, "momentum": 0.1, "adam": 0.01, "rmsprop": 0.01}
+
+
+def make_text(tokens: int, seed: int) -> Any:
+    source = torch.Generator().manual_seed(seed)
+    return torch.randint(VOCABULARY, (tokens,), generator=source, dtype=torch.int32).numpy()
+
+
+def make_trainer(
+    seed: int = 5,
+    precision: str = "fp32",
+    cell: dict[str, Any] | None = None,
+    capture: Capture | None = None,
+    **changes: Any,
+) -> Trainer:
+    settings: dict[str, Any] = {
+        "batch_size": 3,
+        "num_steps": 4,
+        "epochs": 3,
+        "full_rate_epochs": 1,
+        "max_grad_norm": 0.5,
+        "seed": seed,
+    }
+    config = TrainingConfig(**{**settings, **changes})
+    model_config = ModelConfig(hidden_size=6, num_layers=2, dropout=0.3, **(cell or {}))
+    model = build_model(model_config, VOCABULARY, plain=config.plain)
+    model.initialise(Initialiser("uniform", 0.4), make_generator(seed, "initial weights"))
+    return Trainer(
+        model,
+        config,
+        Arithmetic(precision, torch.device("cpu")),
+        train=cut_batches(make_text(100, 1), config.batch_size, config.num_steps, "train"),
+        valid=cut_batches(make_text(60, 2), 3, 4, "valid"),
+        test=cut_batches(make_text(40, 3), 1, 1, "test"),
+        capture=capture,
+    )
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def without_times(records: list[Any]) -> list[Any]:
+    return [
+        {k: v for k, v in vars(r).items() if "second" not in k}
+        for r in records
+        if not isinstance(r, Evaluating)
+    ]

@@ -1,0 +1,136 @@
+"""A run that was stopped, anywhere and as often as may be, equals one that was not, to the bit."""
+
+import io
+from typing import Any
+
+import pytest
+import torch
+
+from ptblm.model import fused
+from ptblm.training.optimizer import kept_tensors
+from ptblm.training.products import products_by
+from ptblm.training.records import EpochDone, Evaluating, StepDone
+from ptblm.training.trainer import Trainer
+from tests.training.small_trainer import (
+    OPTIMIZERS,
+    assert_same,
+    make_trainer,
+    weights,
+    without_times,
+)
+
+
+# Mid-epoch, at an epoch's last step, just before a decay, at the first step, at the very end.
+@pytest.mark.parametrize("stops", [[3], [8], [7, 8, 9], [1], [16, 17], [23], [24], [2, 2, 20]])
+def test_a_run_that_was_stopped_equals_one_that_was_not(stops: list[int]) -> None:
+    whole = make_trainer()
+    whole_records = list(whole.records())
+
+    trainer = make_trainer()
+    records: list[Any] = []
+    for stop in stops:
+        for record in trainer.records():
+            records.append(record)
+            if isinstance(record, StepDone) and record.step >= stop:
+                break
+        saved = trainer.state_dict()
+        trainer = make_trainer()
+        trainer.load_state_dict(saved)
+    records += trainer.records()
+    assert_same(weights(whole), weights(trainer))
+    # A stop that is reached already makes one step more before it is heeded.
+    assert without_times(records) == without_times(whole_records)
+
+
+@pytest.mark.parametrize("start", ["zeros", "learned"])
+@pytest.mark.parametrize("way", ["fast", "plain", "onednn", "bf16"])
+@pytest.mark.parametrize("cell", ["lstm", "rnn", "gru", "slstm", "janet", "mogrifier"])
+def test_every_cell_resumes_exactly(
+    cell: str, way: str, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "_MIXED_PAYS", 1)
+    options: dict[str, Any] = {"cell": {"cell": cell, "initial_state": start}}
+    options |= {"plain": way == "plain", "precision": "bf16" if way == "bf16" else "fp32"}
+    with products_by("onednn" if way == "onednn" else "torch"):
+        assert_resumes_exactly(options)
+
+
+def assert_resumes_exactly(options: dict[str, Any]) -> None:
+    whole = make_trainer(**options)
+    list(whole.records())
+    trainer = make_trainer(**options)
+    for stop in (3, 8, 17):  # mid-epoch, at an epoch's end, at another's start
+        for record in trainer.records():
+            if isinstance(record, StepDone) and record.step >= stop:
+                break
+        saved = trainer.state_dict()
+        trainer = make_trainer(**options)
+        trainer.load_state_dict(saved)
+    list(trainer.records())
+    assert_same(weights(whole), weights(trainer))
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [{"cell": "lstm"}, {"cell": "rnn"}, {"cell": "gru"}, {"projection_size": 3}, {"cell": "janet"}],
+)
+@pytest.mark.parametrize("plain", [False, True], ids=["fused", "plain"])
+def test_the_carried_state_keeps_its_precision(cell: dict[str, Any], plain: bool) -> None:
+    """Whatever the products' precision: a checkpoint holds no other."""
+    trainer = make_trainer(precision="bf16", cell=cell, plain=plain)
+    next(trainer.records())
+    saved = trainer.state_dict()
+    assert {part.dtype for layer in saved["state"] for part in layer} == {torch.float32}
+    make_trainer(precision="bf16", cell=cell, plain=plain).load_state_dict(saved)
+
+
+def test_a_run_that_was_stopped_in_validation_validates_again() -> None:
+    whole = make_trainer()
+    whole_records = list(whole.records())
+    trainer = make_trainer()
+    seen = []
+    for record in trainer.records():
+        seen.append(record)
+        if isinstance(record, Evaluating):
+            break
+    resumed = make_trainer()
+    resumed.load_state_dict(trainer.state_dict())
+    seen += resumed.records()
+    assert_same(weights(whole), weights(resumed))
+    assert without_times(seen) == without_times(whole_records)
+
+
+# Mid-epoch, and at an epoch's end; the warm-up ends in the second epoch.
+@pytest.mark.parametrize("warmup_steps", [0, 11])
+@pytest.mark.parametrize("schedule", ["tutorial", "plateau", "cosine", "constant"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_any_optimizer_and_schedule_goes_on_as_if_it_had_not_stopped(
+    optimizer: str, schedule: str, warmup_steps: int
+) -> None:
+    def make() -> Trainer:
+        return make_trainer(
+            optimizer=optimizer,
+            learning_rate=OPTIMIZERS[optimizer],
+            schedule=schedule,
+            warmup_steps=warmup_steps,
+        )
+
+    whole = make()
+    whole_records = list(whole.records())
+    trainer, records = make(), []
+    for stop in (3, 8, 10, 13, 16, 20):
+        for record in trainer.records():
+            records.append(record)
+            at_an_end = isinstance(record, EpochDone) and stop % 8 == 0
+            if (isinstance(record, StepDone) and record.step == stop and stop % 8) or at_an_end:
+                break
+        file = io.BytesIO()
+        torch.save(trainer.state_dict(), file)
+        file.seek(0)
+        trainer = make()
+        trainer.load_state_dict(torch.load(file, weights_only=True))
+    records += trainer.records()
+    assert_same(weights(whole), weights(trainer))
+    assert without_times(records) == without_times(whole_records)
+    ours, theirs = kept_tensors(trainer.optimizer), kept_tensors(whole.optimizer)
+    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
