@@ -88,26 +88,31 @@ def main(
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there, too.")
     ] = None,
 ) -> None:
-    """Measures ptblm against a plain version of itself; the last line printed is JSON."""
+    """Measures ptblm against a plain version of itself; the last line has the figures, in JSON."""
     from benchmark import flags  # noqa: F401 - before ptblm, as it says
 
-    from ptblm.errors import PtblmError
+    from ptblm.errors import PtblmError, UsageError
 
     configs = config or ["small", "medium", "large"]
+    figures: dict[str, Any] = {}
     try:
+        if json_path and not json_path.parent.is_dir():
+            raise UsageError(f"--json {json_path}: there is no directory {json_path.parent}")
         with tempfile.TemporaryDirectory() as name:
             directory = Path(name)
             os.environ["PTBLM_CACHE"] = str(directory / "cache")  # nothing is kept
             text = data or str(_made_text(directory))
             job = Job(directory, text, device, configs, precision, steps, megabytes, times)
-            figures = measure(job, section)
+            measure(job, section, figures)
     except PtblmError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None
-    line = json.dumps(as_json(figures), allow_nan=False)
-    if json_path:
-        json_path.write_text(f"{line}\n", encoding="utf-8")
-    print(f"\n{line}")
+    finally:  # what was measured before something failed was measured all the same
+        if figures.keys() - {"environment"}:
+            line = json.dumps(as_json(figures), allow_nan=False)
+            print(f"\n{line}")
+            if json_path:
+                json_path.write_text(f"{line}\n", encoding="utf-8")
 
 
 def _made_text(directory: Path) -> Path:
@@ -131,8 +136,8 @@ class Job:
     times: int
 
 
-def measure(job: Job, section: Section) -> dict[str, Any]:
-    """Measures a section, or all but the profile; prints tables, and returns their figures."""
+def measure(job: Job, section: Section, figures: dict[str, Any]) -> None:
+    """Measures a section, or all but the profile; prints tables, and puts down their figures."""
     import torch
     from benchmark.corpus import bench_corpus, corpus_lines
     from benchmark.evaluation import bench_evaluation, bench_test_split, evaluation_lines
@@ -152,7 +157,7 @@ def measure(job: Job, section: Section) -> dict[str, Any]:
     steps = job.steps or (500 if on_cuda else 40)
     environment = describe_environment(sys.argv, 0, said)
     print(f"{shlex.join(sys.argv)}\n{environment['processor']}; {said}; torch {torch.__version__}")
-    figures: dict[str, Any] = {"environment": environment}
+    figures["environment"] = environment
 
     def config(name: str, precision: str = "fp32") -> "Config":
         flags = {"data.path": job.text, "training.device": job.device}
@@ -188,7 +193,6 @@ def measure(job: Job, section: Section) -> dict[str, Any]:
         name = job.configs[0]
         figures["startup"] = bench_startup(job.directory, config(name), name, job.times)
         show(startup_lines(figures["startup"]))
-    return figures
 
 
 if __name__ == "__main__":

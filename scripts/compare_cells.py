@@ -11,11 +11,12 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from ptblm.config.loading import load_config
 from ptblm.run.assemble import assemble
-from ptblm.training.records import StepDone
+from ptblm.training.records import Record, StepDone
 
 CELLS = {
     "lstm": ["model.cell=lstm"],
@@ -31,8 +32,7 @@ CELLS = {
 # Adam, because one rate serves all cells: at the small config's own rate of 1.0 for gradient
 # descent, those without an output gate diverge.
 RECIPE = ["training.optimizer=adam", "training.learning_rate=0.002", "training.schedule=cosine"]
-PLAIN = {"lstm, step by step": [*CELLS["lstm"], "training.plain=true"]}
-PLAIN |= {"gru, step by step": [*CELLS["gru"], "training.plain=true"]}
+STEP_BY_STEP = ["lstm", "gru"]
 
 
 def train(directory: Path, epochs: int) -> None:
@@ -63,10 +63,9 @@ def table(directory: Path) -> None:
 
 def pace(steps: int) -> None:
     """Prints tokens per second of the training step of every cell, measured in turn."""
-    records = {
-        name: assemble(load_config("small", options)).trainer.records()
-        for name, options in (CELLS | PLAIN).items()
-    }
+    records = {name: _records(options, fused=True) for name, options in CELLS.items()}
+    for name in STEP_BY_STEP:
+        records[f"{name}, step by step"] = _records(CELLS[name], fused=False)
     seconds: dict[str, list[float]] = {name: [] for name in records}
     tokens = 0
     for _ in range(steps):
@@ -80,6 +79,14 @@ def pace(steps: int) -> None:
     for name, times in seconds.items():
         median = statistics.median(times)
         print(f"| {name} | {tokens / median:,.0f} | {median / fused:.2f} |")
+
+
+def _records(options: list[str], *, fused: bool) -> Iterator[Record]:
+    trainer = assemble(load_config("small", options)).trainer
+    if not fused:  # and all else as fast as ever, unlike with --plain
+        for layer in trainer.model.recurrent.layers:
+            layer.fused = None
+    return trainer.records()
 
 
 def main() -> None:

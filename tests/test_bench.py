@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from benchmark import corpus as corpus_bench
+from benchmark import train as train_bench
 from benchmark.evaluation import bench_evaluation, evaluation_lines
 from benchmark.flags import DEFAULTS, fp32_products_as, read_flags, torch_defaults
 from benchmark.floor import Product, Way, fastest_way, multiplication, step_products
@@ -29,9 +30,10 @@ from ptblm.config.loading import load_config
 from ptblm.config.schema import Config
 from ptblm.corpus.corpus import load_corpus
 from ptblm.errors import UsageError
+from ptblm.model.build import build_model
 from ptblm.run.assemble import Assembly, assemble
 from ptblm.training.records import StepDone
-from tests.conftest import REPOSITORY, plain_environment
+from tests.conftest import REPOSITORY, load_script, plain_environment
 
 SETTINGS = ["model.hidden_size=16", "training.device=cpu"]
 
@@ -98,6 +100,46 @@ def test_what_cannot_be_measured_is_a_clear_line(tmp_path: Path) -> None:
     assert ended.returncode == 3
     assert ended.stderr.startswith("error: no-such.txt: no such directory or file")
     assert "Traceback" not in ended.stderr
+
+
+def test_figures_that_have_no_place_are_refused_before_they_are_made(tmp_path: Path) -> None:
+    ended = bench("train", "--json", "nowhere/figures.json", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr == "error: --json nowhere/figures.json: there is no directory nowhere\n"
+
+
+def test_what_was_measured_before_a_failure_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = load_script("bench")
+
+    def measure(_job: Any, _section: Any, figures: dict[str, Any]) -> None:
+        figures["train"] = [{"ratios": Spread(2, 1, 3)}]
+        raise ValueError("the second config")
+
+    monkeypatch.setattr(script, "measure", measure)
+    monkeypatch.setenv("PTBLM_CACHE", "")  # it sets its own
+    with pytest.raises(ValueError, match="the second config"):
+        script.main(json_path=tmp_path / "figures.json", data="sample")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert json.loads(last)["train"][0]["ratios"]["median"] == 2
+    assert (tmp_path / "figures.json").read_text() == f"{last}\n"
+
+
+@pytest.mark.parametrize("level", ["word", "char", "byte"])
+def test_the_plain_version_reads_the_text_at_the_configs_level(
+    level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def seen(of: Config, vocab_size: int) -> Any:
+        sizes.append(vocab_size)
+        return plain_model(of, vocab_size)
+
+    monkeypatch.setattr(train_bench, "plain_model", seen)
+    settings = config(f"data.level={level}")
+    train_bench.plain_run(settings, "fp32", torch.device("cpu"))
+    assert sizes == [len(load_corpus(settings.data.path, settings.data.level).vocabulary)]
 
 
 def test_ptblm_and_the_plain_version_train_alike() -> None:
@@ -207,7 +249,13 @@ def test_reading_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert all(math.isfinite(value) and value > 0 for value in read.values())
     # 4,000 words, and an <eos> for each of their 191 lines.
     assert found["read"]["plain"]["tokens"] == 4191
-    assert found["training"]["steps"] == 3
+    training = found["training"]
+    assert training["steps"] == 3
+    # The embedding's gradient has rows for the 400 words of a step, or less.
+    model = build_model(load_config("small").model, training["vocabulary"])
+    weights, embedding = 4 * model.parameter_count(), model.embedding.weight.nbytes
+    held = training["weights_and_gradients_mb"] * 1e6
+    assert 0 < held - (2 * weights - embedding) <= 400 * 200 * 4
     assert len(corpus_bench.corpus_lines(found)) == 6
 
 

@@ -93,7 +93,7 @@ def train(
     device: Device = None,
     precision: Annotated[
         Literal["fp32", "tf32", "bf16", "fp16"] | None,
-        typer.Option(help="Of the matrix products' operands."),
+        typer.Option(help="Of the matrix products."),
     ] = None,
     run_dir: Annotated[
         Path | None,
@@ -107,7 +107,7 @@ def train(
     ] = False,
     plain: Annotated[
         bool,
-        typer.Option("--plain", help="Do without what is there for a step's speed alone."),
+        typer.Option("--plain", help="Make steps as the equations read; slower."),
     ] = False,
     resume: Annotated[
         Path | None,

@@ -54,7 +54,7 @@ class TrainingConfig(OptimizationConfig):
     precision: Annotated[
         Literal["fp32", "tf32", "bf16", "fp16"],
         Field(
-            description="of the matrix products' operands: fp32, tf32, bf16 or fp16; on a CPU bf16 "
+            description="of the matrix products: fp32, tf32, bf16 or fp16; on a CPU bf16 "
             "leaves LSTMs of less than 400 units in fp32, which is faster there"
         ),
     ] = "fp32"
@@ -78,8 +78,8 @@ class TrainingConfig(OptimizationConfig):
     plain: Annotated[
         bool,
         Field(
-            description="whether to do without what is there for a step's speed alone: every step "
-            "as the equations read, with the same dropout masks"
+            description="whether to make steps as the equations read, one after the other and with "
+            "gradients by autograd; slower, with the same dropout masks"
         ),
     ] = False
     log_every: Annotated[

@@ -41,8 +41,8 @@ def running_scores(
 ) -> Iterator[Score]:
     """Yields the score of all the text so far, chunk by chunk; the last is the whole text's.
 
-    The state starts at zero and is carried, so the chunks' length changes memory and speed but
-    not the value.
+    The state starts as the model's does and is carried, so the chunks' length changes memory and
+    speed but not the value.
 
     Args:
         model: the model; it is left as it was.

@@ -26,7 +26,7 @@ def detach_state(state: State) -> State:
 
 
 class RecurrentLayer(nn.Module):
-    """Runs a cell over time, with torch's fused kernel where the cell's equations have one.
+    """Runs a cell over time, with a fused kernel where there is one for its equations.
 
     Args:
         cell: the equations.

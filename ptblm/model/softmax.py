@@ -52,7 +52,7 @@ class Softmax(nn.Module):
         That -log p has the gradient p - onehot(target) for the logits is all that is needed to
         turn these into it where they lie: three products and one pass, no copy of [N, V] for
         autograd. At small this takes 85 % of autograd's time in fp32, and by chunks of positions
-        the logits never exist whole (docs/performance.md).
+        the logits take no more memory for a larger vocabulary (docs/performance.md).
 
         Args:
             hidden: [N, H].
@@ -61,8 +61,9 @@ class Softmax(nn.Module):
             dtype: of the products' operands.
 
         Returns:
-            -log p(target) in nats, [N], and the cost's gradient for `hidden`, [N, H], in `dtype`.
-            The gradients for weight and bias are put into their `.grad`.
+            -log p(target) in nats, [N], on a CPU of a p rounded to `dtype`, and the cost's
+            gradient for `hidden`, [N, H], in `dtype`. The gradients for weight and bias are put
+            into their `.grad`.
         """
         kernel, operand = self.weight.to(dtype), hidden.to(dtype)
         bias = self.bias.to(dtype)
@@ -97,7 +98,7 @@ class Softmax(nn.Module):
                 kernel_gradient = torch.mm(p.t(), chunk).to(self.weight.dtype)
             elif dtype == self.weight.dtype:
                 kernel_gradient.addmm_(p.t(), chunk)
-            else:  # a sum over chunks is none for operands' few digits
+            else:  # summed in fp32: bf16 has too few digits for it
                 kernel_gradient += torch.mm(p.t(), chunk)
             bias_gradient += p.sum(0)
         self.weight.grad = kernel_gradient

@@ -22,7 +22,7 @@ from ptblm.training.checkpoint import Checkpoint
 from ptblm.training.device import can_compile, choose_device
 from ptblm.training.misfit import MisfitError, refuse_misfit
 from ptblm.training.precision import Arithmetic, use_deterministic_kernels
-from ptblm.training.products import Products, start_products
+from ptblm.training.products import Products, products_phrase, start_products
 from ptblm.training.randomness import derive_seed, make_generator, seed_global_generator
 from ptblm.training.trainer import Trainer
 
@@ -67,7 +67,7 @@ def assemble(config: Config, products_before: str | None = None) -> Assembly:
     if not training.plain:
         keep_freed_memory()
     before = "torch" if training.plain else products_before
-    products, description = start_products(device, description, before)
+    products = start_products(device, before)
     config = _anchored(config)
     corpus = load_corpus(config.data.path, config.data.level)
     cut = {
@@ -94,7 +94,7 @@ def assemble(config: Config, products_before: str | None = None) -> Assembly:
         marks=corpus.vocabulary.marks,
         capture=capture_on_cuda if device.type == "cuda" else None,
     )
-    return Assembly(config, corpus, trainer, description, products)
+    return Assembly(config, corpus, trainer, description + products_phrase(products), products)
 
 
 def _anchored(config: Config) -> Config:

@@ -12,6 +12,7 @@ from ptblm.corpus.level import UNITS
 from ptblm.run.assemble import assemble
 from ptblm.run.directory import refuse_taken
 from ptblm.run.memory import training_memory
+from ptblm.training.gradients import gradient_bytes
 from ptblm.training.optimizer import kept_tensors
 from ptblm.training.records import StepDone
 
@@ -37,7 +38,8 @@ def dry_run(config: Config, run_dir: Path | None, *, overwrite: bool) -> list[st
         # they are blocks of steps.
         record, *_ = steps = [step for step in islice(records, 2) if isinstance(step, StepDone)]
     weights = trainer.optimizer.parameters
-    held = sum(tensor.nbytes for tensor in [*weights, *weights, *kept_tensors(trainer.optimizer)])
+    held = sum(tensor.nbytes for tensor in [*weights, *kept_tensors(trainer.optimizer)])
+    held += gradient_bytes(weights)
     seconds, batches = steps[-1].epoch_seconds, steps[-1].batch
     if len(steps) > 1:
         seconds, batches = seconds - record.epoch_seconds, batches - record.batch

@@ -23,10 +23,11 @@ from ptblm.reporting.bits import score_bits
 from ptblm.run.assemble import trained_model
 from ptblm.run.directory import find_checkpoint
 from ptblm.run.memory import explained_out_of_memory
+from ptblm.training.allocator import keep_freed_memory
 from ptblm.training.checkpoint import load_checkpoint
 from ptblm.training.device import choose_device
 from ptblm.training.precision import allow_tf32
-from ptblm.training.products import start_products
+from ptblm.training.products import products_phrase, start_products
 
 PROTOCOL = (
     "one stream, start state: {start}; state carried to the end; "
@@ -154,9 +155,12 @@ def evaluate_checkpoint(
         floor = read_floor(corpus, split, encoded.sha256, level)
         cut = how_cut(corpus, level)
         name = f"{split} split of {corpus_name(corpus)}" + ("" if cut is None else f", {cut}")
-    # As the run computed, so that it finds the run's own figure again.
-    plain, products = config.training.plain, checkpoint.versions.get("products")
-    _, device_description = start_products(device, device_description, products)
+    # As the run computed, so that it finds the run's own figure again. Checkpoints of old did not
+    # say how, since there was no other way.
+    plain = config.training.plain
+    products = start_products(device, checkpoint.versions.get("products", "torch"))
+    if not plain:
+        keep_freed_memory()
     model = trained_model(config.model, checkpoint, path, plain=plain).to(device).eval()
     score = _score(model, encoded, name, vocabulary.marks)
     if math.isnan(score.nll):
@@ -171,7 +175,7 @@ def evaluate_checkpoint(
         score,
         encoded.unknown,
         floor,
-        device_description,
+        device_description + products_phrase(products),
         PROTOCOL.format(start=config.model.initial_state),
     )
 

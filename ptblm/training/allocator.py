@@ -15,8 +15,9 @@ def keep_freed_memory() -> None:
     """Ends the giving back of large blocks to the system, for the whole process.
 
     A step frees and asks again for the same blocks of megabytes; each time the system gave them
-    anew, page by page, filled with zeros. Kept, a plain step of the small model took 39 ms
-    instead of 50 (docs/performance.md). Where there is no GNU C library, nothing happens.
+    anew, page by page, filled with zeros. Kept, a step of the small model in torch's own modules
+    took 39 ms instead of 50 (docs/performance.md). Where there is no GNU C library, nothing
+    happens.
     """
     if not sys.platform.startswith("linux"):
         return

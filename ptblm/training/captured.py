@@ -23,8 +23,9 @@ from ptblm.training.gradients import Backward
 from ptblm.training.precision import Arithmetic
 from ptblm.training.randomness import seed_global_generator
 
-# Of a replay's numbers from the step's own, relative to their size: far more than kernels that
-# do not repeat themselves bit for bit explain, far less than another dropout mask makes.
+# The largest distance of a replay's numbers from the eager step's, relative to their norm: far
+# more than kernels that do not repeat themselves bit for bit explain, far less than another
+# dropout mask makes.
 _LARGEST_DIFFERENCE = 1e-2
 
 

@@ -6,10 +6,10 @@ are meant for it.
 Shapes: B batch, T time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.recurrent import State
@@ -65,7 +65,7 @@ def fast_backward(
         weight=arithmetic.loss_scale / len(inputs),
         dtype=arithmetic.operands or model.softmax.weight.dtype,
     )
-    if hidden.requires_grad:  # a user's own cell may have nothing to train
+    if hidden.requires_grad:  # a user's own cell may cut the gradient off
         torch.autograd.backward(hidden, hidden_gradient.view_as(hidden).to(hidden.dtype))
     rows = model.embedding.weight.grad
     # Sparse if the trainer has asked for it, where the optimizer takes it; a word that came twice
@@ -73,3 +73,9 @@ def fast_backward(
     if rows is not None and rows.is_sparse:
         model.embedding.weight.grad = rows.coalesce()
     return nll.sum(), state
+
+
+def gradient_bytes(parameters: Iterable[nn.Parameter]) -> int:
+    """What the last step's gradients take, of a sparse one the rows that are there."""
+    gradients = (parameter.grad for parameter in parameters)
+    return sum((g._values() if g.is_sparse else g).nbytes for g in gradients if g is not None)

@@ -1,6 +1,8 @@
 """The arithmetic of a run: which precision matrix products take, and loss scaling for fp16.
 
-Weights, their updates and the loss are fp32 throughout; only the products change.
+Weights, their updates and evaluation are fp32 throughout. Products take the precision, and so
+does what they hand to each other: in bf16 and fp16 the logits, the fast step's softmax with them,
+and the outputs of recurrent layers.
 """
 
 import os
@@ -80,5 +82,5 @@ class Arithmetic:
 
     @property
     def loss_scale(self) -> float:
-        """What gradients are too large by; 1 but for fp16."""
+        """The factor by which gradients are scaled up; 1 but for fp16."""
         return 1.0 if self.scaler is None else self.scaler.scale

@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 import torch
 
-Products = Literal["torch", "onednn"]
+# "device": of a run that computes on no CPU.
+Products = Literal["torch", "onednn", "device"]
 
 # fp32 sums of a few hundred terms err by 1e-6 and less, sums of bf16 products by 1e-3.
 _LARGEST_ERROR = 1e-5
@@ -23,19 +24,21 @@ _LARGEST_ERROR = 1e-5
 _ONEDNN: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
 
 
-def start_products(
-    device: torch.device, description: str, before: str | None
-) -> tuple[Products, str]:
-    """Chooses who computes fp32 products from now on, and adds that to the device's phrase.
+def start_products(device: torch.device, before: str | None) -> Products:
+    """Chooses who computes fp32 products, for the whole process from now on.
 
     Args:
         device: that the run computes on.
-        description: of it.
         before: as for `choose_products`.
     """
-    products: Products = choose_products(before) if device.type == "cpu" else "torch"
+    products: Products = choose_products(before) if device.type == "cpu" else "device"
     _use(products)
-    return products, description + ("; products by oneDNN" if products == "onednn" else "")
+    return products
+
+
+def products_phrase(products: Products) -> str:
+    """What there is to add to a device's description."""
+    return "; products by oneDNN" if products == "onednn" else ""
 
 
 @contextlib.contextmanager
@@ -56,9 +59,10 @@ def choose_products(before: str | None = None) -> Products:
     would now and then give other last digits.
 
     Args:
-        before: what a run has used so far, which it keeps if it can, for the same reason.
+        before: what a run has used so far, which it keeps if it can, for the same reason; None,
+            or "device", of one that has not computed on a CPU yet.
     """
-    wanted = before == "onednn" if before is not None else _mkl_is_slow()
+    wanted = before == "onednn" if before in ("onednn", "torch") else _mkl_is_slow()
     return "onednn" if wanted and onednn_is_exact() else "torch"
 
 

@@ -51,6 +51,7 @@ def train_on(path: Path, steps: int) -> dict[str, float]:
     """
     from ptblm.config.loading import load_config
     from ptblm.run.assemble import assemble
+    from ptblm.training.gradients import gradient_bytes
 
     before = resident_bytes()
     forget_peak()
@@ -59,11 +60,12 @@ def train_on(path: Path, steps: int) -> dict[str, float]:
     records = assembly.trainer.records()
     for _ in range(steps):
         next(records)
-    weights = sum(parameter.nbytes for parameter in assembly.trainer.optimizer.parameters)
+    parameters = assembly.trainer.optimizer.parameters
+    weights = sum(parameter.nbytes for parameter in parameters)
     return {
         "steps": steps,
         "peak_mb": (peak_bytes() - before) / 1e6,
-        "weights_and_gradients_mb": 2 * weights / 1e6,
+        "weights_and_gradients_mb": (weights + gradient_bytes(parameters)) / 1e6,
         "vocabulary": len(assembly.corpus.vocabulary),
     }
 

@@ -143,7 +143,7 @@ def plain_window(config: Config, precision: str, count: int) -> Callable[[], Non
 
 def plain_run(config: Config, precision: str, device: torch.device) -> PlainSteps:
     """The plain version's steps, from weights of torch's choice."""
-    corpus = load_corpus(config.data.path)
+    corpus = load_corpus(config.data.path, config.data.level)
     model = plain_model(config, len(corpus.vocabulary)).to(device)
     text = plain_text(corpus, config, device)
     return _under_defaults(plain_steps(model, text, config.training, precision), device, precision)

@@ -15,9 +15,11 @@ import torch
 
 from ptblm.config.loading import load_config, override_config
 from ptblm.errors import ConfigError
+from ptblm.run.evaluate import evaluate_checkpoint
 from ptblm.run.resume import refuse_changes
+from ptblm.training import products as products_module
 from ptblm.training.checkpoint import load_checkpoint, save_checkpoint
-from ptblm.training.products import onednn_is_exact
+from ptblm.training.products import onednn_is_exact, products_by
 from tests.conftest import Ptblm, plain_environment
 
 SETTINGS = ["--set", "model.hidden_size=12", "--set", "model.dropout=0.3", "--seed", "4"]
@@ -241,6 +243,29 @@ def test_a_run_keeps_who_computes_its_products(
     result = ptblm("train", "--resume", directory, "--set", "training.epochs=3")
     assert result.returncode == 0, result.stderr
     assert load_checkpoint(last).versions["products"] == other
+
+
+@pytest.mark.skipif(not onednn_is_exact(), reason="there is only one way here")
+@pytest.mark.parametrize(
+    ("said", "chosen"), [("torch", False), ("onednn", True), (None, False), ("device", True)]
+)
+def test_evaluation_computes_as_the_run_did(
+    tmp_path: Path,
+    whole_run: Path,
+    said: str | None,
+    chosen: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A checkpoint of old does not say how; one of a GPU leaves it to the processor."""
+    monkeypatch.setattr(products_module, "_mkl_is_slow", lambda: True)
+    last = copy_of(whole_run, tmp_path) / "checkpoints" / "last.pt"
+    checkpoint = load_checkpoint(last)
+    versions = {key: value for key, value in checkpoint.versions.items() if key != "products"}
+    versions |= {} if said is None else {"products": said}
+    save_checkpoint(last, replace(checkpoint, versions=versions))
+    with products_by("torch"):
+        found = evaluate_checkpoint(last, split=None, data=None, text=None, device_name="cpu")
+    assert found.device.endswith("products by oneDNN") == chosen
 
 
 def test_what_would_change_the_run_is_refused(

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from ptblm.training import products as products_module
-from ptblm.training.products import choose_products, onednn_is_exact, products_by, start_products
+from ptblm.training.products import (
+    choose_products,
+    onednn_is_exact,
+    products_by,
+    products_phrase,
+    start_products,
+)
 
 CPU = torch.device("cpu")
 
@@ -67,17 +73,25 @@ def test_a_run_keeps_what_it_began_with(amd: bool, monkeypatch: pytest.MonkeyPat
 @needs_onednn
 def test_the_choice_is_said_and_ends_with_the_block() -> None:
     with products_by("torch"):
-        way, description = start_products(CPU, "cpu, 2 threads", "onednn")
+        way = start_products(CPU, "onednn")
         assert way == "onednn"
         assert products_module._ONEDNN.fp32_precision == "bf16"
-        assert description == "cpu, 2 threads; products by oneDNN"
-        assert start_products(CPU, "cpu, 2 threads", "torch") == ("torch", "cpu, 2 threads")
+        assert products_phrase(way) == "; products by oneDNN"
+        assert start_products(CPU, "torch") == "torch"
+        assert products_phrase("torch") == ""
         before = products_module._ONEDNN.fp32_precision
         with products_by("onednn"):
             assert products_module._ONEDNN.fp32_precision != before
         assert products_module._ONEDNN.fp32_precision == before
 
 
-def test_a_gpu_keeps_its_own_way() -> None:
+@pytest.mark.parametrize("amd", [True, False])
+def test_a_gpu_leaves_the_choice_to_the_cpu_that_goes_on(
+    amd: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products_module, "_mkl_is_slow", lambda: amd)
     with products_by("torch"):
-        assert start_products(torch.device("cuda"), "cuda:0", "onednn") == ("torch", "cuda:0")
+        way = start_products(torch.device("cuda"), "onednn")
+        assert (way, products_phrase(way)) == ("device", "")
+        assert products_module._ONEDNN.fp32_precision == "none"
+        assert start_products(CPU, way) == choose_products()
