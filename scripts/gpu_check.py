@@ -10,6 +10,8 @@ one beside it. What has gone well is not done again: call it until nothing is le
 """
 
 import argparse
+import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -22,32 +24,37 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 REPOSITORY = Path(__file__).parents[1]
+sys.path.insert(0, str(REPOSITORY))  # for a machine where ptblm is not installed
 CONFIGS = ("small", "medium", "large")
 PRECISIONS = ("fp32", "tf32", "bf16")
-# Seconds: what is stopped gets so many to save, and with fewer left than these nothing is begun.
-GRACE, FEWEST = 45, 75
+# Seconds: what is stopped gets so many to save; so many are for what comes before and after.
+GRACE, RESERVE = 45, 15
 # The benchmark's windows are a twentieth: the blocks in which a device makes steps.
 BENCH_STEPS, PACE_STEPS = 500, 400
 PACE_KEYS = ["training.device=cuda", "training.precision=tf32"]
 # Of a stage's figures, those that the summary names.
-TOLD = ("device", "tests", *CONFIGS, "epoch", "valid_perplexity", "test_perplexity")
+TOLD = ("device", "tests", "cost", "epoch", "valid_perplexity", "test_perplexity")
 
 
 class Job(NamedTuple):
-    """Where a stage works: folders of figures and of whole runs, seconds left, file of output."""
+    """Where a stage works: folders of figures and of whole runs, its end, file of output."""
 
     out: Path
     runs: Path
-    seconds: float
+    end: float  # of the time, by time.monotonic
     log: Path
 
 
 class Stage(NamedTuple):
-    """A part of the check: what its files are called, what it does, and what does it."""
+    """A part of the check: what its files are called, what it does, and what does it.
+
+    It is begun only where there are `fewest` seconds, GRACE among them.
+    """
 
     name: str
     does: str
     run: Callable[[Job], dict[str, Any]]
+    fewest: float
 
 
 class StageError(Exception):
@@ -61,31 +68,35 @@ class StageError(Exception):
 def stages() -> list[Stage]:
     """All of them, in their order."""
     return [
-        Stage("environment", "what device, driver and torch there are", environment),
-        Stage("tests", "the tests that need a CUDA device", gpu_tests),
-        *(Stage(f"bench-{c}", f"{c} against the plain version", bench(c)) for c in CONFIGS),
-        Stage("deterministic", "what --deterministic costs", deterministic),
-        *(Stage(c, f"a whole run of {c} in tf32", whole_run(c)) for c in ("large", "medium")),
+        Stage("environment", "what device, driver and torch there are", environment, 10),
+        Stage("tests", "the tests that need a CUDA device", gpu_tests, 240),
+        *(
+            Stage(f"bench-{c}-{p}", f"{c} in {p} against the plain version", bench(c, p), 120)
+            for c, p in itertools.product(CONFIGS, PRECISIONS)
+        ),
+        *(
+            Stage(f"deterministic-{c}", f"what --deterministic costs {c}", deterministic(c), 120)
+            for c in CONFIGS
+        ),
+        *(Stage(c, f"a whole run of {c} in tf32", whole_run(c), 90) for c in ("large", "medium")),
     ]
 
 
-def check(todo: list[Stage], out: Path, runs: Path, seconds: float) -> bool:
-    """Does what is not done yet, until the time is up.
+def check(todo: list[Stage], out: Path, runs: Path, end: float) -> bool:
+    """Does what is not done yet, until `end`, by time.monotonic.
 
     Returns:
         Whether all has gone well.
     """
     out.mkdir(parents=True, exist_ok=True)
-    end = time.monotonic() + seconds
     for stage in todo:
-        left = end - time.monotonic()
         if result_of(stage, out).get("ok"):
             print(f"{stage.name}: done already", flush=True)
-        elif left < FEWEST:
-            print(f"{stage.name}: no time is left", flush=True)
+        elif end - time.monotonic() < stage.fewest:
+            print(f"{stage.name}: too little time is left", flush=True)
         else:
             print(f"{stage.name}: {stage.does}", flush=True)
-            do(stage, Job(out, runs, left, out / f"{stage.name}.log"))
+            do(stage, Job(out, runs, end, out / f"{stage.name}.log"))
     results = {stage.name: result_of(stage, out) for stage in todo}
     write(out / "summary.json", results)
     print("\n" + "\n".join(summary(results)))
@@ -98,10 +109,11 @@ def do(stage: Stage, job: Job) -> None:
     result: dict[str, Any] = {"ok": True}
     try:
         result["figures"] = stage.run(job)
-    except (StageError, OSError, ValueError) as error:
+    except Exception as error:  # whatever it is, the next stage may do better
         figures = getattr(error, "figures", {})
-        result = {"ok": False, "because": str(error), "figures": figures}
-        print(f"  {error}; see {job.log}", flush=True)
+        because = str(error) if isinstance(error, StageError) else repr(error)
+        result = {"ok": False, "because": because, "figures": figures}
+        print(f"  {because}; see {job.log}", flush=True)
     write(job.out / f"{stage.name}.json", {**result, "seconds": time.monotonic() - start})
 
 
@@ -136,7 +148,7 @@ def command(job: Job, *arguments: object) -> None:
             words, stdout=log, stderr=log, cwd=REPOSITORY, env=environment, start_new_session=True
         )
         try:
-            code = process.wait(max(1.0, job.seconds - GRACE))
+            code = process.wait(max(1.0, job.end - GRACE - time.monotonic()))
         except subprocess.TimeoutExpired:
             raise StageError("the time was up") from None
         finally:
@@ -146,14 +158,14 @@ def command(job: Job, *arguments: object) -> None:
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """Ends a process if it has not ended, after a while to save."""
+    """Ends a process if it has not ended, after a while to save, and all that it has started."""
     if process.poll() is None:
         process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def environment(_job: Job) -> dict[str, Any]:
@@ -184,13 +196,13 @@ def gpu_tests(job: Job) -> dict[str, Any]:
     return {"tests": said}
 
 
-def bench(config: str) -> Callable[[Job], dict[str, Any]]:
+def bench(config: str, precision: str) -> Callable[[Job], dict[str, Any]]:
     """What measures a config's training."""
 
     def run(job: Job) -> dict[str, Any]:
-        path = (job.out / f"bench-{config}.part").resolve()
-        options = ["--config", config, "--device", "cuda", "--steps", BENCH_STEPS, "--json", path]
-        options += [word for kind in PRECISIONS for word in ("--precision", kind)]
+        path = (job.out / f"bench-{config}-{precision}.part").resolve()
+        options: list[object] = ["--config", config, "--precision", precision, "--device", "cuda"]
+        options += ["--steps", BENCH_STEPS, "--json", path]
         command(job, "scripts/bench.py", "train", *options)
         figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         path.unlink()
@@ -199,32 +211,36 @@ def bench(config: str) -> Callable[[Job], dict[str, Any]]:
     return run
 
 
-def deterministic(job: Job) -> dict[str, Any]:
-    """Words per second with and without, each in a process of its own."""
-    figures: dict[str, Any] = {}
-    for config in CONFIGS:
+def deterministic(config: str) -> Callable[[Job], dict[str, Any]]:
+    """What measures words per second with and without, each in a process of its own."""
+
+    def run(job: Job) -> dict[str, Any]:
+        figures: dict[str, Any] = {}
         for kind in ("usual", "deterministic"):
             path = job.out / "pace.part"
             command(job, __file__, "--pace", config, kind, path.resolve())
-            figures.setdefault(config, {})[kind] = json.loads(path.read_text(encoding="utf-8"))
+            figures[kind] = json.loads(path.read_text(encoding="utf-8"))
             path.unlink()
-        figures[config]["cost"] = 1 - figures[config]["deterministic"] / figures[config]["usual"]
-    return figures
+        words = [figures[kind]["words_per_second"] for kind in ("usual", "deterministic")]
+        return {**figures, "cost": 1 - words[1] / words[0]}
+
+    return run
 
 
-def pace(config: str, kind: str) -> float:
-    """Words per second of a config's training in tf32, the first steps left out."""
+def pace(config: str, kind: str) -> dict[str, Any]:
+    """How a config's steps in tf32 are made, and their words per second, the first left out."""
     from ptblm.config.loading import load_config
     from ptblm.run.assemble import assemble
     from ptblm.training.records import StepDone
 
     mode = f"training.deterministic={str(kind == 'deterministic').lower()}"
-    records = assemble(load_config(config, [*PACE_KEYS, mode])).trainer.records()
-    steps = (record for record in records if isinstance(record, StepDone))
+    trainer = assemble(load_config(config, [*PACE_KEYS, mode])).trainer
+    steps = (record for record in trainer.records() if isinstance(record, StepDone))
     first = next(steps)
     last = next(record for record in steps if record.batch >= PACE_STEPS)
     seconds = last.epoch_seconds - first.epoch_seconds
-    return (last.epoch_tokens - first.epoch_tokens) / seconds
+    words = last.epoch_tokens - first.epoch_tokens
+    return {"path": trainer.stepper.path, "words_per_second": words / seconds}
 
 
 def whole_run(config: str) -> Callable[[Job], dict[str, Any]]:
@@ -256,19 +272,20 @@ def summary(results: dict[str, dict[str, Any]]) -> list[str]:
     lines = []
     for name, result in results.items():
         state = "done" if result.get("ok") else result.get("because", "not yet")
-        lines.append(f"{name:<16}{result.get('seconds', 0):>7.0f} s  {state}")
+        lines.append(f"{name:<22}{result.get('seconds', 0):>7.0f} s  {state}")
         figures = result.get("figures", {})
         for measured in figures.get("train", []):
             words = measured["words_per_second"]["ptblm"]["median"]
             ratios = (f"{of} {ratio['median']:.2f}" for of, ratio in measured["ratios"].items())
             told = f"{words:,.0f} words/s; by time: {', '.join(ratios)}"
-            lines.append(f"    {measured['precision']}: {told}")
+            lines.append(f"    {told}; {measured['path']}")
         lines += [f"    {key}: {figures[key]}" for key in TOLD if figures.get(key)]
     return lines
 
 
 def main() -> int:
     """The command line; returns the exit code."""
+    start = time.monotonic()
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", maxsplit=1)[0])
     parser.add_argument("--minutes", type=float, default=10, help="in all (10)")
     parser.add_argument("--out", type=Path, default=Path("runs/gpu-check"), help="of the figures")
@@ -283,7 +300,7 @@ def main() -> int:
     if given.dry_run:
         for stage in stages():
             done = "done" if result_of(stage, given.out).get("ok") else ""
-            print(f"{stage.name:<16}{stage.does:<50}{done}".rstrip())
+            print(f"{stage.name:<22}{stage.does:<50}{done}".rstrip())
         return 0
     import torch
 
@@ -291,7 +308,8 @@ def main() -> int:
         print("error: no CUDA device is available to torch", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended, too
-    return 0 if check(stages(), given.out, given.runs, 60 * given.minutes) else 1
+    end = start + 60 * given.minutes - RESERVE
+    return 0 if check(stages(), given.out, given.runs, end) else 1
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import torch
 from benchmark import corpus as corpus_bench
 from benchmark import train as train_bench
 from benchmark.evaluation import bench_evaluation, evaluation_lines
-from benchmark.flags import DEFAULTS, fp32_products_as, read_flags, torch_defaults
+from benchmark.flags import DEFAULTS, fp32_products_as, plain_flags, read_flags, torch_defaults
 from benchmark.floor import Product, Way, fastest_way, multiplication, step_products
 from benchmark.measure import Spread, as_json, ratios, spread, time_in_turn
 from benchmark.plain import plain_model
@@ -225,6 +225,20 @@ def test_the_plain_version_runs_under_torchs_own_flags() -> None:
         with torch_defaults():
             assert read_flags() == DEFAULTS
         assert read_flags() == changed != DEFAULTS
+    assert read_flags() == before
+
+
+@pytest.mark.parametrize(
+    ("precision", "kind"), [("fp32", "ieee"), ("tf32", "tf32"), ("bf16", None), ("fp16", None)]
+)
+def test_on_cuda_the_plain_versions_fp32_is_fp32_in_its_lstm_too(
+    precision: str, kind: str | None
+) -> None:
+    before = read_flags()
+    with plain_flags(precision, torch.device("cuda")):
+        rnn: Any = torch.backends.cudnn.rnn
+        found = (torch.backends.cuda.matmul.fp32_precision, rnn.fp32_precision)
+        assert found == (kind, kind) if kind else read_flags() == DEFAULTS
     assert read_flags() == before
 
 

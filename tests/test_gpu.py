@@ -1,6 +1,6 @@
 """On CUDA: the same numbers as on the CPU and as step by step, every precision, exact resume.
 
-The deterministic mode is for a whole process, so its tests come last.
+The deterministic mode is for a whole process, so its tests come late.
 """
 
 import os
@@ -26,6 +26,8 @@ from ptblm.training.trainer import Trainer
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    # cuDNN and torch's compiler warn of what costs time, or is still to come, and not of mistakes.
+    pytest.mark.filterwarnings("default"),
 ]
 # What the deterministic mode sets, and cuBLAS reads once, before its first product.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -109,6 +111,32 @@ def test_every_cell_on_cuda_equals_the_cpu(cell: str, plain: bool) -> None:
     assembly = make(training__log_every=1, **options)
     assert assembly.trainer.stepper.path == ("step by step" if plain else fast_path(cell))
     assert_close(first_steps(assembly, 10), cpu, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.half)])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_fused_kernels_compute_in_the_runs_precision(
+    cell: str, precision: str, dtype: torch.dtype
+) -> None:
+    """Of itself, autocast gives cuDNN fp16 for bf16 too, where small gradients vanish."""
+    assembly = make(model__cell=cell, training__precision=precision)
+    trainer = assembly.trainer
+    inputs, _ = trainer._batch(0)
+    with trainer.arithmetic.products():
+        hidden, state = trainer.model.hidden(inputs, trainer.state)
+    assert hidden.dtype == dtype
+    assert {part.dtype for layer in state for part in layer} == {torch.float32}
+
+
+@pytest.mark.parametrize("config", ["small", "medium", "large"])
+def test_the_shipped_configs_are_captured(config: str) -> None:
+    """Of other sizes cuDNN computes with other kernels."""
+    flags = ["training.device=cuda", "data.path=sample", "training.log_every=1"]
+    assembly = assemble(load_config(config, flags))
+    assert assembly.trainer.stepper.path == "fused, one captured graph"
+    # At first every word is about as likely.
+    uniform = np.log(len(assembly.corpus.vocabulary))
+    assert first_steps(assembly, 1)[1] == pytest.approx(uniform, rel=0.02)
 
 
 @pytest.mark.parametrize(("precision", "rtol"), [("fp32", 1e-4), ("tf32", 1e-3), ("bf16", 3e-3)])
@@ -261,24 +289,6 @@ def test_a_cell_of_ones_own(cell: str, said: str, in_directory: Path) -> None:
     assert_close(found, wanted, rtol=1e-4)
 
 
-def test_a_capture_that_fails_on_its_way_leaves_cuda_usable() -> None:
-    generator = torch.Generator("cuda")
-
-    def body() -> Outputs:
-        drawn = torch.rand(4, device="cuda", generator=generator) + torch.rand(4, device="cuda")
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record()
-        event.synchronize()  # which waits, and torch does not notice
-        return Outputs(drawn, drawn[0], [])
-
-    with pytest.raises(Exception, match="captur"):
-        capture_on_cuda(body, generator)
-    assert torch.cuda.current_stream() == torch.cuda.default_stream()
-    drawn: Tensor = torch.rand(1000, device="cuda")
-    assert 0.4 < drawn.mean().item() < 0.6
-    assert make().trainer.stepper.path == "fused, one captured graph"
-
-
 @pytest.fixture
 def _as_before() -> Iterator[None]:
     """The deterministic mode ends with the test."""
@@ -333,3 +343,22 @@ def test_in_deterministic_mode_a_stopped_run_equals_one_that_was_not(
     resumed.trainer.load_state_dict(saved)
     first_steps(resumed, 75)
     assert_equal(resumed.trainer, whole.trainer)
+
+
+def test_a_capture_that_fails_on_its_way_leaves_cuda_usable() -> None:
+    """The last, for what such a capture leaves behind in torch's allocator."""
+    generator = torch.Generator("cuda")
+
+    def body() -> Outputs:
+        drawn = torch.rand(4, device="cuda", generator=generator) + torch.rand(4, device="cuda")
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        event.synchronize()  # which waits, and torch does not notice
+        return Outputs(drawn, drawn[0], [])
+
+    with pytest.raises(Exception, match="captur"):
+        capture_on_cuda(body, generator)
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    drawn: Tensor = torch.rand(1000, device="cuda")
+    assert 0.4 < drawn.mean().item() < 0.6
+    assert make().trainer.stepper.path == "fused, one captured graph"

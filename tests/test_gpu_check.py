@@ -23,7 +23,12 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def make_job(script: ModuleType, tmp_path: Path, seconds: float = 60) -> Any:
     (tmp_path / "out").mkdir(exist_ok=True)
-    return script.Job(tmp_path / "out", tmp_path / "runs", seconds, tmp_path / "out" / "a.log")
+    end = time.monotonic() + seconds
+    return script.Job(tmp_path / "out", tmp_path / "runs", end, tmp_path / "out" / "a.log")
+
+
+def soon(seconds: float = 600) -> float:
+    return time.monotonic() + seconds
 
 
 def test_what_went_well_is_not_done_again(
@@ -41,10 +46,10 @@ def test_what_went_well_is_not_done_again(
                 raise error
             return {"tests": f"{name} passed"}
 
-        return script.Stage(name, f"the {name}", run)
+        return script.Stage(name, f"the {name}", run, 5)
 
     todo = [stage("first"), stage("second"), stage("third")]
-    assert not script.check(todo, tmp_path, tmp_path, 600)
+    assert not script.check(todo, tmp_path, tmp_path, soon())
     assert done == ["first", "second", "third"]  # one that fails does not keep others from it
     assert "exit code 1" in capsys.readouterr().out
     written = json.loads((tmp_path / "summary.json").read_text())
@@ -53,26 +58,40 @@ def test_what_went_well_is_not_done_again(
 
     broken.clear()
     (tmp_path / "third.json").write_text('{"ok": tr')  # killed while it wrote
-    assert script.check(todo, tmp_path, tmp_path, 600)
+    assert script.check(todo, tmp_path, tmp_path, soon())
     assert done == ["first", "second", "third", "second", "third"]
-    assert script.check(todo, tmp_path, tmp_path, 600)
+    assert script.check(todo, tmp_path, tmp_path, soon())
     assert len(done) == 5
     assert "third passed" in capsys.readouterr().out
 
 
-def test_without_time_nothing_is_begun(script: ModuleType, tmp_path: Path) -> None:
-    begun: list[float] = []
+def test_what_there_is_too_little_time_for_is_not_begun(script: ModuleType, tmp_path: Path) -> None:
+    begun: list[str] = []
 
-    def run(job: Any) -> dict[str, Any]:
-        begun.append(job.seconds)
-        time.sleep(0.2)
-        return {}
+    def stage(name: str, fewest: float) -> Any:
+        def run(_job: Any) -> dict[str, Any]:
+            begun.append(name)
+            time.sleep(0.2)
+            return {}
 
-    todo = [script.Stage(name, "", run) for name in "abc"]
-    assert not script.check(todo, tmp_path, tmp_path, script.FEWEST + 0.1)
-    assert len(begun) == 1
-    assert script.FEWEST < begun[0] < script.FEWEST + 0.1
+        return script.Stage(name, "", run, fewest)
+
+    todo = [stage("a", 50), stage("b", 50), stage("c", 20)]
+    assert not script.check(todo, tmp_path, tmp_path, soon(50.1))
+    assert begun == ["a", "c"]
     assert not (tmp_path / "b.json").exists()
+
+
+def test_a_stage_that_fails_in_any_way_does_not_keep_others_from_it(
+    script: ModuleType, tmp_path: Path
+) -> None:
+    def broken(_job: Any) -> dict[str, Any]:
+        raise ImportError("no module")
+
+    todo = [script.Stage("a", "", broken, 5), script.Stage("b", "", lambda _: {}, 5)]
+    assert not script.check(todo, tmp_path, tmp_path, soon())
+    assert "ImportError" in json.loads((tmp_path / "a.json").read_text())["because"]
+    assert json.loads((tmp_path / "b.json").read_text())["ok"]
 
 
 SAVES = """
@@ -93,6 +112,24 @@ def test_what_takes_too_long_is_told_to_save(script: ModuleType, tmp_path: Path)
         script.command(job, "-c", SAVES)
     assert time.monotonic() - start < 8
     assert job.log.read_text() == "begun\nsaved\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+@pytest.mark.parametrize("last", ["time.sleep(60)", "raise SystemExit(1)"])
+def test_what_a_command_has_started_ends_with_it(
+    last: str, script: ModuleType, tmp_path: Path
+) -> None:
+    """Else it would hold the device's memory."""
+    starts = "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', "
+    starts += f"'import time; time.sleep(60)']); print(child.pid, flush=True); {last}"
+    job = make_job(script, tmp_path, seconds=script.GRACE + 2)
+    with pytest.raises(script.StageError):
+        script.command(job, "-c", starts)
+    child = Path("/proc") / job.log.read_text().strip() / "stat"
+    deadline = soon(10)
+    while child.exists() and child.read_text().rsplit(")", 1)[1].split()[0] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_command_that_fails_is_a_stage_that_failed(script: ModuleType, tmp_path: Path) -> None:
@@ -137,7 +174,23 @@ def test_the_pace_is_that_of_the_steps_after_the_first(
 ) -> None:
     monkeypatch.setattr(script, "PACE_STEPS", 6)
     monkeypatch.setattr(script, "PACE_KEYS", ["data.path=sample", "training.device=cpu"])
-    assert 100 < script.pace("test", "usual") < 1e7
+    found = script.pace("test", "usual")
+    assert 100 < found["words_per_second"] < 1e7
+    assert found["path"] == "fused"
+
+
+def test_the_cost_is_that_of_words_a_second(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def command(_job: Any, *arguments: object) -> None:
+        *_, config, kind, path = map(str, arguments)
+        assert config == "large"
+        words = {"usual": 1000, "deterministic": 900}[kind]
+        Path(path).write_text(json.dumps({"path": "fused", "words_per_second": words}))
+
+    monkeypatch.setattr(script, "command", command)
+    found = script.deterministic("large")(make_job(script, tmp_path))
+    assert found["cost"] == pytest.approx(0.1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
@@ -161,4 +214,5 @@ def test_without_a_device_it_says_so(tmp_path: Path) -> None:
     assert listed.returncode == 0
     names = [line.split()[0] for line in listed.stdout.splitlines()]
     assert names[:2] == ["environment", "tests"]
-    assert names[-3:] == ["deterministic", "large", "medium"]
+    assert names[2] == "bench-small-fp32"
+    assert names[-3:] == ["deterministic-large", "large", "medium"]

@@ -66,13 +66,7 @@ def _lstm(cell: LSTMCell, x: Tensor, state: CellState) -> tuple[Tensor, CellStat
         outputs, h, c = MixedLSTM.apply(x, *state, *weights)  # type: ignore[no-untyped-call]
         return outputs, (h, c)
     weights = [gates.weight_ih, gates.weight_hh, gates.bias, constant]
-    start = [part.unsqueeze(0) for part in state]
-    with torch.autocast("cpu", enabled=False) if mixed else nullcontext():
-        x = x.float() if mixed else x
-        outputs, h, c = torch.lstm(
-            x, start, weights, *_ONE_LAYER, torch.is_grad_enabled(), *_LAYOUT
-        )
-    return outputs, (h.squeeze(0), c.squeeze(0))
+    return _run(torch.lstm, x, state, weights, torch.float32 if mixed else _cuda_type(x))
 
 
 def _gru(cell: GRUCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
@@ -80,18 +74,41 @@ def _gru(cell: GRUCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]
     bias = cast(Tensor, cell.candidate_bias)
     second = torch.cat([bias.new_zeros(2 * cell.hidden_size), bias])
     weights = [cell.gates.weight_ih, cell.gates.weight_hh, cell.gates.bias, second]
-    start = state[0].unsqueeze(0)
-    outputs, h = torch.gru(x, start, weights, *_ONE_LAYER, torch.is_grad_enabled(), *_LAYOUT)
-    return outputs, (h.squeeze(0),)
+    return _run(torch.gru, x, state, weights, _cuda_type(x))
 
 
 def _rnn(cell: RNNCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-    run = torch.rnn_tanh if cell.activation == "tanh" else torch.rnn_relu
+    kernel = torch.rnn_tanh if cell.activation == "tanh" else torch.rnn_relu
     affine = cell.affine
     weights = [affine.weight_ih, affine.weight_hh, affine.bias, torch.zeros_like(affine.bias)]
-    start = state[0].unsqueeze(0)
-    outputs, h = run(x, start, weights, *_ONE_LAYER, torch.is_grad_enabled(), *_LAYOUT)
-    return outputs, (h.squeeze(0),)
+    return _run(kernel, x, state, weights, _cuda_type(x))
+
+
+def _cuda_type(x: Tensor) -> torch.dtype | None:
+    """What a CUDA kernel is to compute in under autocast, which by itself gives cuDNN fp16 always.
+
+    None where autocast is off, or may be left to itself.
+    """
+    on = x.device.type == "cuda" and torch.is_autocast_enabled("cuda")
+    return torch.get_autocast_dtype("cuda") if on else None
+
+
+def _run(
+    kernel: Callable[..., tuple[Tensor, ...]],
+    x: Tensor,
+    state: CellState,
+    weights: list[Tensor],
+    dtype: torch.dtype | None,
+) -> tuple[Tensor, CellState]:
+    """Calls a kernel of torch's, in `dtype` whatever autocast says, or as autocast has it."""
+    start = [part.unsqueeze(0) for part in state]
+    if dtype is not None:
+        x = x.to(dtype)
+        start, weights = ([part.to(dtype) for part in parts] for parts in (start, weights))
+    with nullcontext() if dtype is None else torch.autocast(x.device.type, enabled=False):
+        first = start if kernel is torch.lstm else start[0]
+        outputs, *last = kernel(x, first, weights, *_ONE_LAYER, torch.is_grad_enabled(), *_LAYOUT)
+    return outputs, tuple(part.squeeze(0) for part in last)
 
 
 # has_biases, num_layers, dropout; then bidirectional, batch_first.

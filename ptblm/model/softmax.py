@@ -100,7 +100,8 @@ class Softmax(nn.Module):
                 kernel_gradient.addmm_(p.t(), chunk)
             else:  # summed in fp32: bf16 has too few digits for it
                 kernel_gradient += torch.mm(p.t(), chunk)
-            bias_gradient += p.sum(0)
+            # A frequent word's sum may be too large for fp16; a CPU has none, and sums in fp32.
+            bias_gradient += p.sum(0) if on_cpu else p.sum(0, dtype=self.bias.dtype)
         self.weight.grad = kernel_gradient
         self.bias.grad = bias_gradient
         return nll, hidden_gradient

@@ -163,23 +163,24 @@ class CapturedStep:
 
     def _refuse_difference(self, seed: int) -> None:
         """Makes a step both ways from where the state is, and compares."""
-        before = tuple(tuple(part.clone() for part in layer) for layer in self.state)
+        before = _copy(self.state)
         self._seed(seed)
-        wanted = _copies(self._body(), self.state)
+        eager = self._body()  # its outputs are tensors of their own, the state is overwritten
+        wanted = _parts(eager, _copy(self.state))
         self._put_state(before)
-        found = _copies(self._run(seed), self.state)
+        found = _parts(self._run(seed), self.state)
         if not all(map(_agree, found, wanted)):
             raise ReplayDiffersError("a captured step does not compute what the step does")
 
 
-def _copies(outputs: Outputs, state: State) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Figures, gradients and state of a step, apart from where the next one puts its own."""
+def _copy(state: State) -> State:
+    return tuple(tuple(part.clone() for part in layer) for layer in state)
+
+
+def _parts(outputs: Outputs, state: State) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Figures, gradients and state of a step."""
     gradients = [gradient for gradient in outputs.gradients if gradient is not None]
-    parts = [part for layer in state for part in layer]
-    figures, gradients, parts = (
-        [tensor.clone() for tensor in tensors] for tensors in ([outputs.figures], gradients, parts)
-    )
-    return figures, gradients, parts
+    return [outputs.figures], gradients, [part for layer in state for part in layer]
 
 
 def _agree(found: list[Tensor], wanted: list[Tensor]) -> bool:

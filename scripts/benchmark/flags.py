@@ -53,6 +53,20 @@ def torch_defaults() -> Iterator[None]:
 
 
 @contextmanager
+def plain_flags(precision: str, device: torch.device) -> Iterator[None]:
+    """Within this, the flags are torch's own, but that a CUDA device's fp32 and tf32 are these.
+
+    torch's own would have cuDNN's LSTM compute in tf32, and all other products in fp32.
+    """
+    kind = {"fp32": "ieee", "tf32": "tf32"}.get(precision)
+    with torch_defaults():
+        if device.type == "cuda" and kind is not None:
+            torch.backends.cuda.matmul.fp32_precision = kind
+            torch.backends.cudnn.rnn.fp32_precision = kind  # type: ignore[attr-defined]
+        yield
+
+
+@contextmanager
 def fp32_products_as(kind: str, device: torch.device) -> Iterator[None]:
     """Within this, a device's fp32 products are computed as torch's flag `kind` says."""
     backends = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn

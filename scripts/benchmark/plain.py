@@ -154,5 +154,5 @@ def plain_score(model: PlainModel, words: Tensor) -> float:
     total = torch.zeros((), dtype=torch.float64, device=words.device)
     for word, target in itertools.pairwise(words):
         logits, state = model(word.view(1, 1), state)
-        total -= functional.log_softmax(logits.view(-1), dim=0)[target]
+        total -= functional.log_softmax(logits.view(-1), dim=0).gather(0, target.view(1))[0]
     return total.item()

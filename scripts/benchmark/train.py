@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmark.flags import fp32_products_as, torch_defaults
+from benchmark.flags import plain_flags
 from benchmark.floor import device_wait, floor_job, step_products
 from benchmark.measure import (
     apart,
@@ -85,6 +85,7 @@ def bench_train(config: Config, steps: int) -> dict[str, Any]:
         "windows": windows,
         "steps_per_window": count,
         "apart": difference,
+        "path": assembly.trainer.stepper.path,
         "words_per_second": {
             name: spread([tokens * count / window for window in of_name])
             for name, of_name in seconds.items()
@@ -126,7 +127,17 @@ def plain_steps_like(assembly: Assembly, precision: str = "fp32") -> PlainSteps:
     model = plain_model(config, len(corpus.vocabulary)).to(device)
     copy_weights(assembly.trainer.model, model, config.model.forget_bias)
     text = plain_text(corpus, config, device)
-    return _under_defaults(plain_steps(model, text, config.training, precision), device, precision)
+    return _between_ours(plain_steps(model, text, config.training, precision), precision, device)
+
+
+def _between_ours(steps: PlainSteps, precision: str, device: torch.device) -> PlainSteps:
+    """The same steps, in turn with ptblm's, which has flags of its own."""
+    while True:
+        with plain_flags(precision, device):
+            step = next(steps, None)
+        if step is None:
+            return
+        yield step
 
 
 def plain_window(config: Config, precision: str, count: int) -> Callable[[], None]:
@@ -142,22 +153,16 @@ def plain_window(config: Config, precision: str, count: int) -> Callable[[], Non
 
 
 def plain_run(config: Config, precision: str, device: torch.device) -> PlainSteps:
-    """The plain version's steps, from weights of torch's choice."""
+    """The plain version's steps, from weights of torch's choice; for a process of its own."""
     corpus = load_corpus(config.data.path, config.data.level)
     model = plain_model(config, len(corpus.vocabulary)).to(device)
     text = plain_text(corpus, config, device)
-    return _under_defaults(plain_steps(model, text, config.training, precision), device, precision)
+    return _by_themselves(plain_steps(model, text, config.training, precision), precision, device)
 
 
-def _under_defaults(steps: PlainSteps, device: torch.device, precision: str) -> PlainSteps:
-    """The same steps, each made under torch's own flags, or with tf32 where that is asked for."""
-    while True:
-        tf32 = fp32_products_as("tf32", device) if precision == "tf32" else nullcontext()
-        with torch_defaults(), tf32:
-            step = next(steps, None)
-        if step is None:
-            return
-        yield step
+def _by_themselves(steps: PlainSteps, precision: str, device: torch.device) -> PlainSteps:
+    with plain_flags(precision, device):
+        yield from steps
 
 
 def refuse_difference(
@@ -215,8 +220,8 @@ def window_of_records(records: Iterator[StepDone], count: int) -> Callable[[], N
 def peak_megabytes(config: Config, plain: str | None, steps: int) -> float:
     """What training takes beyond an idle torch: text, weights, gradients, activations.
 
-    For a process of its own. On CUDA it is the device's memory; else the process's, from its
-    first step on.
+    For a process of its own. On CUDA it is the device's memory, a graph's own included; else the
+    process's. From its first step on.
 
     Args:
         config: of the run.
@@ -231,10 +236,14 @@ def peak_megabytes(config: Config, plain: str | None, steps: int) -> float:
         ptblm_steps(assemble(config)) if plain is None else plain_run(config, plain, device)
     )
     forget_peak()
+    if device.type == "cuda":
+        next(made)
+        torch.cuda.empty_cache()  # what only the beginning took: a captured step was tried out
+        torch.cuda.reset_peak_memory_stats(device)
     for _ in range(steps):
         next(made)
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
+        return torch.cuda.max_memory_reserved(device) / 1e6
     return (peak_bytes() - before) / 1e6
 
 
@@ -258,4 +267,5 @@ def train_lines(figures: dict[str, Any]) -> list[str]:
     lines += [f"  {what}, by time: {ratio.text(2)}" for what, ratio in figures["ratios"].items()]
     apart = (f"{what} to {by:.0e}" for what, by in figures["apart"].items())
     lines.append(f"  dropout off, ptblm and plain compute the same: {', '.join(apart)}")
+    lines.append(f"  ptblm's steps: {figures['path']}")
     return lines

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 
 from ptblm.config.model import ModelConfig
+from ptblm.model import fused as fused_module
 from ptblm.model.build import make_cell
 from ptblm.model.cell_weights import (
     load_keras_cell,
@@ -262,6 +263,21 @@ def test_fused_kernels_equal_the_plain_steps(name: str, size: int, steps: int, b
         for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
             tolerance = forward if index < outputs else gradient
             torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_torchs_kernels_compute_in_the_type_that_they_are_told(
+    cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on CUDA under autocast; here a CPU's kernels stand in, which know bf16 too."""
+    exact = run(make_layer(plain=False, cell=cell, size=17).float())
+    monkeypatch.setattr(fused_module, "_cuda_type", lambda _: torch.bfloat16)
+    outputs, *others = run(make_layer(plain=False, cell=cell, size=17).float())
+    assert outputs.dtype == torch.bfloat16
+    assert {other.dtype for other in others} == {torch.float32}
+    for found, wanted in zip((outputs, *others), exact, strict=True):
+        error = (found - wanted).norm() / wanted.norm()
+        assert 0 < error < 0.02
 
 
 def test_which_cells_torch_has_kernels_for() -> None:
