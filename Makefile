@@ -37,7 +37,7 @@ gpu-check: setup  ## do all that wants a GPU, ten minutes at a time; MINUTES=30 
 	$(BIN)/python scripts/gpu_check.py --minutes $(MINUTES)
 
 torture: setup  ## kill runs, flip bits, fill the disk; N=8 for eight times as much
-	$(BIN)/python scripts/torture.py -n $(N)
+	$(BIN)/python scripts/fault_injection.py -n $(N)
 	N=$(N) $(BIN)/python -m pytest tests/test_bad_input.py --hypothesis-profile=thorough
 
 bench: setup  ## measure it against a plain version and the floor; BENCH_ARGS='train --config small' for a part

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ptblm.model.cells.rnn import RNNCell
 from ptblm.model.cells.slstm import SLSTMCell
-from ptblm.model.initialisers import Initialiser
-from ptblm.model.recurrent import RecurrentLayer
+from ptblm.model.initializers import Initializer
+from ptblm.model.layers.recurrent import RecurrentLayer
 from ptblm.training.clipping import clip_coefficient, global_norm
 from ptblm.training.optimizer import Adam
 
@@ -32,7 +32,7 @@ def train(
 ) -> list[float]:
     """Minimises the squared error of the sums; returns its mean at each step."""
     generator = torch.Generator().manual_seed(0)
-    layer.initialise(Initialiser("glorot_uniform", 0.0), generator)
+    layer.initialize(Initializer("glorot_uniform", 0.0), generator)
     parameters = [*layer.parameters(), *readout.parameters()]
     optimizer = Adam(parameters, beta1=0.9, beta2=0.999, epsilon=1e-8)
     errors = []

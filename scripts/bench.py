@@ -145,9 +145,9 @@ def measure(job: Job, section: Section, figures: dict[str, Any]) -> None:
     from benchmark.startup import bench_startup, startup_lines
     from benchmark.train import bench_train, train_lines
 
+    from ptblm.backend.device import choose_device
     from ptblm.config.loading import load_config
     from ptblm.reporting.environment import describe_environment
-    from ptblm.training.device import choose_device
 
     device, said = choose_device(job.device)
     on_cuda = device.type == "cuda"

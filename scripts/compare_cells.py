@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ptblm.config.loading import load_config
-from ptblm.run.assemble import assemble
+from ptblm.run.setup import setup_run
 from ptblm.training.records import Record, StepDone
 
 CELLS = {
@@ -82,7 +82,7 @@ def pace(steps: int) -> None:
 
 
 def _records(options: list[str], *, fused: bool) -> Iterator[Record]:
-    trainer = assemble(load_config("small", options)).trainer
+    trainer = setup_run(load_config("small", options)).trainer
     if not fused:  # and all else as fast as ever, unlike with --plain
         for layer in trainer.model.recurrent.layers:
             layer.fused = None

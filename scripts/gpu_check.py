@@ -172,8 +172,8 @@ def environment(_job: Job) -> dict[str, Any]:
     """What the figures depend on."""
     import torch
 
+    from ptblm.backend.device import choose_device
     from ptblm.reporting.environment import describe_environment
-    from ptblm.training.device import choose_device
 
     driver = ["nvidia-smi", "--query-gpu=driver_version,memory.total", "--format=csv,noheader"]
     try:
@@ -230,11 +230,11 @@ def deterministic(config: str) -> Callable[[Job], dict[str, Any]]:
 def pace(config: str, kind: str) -> dict[str, Any]:
     """How a config's steps in tf32 are made, and their words per second, the first left out."""
     from ptblm.config.loading import load_config
-    from ptblm.run.assemble import assemble
+    from ptblm.run.setup import setup_run
     from ptblm.training.records import StepDone
 
     mode = f"training.deterministic={str(kind == 'deterministic').lower()}"
-    trainer = assemble(load_config(config, [*PACE_KEYS, mode])).trainer
+    trainer = setup_run(load_config(config, [*PACE_KEYS, mode])).trainer
     steps = (record for record in trainer.records() if isinstance(record, StepDone))
     first = next(steps)
     last = next(record for record in steps if record.batch >= PACE_STEPS)

@@ -12,12 +12,12 @@ from types import ModuleType
 import pytest
 from hypothesis import settings
 
-from ptblm.training.products import products_by
+from ptblm.backend.matmul import products_by
 
 REPOSITORY = Path(__file__).parents[1]
 
 settings.register_profile("default", max_examples=150, derandomize=True)
-# `make torture` says how much of it: 3,000 cases of each kind for N=8.
+# `make fault_injection` says how much of it: 3,000 cases of each kind for N=8.
 settings.register_profile("thorough", max_examples=375 * int(os.environ.get("N", "1")))
 settings.load_profile("default")
 

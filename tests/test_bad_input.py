@@ -1,7 +1,7 @@
 """Whatever comes in, through the real entry points: a clear line, the right code, nothing lost.
 
 Properties over random YAML, random bytes as corpora, mutated checkpoints and mutated archives.
-`make torture` runs many more cases of each (the profile "thorough").
+`make fault_injection` runs many more cases of each (the profile "thorough").
 """
 
 import contextlib
@@ -20,18 +20,18 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ptblm.cli import main
-from ptblm.config.loading import load_config, shipped_configs
-from ptblm.config.schema import Config
-from ptblm.errors import PtblmError
-from ptblm.run.assemble import assemble, trained_model
-from ptblm.run.resume import go_to_checkpoint
-from ptblm.training.checkpoint import (
+from ptblm.checkpoint.format import (
     Checkpoint,
     current_versions,
     load_checkpoint,
     save_checkpoint,
 )
+from ptblm.cli import main
+from ptblm.config.loading import load_config, shipped_configs
+from ptblm.config.schema import Config
+from ptblm.errors import PtblmError
+from ptblm.run.resume import restore
+from ptblm.run.setup import setup_run, trained_model
 
 # Fixtures stand for files that no case changes.
 several_cases = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -178,9 +178,9 @@ def test_any_file_as_a_corpus(tmp_path: Path, text: bytes, level: str) -> None:
 def test_odd_texts_have_a_meaning(tmp_path: Path, text: bytes, tokens: int) -> None:
     for split in ("train", "valid", "test"):
         (tmp_path / f"{split}.txt").write_bytes(text if split == "train" else text[:400])
-    assembly = assemble(load_config("small", [f"data.path={tmp_path}", *TINY[1::2]]))
-    assert len(assembly.corpus.splits["train"].ids) == tokens
-    assert {"a", "b"} <= set(assembly.corpus.vocabulary.words)
+    components = setup_run(load_config("small", [f"data.path={tmp_path}", *TINY[1::2]]))
+    assert len(components.corpus.splits["train"].ids) == tokens
+    assert {"a", "b"} <= set(components.corpus.vocabulary.words)
 
 
 # --- checkpoints ---
@@ -190,19 +190,19 @@ def test_odd_texts_have_a_meaning(tmp_path: Path, text: bytes, tokens: int) -> N
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real checkpoint of a tiny model on the sample corpus, after two steps."""
     overrides = ["data.path=sample", "model.hidden_size=2", "model.num_layers=1"]
-    assembly = assemble(load_config("small", overrides))
-    records = assembly.trainer.records()
+    components = setup_run(load_config("small", overrides))
+    records = components.trainer.records()
     next(records)
     next(records)
     path = tmp_path_factory.mktemp("good") / "last.pt"
     checkpoint = Checkpoint(
-        config=assembly.config.model_dump(),
-        vocabulary=list(assembly.corpus.vocabulary.words),
+        config=components.config.model_dump(),
+        vocabulary=list(components.corpus.vocabulary.words),
         corpus={
             "name": "sample",
-            "sha256": {split: text.sha256 for split, text in assembly.corpus.splits.items()},
+            "sha256": {split: text.sha256 for split, text in components.corpus.splits.items()},
         },
-        trainer=assembly.trainer.state_dict(),
+        trainer=components.trainer.state_dict(),
         metrics_offset=0,
         versions=current_versions(),
     )
@@ -229,13 +229,13 @@ def test_a_mutated_checkpoint(good: Path, text: Path, tmp_path: Path, data: st.D
     assert path.read_bytes() == content
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def locations(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Every place inside of nested dicts and lists."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value)
     for key, inner in pairs:
         yield (*path, key)
         if isinstance(inner, dict | list):
-            yield from places(inner, (*path, key))
+            yield from locations(inner, (*path, key))
 
 
 OTHER_VALUES = (
@@ -253,7 +253,7 @@ def test_a_checkpoint_with_another_value_somewhere(
     """Well-formed, checksums right, and one thing in it changed, at any depth."""
     checkpoint = load_checkpoint(good)
     content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
-    everywhere = [p for p in places(content) if p[0] != "vocabulary" or len(p) == 1]
+    everywhere = [p for p in locations(content) if p[0] != "vocabulary" or len(p) == 1]
     path = data.draw(st.sampled_from(everywhere))
     inner: Any = content
     for key in path[:-1]:
@@ -274,9 +274,9 @@ def test_a_checkpoint_with_another_value_somewhere(
         checkpoint = load_checkpoint(run / "checkpoints" / "last.pt")
         config = checkpoint.parsed_config()
         trained_model(config.model, checkpoint, run)
-        assembly = assemble(config)
-        go_to_checkpoint(assembly, checkpoint, run)
-        next(assembly.trainer.records())
+        components = setup_run(config)
+        restore(components, checkpoint, run)
+        next(components.trainer.records())
 
 
 # --- archives ---

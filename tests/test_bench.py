@@ -31,7 +31,7 @@ from ptblm.config.schema import Config
 from ptblm.corpus.corpus import load_corpus
 from ptblm.errors import UsageError
 from ptblm.model.build import build_model
-from ptblm.run.assemble import Assembly, assemble
+from ptblm.run.setup import RunComponents, setup_run
 from ptblm.training.records import StepDone
 from tests.conftest import REPOSITORY, load_script, plain_environment
 
@@ -42,8 +42,8 @@ def config(*overrides: str, data: str = "sample") -> Config:
     return load_config("small", [*SETTINGS, f"data.path={data}", *overrides])
 
 
-def made(*overrides: str) -> Assembly:
-    return assemble(config(*overrides))
+def made(*overrides: str) -> RunComponents:
+    return setup_run(config(*overrides))
 
 
 @pytest.fixture(scope="module")
@@ -144,9 +144,9 @@ def test_the_plain_version_reads_the_text_at_the_configs_level(
 
 def test_ptblm_and_the_plain_version_train_alike() -> None:
     """In their first ten steps, the state carried, with a forget_bias and two layers."""
-    assembly = made("model.forget_bias=1.0")
-    plain = plain_steps_like(assembly)
-    apart = refuse_difference(ptblm_steps(assembly), plain, "fp32", steps=10)
+    components = made("model.forget_bias=1.0")
+    plain = plain_steps_like(components)
+    apart = refuse_difference(ptblm_steps(components), plain, "fp32", steps=10)
     assert max(apart.values()) < 1e-5
 
 
@@ -171,7 +171,7 @@ def test_a_model_that_is_not_the_plain_one_is_refused() -> None:
 
 
 def test_a_text_that_ends_too_soon_is_refused(text: Path) -> None:
-    steps = ptblm_steps(assemble(config("training.num_steps=70", data=str(text))))
+    steps = ptblm_steps(setup_run(config("training.num_steps=70", data=str(text))))
     with pytest.raises(UsageError, match="too short"):
         list(steps)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from ptblm.model.cells.rnn import RNNCell
 from ptblm.model.cells.slstm import SLSTMCell
-from ptblm.model.recurrent import RecurrentLayer
+from ptblm.model.layers.recurrent import RecurrentLayer
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

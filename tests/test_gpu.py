@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from ptblm.backend.device import can_compile
 from ptblm.config.loading import load_config
 from ptblm.errors import DivergedError, UsageError
-from ptblm.run.assemble import Assembly, assemble
 from ptblm.run.dry_run import dry_run
-from ptblm.training.captured import Outputs, capture_on_cuda, waiting_refused
-from ptblm.training.device import can_compile
-from ptblm.training.optimizer import kept_tensors
+from ptblm.run.setup import RunComponents, setup_run
+from ptblm.training.cuda_graph import Outputs, capture_on_cuda, forbid_host_sync
+from ptblm.training.optimizer import state_tensors
 from ptblm.training.records import RunDone, StepDone
 from ptblm.training.trainer import Trainer
 
@@ -52,17 +52,17 @@ def settings(**changes: Any) -> list[str]:
     return [f"{key}={str(value).lower()}" for key, value in {**cuda, **changed}.items()]
 
 
-def make(*, eagerly: bool = False, **changes: Any) -> Assembly:
-    assembly = assemble(load_config("small", settings(**changes)))
+def make(*, eagerly: bool = False, **changes: Any) -> RunComponents:
+    components = setup_run(load_config("small", settings(**changes)))
     if eagerly:
-        assembly.trainer.stepper.captured = None
-    return assembly
+        components.trainer.stepper.captured = None
+    return components
 
 
-def first_steps(assembly: Assembly, steps: int) -> dict[int, float]:
+def first_steps(components: RunComponents, steps: int) -> dict[int, float]:
     """The loss per token of each recorded step until so many are made, by step."""
     losses = {}
-    for record in assembly.trainer.records():
+    for record in components.trainer.records():
         assert isinstance(record, StepDone)
         losses[record.step] = record.nll / record.tokens
         if record.step >= steps:
@@ -81,7 +81,7 @@ def assert_equal(ours: Trainer, theirs: Trainer) -> None:
     wanted = theirs.model.state_dict()
     for name, value in ours.model.state_dict().items():
         assert torch.equal(value, wanted[name]), name
-    kept = zip(kept_tensors(ours.optimizer), kept_tensors(theirs.optimizer), strict=True)
+    kept = zip(state_tensors(ours.optimizer), state_tensors(theirs.optimizer), strict=True)
     assert all(torch.equal(one, other) for one, other in kept)
 
 
@@ -108,9 +108,9 @@ def test_every_cell_on_cuda_equals_the_cpu(cell: str, plain: bool) -> None:
         "training__learning_rate": 0.1,
     }
     cpu = first_steps(make(training__device="cpu", **options), 10)
-    assembly = make(training__log_every=1, **options)
-    assert assembly.trainer.stepper.path == ("step by step" if plain else fast_path(cell))
-    assert_close(first_steps(assembly, 10), cpu, rtol=1e-4)
+    components = make(training__log_every=1, **options)
+    assert components.trainer.stepper.path == ("step by step" if plain else fast_path(cell))
+    assert_close(first_steps(components, 10), cpu, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.half)])
@@ -119,10 +119,10 @@ def test_fused_kernels_compute_in_the_runs_precision(
     cell: str, precision: str, dtype: torch.dtype
 ) -> None:
     """Of itself, autocast gives cuDNN fp16 for bf16 too, where small gradients vanish."""
-    assembly = make(model__cell=cell, training__precision=precision)
-    trainer = assembly.trainer
+    components = make(model__cell=cell, training__precision=precision)
+    trainer = components.trainer
     inputs, _ = trainer._batch(0)
-    with trainer.arithmetic.products():
+    with trainer.precision.products():
         hidden, state = trainer.model.hidden(inputs, trainer.state)
     assert hidden.dtype == dtype
     assert {part.dtype for layer in state for part in layer} == {torch.float32}
@@ -132,11 +132,11 @@ def test_fused_kernels_compute_in_the_runs_precision(
 def test_the_shipped_configs_are_captured(config: str) -> None:
     """Of other sizes cuDNN computes with other kernels."""
     flags = ["training.device=cuda", "data.path=sample", "training.log_every=1"]
-    assembly = assemble(load_config(config, flags))
-    assert assembly.trainer.stepper.path == "fused, one captured graph"
+    components = setup_run(load_config(config, flags))
+    assert components.trainer.stepper.path == "fused, one captured graph"
     # At first every word is about as likely.
-    uniform = np.log(len(assembly.corpus.vocabulary))
-    assert first_steps(assembly, 1)[1] == pytest.approx(uniform, rel=0.02)
+    uniform = np.log(len(components.corpus.vocabulary))
+    assert first_steps(components, 1)[1] == pytest.approx(uniform, rel=0.02)
 
 
 @pytest.mark.parametrize(("precision", "rtol"), [("fp32", 1e-4), ("tf32", 1e-3), ("bf16", 3e-3)])
@@ -185,7 +185,7 @@ def test_nothing_within_a_block_waits_for_the_device(optimizer: str) -> None:
     assert captured is not None
     next(trainer.records())
     state = trainer.state
-    with waiting_refused():
+    with forbid_host_sync():
         with pytest.raises(RuntimeError):
             trainer.model.softmax.bias[0].item()
         for step in trainer._next_steps():
@@ -196,10 +196,10 @@ def test_nothing_within_a_block_waits_for_the_device(optimizer: str) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
 def test_every_precision_learns(precision: str) -> None:
-    assembly = make(training__precision=precision)
-    *_, last = assembly.trainer.records()
+    components = make(training__precision=precision)
+    *_, last = components.trainer.records()
     assert isinstance(last, RunDone)
-    assert assembly.corpus.floors["test"] < last.score.perplexity < 30
+    assert components.corpus.floors["test"] < last.score.perplexity < 30
 
 
 def test_divergence_is_noticed_with_its_step() -> None:
@@ -276,13 +276,13 @@ class Dropping(Waiting):
 )
 def test_a_cell_of_ones_own(cell: str, said: str, in_directory: Path) -> None:
     """What can't be captured, or would freeze, is made eagerly, with the same figures."""
-    (in_directory / "own_cells.py").write_text(OWN_CELLS)
+    (in_directory / "custom_cells.py").write_text(OWN_CELLS)
     options: dict[str, Any] = {"model__dropout": 0.3, "training__learning_rate": 0.1}
     config = load_config("small", settings(**options, training__log_every=5))
     # The cell's name has capitals, which the overrides above have not.
-    model = config.model.model_copy(update={"cell": f"own_cells:{cell}"})
+    model = config.model.model_copy(update={"cell": f"custom_cells:{cell}"})
     config = config.model_copy(update={"model": model})
-    fast, eager = assemble(config), assemble(config)
+    fast, eager = setup_run(config), setup_run(config)
     eager.trainer.stepper.captured = None
     assert said in fast.trainer.stepper.path
     found, wanted = first_steps(fast, 20), first_steps(eager, 20)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ptblm.training.checkpoint import load_checkpoint
+from ptblm.checkpoint.format import load_checkpoint
 from tests.conftest import REPOSITORY, plain_environment
 from tests.run.test_reliability import wait_for
 from tests.run.test_resume import heed_signals

@@ -227,8 +227,8 @@ def download_data(
     """
     if url is not None and source is not None:
         raise UsageError("--url and --from are two sources: give one")
-    from ptblm.corpus.fetch_ptb import fetch_ptb
-    from ptblm.corpus.ptb import DEFAULT_DIRECTORY, MIRRORS
+    from ptblm.corpus.datasets.fetch import fetch_ptb
+    from ptblm.corpus.datasets.ptb import DEFAULT_DIRECTORY, MIRRORS
 
     mirrors = MIRRORS if url is None else (url,)
     print_result("\n".join(fetch_ptb(to or DEFAULT_DIRECTORY, mirrors=mirrors, source=source)))

@@ -74,26 +74,26 @@ def validate(
     """
     data = {} if document.data is None else document.data
     if not isinstance(data, dict):
-        place = document.places.get((), "config")
+        place = document.locations.get((), "config")
         raise ConfigError(f"{place}: expected sections (data, model, training), got {_show(data)}")
-    places = dict(document.places)
+    locations = dict(document.locations)
     problems: list[str] = []
     laid: dict[KeyPath, object] = {}
     for option in [*_flag_options(flags or {}), *_set_options(overrides, problems)]:
         if laid.setdefault(option.path, option.value) != option.value:
-            first = places.get(option.path, "an option before")
+            first = locations.get(option.path, "an option before")
             problems.append(f"{option.place}: {first} says otherwise")
             continue
         try:
-            _lay_over(data, option)
+            _apply_override(data, option)
         except ConfigError as error:
             problems.append(error.what)
         else:
-            places[option.path] = option.place
+            locations[option.path] = option.place
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
-        problems += [_explain(details, places) for details in error.errors()]
+        problems += [_explain(details, locations) for details in error.errors()]
     if problems:
         raise ConfigError("\n".join(problems))
     return config
@@ -151,7 +151,7 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path}:{line}: not UTF-8 text") from None
 
 
-def _lay_over(data: dict[str, Any], option: _Option) -> None:
+def _apply_override(data: dict[str, Any], option: _Option) -> None:
     """Writes an option's value into `data`."""
     if isinstance(option.value, dict):
         raise ConfigError(f"{option.place}: gives a whole section; give its keys one by one")
@@ -164,10 +164,12 @@ def _lay_over(data: dict[str, Any], option: _Option) -> None:
     target[key] = option.value
 
 
-def _explain(details: ErrorDetails, places: dict[KeyPath, str]) -> str:
+def _explain(details: ErrorDetails, locations: dict[KeyPath, str]) -> str:
     """One line for one of pydantic's errors: place, key, what is wrong."""
     path = details["loc"]
-    place = next((places[path[:n]] for n in range(len(path), -1, -1) if path[:n] in places), None)
+    place = next(
+        (locations[path[:n]] for n in range(len(path), -1, -1) if path[:n] in locations), None
+    )
     if details["type"] == "extra_forbidden":
         message = explain_unknown_key(path)
     else:

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ptblm.config.model import ModelConfig
-from ptblm.config.optimization import OptimizationConfig
 from ptblm.config.section import Section
+from ptblm.config.training import OptimizationConfig
 
 CHECKPOINT_INTERVAL = r"^[1-9][0-9]{0,8} (steps?|minutes?)$"
 
@@ -39,7 +39,7 @@ class DataConfig(Section):
 
 
 class TrainingConfig(OptimizationConfig):
-    """The optimisation, and how the run is carried out."""
+    """The optimization, and how the run is carried out."""
 
     seed: Annotated[
         int, Field(ge=0, lt=2**63, description="decides the initial weights and dropout masks")

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-# Beyond this, fp32 arithmetic soon ends in infinity.
+# Beyond this, fp32 precision soon ends in infinity.
 LARGEST = 1e30
 
 

@@ -26,7 +26,7 @@ class YamlDocument:
     """Plain data, and for each path into it "name:line:column" of its key."""
 
     data: Any
-    places: dict[Path, str]
+    locations: dict[Path, str]
 
 
 class _CoreSchemaLoader(yaml.SafeLoader):
@@ -73,7 +73,7 @@ def parse_yaml(text: str, name: str) -> YamlDocument:
         raise ConfigError(f"{name}: nested too deeply") from None
     if walk.problems:
         raise ConfigError("\n".join(walk.problems))
-    return YamlDocument(data, walk.places)
+    return YamlDocument(data, walk.locations)
 
 
 def _place(name: str, mark: Any) -> str:
@@ -81,18 +81,18 @@ def _place(name: str, mark: Any) -> str:
 
 
 class _Walk:
-    """Turns nodes into plain data, remembering places and collecting problems."""
+    """Turns nodes into plain data, remembering locations and collecting problems."""
 
     def __init__(self, loader: _CoreSchemaLoader, name: str) -> None:
         self.loader = loader
         self.name = name
-        self.places: dict[Path, str] = {}
+        self.locations: dict[Path, str] = {}
         self.problems: list[str] = []
         self.seen: set[int] = set()
 
     def build(self, node: yaml.Node, path: Path, depth: int) -> Any:
         place = _place(self.name, node.start_mark)
-        self.places.setdefault(path, place)
+        self.locations.setdefault(path, place)
         if id(node) in self.seen:
             self.problems.append(f"{place}: aliases (*name) are not supported, write it out")
             return None
@@ -120,10 +120,10 @@ class _Walk:
                 continue
             key = key_node.value
             if key in result:
-                first_line = self.places[(*path, key)].split(":")[-2]
+                first_line = self.locations[(*path, key)].split(":")[-2]
                 self.problems.append(f"{place}: '{key}' is given twice, first in line {first_line}")
                 continue
-            self.places[(*path, key)] = place
+            self.locations[(*path, key)] = place
             result[key] = self.build(value_node, (*path, key), depth + 1)
         return result
 

@@ -46,7 +46,7 @@ class Batches:
         return slice(step * self.num_steps, (step + 1) * self.num_steps)
 
 
-def cut_batches(ids: Ids, batch_size: int, num_steps: int, split: str) -> Batches:
+def batchify(ids: Ids, batch_size: int, num_steps: int, split: str) -> Batches:
     """Cuts `ids` ([N]) as the tutorial's reader does.
 
     The text becomes B streams of N // B tokens, of which (N // B - 1) // T whole steps are

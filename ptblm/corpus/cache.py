@@ -22,10 +22,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from ptblm.corpus.level import Level
 from ptblm.corpus.reader import Encoded, Written, texts_in, write_corpus
 from ptblm.corpus.source import BLOCK, Source
 from ptblm.corpus.splits import Split
+from ptblm.corpus.tokenizers.base import Level
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.files import replacing
 from ptblm.lock import TakenError, locked

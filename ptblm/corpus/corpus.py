@@ -5,9 +5,9 @@ import mmap
 from dataclasses import dataclass
 
 from ptblm.corpus.cache import cached_corpus
-from ptblm.corpus.level import Level
 from ptblm.corpus.reader import Text, read_corpus
 from ptblm.corpus.splits import Split, corpus_name, corpus_path, how_cut, read_splits
+from ptblm.corpus.tokenizers.base import Level
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.files import read_json
 

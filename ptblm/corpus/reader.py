@@ -15,13 +15,13 @@ from typing import IO, Any
 
 import numpy as np
 
-from ptblm.corpus.bytes import BYTES, number_bytes
-from ptblm.corpus.characters import number_characters
-from ptblm.corpus.level import Level
 from ptblm.corpus.source import Source, Watcher
 from ptblm.corpus.splits import Split
+from ptblm.corpus.tokenizers.base import Level
+from ptblm.corpus.tokenizers.bytes import BYTES, encode_bytes
+from ptblm.corpus.tokenizers.characters import encode_characters
+from ptblm.corpus.tokenizers.words import encode_words
 from ptblm.corpus.vocabulary import EOS, UNK, Ids, Vocabulary, id_type
-from ptblm.corpus.words import number_words
 from ptblm.errors import DataError
 
 Write = Callable[[memoryview], object]
@@ -183,11 +183,11 @@ def _numbers(
     """The numbers of a text's tokens, an array for each block."""
     match level:
         case "word":
-            return number_words(source, numbers, watch, learn=learn)
+            return encode_words(source, numbers, watch, learn=learn)
         case "char":
-            return number_characters(source, numbers, watch, learn=learn)
+            return encode_characters(source, numbers, watch, learn=learn)
         case "byte":
-            return number_bytes(source, watch)
+            return encode_bytes(source, watch)
 
 
 def _refuse_unfit(vocabulary: Vocabulary, level: Level) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import IO
 
-from ptblm.corpus.level import Level
+from ptblm.corpus.tokenizers.base import Level
 from ptblm.errors import DataError
 
 # Files named so hold characters with spaces between them, and `_` for the space itself.

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from ptblm.corpus.level import Level
-from ptblm.corpus.ptb import DEFAULT_DIRECTORY
+from ptblm.corpus.datasets.ptb import DEFAULT_DIRECTORY
 from ptblm.corpus.source import SPELLED, Source, read_file
+from ptblm.corpus.tokenizers.base import Level
 from ptblm.errors import DataError
 from ptblm.shipped import shipped_directory
 

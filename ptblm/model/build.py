@@ -8,15 +8,15 @@ import torch
 from ptblm.config.model import ModelConfig
 from ptblm.errors import ConfigError
 from ptblm.model.cells.cell import Cell
+from ptblm.model.cells.custom import load_cell_class
 from ptblm.model.cells.gru import GRUCell
 from ptblm.model.cells.janet import JANETCell
 from ptblm.model.cells.lstm import LSTMCell
 from ptblm.model.cells.mogrifier import MogrifierCell
 from ptblm.model.cells.rnn import RNNCell
 from ptblm.model.cells.slstm import SLSTMCell
-from ptblm.model.custom_cell import load_cell_class
 from ptblm.model.language_model import LanguageModel
-from ptblm.model.recurrent import RecurrentLayer
+from ptblm.model.layers.recurrent import RecurrentLayer
 
 
 def build_model(config: ModelConfig, vocab_size: int, *, plain: bool = False) -> LanguageModel:
@@ -30,7 +30,7 @@ def build_model(config: ModelConfig, vocab_size: int, *, plain: bool = False) ->
     Raises:
         ConfigError: if the cell is one of the user's own and not usable.
     """
-    make = own_cells(config) if is_own_cell(config) else partial(make_cell, config)
+    make = custom_cells(config) if is_custom_cell(config) else partial(make_cell, config)
     embedding_size = config.embedding_size or config.hidden_size
     layers: list[RecurrentLayer] = []
     for _ in range(config.num_layers):
@@ -39,7 +39,7 @@ def build_model(config: ModelConfig, vocab_size: int, *, plain: bool = False) ->
     return LanguageModel(vocab_size, embedding_size, layers, config.dropout)
 
 
-def is_own_cell(config: ModelConfig) -> bool:
+def is_custom_cell(config: ModelConfig) -> bool:
     """Whether the cell is one of the user's own."""
     return ":" in config.cell
 
@@ -81,7 +81,7 @@ def make_cell(config: ModelConfig, input_size: int) -> Cell:
     raise ValueError(f"no cell is called {config.cell}")
 
 
-def own_cells(config: ModelConfig) -> Callable[[int], Cell]:
+def custom_cells(config: ModelConfig) -> Callable[[int], Cell]:
     """What makes cells of the user's own class, for inputs of a size.
 
     The first for each size is tried out, so that mistakes show before training does.
@@ -107,7 +107,7 @@ def own_cells(config: ModelConfig) -> Callable[[int], Cell]:
     return make
 
 
-_PAGE = "docs/your-own-cell.md says how a cell is written; --debug shows where this one failed"
+_PAGE = "docs/custom-cells.md says how a cell is written; --debug shows where this one failed"
 
 
 def _complaint(config: ModelConfig, input_size: int, problem: str) -> str:

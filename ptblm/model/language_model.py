@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ptblm.model.dropout import dropout
-from ptblm.model.initialisers import Initialiser
-from ptblm.model.recurrent import RecurrentLayer, RecurrentStack, State
-from ptblm.model.softmax import Softmax
+from ptblm.model.heads.softmax import Softmax
+from ptblm.model.initializers import Initializer
+from ptblm.model.layers.dropout import dropout
+from ptblm.model.layers.recurrent import RecurrentLayer, RecurrentStack, State
 
 
 class LanguageModel(nn.Module):
@@ -34,18 +34,18 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.vocab_size = vocab_size
         self.dropout_rate = dropout
-        # `initialise` fills the table; nn.Embedding itself would draw it from global randomness.
+        # `initialize` fills the table; nn.Embedding itself would draw it from global randomness.
         table = nn.Parameter(torch.empty(vocab_size, embedding_size))
         self.embedding = nn.Embedding(vocab_size, embedding_size, _weight=table)
         self.recurrent = RecurrentStack(layers, dropout)
         self.softmax = Softmax(layers[-1].cell.output_size, vocab_size)
 
-    def initialise(self, initialiser: Initialiser, generator: torch.Generator) -> None:
-        """Sets all weights: embedding and softmax uniform, recurrent ones as `initialiser` says."""
-        scale = initialiser.scale
+    def initialize(self, initializer: Initializer, generator: torch.Generator) -> None:
+        """Sets all weights: embedding and softmax uniform, recurrent ones as `initializer` says."""
+        scale = initializer.scale
         nn.init.uniform_(self.embedding.weight, -scale, scale, generator)
-        self.recurrent.initialise(initialiser, generator)
-        self.softmax.initialise(scale, generator)
+        self.recurrent.initialize(initializer, generator)
+        self.softmax.initialize(scale, generator)
 
     def initial_state(self, batch_size: int) -> State:
         """The state before a text's first word."""

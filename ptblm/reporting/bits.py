@@ -6,7 +6,7 @@ which bytes have not.
 
 import math
 
-from ptblm.corpus.level import UNITS, Level
+from ptblm.corpus.tokenizers.base import UNITS, Level
 from ptblm.corpus.vocabulary import EOS
 from ptblm.evaluation.score import Score
 from ptblm.training.records import EpochDone

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from ptblm.checkpoint.format import current_versions
 from ptblm.files import read_json, write_json
-from ptblm.training.checkpoint import current_versions
 
 
 def describe_environment(command: list[str], seed: int, device: str) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from typing import NamedTuple
 from ptblm.config.loading import load_config
 from ptblm.config.schema import Config
 from ptblm.corpus.corpus import Corpus
-from ptblm.corpus.ptb import FILES
+from ptblm.corpus.datasets.ptb import FILES
 
 
-class Figures(NamedTuple):
+class PublishedResult(NamedTuple):
     """Perplexities from one source; None where it gives none."""
 
     source: str
@@ -23,25 +23,25 @@ _PAPER = "Zaremba et al. 2014"
 
 PUBLISHED = {
     "small": [
-        Figures(_TUTORIAL, 37.99, 121.39, 115.91),
-        Figures(_RERUN, 40.55, 120.70, 115.52),
-        Figures(_PAPER, None, 120.7, 114.5),
+        PublishedResult(_TUTORIAL, 37.99, 121.39, 115.91),
+        PublishedResult(_RERUN, 40.55, 120.70, 115.52),
+        PublishedResult(_PAPER, None, 120.7, 114.5),
     ],
     "medium": [
-        Figures(_TUTORIAL, 48.45, 86.16, 82.07),
-        Figures(_RERUN, 45.68, 86.97, 83.47),
-        Figures("ten users' runs, mean", 45.64, 87.58, 83.81),
-        Figures(_PAPER, None, 86.2, 82.7),
+        PublishedResult(_TUTORIAL, 48.45, 86.16, 82.07),
+        PublishedResult(_RERUN, 45.68, 86.97, 83.47),
+        PublishedResult("ten users' runs, mean", 45.64, 87.58, 83.81),
+        PublishedResult(_PAPER, None, 86.2, 82.7),
     ],
     "large": [
-        Figures(_TUTORIAL, 37.87, 82.62, 78.29),
-        Figures(_RERUN, 37.94, 82.75, 78.49),
-        Figures(_PAPER, None, 82.2, 78.4),
+        PublishedResult(_TUTORIAL, 37.87, 82.62, 78.29),
+        PublishedResult(_RERUN, 37.94, 82.75, 78.49),
+        PublishedResult(_PAPER, None, 82.2, 78.4),
     ],
 }
 
 
-def published_figures(config: Config, corpus: Corpus) -> list[Figures]:
+def published_results(config: Config, corpus: Corpus) -> list[PublishedResult]:
     """The figures that a run may be held against: those of its recipe on the very same text.
 
     A config that differs from the shipped one in anything that matters has none; seed, device

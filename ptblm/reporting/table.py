@@ -2,11 +2,11 @@
 
 import math
 
-from ptblm.corpus.level import Level
 from ptblm.corpus.splits import Split
+from ptblm.corpus.tokenizers.base import Level
 from ptblm.corpus.vocabulary import EOS
 from ptblm.reporting.bits import epoch_bits, score_bits
-from ptblm.reporting.published import Figures
+from ptblm.reporting.published import PublishedResult
 from ptblm.training.records import EpochDone, RunDone
 
 Floors = dict[Split, float]
@@ -44,7 +44,7 @@ def with_floor(perplexity: float, floors: Floors, split: Split) -> str:
 
 
 def summary(
-    last: EpochDone, test: RunDone, level: Level, floors: Floors, published: list[Figures]
+    last: EpochDone, test: RunDone, level: Level, floors: Floors, published: list[PublishedResult]
 ) -> list[str]:
     """The lines that end a run."""
     bits = {**epoch_bits(last, level), **score_bits(test.score, level, "test_")}
@@ -56,7 +56,7 @@ def summary(
         *(_bits_line(name, value) for name, value in bits.items() if value is not None),
     ]
     if published:
-        ours = Figures(
+        ours = PublishedResult(
             "this run", last.train_perplexity, last.valid_perplexity, test.score.perplexity
         )
         lines += ["", f"{'perplexity':<32}{'train':>9}{'valid':>9}{'test':>9}"]
@@ -68,7 +68,7 @@ def _bits_line(name: str, value: float) -> str:
     return f"{name.replace('_', ' ').replace('eos', EOS)} {value:.4f}"
 
 
-def _figures_row(figures: Figures) -> str:
+def _figures_row(figures: PublishedResult) -> str:
     columns = (figures.train, figures.valid, figures.test)
     cells = "".join(f"{'-' if value is None else format(value, '.2f'):>9}" for value in columns)
     return f"{figures.source:<32}{cells}"

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from ptblm.corpus.level import UNITS
+from ptblm.checkpoint.format import Checkpoint, load_checkpoint
+from ptblm.corpus.tokenizers.base import UNITS
 from ptblm.errors import CheckpointError
-from ptblm.run.assemble import trained_model
 from ptblm.run.directory import RunDirectory, find_checkpoint
-from ptblm.training.checkpoint import Checkpoint, load_checkpoint
+from ptblm.run.setup import trained_model
 
 
 def show_checkpoint(path: Path) -> list[str]:

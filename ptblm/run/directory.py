@@ -32,7 +32,7 @@ _OWN_FILES = re.compile(
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The places of a run's files under `path`.
+    """The locations of a run's files under `path`.
 
     Attributes:
         path: of the directory.
@@ -116,7 +116,7 @@ def new_run(path: Path | None, name: str, *, overwrite: bool) -> Iterator[RunDir
     with kept_run(path) as directory:
         with _cannot_write(path):
             refuse_taken(path, overwrite=overwrite)
-            make_empty(directory)
+            clear(directory)
         yield directory
 
 
@@ -260,7 +260,7 @@ def _was_made_by_us(path: Path) -> bool:
     return isinstance(versions, dict) and "ptblm" in versions
 
 
-def make_empty(directory: RunDirectory) -> None:
+def clear(directory: RunDirectory) -> None:
     """Deletes a run's files, all of which `refuse_taken` has looked at.
 
     What says that they are ours goes last: a deletion that was killed half-way can be repeated.

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from ptblm.config.schema import Config
-from ptblm.corpus.level import UNITS
-from ptblm.run.assemble import assemble
+from ptblm.corpus.tokenizers.base import UNITS
 from ptblm.run.directory import refuse_taken
 from ptblm.run.memory import training_memory
+from ptblm.run.setup import setup_run
 from ptblm.training.gradients import gradient_bytes
-from ptblm.training.optimizer import kept_tensors
+from ptblm.training.optimizer import state_tensors
 from ptblm.training.records import StepDone
 
 
@@ -31,14 +31,14 @@ def dry_run(config: Config, run_dir: Path | None, *, overwrite: bool) -> list[st
     if run_dir is not None:
         refuse_taken(run_dir, overwrite=overwrite)
     with training_memory(config):
-        assembly = assemble(config)
-        trainer = assembly.trainer
+        components = setup_run(config)
+        trainer = components.trainer
         records = trainer.records()
         # The first one warms up; the one after it, where there is one, tells the pace. On a GPU
         # they are blocks of steps.
         record, *_ = steps = [step for step in islice(records, 2) if isinstance(step, StepDone)]
     weights = trainer.optimizer.parameters
-    held = sum(tensor.nbytes for tensor in [*weights, *kept_tensors(trainer.optimizer)])
+    held = sum(tensor.nbytes for tensor in [*weights, *state_tensors(trainer.optimizer)])
     held += gradient_bytes(weights)
     seconds, batches = steps[-1].epoch_seconds, steps[-1].batch
     if len(steps) > 1:
@@ -46,19 +46,19 @@ def dry_run(config: Config, run_dir: Path | None, *, overwrite: bool) -> list[st
     pace = seconds / batches
     first = "first step " if record.batch == 1 else f"first {record.batch} steps"
     steps_in_all = record.batches * config.training.epochs
-    corpus = assembly.corpus
+    corpus = components.corpus
     cut = [] if corpus.cut is None else [f"split            {corpus.cut}"]
     return [
         f"corpus           {corpus.name}, {len(corpus.vocabulary):,} {UNITS[corpus.level]}s",
         *cut,
-        f"device           {assembly.device}",
+        f"device           {components.device}",
         f"parameters       {trainer.model.parameter_count():,}",
         f"steps per epoch  {record.batches:,} of {record.tokens} tokens",
         f"steps in all     {steps_in_all:,} in {config.training.epochs} epochs",
         f"{first:<17}perplexity {record.running_perplexity:.1f}",
         f"expected time    {steps_in_all * pace / 60:,.0f} minutes of training, "
         f"at {pace * 1000:,.0f} ms a step",
-        f"expected memory  {_peak_memory(trainer.arithmetic.device)} at its peak, of it "
+        f"expected memory  {_peak_memory(trainer.precision.device)} at its peak, of it "
         f"{_megabytes(held)} for weights, gradients and optimizer",
     ]
 

@@ -8,26 +8,26 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ptblm.corpus.batches import cut_batches
+from ptblm.backend.allocator import keep_freed_memory
+from ptblm.backend.device import choose_device
+from ptblm.backend.matmul import products_phrase, start_products
+from ptblm.backend.precision import allow_tf32
+from ptblm.checkpoint.format import load_checkpoint
+from ptblm.corpus.batches import batchify
 from ptblm.corpus.corpus import read_floor
-from ptblm.corpus.level import UNITS, Level
 from ptblm.corpus.reader import Text, read_text
 from ptblm.corpus.source import Source, bytes_source, read_file
 from ptblm.corpus.splits import Split, corpus_name, how_cut, read_splits
+from ptblm.corpus.tokenizers.base import UNITS, Level
 from ptblm.corpus.vocabulary import EOS, UNK
 from ptblm.errors import CheckpointError
-from ptblm.evaluation.evaluate import on_device, running_scores
 from ptblm.evaluation.score import Score
+from ptblm.evaluation.scorer import on_device, running_scores
 from ptblm.model.language_model import LanguageModel
 from ptblm.reporting.bits import score_bits
-from ptblm.run.assemble import trained_model
 from ptblm.run.directory import find_checkpoint
 from ptblm.run.memory import explained_out_of_memory
-from ptblm.training.allocator import keep_freed_memory
-from ptblm.training.checkpoint import load_checkpoint
-from ptblm.training.device import choose_device
-from ptblm.training.precision import allow_tf32
-from ptblm.training.products import products_phrase, start_products
+from ptblm.run.setup import trained_model
 
 PROTOCOL = (
     "one stream, start state: {start}; state carried to the end; "
@@ -182,7 +182,7 @@ def evaluate_checkpoint(
 
 def _score(model: LanguageModel, text: Text, name: str, marks: dict[str, int]) -> Score:
     # One stream of single steps: all tokens but the first are targets.
-    batches = cut_batches(text.ids, 1, 1, "text")
+    batches = batchify(text.ids, 1, 1, "text")
     inputs, targets = on_device(batches, model.softmax.weight.device)
     score = Score()
     with tqdm(total=inputs.numel(), desc=name, leave=False, disable=not sys.stderr.isatty()) as bar:

@@ -4,17 +4,17 @@ import contextlib
 import sys
 from pathlib import Path
 
+from ptblm.checkpoint.format import Checkpoint, current_versions, load_checkpoint
+from ptblm.checkpoint.structure import StructureMismatchError
 from ptblm.config.loading import load_config
 from ptblm.config.schema import Config
 from ptblm.config.show import config_document
 from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError, DataError
 from ptblm.files import write_text
-from ptblm.model.build import is_own_cell
-from ptblm.model.custom_cell import source_hash
-from ptblm.run.assemble import Assembly
+from ptblm.model.build import is_custom_cell
+from ptblm.model.cells.custom import source_hash
 from ptblm.run.directory import RunDirectory
-from ptblm.training.checkpoint import Checkpoint, current_versions, load_checkpoint
-from ptblm.training.misfit import MisfitError
+from ptblm.run.setup import RunComponents
 
 # Keys that leave what was done as it was. All others would make the run another run.
 FREE_KEYS = {
@@ -88,7 +88,7 @@ def refuse_changes(before: Config, after: Config, *, diverged: bool) -> None:
         )
 
 
-def go_to_checkpoint(assembly: Assembly, checkpoint: Checkpoint, path: Path) -> None:
+def restore(components: RunComponents, checkpoint: Checkpoint, path: Path) -> None:
     """Loads weights, position and state into the run.
 
     Raises:
@@ -96,22 +96,22 @@ def go_to_checkpoint(assembly: Assembly, checkpoint: Checkpoint, path: Path) -> 
         CheckpointError: if the checkpoint does not fit its own config.
     """
     hashes = checkpoint.corpus.get("sha256", {})
-    for split, text in assembly.corpus.splits.items():
+    for split, text in components.corpus.splits.items():
         if hashes.get(split) != text.sha256:
             raise DataError(
                 f"the {split} split is not the text that the run began with",
-                where=assembly.config.data.path,
+                where=components.config.data.path,
                 hint="put the first text back, or start a new run",
             )
     try:
-        assembly.trainer.load_state_dict(checkpoint.trainer)
-        position = assembly.trainer.position
-    except (MisfitError, RuntimeError) as error:
+        components.trainer.load_state_dict(checkpoint.trainer)
+        position = components.trainer.position
+    except (StructureMismatchError, RuntimeError) as error:
         first = str(error).splitlines()[0]
         raise CheckpointError(
             f"the checkpoint does not fit the run: {first}", where=str(path)
         ) from None
-    epochs = assembly.config.training.epochs
+    epochs = components.config.training.epochs
     if epochs < position.epoch or (epochs == position.epoch and position.batch > 0):
         raise ConfigError(
             f"training.epochs: {epochs} now, but the run is in epoch {position.epoch + 1} already",
@@ -119,25 +119,25 @@ def go_to_checkpoint(assembly: Assembly, checkpoint: Checkpoint, path: Path) -> 
         )
 
 
-def run_versions(assembly: Assembly) -> dict[str, str]:
+def run_versions(components: RunComponents) -> dict[str, str]:
     """All on which a run's figures may depend beside its config, to the last bit."""
-    versions = {**current_versions(), "device": assembly.device}
-    versions["products"] = assembly.products
-    versions["path"] = assembly.trainer.stepper.path
-    if is_own_cell(assembly.config.model):
-        versions["cell"] = source_hash(assembly.config.model.cell)[:12]
+    versions = {**current_versions(), "device": components.device}
+    versions["products"] = components.products
+    versions["path"] = components.trainer.stepper.path
+    if is_custom_cell(components.config.model):
+        versions["cell"] = source_hash(components.config.model.cell)[:12]
     return versions
 
 
-def inexact_because(checkpoint: Checkpoint, assembly: Assembly) -> list[str]:
+def reproducibility_warnings(checkpoint: Checkpoint, components: RunComponents) -> list[str]:
     """Why the run can't be promised to end as it would have without a stop, if it can't."""
-    now = run_versions(assembly)
+    now = run_versions(components)
     if "products" not in checkpoint.versions:
         return ["it was begun by a ptblm whose steps had other last digits, and other masks"]
     names = {"ptblm": "ptblm", "torch": "torch", "device": "the device"}
     names["products"] = "who computes fp32 products"
     names["path"] = "how a step is made"
-    names["cell"] = f"the file of {assembly.config.model.cell}"
+    names["cell"] = f"the file of {components.config.model.cell}"
     return [
         f"{name} was {checkpoint.versions[key]!r} and is {now[key]!r}"
         for key, name in names.items()
@@ -145,7 +145,7 @@ def inexact_because(checkpoint: Checkpoint, assembly: Assembly) -> list[str]:
     ]
 
 
-def renew_config_file(path: Path, before: Config, config: Config) -> None:
+def rewrite_config(path: Path, before: Config, config: Config) -> None:
     """Has a run's config.yaml say what the run goes on with.
 
     It is written for people, and never read as the config: an edit of it changes nothing, which

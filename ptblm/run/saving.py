@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ptblm.checkpoint.format import Checkpoint, save_checkpoint
 from ptblm.errors import CheckpointError, DamagedCheckpointError
 from ptblm.run.directory import RunDirectory
-from ptblm.training.checkpoint import Checkpoint, save_checkpoint
 
 
 class CheckpointInterval:

@@ -7,32 +7,32 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from ptblm.checkpoint.format import Checkpoint, save_checkpoint
 from ptblm.config.schema import Config
 from ptblm.config.show import config_document
 from ptblm.errors import CheckpointError, UsageError
 from ptblm.files import write_json, write_text
 from ptblm.reporting.environment import describe_environment, record_resumption
-from ptblm.run.assemble import Assembly, assemble, trained_model
-from ptblm.run.conductor import Conductor
 from ptblm.run.directory import (
     RunDirectory,
+    clear,
     clear_leftovers,
     existing_run,
     kept_run,
-    make_empty,
     new_run,
     refuse_taken,
 )
+from ptblm.run.loop import TrainingRun
 from ptblm.run.memory import training_memory
 from ptblm.run.resume import (
-    go_to_checkpoint,
-    inexact_because,
     newest_good_checkpoint,
     refuse_changes,
-    renew_config_file,
+    reproducibility_warnings,
+    restore,
+    rewrite_config,
 )
+from ptblm.run.setup import RunComponents, setup_run, trained_model
 from ptblm.run.signals import StopSignal
-from ptblm.training.checkpoint import Checkpoint, save_checkpoint
 
 
 def start_run(
@@ -53,12 +53,12 @@ def start_run(
     if run_dir is not None:
         refuse_taken(run_dir, overwrite=overwrite)
     with training_memory(config):
-        assembly = assemble(config)
+        components = setup_run(config)
         with (
             StopSignal() as stop,
             new_run(run_dir, name, overwrite=overwrite) as directory,
         ):
-            _begin(assembly, directory, stop, command)
+            _begin(components, directory, stop, command)
 
 
 def resume_run(run_dir: Path, change: Callable[[Config], Config], command: list[str]) -> None:
@@ -98,22 +98,22 @@ def start_or_resume_run(config: Config, run_dir: Path, command: list[str]) -> No
         # What was killed before its first checkpoint has nothing to lose.
         refuse_taken(run_dir, overwrite=True)
         with training_memory(config):
-            assembly = assemble(config)
+            components = setup_run(config)
             with StopSignal() as stop:
-                make_empty(directory)
-                _begin(assembly, directory, stop, command)
+                clear(directory)
+                _begin(components, directory, stop, command)
 
 
 def _begin(
-    assembly: Assembly, directory: RunDirectory, stop: StopSignal, command: list[str]
+    components: RunComponents, directory: RunDirectory, stop: StopSignal, command: list[str]
 ) -> None:
     """Trains from the beginning in an empty directory."""
-    seed = assembly.config.training.seed
+    seed = components.config.training.seed
     with _writing(directory):
-        write_json(directory.environment, describe_environment(command, seed, assembly.device))
-        write_text(directory.config, config_document(assembly.config))
-        conductor = Conductor(assembly, directory, stop, metrics_offset=0)
-    conductor.conduct()
+        write_json(directory.environment, describe_environment(command, seed, components.device))
+        write_text(directory.config, config_document(components.config))
+        run = TrainingRun(components, directory, stop, metrics_offset=0)
+    run.conduct()
 
 
 def _go_on(directory: RunDirectory, change: Callable[[Config], Config], command: list[str]) -> None:
@@ -125,9 +125,9 @@ def _go_on(directory: RunDirectory, change: Callable[[Config], Config], command:
     with training_memory(config):
         trained_model(before.model, checkpoint, path)  # refuses, before memory is spent
         # Checkpoints of old did not say, since there was no other way.
-        assembly = assemble(config, checkpoint.versions.get("products", "torch"))
-        go_to_checkpoint(assembly, checkpoint, path)
-        for reason in inexact_because(checkpoint, assembly):
+        components = setup_run(config, checkpoint.versions.get("products", "torch"))
+        restore(components, checkpoint, path)
+        for reason in reproducibility_warnings(checkpoint, components):
             print(
                 f"note: {reason}; the run may not end bit for bit as it would have",
                 file=sys.stderr,
@@ -138,10 +138,10 @@ def _go_on(directory: RunDirectory, change: Callable[[Config], Config], command:
                 _renew_last(directory, path, replace(checkpoint, config=config.model_dump()))
                 directory.result.unlink(missing_ok=True)
                 directory.diverged.unlink(missing_ok=True)
-                record_resumption(directory.environment, command, assembly.device)
-                renew_config_file(directory.config, before, assembly.config)
-                conductor = Conductor(assembly, directory, stop, checkpoint.metrics_offset)
-            conductor.conduct()
+                record_resumption(directory.environment, command, components.device)
+                rewrite_config(directory.config, before, components.config)
+                run = TrainingRun(components, directory, stop, checkpoint.metrics_offset)
+            run.conduct()
 
 
 def _renew_last(directory: RunDirectory, path: Path, checkpoint: Checkpoint) -> None:

@@ -11,18 +11,18 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from ptblm.backend.precision import Precision
 from ptblm.model.language_model import LanguageModel
-from ptblm.model.recurrent import State
-from ptblm.training.precision import Arithmetic
+from ptblm.model.layers.recurrent import State
 
 Backward = Callable[
-    [LanguageModel, Arithmetic, Tensor, Tensor, State, torch.Generator], tuple[Tensor, State]
+    [LanguageModel, Precision, Tensor, Tensor, State, torch.Generator], tuple[Tensor, State]
 ]
 
 
 def plain_backward(
     model: LanguageModel,
-    arithmetic: Arithmetic,
+    precision: Precision,
     inputs: Tensor,
     targets: Tensor,
     state: State,
@@ -32,7 +32,7 @@ def plain_backward(
 
     Args:
         model: whose parameters have no `.grad` before.
-        arithmetic: the run's precision.
+        precision: the run's precision.
         inputs: ids, [B, T].
         targets: the ids that follow them, [B, T].
         state: carried from the step before.
@@ -41,29 +41,29 @@ def plain_backward(
     Returns:
         The loss summed over all targets, in nats, and the state after the last word.
     """
-    with arithmetic.products():
+    with precision.products():
         nll, state = model.nll(inputs, targets, state, generator)
     summed_nll = nll.sum()
-    torch.autograd.backward(summed_nll * (arithmetic.loss_scale / len(inputs)))
+    torch.autograd.backward(summed_nll * (precision.loss_scale / len(inputs)))
     return summed_nll.detach(), state
 
 
 def fast_backward(
     model: LanguageModel,
-    arithmetic: Arithmetic,
+    precision: Precision,
     inputs: Tensor,
     targets: Tensor,
     state: State,
     generator: torch.Generator,
 ) -> tuple[Tensor, State]:
     """Does what `plain_backward` does; loss and softmax give their gradients without autograd."""
-    with arithmetic.products():
+    with precision.products():
         hidden, state = model.hidden(inputs, state, generator)
     nll, hidden_gradient = model.softmax.nll_and_gradients(
         hidden.detach().flatten(0, 1),
         targets.t().flatten(),
-        weight=arithmetic.loss_scale / len(inputs),
-        dtype=arithmetic.operands or model.softmax.weight.dtype,
+        weight=precision.loss_scale / len(inputs),
+        dtype=precision.operands or model.softmax.weight.dtype,
     )
     if hidden.requires_grad:  # a user's own cell may cut the gradient off
         torch.autograd.backward(hidden, hidden_gradient.view_as(hidden).to(hidden.dtype))

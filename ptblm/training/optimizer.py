@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ptblm.config.optimization import OptimizationConfig
+from ptblm.config.training import OptimizationConfig
 
 
 class Optimizer(Protocol):
@@ -56,7 +56,7 @@ def make_optimizer(parameters: Sequence[nn.Parameter], config: OptimizationConfi
             return RMSProp(parameters, config.rmsprop_decay, config.epsilon)
 
 
-def kept_tensors(optimizer: Optimizer) -> list[Tensor]:
+def state_tensors(optimizer: Optimizer) -> list[Tensor]:
     """All that an optimizer keeps in the size of the weights."""
     parts = optimizer.state_dict().values()
     return [tensor for part in parts if isinstance(part, list) for tensor in part]

@@ -6,7 +6,7 @@ Every rate is computed anew, and none from the one before it.
 import math
 from collections.abc import Sequence
 
-from ptblm.config.optimization import OptimizationConfig
+from ptblm.config.training import OptimizationConfig
 
 
 def learning_rate(

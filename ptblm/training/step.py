@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ptblm.backend.precision import Precision
 from ptblm.model.language_model import LanguageModel
-from ptblm.model.recurrent import State, detach_state
+from ptblm.model.layers.recurrent import State, detach_state
 from ptblm.training.clipping import clip_coefficient, global_norm
 from ptblm.training.gradients import Backward
 from ptblm.training.optimizer import Optimizer
-from ptblm.training.precision import Arithmetic
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def train_step(
     backward: Backward,
     model: LanguageModel,
     optimizer: Optimizer,
-    arithmetic: Arithmetic,
+    precision: Precision,
     inputs: Tensor,
     targets: Tensor,
     state: State,
@@ -60,7 +60,7 @@ def train_step(
         backward: gives the gradients.
         model: the model, updated in place.
         optimizer: of the model's trainable parameters.
-        arithmetic: the run's precision.
+        precision: the run's precision.
         inputs: ids, [B, T].
         targets: the ids that follow them, [B, T].
         state: carried from the step before.
@@ -74,17 +74,17 @@ def train_step(
     parameters = optimizer.parameters
     for parameter in parameters:
         parameter.grad = None
-    summed_nll, state = backward(model, arithmetic, inputs, targets.long(), state, generator)
-    norm = global_norm(parameters) / arithmetic.loss_scale
+    summed_nll, state = backward(model, precision, inputs, targets.long(), state, generator)
+    norm = global_norm(parameters) / precision.loss_scale
     nll_value, norm_value = torch.stack([summed_nll, norm]).tolist()
-    scaler = arithmetic.scaler
-    overflowed = scaler is not None and scaler.may_shrink() and not math.isfinite(norm_value)
+    scaler = precision.scaler
+    overflowed = scaler is not None and scaler.can_back_off() and not math.isfinite(norm_value)
     if not math.isfinite(nll_value) or not (math.isfinite(norm_value) or overflowed):
         raise NotFiniteError(nll_value, norm_value)
 
     if not overflowed:
         clip = clip_coefficient(norm_value, max_grad_norm)
-        optimizer.step(learning_rate, clip / arithmetic.loss_scale)
+        optimizer.step(learning_rate, clip / precision.loss_scale)
     if scaler is not None:
         scaler.update(overflowed=overflowed)
     return StepResult(nll_value, None if overflowed else norm_value, detach_state(state))

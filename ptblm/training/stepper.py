@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ptblm.backend.precision import Precision
+from ptblm.backend.randomness import seed_global_generator
 from ptblm.config.schema import TrainingConfig
-from ptblm.model.fused import narrows_products
+from ptblm.model.kernels.fused import uses_bf16
 from ptblm.model.language_model import LanguageModel
-from ptblm.model.recurrent import State
-from ptblm.training.captured import Capture, CapturedStep
+from ptblm.model.layers.recurrent import State
+from ptblm.training.cuda_graph import Capture, GraphedStep
 from ptblm.training.gradients import fast_backward, plain_backward
 from ptblm.training.optimizer import Optimizer
-from ptblm.training.precision import Arithmetic
-from ptblm.training.randomness import seed_global_generator
 from ptblm.training.step import train_step
 
 # To read a step's figures is to wait for the device, and then to have it wait for the host. So
@@ -53,8 +53,8 @@ class Stepper:
     Args:
         model: the model.
         optimizer: of its trainable parameters.
-        arithmetic: the run's precision.
-        config: the optimisation.
+        precision: the run's precision.
+        config: the optimization.
 
     Attributes:
         path: how steps are made, in words.
@@ -64,18 +64,18 @@ class Stepper:
         self,
         model: LanguageModel,
         optimizer: Optimizer,
-        arithmetic: Arithmetic,
+        precision: Precision,
         config: TrainingConfig,
     ) -> None:
-        self.model, self.optimizer, self.arithmetic = model, optimizer, arithmetic
+        self.model, self.optimizer, self.precision = model, optimizer, precision
         self.config = config
         self.backward = plain_backward if config.plain else fast_backward
-        self.generator = torch.Generator(arithmetic.device)
-        self.captured: CapturedStep | None = None
+        self.generator = torch.Generator(precision.device)
+        self.captured: GraphedStep | None = None
         self.path = model.recurrent.path
-        narrow = all(narrows_products(layer.cell) for layer in model.recurrent.layers)
-        if self.path == "fused" and arithmetic.operands and arithmetic.device.type == "cpu":
-            self.path += f" in {arithmetic.precision if narrow else 'fp32'}"
+        narrow = all(uses_bf16(layer.cell) for layer in model.recurrent.layers)
+        if self.path == "fused" and precision.operands and precision.device.type == "cpu":
+            self.path += f" in {precision.name if narrow else 'fp32'}"
 
     def capture(self, inputs: Tensor, targets: Tensor, state: State, capture: Capture) -> None:
         """Has steps captured from now on; where that fails, they are made eagerly as before.
@@ -90,14 +90,14 @@ class Stepper:
             torch.OutOfMemoryError: if a step does not fit into the device.
         """
         # The loss scale of fp16 is the host's, which must see a norm before it lets an update be.
-        if self.config.plain or self.arithmetic.scaler is not None:
+        if self.config.plain or self.precision.scaler is not None:
             return
         try:
-            self.captured = CapturedStep(
+            self.captured = GraphedStep(
                 self.backward,
                 self.model,
                 self.optimizer.parameters,
-                self.arithmetic,
+                self.precision,
                 inputs,
                 targets,
                 state,
@@ -140,12 +140,12 @@ class Stepper:
 
     def _make_step(self, step: StepInputs, state: State) -> tuple[StepFigures, State]:
         self.generator.manual_seed(step.seed)
-        seed_global_generator(self.arithmetic.device, step.seed)
+        seed_global_generator(self.precision.device, step.seed)
         result = train_step(
             self.backward,
             self.model,
             self.optimizer,
-            self.arithmetic,
+            self.precision,
             step.inputs,
             step.targets,
             state,
@@ -156,7 +156,7 @@ class Stepper:
         return [(result.nll, result.grad_norm)], result.state
 
 
-def steps_until_read(step: int, batches_left: int, log_every: int) -> int:
+def steps_until_sync(step: int, batches_left: int, log_every: int) -> int:
     """How many captured steps go by until their figures are read.
 
     They are read at fixed places, so that a run that was stopped has the same records as one that

@@ -12,24 +12,24 @@ from typing import Any
 
 from torch import Tensor
 
+from ptblm.backend.precision import Precision
+from ptblm.backend.randomness import derive_seed
+from ptblm.checkpoint.structure import StructureMismatchError, check_structure
 from ptblm.config.schema import TrainingConfig
 from ptblm.corpus.batches import Batches
 from ptblm.corpus.splits import Split
 from ptblm.errors import DivergedError
-from ptblm.evaluation.evaluate import on_device, running_scores
 from ptblm.evaluation.score import Score, perplexity
+from ptblm.evaluation.scorer import on_device, running_scores
 from ptblm.model.language_model import LanguageModel
-from ptblm.model.recurrent import State, detach_state
-from ptblm.training.captured import Capture
-from ptblm.training.misfit import MisfitError, refuse_misfit
-from ptblm.training.optimizer import kept_tensors, make_optimizer
-from ptblm.training.position import Position
-from ptblm.training.precision import Arithmetic
-from ptblm.training.randomness import derive_seed
+from ptblm.model.layers.recurrent import State, detach_state
+from ptblm.training.cuda_graph import Capture
+from ptblm.training.optimizer import make_optimizer, state_tensors
 from ptblm.training.records import EpochDone, Evaluating, Record, RunDone, StepDone
 from ptblm.training.schedule import learning_rate
+from ptblm.training.state import TrainState
 from ptblm.training.step import NotFiniteError
-from ptblm.training.stepper import StepInputs, Stepper, steps_until_read
+from ptblm.training.stepper import StepInputs, Stepper, steps_until_sync
 
 _SOME_EPOCH = EpochDone(0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, best=False)
 
@@ -39,8 +39,8 @@ class Trainer:
 
     Args:
         model: with its initial weights, on its device.
-        config: the optimisation.
-        arithmetic: device and precision.
+        config: the optimization.
+        precision: device and precision.
         train: batches to train on.
         valid: batches to validate on after every epoch.
         test: the test split as one stream.
@@ -55,7 +55,7 @@ class Trainer:
         self,
         model: LanguageModel,
         config: TrainingConfig,
-        arithmetic: Arithmetic,
+        precision: Precision,
         *,
         train: Batches,
         valid: Batches,
@@ -65,26 +65,26 @@ class Trainer:
     ) -> None:
         self.model = model
         self.config = config
-        self.arithmetic = arithmetic
+        self.precision = precision
         self.optimizer = make_optimizer(model.trainable_parameters(), config)
         # A step sees 400 of 10,000 words; the zeros of all others are 2 % of it at small, and 60 MB
         # at large. (On a GPU they cost nothing, and finding out which words these are would.)
         model.embedding.sparse = (
             config.optimizer == "sgd"
             and not config.plain
-            and arithmetic.device.type == "cpu"
+            and precision.device.type == "cpu"
             and capture is None
         )
         self.batches = train
-        self.train_text = on_device(train, arithmetic.device)
+        self.train_text = on_device(train, precision.device)
         self.evaluation_texts: dict[Split, tuple[Tensor, Tensor]] = {
-            "valid": on_device(valid, arithmetic.device),
-            "test": on_device(test, arithmetic.device),
+            "valid": on_device(valid, precision.device),
+            "test": on_device(test, precision.device),
         }
         self.marks = marks or {}
-        self.position = Position()
+        self.position = TrainState()
         self.state = self._start_state()
-        self.stepper = Stepper(model, self.optimizer, arithmetic, config)
+        self.stepper = Stepper(model, self.optimizer, precision, config)
         if capture is not None:
             self.stepper.capture(*self._batch(0), self.state, capture)
 
@@ -142,7 +142,7 @@ class Trainer:
         """What there may be of steps before figures are read."""
         position, config = self.position, self.config
         left = len(self.batches) - position.batch
-        for ahead in range(steps_until_read(position.step, left, config.log_every)):
+        for ahead in range(steps_until_sync(position.step, left, config.log_every)):
             inputs, targets = self._batch(position.batch + ahead)
             seed = derive_seed(config.seed, "dropout", position.step + ahead)
             yield StepInputs(inputs, targets, self._learning_rate(ahead), seed)
@@ -170,7 +170,7 @@ class Trainer:
             tokens_per_second=position.tokens / max(position.seconds, 1e-9),
             best=best_before is None or valid.perplexity < best_before,
         )
-        self.position = Position(
+        self.position = TrainState(
             epoch=position.epoch + 1, step=position.step, history=[*position.history, done]
         )
         self.state = self._start_state()
@@ -195,7 +195,7 @@ class Trainer:
         inputs, targets = self.evaluation_texts[split]
         score = Score()
         self.model.eval()  # for dropout in a user's own cell; ours asks for a generator
-        with self.arithmetic.exact():
+        with self.precision.exact():
             for score in running_scores(self.model, inputs, targets, marks=self.marks):
                 yield Evaluating(split, score, inputs.numel())
         self.model.train()
@@ -207,7 +207,7 @@ class Trainer:
         Raises:
             DivergedError: if one is not.
         """
-        tensors = [*self.optimizer.parameters, *kept_tensors(self.optimizer)]
+        tensors = [*self.optimizer.parameters, *state_tensors(self.optimizer)]
         if not all(bool(tensor.isfinite().all()) for tensor in tensors):
             raise DivergedError(self._figures(math.nan, math.nan))
 
@@ -224,7 +224,7 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimizer, carried state and position, as tensors and plain values."""
-        scaler = self.arithmetic.scaler
+        scaler = self.precision.scaler
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -237,14 +237,14 @@ class Trainer:
         """Goes to where another trainer's `state_dict` was taken.
 
         Raises:
-            MisfitError: if anything in it is missing, unknown, or unlike this trainer's own; the
-                trainer is as before.
+            StructureMismatchError: if anything in it is missing, unknown, or unlike this
+                trainer's own; the trainer is unchanged.
         """
-        refuse_misfit(self.state_dict(), saved, varying={"position.history"})
+        check_structure(self.state_dict(), saved, varying={"position.history"})
         history = saved["position"]["history"]
         for number, done in enumerate(history):
-            refuse_misfit(asdict(_SOME_EPOCH), done, f"position.history.{number}")
-        position = Position(
+            check_structure(asdict(_SOME_EPOCH), done, f"position.history.{number}")
+        position = TrainState(
             **{**saved["position"], "history": [EpochDone(**done) for done in history]}
         )
         steps = position.epoch * len(self.batches) + position.batch
@@ -260,11 +260,11 @@ class Trainer:
             and 0 <= saved["optimizer"].get("updates", 0) <= position.step
         )
         if not whole:
-            raise MisfitError("position: not one that a run of this text can be in")
+            raise StructureMismatchError("position: not one that a run of this text can be in")
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        if self.arithmetic.scaler is not None:
-            self.arithmetic.scaler.load_state_dict(saved["loss_scaler"])
-        device = self.arithmetic.device
+        if self.precision.scaler is not None:
+            self.precision.scaler.load_state_dict(saved["loss_scaler"])
+        device = self.precision.device
         self.state = tuple(tuple(part.to(device) for part in layer) for layer in saved["state"])
         self.position = position

@@ -50,23 +50,23 @@ def train_on(path: Path, steps: int) -> dict[str, float]:
         their gradients.
     """
     from ptblm.config.loading import load_config
-    from ptblm.run.assemble import assemble
+    from ptblm.run.setup import setup_run
     from ptblm.training.gradients import gradient_bytes
 
     before = resident_bytes()
     forget_peak()
     flags = {"data.path": str(path), "training.device": "cpu"}
-    assembly = assemble(load_config("small", [], flags))
-    records = assembly.trainer.records()
+    components = setup_run(load_config("small", [], flags))
+    records = components.trainer.records()
     for _ in range(steps):
         next(records)
-    parameters = assembly.trainer.optimizer.parameters
+    parameters = components.trainer.optimizer.parameters
     weights = sum(parameter.nbytes for parameter in parameters)
     return {
         "steps": steps,
         "peak_mb": (peak_bytes() - before) / 1e6,
         "weights_and_gradients_mb": (weights + gradient_bytes(parameters)) / 1e6,
-        "vocabulary": len(assembly.corpus.vocabulary),
+        "vocabulary": len(components.corpus.vocabulary),
     }
 
 

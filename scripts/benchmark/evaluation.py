@@ -14,8 +14,8 @@ from ptblm.config.loading import override_config
 from ptblm.config.schema import Config
 from ptblm.corpus.splits import corpus_path
 from ptblm.errors import DataError
-from ptblm.evaluation.evaluate import running_scores
-from ptblm.run.assemble import Assembly, assemble
+from ptblm.evaluation.scorer import running_scores
+from ptblm.run.setup import RunComponents, setup_run
 
 _WINDOWS = 5
 # The plain version is slow: it gets a second's worth of words, and ptblm so many times as many.
@@ -35,11 +35,11 @@ def bench_evaluation(config: Config, seconds: float = 1.0) -> dict[str, Any]:
     Raises:
         ValueError: if both do not compute the same.
     """
-    assembly = assemble(config)
-    device = next(assembly.trainer.model.parameters()).device
-    words = torch.from_numpy(assembly.corpus.splits["test"].ids.copy()).long().to(device)
-    model = plain_model(assembly.config, len(assembly.corpus.vocabulary)).to(device)
-    copy_weights(assembly.trainer.model, model, config.model.forget_bias)
+    components = setup_run(config)
+    device = next(components.trainer.model.parameters()).device
+    words = torch.from_numpy(components.corpus.splits["test"].ids.copy()).long().to(device)
+    model = plain_model(components.config, len(components.corpus.vocabulary)).to(device)
+    copy_weights(components.trainer.model, model, config.model.forget_bias)
 
     def plain(count: int) -> float:
         with torch_defaults():
@@ -50,12 +50,12 @@ def bench_evaluation(config: Config, seconds: float = 1.0) -> dict[str, Any]:
 
     few = max(10, min(len(words) - 1, int(20 * seconds / timed(lambda: plain(20)))))
     many = min(len(words) - 1, _MORE * few)
-    wanted, found = plain(few), score(assembly, words[: few + 1])
+    wanted, found = plain(few), score(components, words[: few + 1])
     apart = abs(found - wanted) / wanted
     if not apart < 1e-5:
         raise ValueError(f"ptblm and the plain version do not score the same: {apart:.1e} apart")
     took = time_in_turn(
-        {"ptblm": lambda: score(assembly, words[: many + 1]), "plain": lambda: plain(few)},
+        {"ptblm": lambda: score(components, words[: many + 1]), "plain": lambda: plain(few)},
         _WINDOWS,
         device_wait(device),
     )
@@ -71,12 +71,12 @@ def bench_evaluation(config: Config, seconds: float = 1.0) -> dict[str, Any]:
     }
 
 
-def score(assembly: Assembly, words: Tensor) -> float:
+def score(components: RunComponents, words: Tensor) -> float:
     """Summed nats of ids ([N + 1]) as ptblm's test protocol has it; the first is given."""
-    marks = assembly.corpus.vocabulary.marks
+    marks = components.corpus.vocabulary.marks
     text = words.view(1, -1)
-    trainer = assembly.trainer
-    with trainer.arithmetic.exact():
+    trainer = components.trainer
+    with trainer.precision.exact():
         *_, last = running_scores(trainer.model, text[:, :-1], text[:, 1:], marks=marks)
     return last.nll
 
@@ -87,10 +87,10 @@ def bench_test_split(config: Config) -> dict[str, Any] | None:
         corpus_path("ptb", "word")
     except DataError:
         return None
-    assembly = assemble(override_config(config, [], {"data.path": "ptb"}))
-    device = next(assembly.trainer.model.parameters()).device
-    words = torch.from_numpy(assembly.corpus.splits["test"].ids.copy()).long().to(device)
-    took = time_in_turn({"": lambda: score(assembly, words)}, 3, device_wait(device))[""]
+    components = setup_run(override_config(config, [], {"data.path": "ptb"}))
+    device = next(components.trainer.model.parameters()).device
+    words = torch.from_numpy(components.corpus.splits["test"].ids.copy()).long().to(device)
+    took = time_in_turn({"": lambda: score(components, words)}, 3, device_wait(device))[""]
     return {"words": len(words) - 1, "seconds": spread(took)}
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ptblm.config.schema import Config, TrainingConfig
-from ptblm.corpus.batches import cut_batches
+from ptblm.corpus.batches import batchify
 from ptblm.corpus.corpus import Corpus
 from ptblm.errors import UsageError
 from ptblm.model.language_model import LanguageModel
@@ -106,7 +106,7 @@ def plain_text(corpus: Corpus, config: Config, device: torch.device) -> Tensor:
     """The streams that ptblm trains on in an epoch, ids of [steps * T + 1, B]."""
     training = config.training
     ids = corpus.splits["train"].ids
-    batches = cut_batches(ids, training.batch_size, training.num_steps, "train")
+    batches = batchify(ids, training.batch_size, training.num_steps, "train")
     streams = np.concatenate([batches.inputs[:, :1], batches.targets], axis=1)
     return torch.from_numpy(streams.T.astype(np.int64, order="C")).to(device)
 

@@ -8,7 +8,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmark.train import EACH_STEP, ptblm_steps
 from ptblm.config.loading import override_config
 from ptblm.config.schema import Config
-from ptblm.run.assemble import assemble
+from ptblm.run.setup import setup_run
 
 _WARM_UP = 5
 
@@ -21,9 +21,9 @@ def profile_lines(config: Config, steps: int, rows: int = 20) -> list[str]:
         steps: that are profiled together.
         rows: of the table.
     """
-    assembly = assemble(override_config(config, [], EACH_STEP))
-    device = next(assembly.trainer.model.parameters()).device
-    made = ptblm_steps(assembly)
+    components = setup_run(override_config(config, [], EACH_STEP))
+    device = next(components.trainer.model.parameters()).device
+    made = ptblm_steps(components)
     list(islice(made, _WARM_UP))
     on_cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]

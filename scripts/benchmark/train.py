@@ -22,12 +22,12 @@ from benchmark.measure import (
     time_in_turn,
 )
 from benchmark.plain import copy_weights, plain_model, plain_steps, plain_text
+from ptblm.backend.device import choose_device
 from ptblm.config.loading import override_config
 from ptblm.config.schema import Config
 from ptblm.corpus.corpus import load_corpus
 from ptblm.errors import UsageError
-from ptblm.run.assemble import Assembly, assemble
-from ptblm.training.device import choose_device
+from ptblm.run.setup import RunComponents, setup_run
 from ptblm.training.records import StepDone
 
 PlainSteps = Iterator[tuple[Tensor, Tensor]]
@@ -56,19 +56,19 @@ def bench_train(config: Config, steps: int) -> dict[str, Any]:
         ptblm and the plain version are apart.
     """
     precision = config.training.precision
-    quiet = assemble(override_config(config, [], {"model.dropout": 0.0, **EACH_STEP}))
+    quiet = setup_run(override_config(config, [], {"model.dropout": 0.0, **EACH_STEP}))
     difference = refuse_difference(ptblm_steps(quiet), plain_steps_like(quiet), precision)
     del quiet
 
     count = max(1, steps // _WINDOWS)
-    assembly = assemble(override_config(config, [], {"training.log_every": count}))
-    vocab_size = len(assembly.corpus.vocabulary)
-    device = next(assembly.trainer.model.parameters()).device
+    components = setup_run(override_config(config, [], {"training.log_every": count}))
+    vocab_size = len(components.corpus.vocabulary)
+    device = next(components.trainer.model.parameters()).device
     products = step_products(config, vocab_size)
     floor, ways = floor_job(products, device, precision)
     plain = {"plain": "fp32"} | ({} if precision == "fp32" else {f"plain {precision}": precision})
     jobs: dict[str, Callable[[], object]] = {
-        "ptblm": window_of_records(ptblm_steps(assembly), count)
+        "ptblm": window_of_records(ptblm_steps(components), count)
     }
     windows = math.ceil(steps / count)
     with ExitStack() as processes:
@@ -85,7 +85,7 @@ def bench_train(config: Config, steps: int) -> dict[str, Any]:
         "windows": windows,
         "steps_per_window": count,
         "apart": difference,
-        "path": assembly.trainer.stepper.path,
+        "path": components.trainer.stepper.path,
         "words_per_second": {
             name: spread([tokens * count / window for window in of_name])
             for name, of_name in seconds.items()
@@ -107,25 +107,25 @@ def bench_train(config: Config, steps: int) -> dict[str, Any]:
     }
 
 
-def ptblm_steps(assembly: Assembly) -> Iterator[StepDone]:
+def ptblm_steps(components: RunComponents) -> Iterator[StepDone]:
     """The steps of a real run.
 
     Raises:
         UsageError: where the text ends.
     """
-    for record in assembly.trainer.records():
+    for record in components.trainer.records():
         if not isinstance(record, StepDone):
             break
         yield record
     raise UsageError("the text is too short for so many steps", hint="fewer --steps")
 
 
-def plain_steps_like(assembly: Assembly, precision: str = "fp32") -> PlainSteps:
+def plain_steps_like(components: RunComponents, precision: str = "fp32") -> PlainSteps:
     """The plain version's steps, with the weights and the text of a run that has not begun."""
-    config, corpus = assembly.config, assembly.corpus
-    device = next(assembly.trainer.model.parameters()).device
+    config, corpus = components.config, components.corpus
+    device = next(components.trainer.model.parameters()).device
     model = plain_model(config, len(corpus.vocabulary)).to(device)
-    copy_weights(assembly.trainer.model, model, config.model.forget_bias)
+    copy_weights(components.trainer.model, model, config.model.forget_bias)
     text = plain_text(corpus, config, device)
     return _between_ours(plain_steps(model, text, config.training, precision), precision, device)
 
@@ -233,7 +233,7 @@ def peak_megabytes(config: Config, plain: str | None, steps: int) -> float:
     before = resident_bytes()
     device, _ = choose_device(config.training.device)
     made: Iterator[object] = (
-        ptblm_steps(assemble(config)) if plain is None else plain_run(config, plain, device)
+        ptblm_steps(setup_run(config)) if plain is None else plain_run(config, plain, device)
     )
     forget_peak()
     if device.type == "cuda":

@@ -2,9 +2,9 @@
 
 import io
 
-from ptblm.corpus.level import Level
 from ptblm.corpus.reader import write_training_text
 from ptblm.corpus.source import Source
+from ptblm.corpus.tokenizers.base import Level
 from ptblm.corpus.vocabulary import Vocabulary
 
 

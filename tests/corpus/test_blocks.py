@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptblm.corpus import source as source_module
-from ptblm.corpus import word_numbers
 from ptblm.corpus.corpus import load_corpus
-from ptblm.corpus.level import Level
 from ptblm.corpus.reader import read_corpus, read_text
 from ptblm.corpus.source import Source, bytes_source
 from ptblm.corpus.splits import SPLITS, cut_by_position
+from ptblm.corpus.tokenizers import word_table as word_numbers
+from ptblm.corpus.tokenizers.base import Level
+from ptblm.corpus.tokenizers.word_table import WordTable
 from ptblm.corpus.vocabulary import EOS, UNK, Vocabulary, id_type
-from ptblm.corpus.word_numbers import WordNumbers
 from ptblm.errors import DataError
 from tests.corpus.helpers import raw, read_vocabulary
 
@@ -118,12 +118,12 @@ def test_words_are_those_of_a_plain_reader(text: str, table_bits: int) -> None:
 @given(st.lists(st.lists(WORDS, max_size=30), max_size=8))
 def test_words_keep_their_numbers_from_block_to_block(blocks: list[list[str]]) -> None:
     numbers: dict[str, int] = {}
-    learning, plain = WordNumbers(numbers, learn=True), dict[str, int]()
+    learning, plain = WordTable(numbers, learn=True), dict[str, int]()
     for words in blocks:
         expected = [plain.setdefault(word, len(plain)) for word in words]
         assert learning.find(" ".join(words)).tolist() == expected
     assert numbers == plain
-    known = WordNumbers(numbers, learn=False)
+    known = WordTable(numbers, learn=False)
     for words in blocks:
         assert known.find("\t".join([*words, "unknown"])).tolist() == [*map(plain.get, words), -1]
 

@@ -15,12 +15,12 @@ import torch
 
 from ptblm.corpus import cache
 from ptblm.corpus import corpus as corpus_module
-from ptblm.corpus.batches import cut_batches
+from ptblm.corpus.batches import batchify
 from ptblm.corpus.cache import cache_directory
 from ptblm.corpus.corpus import Corpus, load_corpus
-from ptblm.corpus.level import Level
+from ptblm.corpus.tokenizers.base import Level
 from ptblm.errors import DataError
-from ptblm.evaluation.evaluate import on_device
+from ptblm.evaluation.scorer import on_device
 from ptblm.lock import locked
 from tests.conftest import plain_environment
 
@@ -236,7 +236,7 @@ def test_batches_of_a_cached_text_are_no_copies(small_corpus: Path, place: Path)
     (path,) = place.glob("*/ids")
     before = path.read_bytes()
     ids = corpus.splits["train"].ids
-    batches = cut_batches(ids, 4, 5, "train")
+    batches = batchify(ids, 4, 5, "train")
     assert np.shares_memory(batches.inputs, ids)
     inputs, targets = on_device(batches, torch.device("cpu"))
     assert inputs.dtype == torch.uint8

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptblm.corpus.batches import cut_batches
+from ptblm.corpus.batches import batchify
 from ptblm.corpus.corpus import Corpus, load_corpus
 from ptblm.corpus.reader import read_text
 from ptblm.corpus.source import bytes_source, read_file
@@ -49,12 +49,12 @@ def test_epoch_sizes_equal_tensorflows_reader(ptb: Corpus, golden: Path, shape: 
     figures = json.loads((golden / "reader.json").read_text())["epoch_size"][shape]
     batch_size, num_steps = map(int, shape.split(","))
     for split, text in ptb.splits.items():
-        assert len(cut_batches(text.ids, batch_size, num_steps, split)) == figures[split]
+        assert len(batchify(text.ids, batch_size, num_steps, split)) == figures[split]
 
 
 def test_batches_equal_tensorflows_queue(ptb: Corpus, golden: Path) -> None:
     figures = json.loads((golden / "reader.json").read_text())["train_20_20"]
-    batches = cut_batches(ptb.splits["train"].ids, 20, 20, "train")
+    batches = batchify(ptb.splits["train"].ids, 20, 20, "train")
     for place, step in (("first", 0), ("last", len(batches) - 1)):
         inputs, targets = batches[step]
         assert inputs.tolist() == figures[place]["x"]
@@ -62,7 +62,7 @@ def test_batches_equal_tensorflows_queue(ptb: Corpus, golden: Path) -> None:
 
 
 def test_targets_are_inputs_shifted_and_streams_contiguous() -> None:
-    batches = cut_batches(np.arange(23, dtype=np.int32), 2, 5, "train")
+    batches = batchify(np.arange(23, dtype=np.int32), 2, 5, "train")
     assert len(batches) == 2
     inputs, targets = batches[1]
     assert inputs.tolist() == [[5, 6, 7, 8, 9], [16, 17, 18, 19, 20]]
@@ -73,8 +73,8 @@ def test_targets_are_inputs_shifted_and_streams_contiguous() -> None:
 
 def test_the_last_full_step_is_kept() -> None:
     """A stream of T + 1 tokens is one whole step: `<` for `<=` would drop it."""
-    assert len(cut_batches(np.arange(6, dtype=np.int32), 1, 5, "train")) == 1
-    assert len(cut_batches(np.arange(11, dtype=np.int32), 1, 5, "train")) == 2
+    assert len(batchify(np.arange(6, dtype=np.int32), 1, 5, "train")) == 1
+    assert len(batchify(np.arange(11, dtype=np.int32), 1, 5, "train")) == 2
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_the_last_full_step_is_kept() -> None:
 )
 def test_too_short_a_split_says_what_would_fit(tokens: int, hint: str) -> None:
     with pytest.raises(DataError) as caught:
-        cut_batches(np.zeros(tokens, dtype=np.int32), 20, 20, "valid")
+        batchify(np.zeros(tokens, dtype=np.int32), 20, 20, "valid")
     assert f"the valid split has {tokens}" in caught.value.what
     assert "needs 420" in caught.value.what
     assert caught.value.hint is not None
@@ -91,8 +91,8 @@ def test_too_short_a_split_says_what_would_fit(tokens: int, hint: str) -> None:
 
 
 def test_what_would_fit_does_fit() -> None:
-    cut_batches(np.zeros(100, dtype=np.int32), 4, 20, "valid")
-    cut_batches(np.zeros(12, dtype=np.int32), 1, 11, "valid")
+    batchify(np.zeros(100, dtype=np.int32), 4, 20, "valid")
+    batchify(np.zeros(12, dtype=np.int32), 1, 11, "valid")
 
 
 def test_vocabulary_is_the_training_splits_alone(small_corpus: Path) -> None:

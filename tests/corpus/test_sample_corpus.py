@@ -13,7 +13,7 @@ import pytest
 from ptblm.config.loading import load_config
 from ptblm.corpus.corpus import load_corpus, read_floor
 from ptblm.corpus.splits import SPLITS
-from ptblm.run.assemble import assemble
+from ptblm.run.setup import setup_run
 from ptblm.training.records import RunDone
 from tests.conftest import REPOSITORY, load_script
 
@@ -125,11 +125,11 @@ def test_a_trained_model_comes_near_the_floor_and_never_below() -> None:
     overrides = ["data.path=sample", "model.hidden_size=128", "model.num_layers=1"]
     overrides += ["model.dropout=0.25", "training.batch_size=10", "training.epochs=9"]
     overrides += ["training.full_rate_epochs=5", "training.learning_rate_decay=0.4"]
-    assembly = assemble(load_config("small", overrides))
-    *_, last = assembly.trainer.records()
+    components = setup_run(load_config("small", overrides))
+    *_, last = components.trainer.records()
     assert isinstance(last, RunDone)
-    floor = assembly.corpus.floors["test"]
+    floor = components.corpus.floors["test"]
     print(f"\ntest perplexity {last.score.perplexity:.2f} (floor {floor:.2f})")
     assert floor < last.score.perplexity < 1.15 * floor
-    for done in assembly.trainer.position.history:
-        assert done.valid_perplexity > assembly.corpus.floors["valid"]
+    for done in components.trainer.position.history:
+        assert done.valid_perplexity > components.corpus.floors["valid"]

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptblm.corpus.corpus import load_corpus
-from ptblm.corpus.level import Level
 from ptblm.corpus.source import bytes_source
 from ptblm.corpus.splits import SPLITS, corpus_name, cut_by_position, how_cut, read_splits
+from ptblm.corpus.tokenizers.base import Level
 from ptblm.errors import DataError
 from tests.corpus.helpers import raw
 

@@ -12,22 +12,22 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 
 from ptblm.config.model import ModelConfig
-from ptblm.model import fused as fused_module
 from ptblm.model.build import make_cell
-from ptblm.model.cell_weights import (
-    load_keras_cell,
-    load_tensorflow_cell,
-    to_keras_cell,
-    to_tensorflow_cell,
-)
 from ptblm.model.cells.cell import Cell
 from ptblm.model.cells.gru import GRUCell
 from ptblm.model.cells.janet import JANETCell
 from ptblm.model.cells.lstm import LSTMCell
 from ptblm.model.cells.rnn import RNNCell
 from ptblm.model.cells.slstm import SLSTMCell
-from ptblm.model.initialisers import Initialiser
-from ptblm.model.recurrent import RecurrentLayer
+from ptblm.model.initializers import Initializer
+from ptblm.model.interop.cells import (
+    load_keras_cell,
+    load_tensorflow_cell,
+    to_keras_cell,
+    to_tensorflow_cell,
+)
+from ptblm.model.kernels import fused as fused_module
+from ptblm.model.layers.recurrent import RecurrentLayer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -88,7 +88,7 @@ def make_layer(
 ) -> RecurrentLayer:
     cell = make_cell(ModelConfig(hidden_size=size, **options), input_size=4)
     layer = RecurrentLayer(cell, initial_state, plain=plain).double()
-    layer.initialise(Initialiser(kind, 0.7), torch.Generator().manual_seed(5))
+    layer.initialize(Initializer(kind, 0.7), torch.Generator().manual_seed(5))
     return layer
 
 
@@ -177,7 +177,7 @@ def test_golden_figures_are_all_used() -> None:
 @pytest.mark.parametrize("name", THEIR_CELLS)
 def test_weights_survive_the_conversion_there_and_back(name: str) -> None:
     one, other = THEIR_CELLS[name](), THEIR_CELLS[name]()
-    one.initialise(Initialiser("uniform", 1.0), torch.Generator().manual_seed(1))
+    one.initialize(Initializer("uniform", 1.0), torch.Generator().manual_seed(1))
     for parameter in one.parameters():
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(2))
     if name.startswith("tf1"):

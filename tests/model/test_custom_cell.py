@@ -12,13 +12,13 @@ import torch
 from ptblm.config.model import ModelConfig
 from ptblm.errors import ConfigError
 from ptblm.model.build import build_model
+from ptblm.model.cells.custom import load_cell_class, source_hash
 from ptblm.model.cells.slstm import SLSTMCell
-from ptblm.model.custom_cell import load_cell_class, source_hash
-from ptblm.model.initialisers import Initialiser
-from ptblm.model.recurrent import RecurrentLayer
+from ptblm.model.initializers import Initializer
+from ptblm.model.layers.recurrent import RecurrentLayer
 from tests.conftest import REPOSITORY, Ptblm
 
-PAGE = (REPOSITORY / "docs" / "your-own-cell.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "custom-cells.md").read_text(encoding="utf-8")
 CELL, CHECKS, FASTER = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 OPTIONS = ["--data", "sample", "--set", "model.cell=page_cells:SLSTM", "--set"]
@@ -40,7 +40,7 @@ def test_the_pages_cell_is_the_shipped_one(here: Path) -> None:
     """The same equations: the same outputs and gradients from the same weights."""
     ours = RecurrentLayer(SLSTMCell(3, 4)).double()
     own = RecurrentLayer(load_cell_class("page_cells:SLSTM")(3, 4)).double()
-    ours.initialise(Initialiser("uniform", 0.5), torch.Generator().manual_seed(0))
+    ours.initialize(Initializer("uniform", 0.5), torch.Generator().manual_seed(0))
     weights = [ours.cell.get_parameter(f"gates.{n}") for n in ("weight_ih", "bias", "weight_hh")]
     names = ("input_to_gates.weight", "input_to_gates.bias", "state_to_gates.weight")
     with torch.no_grad():
@@ -66,7 +66,7 @@ def test_the_pages_faster_cell_is_the_same_cell(here: Path) -> None:
     layers = []
     for name in ("SLSTM", "FasterSLSTM"):
         layer = RecurrentLayer(load_cell_class(f"page_cells:{name}")(3, 4))
-        layer.initialise(Initialiser("uniform", 0.5), torch.Generator().manual_seed(0))
+        layer.initialize(Initializer("uniform", 0.5), torch.Generator().manual_seed(0))
         layers.append(layer)
     x = torch.randn(5, 2, 3)
     one, other = (layer(x, layer.initial_state(2))[0] for layer in layers)

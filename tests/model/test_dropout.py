@@ -6,10 +6,10 @@ from torch import Tensor
 
 from ptblm.config.model import ModelConfig
 from ptblm.model import language_model as language_model_module
-from ptblm.model import recurrent as recurrent_module
 from ptblm.model.build import build_model
-from ptblm.model.dropout import dropout
-from ptblm.model.initialisers import Initialiser
+from ptblm.model.initializers import Initializer
+from ptblm.model.layers import recurrent as recurrent_module
+from ptblm.model.layers.dropout import dropout
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -47,7 +47,7 @@ def test_the_generator_decides_the_masks() -> None:
 def test_it_acts_after_the_embedding_and_after_every_layer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Three places for two layers; without the last, before the softmax, medium overfits."""
+    """Three locations for two layers; without the last, before the softmax, medium overfits."""
     seen: list[tuple[tuple[int, ...], float]] = []
 
     def spy(x: Tensor, rate: float, source: torch.Generator | None) -> Tensor:
@@ -59,7 +59,7 @@ def test_it_acts_after_the_embedding_and_after_every_layer(
     model = build_model(
         ModelConfig(hidden_size=4, num_layers=2, embedding_size=3, dropout=0.4), vocab_size=7
     )
-    model.initialise(Initialiser("uniform", 0.1), generator())
+    model.initialize(Initializer("uniform", 0.1), generator())
     ids = torch.zeros(2, 5, dtype=torch.long)
     model.nll(ids, ids, model.initial_state(2), generator())
     assert seen == [((5, 2, 3), 0.4), ((5, 2, 4), 0.4), ((5, 2, 4), 0.4)]
@@ -68,7 +68,7 @@ def test_it_acts_after_the_embedding_and_after_every_layer(
 def test_the_state_is_never_dropped() -> None:
     """The carried state has no zeros in it, and its layer's past is whole."""
     model = build_model(ModelConfig(hidden_size=64, num_layers=1, dropout=0.9), vocab_size=7)
-    model.initialise(Initialiser("uniform", 0.5), generator())
+    model.initialize(Initializer("uniform", 0.5), generator())
     ids = torch.zeros(2, 5, dtype=torch.long)
     _, state = model.nll(ids, ids, model.initial_state(2), generator())
     ((h, c),) = state

@@ -9,15 +9,15 @@ from torch import Tensor
 from ptblm.config.loading import load_config
 from ptblm.config.model import ModelConfig
 from ptblm.model.build import build_model
-from ptblm.model.initialisers import Initialiser
+from ptblm.model.initializers import Initializer
 from ptblm.model.language_model import LanguageModel
-from ptblm.model.recurrent import detach_state
+from ptblm.model.layers.recurrent import detach_state
 
 
 def make_model(dropout: float = 0.0, num_layers: int = 2) -> LanguageModel:
     config = ModelConfig(hidden_size=4, num_layers=num_layers, embedding_size=3, dropout=dropout)
     model = build_model(config, vocab_size=11).double()
-    model.initialise(Initialiser("uniform", 0.5), torch.Generator().manual_seed(0))
+    model.initialize(Initializer("uniform", 0.5), torch.Generator().manual_seed(0))
     return model
 
 
@@ -38,7 +38,7 @@ def test_trainable_parameters_on_ptb(name: str, count: int) -> None:
 def test_initialisation() -> None:
     """All uniform in [-scale, scale], the softmax's bias too; the LSTMs' biases zero."""
     model = build_model(ModelConfig(hidden_size=40, num_layers=2, forget_bias=1.0), vocab_size=500)
-    model.initialise(Initialiser("uniform", 0.1), torch.Generator().manual_seed(3))
+    model.initialize(Initializer("uniform", 0.1), torch.Generator().manual_seed(3))
     for name, parameter in model.named_parameters():
         if name.endswith("gates.bias"):
             assert parameter.abs().max() == 0

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from ptblm.backend.precision import Precision
 from ptblm.config.model import ModelConfig
 from ptblm.config.schema import TrainingConfig
-from ptblm.corpus.batches import cut_batches
+from ptblm.corpus.batches import batchify
 from ptblm.model.build import build_model
+from ptblm.model.interop.tensorflow import load_tensorflow_weights, to_tensorflow_weights
 from ptblm.model.language_model import LanguageModel
-from ptblm.model.tensorflow_weights import load_tensorflow_weights, to_tensorflow_weights
 from ptblm.reference.lstm import (
     Parameters,
     State,
@@ -22,7 +23,6 @@ from ptblm.reference.lstm import (
     zero_state,
 )
 from ptblm.reference.training import Adam, clip, sample, sgd
-from ptblm.training.precision import Arithmetic
 from ptblm.training.records import StepDone
 from ptblm.training.trainer import Trainer
 from tests.conftest import REPOSITORY, plain_environment
@@ -100,7 +100,7 @@ def test_loss_and_gradients_equal_the_torch_models() -> None:
 def test_fifty_steps_equal_the_trainers() -> None:
     """The trainer that `train` uses, and this: cost and norm at each step, weights at the end."""
     ids = np.random.default_rng(3).integers(V, size=B * (50 * T + 1)).astype(np.int32)
-    batches = cut_batches(ids, B, T, "train")
+    batches = batchify(ids, B, T, "train")
     parameters = make(scale=0.3)
     config = TrainingConfig(
         batch_size=B,
@@ -113,7 +113,7 @@ def test_fifty_steps_equal_the_trainers() -> None:
     trainer = Trainer(
         torch_model(parameters),
         config,
-        Arithmetic("fp32", torch.device("cpu")),
+        Precision("fp32", torch.device("cpu")),
         train=batches,
         valid=batches,
         test=batches,

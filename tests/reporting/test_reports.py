@@ -9,11 +9,11 @@ import pytest
 
 from ptblm.config.loading import load_config
 from ptblm.corpus.corpus import Corpus, load_corpus
-from ptblm.corpus.level import Level
+from ptblm.corpus.tokenizers.base import Level
 from ptblm.evaluation.score import Score
 from ptblm.reporting.bits import epoch_bits, score_bits
 from ptblm.reporting.progress import Progress
-from ptblm.reporting.published import published_figures
+from ptblm.reporting.published import published_results
 from ptblm.reporting.table import epoch_row, header, summary
 from ptblm.training.records import EpochDone, Evaluating, RunDone, StepDone
 
@@ -30,20 +30,20 @@ def test_a_shipped_recipe_on_ptb_is_held_against_its_figures(
     name: str, test: float | None, ptb: Corpus
 ) -> None:
     conduct = ["training.seed=9", "training.precision=bf16", "training.checkpoint_every=3 steps"]
-    figures = published_figures(load_config(name, conduct), ptb)
+    figures = published_results(load_config(name, conduct), ptb)
     assert [f.test for f in figures][:1] == ([] if test is None else [test])
 
 
 @pytest.mark.parametrize("change", ["model.hidden_size=201", "training.epochs=12"])
 def test_another_recipe_is_not(change: str, ptb: Corpus) -> None:
-    assert published_figures(load_config("small", [change]), ptb) == []
+    assert published_results(load_config("small", [change]), ptb) == []
 
 
 def test_the_recipe_on_another_text_is_not(ptb: Corpus) -> None:
     text = dataclasses.replace(ptb.splits["test"], sha256="0" * 64)
     other = dataclasses.replace(ptb, splits={**ptb.splits, "test": text})
-    assert published_figures(load_config("small"), other) == []
-    assert published_figures(load_config("small"), load_corpus("sample")) == []
+    assert published_results(load_config("small"), other) == []
+    assert published_results(load_config("small"), load_corpus("sample")) == []
 
 
 @pytest.mark.parametrize("level", ["char", "byte"])
@@ -53,7 +53,7 @@ def test_the_recipe_on_the_same_files_by_characters_or_bytes_is_not(
     if level == "char" and not (ptb_directory / "ptb.char.train.txt").is_file():
         pytest.skip(f"needs the Penn Treebank's character files in {ptb_directory}")
     other = load_corpus(str(ptb_directory), level)
-    assert published_figures(load_config("small", [f"data.level={level}"]), other) == []
+    assert published_results(load_config("small", [f"data.level={level}"]), other) == []
 
 
 DONE = EpochDone(2, 100, 0.5, 8.0, 4.0, 9.0, 1000.0, best=True)
@@ -157,7 +157,7 @@ def test_characters_have_their_bits_in_the_table() -> None:
 def test_the_summary_puts_published_figures_beside_ours(ptb: Corpus) -> None:
     done = EpochDone(13, 30199, 0.5, 41.1, 119.58, 197.4, 4707.3, best=True)
     test = RunDone(30199, Score(nll=4.7455 * 82429, tokens=82429))
-    lines = summary(done, test, "word", {}, published_figures(load_config("small"), ptb))
+    lines = summary(done, test, "word", {}, published_results(load_config("small"), ptb))
     assert "test perplexity 115.07  over 82,429 tokens, 4.7455 nats each" in lines
     ours, tutorial = (line.split() for line in lines[5:7])
     assert ours[-3:] == ["41.10", "119.58", "115.07"]

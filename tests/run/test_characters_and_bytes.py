@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from ptblm.checkpoint.format import load_checkpoint
 from ptblm.config.loading import load_config
-from ptblm.corpus.bytes import BYTES
+from ptblm.corpus.tokenizers.bytes import BYTES
 from ptblm.errors import DataError
-from ptblm.run.assemble import assemble
-from ptblm.training.checkpoint import load_checkpoint
+from ptblm.run.setup import setup_run
 from tests.conftest import Ptblm, plain_environment
 
 TINY = ["--set", "model.hidden_size=8", "--set", "model.num_layers=1"]
@@ -160,5 +160,5 @@ def test_files_that_are_no_corpus(content: bytes, level: str, message: str, tmp_
     path = tmp_path / "any.txt"
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
-        assemble(load_config("small", [*TINY[1::2], f"data.path={path}", f"data.level={level}"]))
+        setup_run(load_config("small", [*TINY[1::2], f"data.path={path}", f"data.level={level}"]))
     assert message in str(caught.value)

@@ -14,8 +14,8 @@ import torch
 from ptblm.config.loading import load_config
 from ptblm.corpus.corpus import Corpus, load_corpus
 from ptblm.errors import UsageError
-from ptblm.run import conductor, evaluate
-from ptblm.run.assemble import assemble
+from ptblm.run import evaluate, loop
+from ptblm.run.setup import setup_run
 from ptblm.run.train import start_run
 from tests.conftest import REPOSITORY, Ptblm, load_script, plain_environment
 from tests.run.test_reliability import start
@@ -33,7 +33,7 @@ def resident_bytes(statm: Path = STATM) -> int:
 def test_memory_is_flat_over_five_thousand_steps() -> None:
     overrides = ["data.path=sample", "model.hidden_size=16", "model.dropout=0.2"]
     overrides += ["training.batch_size=4", "training.num_steps=4", "training.epochs=4"]
-    records = assemble(load_config("small", overrides)).trainer.records()
+    records = setup_run(load_config("small", overrides)).trainer.records()
     for _ in range(3000):  # past the first validation, which has its own buffers
         next(records)
     before = resident_bytes()
@@ -83,7 +83,7 @@ from pathlib import Path
 from ptblm.config.model import ModelConfig
 from ptblm.model.build import build_model
 from ptblm.training.gradients import fast_backward
-from ptblm.training.precision import Arithmetic
+from ptblm.backend.precision import Precision
 
 vocab_size, hidden_size = int(sys.argv[1]), 16
 model = build_model(ModelConfig(hidden_size=hidden_size), vocab_size)
@@ -91,7 +91,7 @@ model.embedding.sparse = True
 for parameter in model.parameters():
     torch.nn.init.uniform_(parameter, -0.1, 0.1)
 ids = torch.randint(vocab_size, (20, 21))
-arithmetic = Arithmetic("fp32", torch.device("cpu"))
+precision = Precision("fp32", torch.device("cpu"))
 def most_resident():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
@@ -99,7 +99,7 @@ def most_resident():
 Path("/proc/self/clear_refs").write_text("5")  # a child's peak begins with its parent's
 before = most_resident()
 fast_backward(
-    model, arithmetic, ids[:, :-1], ids[:, 1:], model.initial_state(20), torch.Generator()
+    model, precision, ids[:, :-1], ids[:, 1:], model.initial_state(20), torch.Generator()
 )
 gradient = model.softmax.weight.grad.nbytes
 print(most_resident() - before - gradient // 1024)
@@ -139,7 +139,7 @@ def test_a_run_lets_go_of_the_text_now_and_then(
 ) -> None:
     released = []
     monkeypatch.setattr(Corpus, "release", lambda corpus: released.append(corpus.name))
-    monkeypatch.setattr(conductor, "_RECORDS_PER_RELEASE", 10)
+    monkeypatch.setattr(loop, "_RECORDS_PER_RELEASE", 10)
     overrides = ["data.path=sample", "model.hidden_size=4", "training.epochs=1"]
     overrides += ["training.batch_size=50"]
     config = load_config("small", overrides)

@@ -15,15 +15,14 @@ from types import ModuleType
 import pytest
 import torch
 
-from ptblm.errors import CheckpointError
-from ptblm.run.saving import CheckpointInterval, save_or_fail, save_or_warn
-from ptblm.training.checkpoint import (
+from ptblm.checkpoint.format import (
     FORMAT,
-    KEYS_ADDED_LATER,
     Checkpoint,
     load_checkpoint,
     save_checkpoint,
 )
+from ptblm.errors import CheckpointError
+from ptblm.run.saving import CheckpointInterval, save_or_fail, save_or_warn
 from tests.conftest import REPOSITORY, Ptblm, load_script, plain_environment
 from tests.run.test_resume import heed_signals
 
@@ -366,17 +365,6 @@ def test_a_diverged_run_resumes_with_a_lower_rate(run: Path, ptblm: Ptblm) -> No
     assert lines[-2]["learning_rate"] == 0.1
     refused = ptblm("train", "--resume", run, "--set", "training.learning_rate=0.05")
     assert refused.returncode == 2
-
-
-def test_a_checkpoint_of_before_a_key_was_added_still_loads(run: Path, ptblm: Ptblm) -> None:
-    last = run / "checkpoints" / "last.pt"
-    checkpoint = load_checkpoint(last)
-    for key in KEYS_ADDED_LATER:
-        section, name = key.split(".")
-        del checkpoint.config[section][name]
-    save_checkpoint(last, checkpoint)
-    assert ptblm("eval", run).returncode == 0
-    assert ptblm("train", "--resume", run).returncode == 0
 
 
 def test_show_says_what_a_checkpoint_holds(run: Path, ptblm: Ptblm) -> None:

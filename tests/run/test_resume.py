@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 
+from ptblm.backend import matmul as products_module
+from ptblm.backend.matmul import onednn_is_exact, products_by
+from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
 from ptblm.config.loading import load_config, override_config
 from ptblm.errors import ConfigError
 from ptblm.run.evaluate import evaluate_checkpoint
 from ptblm.run.resume import refuse_changes
-from ptblm.training import products as products_module
-from ptblm.training.checkpoint import load_checkpoint, save_checkpoint
-from ptblm.training.products import onednn_is_exact, products_by
 from tests.conftest import Ptblm, plain_environment
 
 SETTINGS = ["--set", "model.hidden_size=12", "--set", "model.dropout=0.3", "--seed", "4"]

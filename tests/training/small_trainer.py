@@ -4,14 +4,14 @@ from typing import Any
 
 import torch
 
+from ptblm.backend.precision import Precision
+from ptblm.backend.randomness import make_generator
 from ptblm.config.model import ModelConfig
 from ptblm.config.schema import TrainingConfig
-from ptblm.corpus.batches import cut_batches
+from ptblm.corpus.batches import batchify
 from ptblm.model.build import build_model
-from ptblm.model.initialisers import Initialiser
-from ptblm.training.captured import Capture
-from ptblm.training.precision import Arithmetic
-from ptblm.training.randomness import make_generator
+from ptblm.model.initializers import Initializer
+from ptblm.training.cuda_graph import Capture
 from ptblm.training.records import Evaluating
 from ptblm.training.trainer import Trainer
 
@@ -43,14 +43,14 @@ def make_trainer(
     config = TrainingConfig(**{**settings, **changes})
     model_config = ModelConfig(hidden_size=6, num_layers=2, dropout=0.3, **(cell or {}))
     model = build_model(model_config, VOCABULARY, plain=config.plain)
-    model.initialise(Initialiser("uniform", 0.4), make_generator(seed, "initial weights"))
+    model.initialize(Initializer("uniform", 0.4), make_generator(seed, "initial weights"))
     return Trainer(
         model,
         config,
-        Arithmetic(precision, torch.device("cpu")),
-        train=cut_batches(make_text(100, 1), config.batch_size, config.num_steps, "train"),
-        valid=cut_batches(make_text(60, 2), 3, 4, "valid"),
-        test=cut_batches(make_text(40, 3), 1, 1, "test"),
+        Precision(precision, torch.device("cpu")),
+        train=batchify(make_text(100, 1), config.batch_size, config.num_steps, "train"),
+        valid=batchify(make_text(60, 2), 3, 4, "valid"),
+        test=batchify(make_text(40, 3), 1, 1, "test"),
         capture=capture,
     )
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from ptblm.model import fused
-from ptblm.training.optimizer import kept_tensors
-from ptblm.training.products import products_by
+from ptblm.backend.matmul import products_by
+from ptblm.model.kernels import fused
+from ptblm.training.optimizer import state_tensors
 from ptblm.training.records import EpochDone, Evaluating, StepDone
 from ptblm.training.trainer import Trainer
 from tests.training.small_trainer import (
@@ -48,7 +48,7 @@ def test_a_run_that_was_stopped_equals_one_that_was_not(stops: list[int]) -> Non
 def test_every_cell_resumes_exactly(
     cell: str, way: str, start: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fused, "_MIXED_PAYS", 1)
+    monkeypatch.setattr(fused, "MIN_BF16_UNITS", 1)
     options: dict[str, Any] = {"cell": {"cell": cell, "initial_state": start}}
     options |= {"plain": way == "plain", "precision": "bf16" if way == "bf16" else "fp32"}
     with products_by("onednn" if way == "onednn" else "torch"):
@@ -132,5 +132,5 @@ def test_any_optimizer_and_schedule_goes_on_as_if_it_had_not_stopped(
     records += trainer.records()
     assert_same(weights(whole), weights(trainer))
     assert without_times(records) == without_times(whole_records)
-    ours, theirs = kept_tensors(trainer.optimizer), kept_tensors(whole.optimizer)
+    ours, theirs = state_tensors(trainer.optimizer), state_tensors(whole.optimizer)
     assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))

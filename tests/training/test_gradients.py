@@ -6,22 +6,22 @@ import pytest
 import torch
 from torch import Tensor
 
+from ptblm.backend.precision import Precision
 from ptblm.config.model import ModelConfig
-from ptblm.model import fused as fused_module
-from ptblm.model import softmax as softmax_module
 from ptblm.model.build import build_model
 from ptblm.model.cells.cell import Cell, CellState
-from ptblm.model.initialisers import Initialiser
+from ptblm.model.heads import softmax as softmax_module
+from ptblm.model.heads.softmax import Softmax
+from ptblm.model.initializers import Initializer
+from ptblm.model.kernels import fused as fused_module
 from ptblm.model.language_model import LanguageModel
-from ptblm.model.recurrent import RecurrentLayer
-from ptblm.model.softmax import Softmax
+from ptblm.model.layers.recurrent import RecurrentLayer
 from ptblm.training.gradients import (
     Backward,
     fast_backward,
     gradient_bytes,
     plain_backward,
 )
-from ptblm.training.precision import Arithmetic
 
 # vocabulary, batch, steps, layers, hidden: one of each, and no multiples of anything.
 ODD_SHAPES = [
@@ -40,24 +40,24 @@ def make(
     vocab_size, batch, steps, layers, hidden = shape
     model_config = ModelConfig(hidden_size=hidden, num_layers=layers, dropout=0.2, **config)
     model = build_model(model_config, vocab_size, plain=plain).to(dtype)
-    model.initialise(Initialiser("uniform", 0.3), torch.Generator().manual_seed(1))
+    model.initialize(Initializer("uniform", 0.3), torch.Generator().manual_seed(1))
     source = torch.Generator().manual_seed(2)
     ids = torch.randint(vocab_size, (batch, steps + 1), generator=source)
     return model, ids[:, :-1], ids[:, 1:]
 
 
 def gradients(
-    backward: Backward, model: LanguageModel, inputs: Tensor, targets: Tensor, precision: str
+    backward: Backward, model: LanguageModel, inputs: Tensor, targets: Tensor, precision_name: str
 ) -> dict[str, Tensor]:
     state = tuple(
         tuple(torch.full_like(part, 0.1) for part in layer)
         for layer in model.initial_state(len(inputs))
     )
-    arithmetic = Arithmetic(precision, torch.device("cpu"))
+    precision = Precision(precision_name, torch.device("cpu"))
     for parameter in model.parameters():
         parameter.grad = None
     source = torch.Generator().manual_seed(3)
-    nll, last = backward(model, arithmetic, inputs, targets, state, source)
+    nll, last = backward(model, precision, inputs, targets, state, source)
     parts = {f"state{layer}.{i}": p for layer, ps in enumerate(last) for i, p in enumerate(ps)}
     found = {n: p.grad.to_dense() for n, p in model.named_parameters() if p.grad is not None}
     return {"nll": nll, **parts, **found}
@@ -99,7 +99,7 @@ def test_chunks_change_nothing(numbers: int, monkeypatch: pytest.MonkeyPatch) ->
 def test_chunks_cost_bf16_no_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the weight's gradient, which is a sum over all of them."""
     softmax = Softmax(8, 300)
-    softmax.initialise(0.5, torch.Generator().manual_seed(0))
+    softmax.initialize(0.5, torch.Generator().manual_seed(0))
     source = torch.Generator().manual_seed(1)
     hidden = torch.randn(500, 8, generator=source)
     targets = torch.randint(300, (500,), generator=source)
@@ -124,22 +124,22 @@ def test_bf16_is_as_near_as_its_digits(
     cell: str, mixed_pays: int, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Our own LSTM kernel, torch's fused ones, and cells that go step by step."""
-    monkeypatch.setattr(fused_module, "_MIXED_PAYS", mixed_pays)
+    monkeypatch.setattr(fused_module, "MIN_BF16_UNITS", mixed_pays)
     model, inputs, targets = make(shape, torch.float32, cell=cell)
     exact = gradients(plain_backward, model, inputs, targets, "fp32")
     assert_close(gradients(fast_backward, model, inputs, targets, "bf16"), exact, 0.05)
 
 
 def test_bf16_learns_a_start_state_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused_module, "_MIXED_PAYS", 1)
+    monkeypatch.setattr(fused_module, "MIN_BF16_UNITS", 1)
     model, inputs, targets = make(ODD_SHAPES[1], torch.float32, initial_state="learned")
-    arithmetic = Arithmetic("bf16", torch.device("cpu"))
+    precision = Precision("bf16", torch.device("cpu"))
     found = []
     for backward in (plain_backward, fast_backward):
         for parameter in model.parameters():
             parameter.grad = None
         state = model.initial_state(len(inputs))
-        backward(model, arithmetic, inputs, targets, state, torch.Generator().manual_seed(3))
+        backward(model, precision, inputs, targets, state, torch.Generator().manual_seed(3))
         found.append(
             [part.grad for layer in model.recurrent.layers for part in layer.learned_state]
         )
@@ -164,7 +164,7 @@ class CutOff(Cell):
 
 def test_a_cell_that_cuts_the_gradient_off_leaves_the_softmaxs() -> None:
     model = LanguageModel(11, 6, [RecurrentLayer(CutOff(6, 6))])
-    model.initialise(Initialiser("uniform", 0.3), torch.Generator().manual_seed(1))
+    model.initialize(Initializer("uniform", 0.3), torch.Generator().manual_seed(1))
     ids = torch.randint(11, (3, 5), generator=torch.Generator().manual_seed(2))
     found, wanted = (
         gradients(backward, model, ids[:, :-1], ids[:, 1:], "fp32")
@@ -178,7 +178,7 @@ def test_a_cell_that_cuts_the_gradient_off_leaves_the_softmaxs() -> None:
 def test_the_loss_in_bf16_is_as_near_as_its_digits() -> None:
     """Eight bits of a logit, and eight of p: each loss to 2 %, their mean to a thousandth."""
     softmax = Softmax(32, 1000)
-    softmax.initialise(0.5, torch.Generator().manual_seed(0))
+    softmax.initialize(0.5, torch.Generator().manual_seed(0))
     source = torch.Generator().manual_seed(1)
     hidden = torch.randn(2000, 32, generator=source).bfloat16().float()
     targets = torch.randint(1000, (2000,), generator=source)
@@ -225,7 +225,7 @@ def test_memory_does_not_grow_with_the_logits(monkeypatch: pytest.MonkeyPatch) -
     """No tensor that is made is larger than a chunk, or than what the weights ask for."""
     monkeypatch.setattr(softmax_module, "_NUMBERS_PER_CHUNK", 5000)
     softmax = Softmax(4, 1000)
-    softmax.initialise(0.1, torch.Generator().manual_seed(0))
+    softmax.initialize(0.1, torch.Generator().manual_seed(0))
     hidden, targets = torch.randn(300, 4), torch.zeros(300, dtype=torch.long)
     largest = 0
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ptblm.config.loading import load_config
-from ptblm.config.optimization import OptimizationConfig
-from ptblm.run.assemble import assemble
-from ptblm.training.optimizer import Optimizer, kept_tensors, make_optimizer
+from ptblm.config.training import OptimizationConfig
+from ptblm.run.setup import setup_run
+from ptblm.training.optimizer import Optimizer, make_optimizer, state_tensors
 from ptblm.training.records import EpochDone, StepDone
 
 NAMES = ["sgd", "momentum", "adam", "rmsprop"]
@@ -141,7 +141,9 @@ def test_what_is_saved_is_all_that_there_is(name: str) -> None:
     second = make(copies, name)
     assert second.state_dict().keys() == saved.keys()
     second.load_state_dict(saved)
-    for first_tensor, second_tensor in zip(kept_tensors(first), kept_tensors(second), strict=True):
+    for first_tensor, second_tensor in zip(
+        state_tensors(first), state_tensors(second), strict=True
+    ):
         assert first_tensor is not second_tensor
         assert torch.equal(first_tensor, second_tensor)
     for step, rate in list(enumerate(RATES))[5:]:
@@ -178,7 +180,7 @@ def test_whatever_the_config_allows_can_be_computed() -> None:
 @pytest.mark.parametrize(("name", "count"), [("sgd", 0), ("momentum", 1), ("adam", 2)])
 def test_what_it_keeps_has_the_size_of_the_weights(name: str, count: int) -> None:
     optimizer = make(make_parameters(), name)
-    assert [tuple(tensor.shape) for tensor in kept_tensors(optimizer)] == SHAPES * count
+    assert [tuple(tensor.shape) for tensor in state_tensors(optimizer)] == SHAPES * count
 
 
 @pytest.mark.parametrize(
@@ -189,12 +191,12 @@ def test_each_learns_the_sample_corpus(name: str, rate: float) -> None:
     overrides = ["data.path=sample", "model.hidden_size=32", "training.epochs=1"]
     overrides += ["training.batch_size=10", "training.num_steps=10"]
     overrides += [f"training.optimizer={name}", f"training.learning_rate={rate}"]
-    assembly = assemble(load_config("small", overrides))
-    words = len(assembly.corpus.vocabulary)
-    counts = np.bincount(assembly.corpus.splits["train"].ids, minlength=words)
+    components = setup_run(load_config("small", overrides))
+    words = len(components.corpus.vocabulary)
+    counts = np.bincount(components.corpus.splits["train"].ids, minlength=words)
     shares = counts / counts.sum()
     without_context = np.exp(-(shares * np.log(shares)).sum())
-    records = assembly.trainer.records()
+    records = components.trainer.records()
     first = next(records)
     assert isinstance(first, StepDone)
     assert first.running_perplexity == pytest.approx(words, rel=0.05)

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from ptblm.backend.device import choose_device
+from ptblm.backend.loss_scaler import LossScaler
+from ptblm.backend.precision import Precision
+from ptblm.backend.randomness import derive_seed
 from ptblm.errors import UsageError
 from ptblm.training.clipping import clip_coefficient, global_norm
-from ptblm.training.device import choose_device
-from ptblm.training.loss_scaler import LossScaler
 from ptblm.training.optimizer import SGD
-from ptblm.training.precision import Arithmetic
-from ptblm.training.randomness import derive_seed
 
 
 def parameters_with_gradients(*values: list[float]) -> list[nn.Parameter]:
@@ -69,16 +69,16 @@ def test_an_absent_device_is_an_error_and_never_replaced(name: str) -> None:
 @pytest.mark.parametrize("precision", ["tf32", "fp16"])
 def test_cuda_precisions_are_refused_on_the_cpu(precision: str) -> None:
     with pytest.raises(UsageError, match="needs a CUDA device"):
-        Arithmetic(precision, torch.device("cpu"))
+        Precision(precision, torch.device("cpu"))
 
 
 def test_bf16_is_for_the_products_alone() -> None:
     weight = torch.randn(8, 8)
-    with Arithmetic("bf16", torch.device("cpu")).products():
+    with Precision("bf16", torch.device("cpu")).products():
         product = weight @ weight
     assert product.dtype == torch.bfloat16
     assert weight.dtype == torch.float32
-    with Arithmetic("fp32", torch.device("cpu")).products():
+    with Precision("fp32", torch.device("cpu")).products():
         assert (weight @ weight).dtype == torch.float32
 
 
@@ -98,6 +98,6 @@ def test_the_loss_scale_follows_the_gradients() -> None:
     restored = LossScaler()
     restored.load_state_dict(scaler.state_dict())
     assert restored.state_dict() == scaler.state_dict()
-    while scaler.may_shrink():
+    while scaler.can_back_off():
         scaler.update(overflowed=True)
     assert scaler.scale == 2.0**-10

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ptblm.config.loading import load_config
-from ptblm.config.optimization import OptimizationConfig
+from ptblm.config.training import OptimizationConfig
 from ptblm.training.schedule import learning_rate
 
 
@@ -36,8 +36,8 @@ def test_the_tutorials_rate_is_full_and_then_falls_once_an_epoch(
 
 def test_a_constant_rate_is_constant() -> None:
     config = OptimizationConfig(schedule="constant", learning_rate=0.3, epochs=4)
-    places = [(0, 0), (1, 5), (3, 9)]
-    assert [rate(config, epoch, batch, [9.0] * epoch) for epoch, batch in places] == [0.3] * 3
+    locations = [(0, 0), (1, 5), (3, 9)]
+    assert [rate(config, epoch, batch, [9.0] * epoch) for epoch, batch in locations] == [0.3] * 3
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from ptblm.backend.matmul import onednn_is_exact, products_by
+from ptblm.backend.precision import Precision
 from ptblm.config.model import ModelConfig
 from ptblm.config.schema import TrainingConfig
-from ptblm.corpus.batches import cut_batches
+from ptblm.corpus.batches import batchify
 from ptblm.model.build import build_model
-from ptblm.model.tensorflow_weights import load_tensorflow_weights, to_tensorflow_weights
+from ptblm.model.interop.tensorflow import load_tensorflow_weights, to_tensorflow_weights
 from ptblm.training import clipping
 from ptblm.training import step as step_module
-from ptblm.training.precision import Arithmetic
-from ptblm.training.products import onednn_is_exact, products_by
 from ptblm.training.records import StepDone
 from ptblm.training.trainer import Trainer
 
@@ -63,11 +63,11 @@ def make_trainer(
         max_grad_norm=max_grad_norm,
         plain=plain,
     )
-    batches = cut_batches(golden["raw_data"], 4, 5, "train")
+    batches = batchify(golden["raw_data"], 4, 5, "train")
     return Trainer(
         model,
         training,
-        Arithmetic("fp32", torch.device("cpu")),
+        Precision("fp32", torch.device("cpu")),
         train=batches,
         valid=batches,
         test=batches,
@@ -145,7 +145,7 @@ def test_raw_gradients_of_the_first_step(run: str, dtype: torch.dtype, path: str
     model = trainer.model
     inputs, targets = (torch.tensor(golden[name][0]).long() for name in ("x", "y"))
     state = model.initial_state(4)
-    trainer.stepper.backward(model, trainer.arithmetic, inputs, targets, state, torch.Generator())
+    trainer.stepper.backward(model, trainer.precision, inputs, targets, state, torch.Generator())
     gradients = {n: p.grad.to_dense() for n, p in model.named_parameters() if p.grad is not None}
     prefix = "f64/grad_step0/" if dtype == torch.float64 else "grad_step0/"
     for name, ours in to_tensorflow_weights(trainer.model, gradients).items():

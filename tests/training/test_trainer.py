@@ -5,17 +5,17 @@ import itertools
 import pytest
 import torch
 
+from ptblm.backend.loss_scaler import LossScaler
+from ptblm.backend.precision import Precision
+from ptblm.backend.randomness import make_generator
 from ptblm.config.model import ModelConfig
 from ptblm.config.schema import TrainingConfig
-from ptblm.corpus.batches import Batches, cut_batches
+from ptblm.corpus.batches import Batches, batchify
 from ptblm.errors import DivergedError
 from ptblm.evaluation.score import perplexity
 from ptblm.model.build import build_model
-from ptblm.model.initialisers import Initialiser
-from ptblm.training.loss_scaler import LossScaler
-from ptblm.training.optimizer import kept_tensors
-from ptblm.training.precision import Arithmetic
-from ptblm.training.randomness import make_generator
+from ptblm.model.initializers import Initializer
+from ptblm.training.optimizer import state_tensors
 from ptblm.training.records import EpochDone, Evaluating, RunDone, StepDone
 from ptblm.training.schedule import learning_rate
 from ptblm.training.trainer import Trainer
@@ -100,7 +100,7 @@ def test_an_average_that_is_not_finite_is_not_saved() -> None:
     trainer = make_trainer(optimizer="adam", learning_rate=0.01)
     next(trainer.records())
     trainer.refuse_divergence()
-    kept_tensors(trainer.optimizer)[-1][0] = float("inf")
+    state_tensors(trainer.optimizer)[-1][0] = float("inf")
     with pytest.raises(DivergedError):
         trainer.refuse_divergence()
 
@@ -155,12 +155,12 @@ def test_bf16_learns_as_fp32_does_nearly() -> None:
 
 def test_a_learnable_text_is_learnt() -> None:
     cycle = torch.arange(2000, dtype=torch.int32).remainder(VOCABULARY).numpy()
-    batches: Batches = cut_batches(cycle, 4, 10, "train")
+    batches: Batches = batchify(cycle, 4, 10, "train")
     config = TrainingConfig(batch_size=4, num_steps=10, epochs=4, full_rate_epochs=4)
     model = build_model(ModelConfig(hidden_size=16, num_layers=1), VOCABULARY)
-    model.initialise(Initialiser("uniform", 0.1), make_generator(0, "initial weights"))
-    arithmetic = Arithmetic("fp32", torch.device("cpu"))
-    trainer = Trainer(model, config, arithmetic, train=batches, valid=batches, test=batches)
+    model.initialize(Initializer("uniform", 0.1), make_generator(0, "initial weights"))
+    precision = Precision("fp32", torch.device("cpu"))
+    trainer = Trainer(model, config, precision, train=batches, valid=batches, test=batches)
     *_, last = trainer.records()
     assert isinstance(last, RunDone)
     assert last.score.perplexity < 1.1
@@ -170,7 +170,7 @@ def test_a_learnable_text_is_learnt() -> None:
 def test_an_overflow_under_loss_scaling_is_left_out_and_the_run_goes_on(optimizer: str) -> None:
     """fp16's logic on the CPU: a scale far too large is halved until gradients fit."""
     trainer = make_trainer(optimizer=optimizer, learning_rate=OPTIMIZERS[optimizer])
-    scaler = trainer.arithmetic.scaler = LossScaler()
+    scaler = trainer.precision.scaler = LossScaler()
     scaler.scale = 2.0**68  # beyond which squares of gradients overflow fp32
     before = weights(trainer)
     left_out = 0
@@ -180,7 +180,7 @@ def test_an_overflow_under_loss_scaling_is_left_out_and_the_run_goes_on(optimize
         if record.grad_norm is None:
             left_out += 1
             assert_same(before, weights(trainer))
-            assert not any(tensor.any() for tensor in kept_tensors(trainer.optimizer))
+            assert not any(tensor.any() for tensor in state_tensors(trainer.optimizer))
     assert 0 < left_out < 8
     if optimizer == "adam":
         assert trainer.optimizer.state_dict()["updates"] == 8 - left_out
@@ -190,7 +190,7 @@ def test_an_overflow_under_loss_scaling_is_left_out_and_the_run_goes_on(optimize
 def test_loss_scaling_does_not_change_the_training() -> None:
     """Powers of two scale without rounding."""
     plain, scaled = make_trainer(epochs=1), make_trainer(epochs=1)
-    scaled.arithmetic.scaler = LossScaler()
+    scaled.precision.scaler = LossScaler()
     list(plain.records())
     list(scaled.records())
     assert_same(weights(plain), weights(scaled))

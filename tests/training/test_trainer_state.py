@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from ptblm.training.misfit import MisfitError
-from ptblm.training.optimizer import kept_tensors
+from ptblm.checkpoint.structure import StructureMismatchError
+from ptblm.training.optimizer import state_tensors
 from ptblm.training.records import StepDone
 from tests.training.small_trainer import (
     OPTIMIZERS,
@@ -47,10 +47,10 @@ def test_each_key_of_the_state_is_needed(optimizer: str) -> None:
         del inner[path[-1]]
         fresh = make_trainer(optimizer=optimizer)
         before = weights(fresh)
-        with pytest.raises(MisfitError):
+        with pytest.raises(StructureMismatchError):
             fresh.load_state_dict(incomplete)
         assert_same(before, weights(fresh))
-        assert not any(tensor.any() for tensor in kept_tensors(fresh.optimizer))
+        assert not any(tensor.any() for tensor in state_tensors(fresh.optimizer))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_each_part_of_the_state_must_fit(path: tuple[Any, ...], value: Any) -> N
     for key in path[:-1]:
         inner = inner[key]
     inner[path[-1]] = value
-    with pytest.raises(MisfitError):
+    with pytest.raises(StructureMismatchError):
         make_trainer().load_state_dict(saved)
 
 
@@ -113,13 +113,13 @@ def test_each_part_of_the_optimizers_state_must_fit(path: tuple[Any, ...], value
     for key in path[:-1]:
         inner = inner[key]
     inner[path[-1]] = value
-    with pytest.raises(MisfitError):
+    with pytest.raises(StructureMismatchError):
         make_trainer(optimizer="adam").load_state_dict(saved)
 
 
 def test_another_optimizers_state_is_refused() -> None:
     for ours, theirs in itertools.permutations(OPTIMIZERS, 2):
-        with pytest.raises(MisfitError, match="optimizer"):
+        with pytest.raises(StructureMismatchError, match="optimizer"):
             make_trainer(optimizer=ours).load_state_dict(
                 make_trainer(optimizer=theirs).state_dict()
             )

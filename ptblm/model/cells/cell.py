@@ -6,7 +6,7 @@ Shapes: T time, B batch, I the cell's inputs, H its units.
 import torch
 from torch import Tensor, nn
 
-from ptblm.model.initialisers import Initialiser
+from ptblm.model.initializers import Initializer
 
 CellState = tuple[Tensor, ...]
 
@@ -61,19 +61,19 @@ class Cell(nn.Module):
         like = next(self.parameters())
         return tuple(like.new_zeros(batch_size, size) for size in self.state_sizes)
 
-    def initialise(self, initialiser: Initialiser, generator: torch.Generator) -> None:
-        """Sets all matrices as `initialiser` says, and the biases of affine maps to zero.
+    def initialize(self, initializer: Initializer, generator: torch.Generator) -> None:
+        """Sets all matrices as `initializer` says, and the biases of affine maps to zero.
 
         Other vectors stay as the subclass made them. To start otherwise, it overrides this.
         """
         for module in self.modules():
             if isinstance(module, Affine):
-                initialiser.kernel(module.weight_ih, module.weight_hh, generator)
+                initializer.kernel(module.weight_ih, module.weight_hh, generator)
                 nn.init.zeros_(module.bias)
                 continue
             for parameter in module.parameters(recurse=False):
                 if parameter.dim() > 1:
-                    initialiser.matrix(parameter, generator)
+                    initializer.matrix(parameter, generator)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
 

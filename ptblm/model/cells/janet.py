@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ptblm.model.cells.cell import Affine, Cell, CellState
-from ptblm.model.initialisers import Initialiser
+from ptblm.model.initializers import Initializer
 
 
 class JANETCell(Cell):
@@ -14,7 +14,7 @@ class JANETCell(Cell):
         c' = σ(s) ⊙ c + (1 - σ(s - β)) ⊙ tanh(W_c x + U_c h + b_c)
         h' = c'
 
-    β > 0 lets a little more in than is forgotten. With the chrono initialisation (Tallec &
+    β > 0 lets a little more in than is forgotten. With the chrono initialization (Tallec &
     Ollivier 2018) b_f starts at log(u), u uniform in [1, T_max - 1]: units that remember for up
     to T_max steps. Rows lie in the order f, c.
 
@@ -38,9 +38,9 @@ class JANETCell(Cell):
         self.chrono_steps = chrono_steps
         self.gates = Affine(input_size, hidden_size, 2 * hidden_size)
 
-    def initialise(self, initialiser: Initialiser, generator: torch.Generator) -> None:
+    def initialize(self, initializer: Initializer, generator: torch.Generator) -> None:
         """As all cells, but for the forget gate's bias."""
-        super().initialise(initialiser, generator)
+        super().initialize(initializer, generator)
         if self.chrono_steps is not None:
             with torch.no_grad():
                 forget = self.gates.bias[: self.hidden_size]

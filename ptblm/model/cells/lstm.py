@@ -36,7 +36,7 @@ class LSTMCell(Cell):
         peepholes: whether there are p_i, p_f and p_o.
         projection_size: of h; None for no projection, which makes it H.
         gate_activation: "hard_sigmoid" instead of σ.
-        activation: "relu" or "linear" instead of tanh, in both places.
+        activation: "relu" or "linear" instead of tanh, in both locations.
     """
 
     def __init__(

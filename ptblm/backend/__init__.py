@@ -1,0 +1,1 @@
+"""How a process computes: device, precision, matrix multiplications, memory, randomness."""

@@ -1,0 +1,1 @@
+"""Known corpora and how to download them."""

@@ -1,0 +1,1 @@
+"""Tokenizers: from the bytes of a text to token ids and back."""

@@ -1,0 +1,88 @@
+"""Unpacking: archives of any compression, and none that does harm."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from ptblm.corpus.datasets.fetch import fetch_ptb
+from ptblm.errors import DataError
+from tests.corpus.datasets.small_ptb import ARCHIVE, FILES, PUBLIC_LAYOUT, assert_good, make_archive
+
+
+def hostile(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> bytes:
+    """A good archive with one member too many, at its end."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for good_name, data in PUBLIC_LAYOUT.items():
+            info = tarfile.TarInfo(good_name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+        info = tarfile.TarInfo(name)
+        info.type = kind
+        info.linkname = target
+        archive.addfile(info)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("archive", "message"),
+    [
+        (hostile("/etc/ptblm"), "outside"),
+        (hostile("../ptblm"), "outside"),
+        (hostile("data/../../ptblm"), "outside"),
+        (hostile("..\\ptblm"), "outside"),
+        (hostile("C:/ptblm"), "outside"),
+        (hostile("link", tarfile.SYMTYPE, "/etc/passwd"), "link or a device"),
+        (hostile("link", tarfile.LNKTYPE, "simple-examples/data/ptb.train.txt"), "link"),
+        (hostile("pipe", tarfile.FIFOTYPE), "link or a device"),
+        (ARCHIVE[: len(ARCHIVE) // 2], "damaged|ended"),
+        (b"", "not a tar archive"),
+        (make_archive({"other.txt": b"x"}), "holds none of"),
+    ],
+    ids=range(11),
+)
+def test_hostile_and_broken_archives_are_refused(
+    tmp_path: Path, archive: bytes, message: str
+) -> None:
+    (tmp_path / "archive").write_bytes(archive)
+    with pytest.raises(DataError, match=message):
+        fetch_ptb(tmp_path / "ptb", source=tmp_path / "archive", files=FILES)
+    assert list((tmp_path / "ptb").iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["archive", "ptb"]
+
+
+def test_a_header_that_declares_a_gigabyte_is_not_read(tmp_path: Path) -> None:
+    """A long name's length is a stranger's word; tarfile reads as much as it says."""
+    info = tarfile.TarInfo("././@LongLink")
+    info.type = tarfile.GNUTYPE_LONGNAME
+    info.size = 2**30
+    (tmp_path / "long").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(10_240))
+    with pytest.raises(DataError, match=r"refused: a header of 1,073,741,\d+ bytes"):
+        fetch_ptb(tmp_path / "ptb", source=tmp_path / "long", files=FILES)
+
+
+def test_an_archive_of_too_many_members_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ptblm.corpus.datasets.archive.MOST_MEMBERS", 3)
+    (tmp_path / "many").write_bytes(ARCHIVE)
+    with pytest.raises(DataError, match="more than 3 members"):
+        fetch_ptb(tmp_path / "ptb", source=tmp_path / "many", files=FILES)
+
+
+def test_an_archive_that_unpacks_without_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ptblm.corpus.datasets.archive.LARGEST_UNPACKED", 10_000)
+    (tmp_path / "bomb").write_bytes(make_archive({"zeros": bytes(20_000), **PUBLIC_LAYOUT}))
+    with pytest.raises(DataError, match="unpacks to more than 10,000 bytes"):
+        fetch_ptb(tmp_path / "ptb", source=tmp_path / "bomb", files=FILES)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_a_local_archive_of_any_compression(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "archive").write_bytes(make_archive(PUBLIC_LAYOUT, mode))
+    fetch_ptb(tmp_path / "ptb", source=tmp_path / "archive", files=FILES)
+    assert_good(tmp_path / "ptb")
