@@ -19,13 +19,13 @@ from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers.recurrent import RecurrentLayer
 
 
-def build_model(config: ModelConfig, vocab_size: int, *, plain: bool = False) -> LanguageModel:
+def build_model(config: ModelConfig, vocab_size: int, *, fused: bool = True) -> LanguageModel:
     """The model of a config, its weights not yet set.
 
     Args:
         config: the model's section.
         vocab_size: words in the vocabulary.
-        plain: whether to go without fused kernels.
+        fused: whether layers and head use fused kernels.
 
     Raises:
         ConfigError: if the cell is one of the user's own and not usable.
@@ -35,8 +35,8 @@ def build_model(config: ModelConfig, vocab_size: int, *, plain: bool = False) ->
     layers: list[RecurrentLayer] = []
     for _ in range(config.num_layers):
         input_size = layers[-1].cell.output_size if layers else embedding_size
-        layers.append(RecurrentLayer(make(input_size), config.initial_state, plain=plain))
-    return LanguageModel(vocab_size, embedding_size, layers, config.dropout)
+        layers.append(RecurrentLayer(make(input_size), config.initial_state, fused=fused))
+    return LanguageModel(vocab_size, embedding_size, layers, config.dropout, fused=fused)
 
 
 def is_custom_cell(config: ModelConfig) -> bool:

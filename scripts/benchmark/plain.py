@@ -89,8 +89,8 @@ def copy_weights(source: LanguageModel, plain: PlainModel, forget_bias: float) -
     """
     weights = source.state_dict()
     plain.embedding.weight.copy_(weights["embedding.weight"])
-    plain.softmax.weight.copy_(weights["softmax.weight"])
-    plain.softmax.bias.copy_(weights["softmax.bias"])
+    plain.softmax.weight.copy_(weights["head.weight"])
+    plain.softmax.bias.copy_(weights["head.bias"])
     size = plain.lstm.hidden_size
     for layer in range(plain.lstm.num_layers):
         ours = f"recurrent.layers.{layer}.cell.gates"
@@ -126,7 +126,7 @@ def plain_steps(
         precision: "fp32" as torch's flags have it, or "bf16" or "fp16" by autocast.
     """
     optimizer = torch.optim.SGD(model.parameters(), lr=training.learning_rate)
-    kind = model.softmax.weight.device.type
+    kind = model.head.weight.device.type
     scaler = torch.amp.GradScaler(kind, enabled=precision == "fp16")
     state: State | None = None
     for start in range(0, len(text) - 1, training.num_steps):
