@@ -57,10 +57,8 @@ def published_results(config: Config, corpus: Corpus) -> list[PublishedResult]:
 
 
 def _recipe(config: Config) -> dict[str, object]:
-    conduct = {"seed", "device", "precision", "checkpoint_every", "log_every", "tensorboard"}
-    conduct |= {"keep_checkpoints", "deterministic", "plain"}
     return {
-        "level": config.data.level,
+        "tokenizer": config.data.tokenizer,
         "model": config.model.model_dump(),
-        "training": config.training.model_dump(exclude=conduct),
+        "training": config.training.model_dump(exclude={"seed"}),
     }

@@ -55,7 +55,7 @@ def train_on(path: Path, steps: int) -> dict[str, float]:
 
     before = resident_bytes()
     forget_peak()
-    flags = {"data.path": str(path), "training.device": "cpu"}
+    flags = {"data.path": str(path), "run.device": "cpu"}
     components = setup_run(load_config("small", [], flags))
     records = components.trainer.records()
     for _ in range(steps):
