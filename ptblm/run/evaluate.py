@@ -146,7 +146,7 @@ def evaluate_checkpoint(
     checkpoint = load_checkpoint(path)
     config = checkpoint.parsed_config()
     vocabulary = checkpoint.parsed_vocabulary()
-    level, floor = config.data.level, None
+    level, floor = config.data.tokenizer, None
     if text is not None:
         source = _any_text(text)
         encoded, name = read_text(source, level, vocabulary), source.name
@@ -158,7 +158,7 @@ def evaluate_checkpoint(
         name = f"{split} split of {corpus_name(corpus)}" + ("" if cut is None else f", {cut}")
     # As the run computed, so that it finds the run's own figure again. Checkpoints of old did not
     # say how, since there was no other way.
-    plain = config.training.plain
+    plain = not config.run.fused
     select_matmul_backend(device, cast(MatmulBackend, checkpoint.versions["products"]))
     if not plain:
         keep_freed_memory()

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ptblm.checkpoint.structure import check_structure
-from ptblm.config.schema import TrainingConfig
+from ptblm.config.optimizers import AdamConfig, MomentumConfig, RMSPropConfig, SGDConfig
+from ptblm.config.training import TrainingConfig
 
 
 class Optimizer(Protocol):
@@ -47,21 +48,17 @@ def make_optimizer(parameters: Mapping[str, nn.Parameter], config: TrainingConfi
         parameters: the parameters to update, by name.
         config: the training config.
     """
-    if config.optimizer == "sgd":
-        return SGD(parameters)
-    # Imported by its first use: the first torch.optim optimizer of a process imports torch's
-    # compiler, which takes 1.2 s.
     match config.optimizer:
-        case "momentum":
-            options: dict[str, Any] = {"momentum": config.momentum}
-            kind: Any = torch.optim.SGD
-        case "adam":
-            betas = (config.adam_beta1, config.adam_beta2)
-            options, kind = {"betas": betas, "eps": config.epsilon}, torch.optim.Adam
-        case "rmsprop":
-            options = {"alpha": config.rmsprop_decay, "eps": config.epsilon}
-            kind = torch.optim.RMSprop
-    return TorchOptimizer(parameters, kind, options)
+        case SGDConfig():
+            return SGD(parameters)
+        case MomentumConfig(momentum=momentum):
+            return TorchOptimizer(parameters, torch.optim.SGD, {"momentum": momentum})
+        case AdamConfig(beta1=beta1, beta2=beta2, epsilon=epsilon):
+            options = {"betas": (beta1, beta2), "eps": epsilon}
+            return TorchOptimizer(parameters, torch.optim.Adam, options)
+        case RMSPropConfig(decay=decay, epsilon=epsilon):
+            options = {"alpha": decay, "eps": epsilon}
+            return TorchOptimizer(parameters, torch.optim.RMSprop, options)
 
 
 class SGD:
@@ -104,6 +101,8 @@ class SGD:
 
 class TorchOptimizer:
     """An optimizer of torch.optim on named parameters.
+
+    The first one of a process imports torch's compiler, which takes 1.2 s; SGD does not need it.
 
     Args:
         parameters: the parameters to update, by name.

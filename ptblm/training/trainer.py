@@ -19,7 +19,7 @@ from torch import Tensor
 from ptblm.backend.precision import Precision
 from ptblm.backend.randomness import derive_seed
 from ptblm.checkpoint.structure import StructureMismatchError, check_structure
-from ptblm.config.schema import TrainingConfig
+from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import Batches
 from ptblm.corpus.splits import Split
 from ptblm.errors import DivergedError

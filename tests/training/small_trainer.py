@@ -7,7 +7,7 @@ import torch
 from ptblm.backend.precision import Precision
 from ptblm.backend.randomness import make_generator
 from ptblm.config.model import ModelConfig
-from ptblm.config.schema import TrainingConfig
+from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import batchify
 from ptblm.model.build import build_model
 from ptblm.model.initializers import Initializer
@@ -39,7 +39,7 @@ def make_trainer(
         "batch_size": 3,
         "num_steps": 4,
         "epochs": 3,
-        "full_rate_epochs": 1,
+        "schedule": {"type": "tutorial", "full_rate_epochs": 1},
         "max_grad_norm": 0.5,
         "seed": seed,
     }

@@ -72,7 +72,13 @@ def assert_resume_is_exact(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "cell",
-    [{"cell": "lstm"}, {"cell": "rnn"}, {"cell": "gru"}, {"projection_size": 3}, {"cell": "janet"}],
+    [
+        {"cell": "lstm"},
+        {"cell": "rnn"},
+        {"cell": "gru"},
+        {"cell": {"projection_size": 3}},
+        {"cell": "janet"},
+    ],
 )
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])
 def test_hidden_state_stays_fp32_in_bf16_runs(cell: dict[str, Any], fused: bool) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ptblm.config.loading import load_config
-from ptblm.config.schema import TrainingConfig
+from ptblm.config.training import TrainingConfig
 from ptblm.run.setup import setup_run
 from ptblm.training.optimizer import Optimizer, make_optimizer
 from ptblm.training.records import EpochDone, StepDone
@@ -36,7 +36,7 @@ def make_gradients(step: int) -> list[Tensor]:
 
 
 def make(parameters: dict[str, nn.Parameter], name: str, **constants: float) -> Optimizer:
-    settings: dict[str, Any] = {"optimizer": name, **constants}
+    settings: dict[str, Any] = {"optimizer": {"type": name, **constants}}
     return make_optimizer(parameters, TrainingConfig(**settings))
 
 
@@ -74,7 +74,7 @@ def test_adam_equals_the_paper(beta1: float, beta2: float, epsilon: float) -> No
             m_hat = m[n] / (1 - beta1**t)
             v_hat = v[n] / (1 - beta2**t)
             theta[n] = theta[n] - alpha * m_hat / (np.sqrt(v_hat) + epsilon)
-    constants = {"adam_beta1": beta1, "adam_beta2": beta2, "epsilon": epsilon}
+    constants = {"beta1": beta1, "beta2": beta2, "epsilon": epsilon}
     assert_close(values_after(make(make_parameters(), "adam", **constants)), theta)
 
 
@@ -90,14 +90,14 @@ MakeTorchOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
         ("adam", {}, lambda p: torch.optim.Adam(p)),
         (
             "adam",
-            {"adam_beta1": 0.8, "adam_beta2": 0.95, "epsilon": 1e-2},
+            {"beta1": 0.8, "beta2": 0.95, "epsilon": 1e-2},
             lambda p: torch.optim.Adam(p, betas=(0.8, 0.95), eps=1e-2),
         ),
         ("rmsprop", {}, lambda p: torch.optim.RMSprop(p, alpha=0.9)),
         # A large epsilon shows whether it is inside the square root.
         (
             "rmsprop",
-            {"rmsprop_decay": 0.5, "epsilon": 0.3},
+            {"decay": 0.5, "epsilon": 0.3},
             lambda p: torch.optim.RMSprop(p, alpha=0.5, eps=0.3),
         ),
     ],
@@ -184,11 +184,11 @@ def test_extreme_valid_options_give_finite_weights() -> None:
         "sgd": [{}],
         "momentum": [{"momentum": share} for share in (0.0, 1 - 1e-16)],
         "adam": [
-            {"adam_beta1": beta1, "adam_beta2": beta2, "epsilon": epsilon}
+            {"beta1": beta1, "beta2": beta2, "epsilon": epsilon}
             for beta1, beta2, epsilon in itertools.product(shares, shares, (1e-30, 1e30))
         ],
         "rmsprop": [
-            {"rmsprop_decay": share, "epsilon": epsilon}
+            {"decay": share, "epsilon": epsilon}
             for share, epsilon in itertools.product(shares, (1e-30, 1e30))
         ],
     }
