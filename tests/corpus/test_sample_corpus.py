@@ -131,5 +131,5 @@ def test_a_trained_model_comes_near_the_floor_and_never_below() -> None:
     floor = components.corpus.floors["test"]
     print(f"\ntest perplexity {last.score.perplexity:.2f} (floor {floor:.2f})")
     assert floor < last.score.perplexity < 1.15 * floor
-    for done in components.trainer.position.history:
+    for done in components.trainer.train_state.history:
         assert done.valid_perplexity > components.corpus.floors["valid"]
