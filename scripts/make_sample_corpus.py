@@ -296,7 +296,7 @@ def negative_log_likelihoods(grammar: Grammar, words: Iterable[str]) -> list[flo
 
 
 def main() -> None:
-    """Writes train.txt, valid.txt, test.txt and floor.json."""
+    """Writes train.txt, valid.txt, test.txt and entropy_bound.json."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("directory", type=Path)
     directory: Path = parser.parse_args().directory
@@ -311,7 +311,7 @@ def main() -> None:
         words = [word for sentence in sentences for word in [*sentence, "<eos>"]]
         print(f"{split}: {len(sentences):,} sentences, {len(words):,} tokens")
         if split == "train":
-            continue  # a model may know its training text by heart: there is no floor
+            continue  # a model may know its training text by heart: no bound
         nll = negative_log_likelihoods(grammar, words)[1:]
         nats = math.fsum(nll) / len(nll)
         splits[split] = {
@@ -320,9 +320,9 @@ def main() -> None:
             "nats_per_token": nats,
             "perplexity": math.exp(nats),
         }
-        print(f"  floor {nats:.4f} nats per token, perplexity {math.exp(nats):.4f}")
-    floor = json.dumps({"splits": splits}, indent=2) + "\n"
-    (directory / "floor.json").write_text(floor, encoding="utf-8")
+        print(f"  entropy bound {nats:.4f} nats per token, perplexity {math.exp(nats):.4f}")
+    bounds = json.dumps({"tokenizer": "word", "splits": splits}, indent=2) + "\n"
+    (directory / "entropy_bound.json").write_text(bounds, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def setup_run(config: Config, products_before: str | None = None) -> RunComponen
         train=cut["train"],
         valid=cut["valid"],
         test=test,
-        marks=corpus.vocabulary.marks,
+        marks=corpus.tokenizer.special_ids,
         capture=capture_on_cuda if device.type == "cuda" else None,
     )
     return RunComponents(config, corpus, trainer, description + products_phrase(products), products)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ptblm.corpus.datasets.http import Patience
 
 from ptblm.corpus.datasets.fetch import fetch_ptb
-from ptblm.corpus.datasets.http import Patience
 from ptblm.errors import DataError, UsageError
 from ptblm.lock import locked
 from tests.conftest import plain_environment

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from ptblm.corpus.datasets.http import Patience, download
+
 from ptblm.errors import DataError
 from tests.corpus.datasets.server import (
     IMPATIENT,
