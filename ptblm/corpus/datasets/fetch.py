@@ -144,15 +144,14 @@ def _receive(url: str, part: Path) -> None:
             return _receive_once(url, part, size)
         except urllib.error.HTTPError as error:
             if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and size:
-                part.unlink()  # longer than the file on the server
-                continue
+                return None  # no bytes after these: the file is complete, or it is a wrong one
             temporary = error.code == http.client.TOO_MANY_REQUESTS or error.code >= 500
             problem = f"{error.code} {error.reason}"
         except (OSError, http.client.HTTPException, ValueError) as error:
             if isinstance(error, OSError) and error.filename:
                 raise  # the disk, not the connection
             temporary, problem = True, str(getattr(error, "reason", error) or error)
-        attempt = 1 if _size(part) - size > 2**20 else attempt + 1  # progress counts as success
+        attempt = 1 if _size(part) - size > 2**16 else attempt + 1  # progress counts as success
         if attempt > ATTEMPTS or not temporary:
             raise DataError(problem)
         time.sleep(PAUSE * 2 ** (attempt - 1))
