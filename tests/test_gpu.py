@@ -199,7 +199,7 @@ def test_every_precision_learns(precision: str) -> None:
     components = make(training__precision=precision)
     *_, last = components.trainer.records()
     assert isinstance(last, RunDone)
-    assert components.corpus.floors["test"] < last.score.perplexity < 30
+    assert components.corpus.entropy_bounds["test"] < last.score.perplexity < 30
 
 
 def test_divergence_is_noticed_with_its_step() -> None:

@@ -4,7 +4,8 @@ import io
 
 from ptblm.corpus.reader import write_training_text
 from ptblm.corpus.source import Source
-from ptblm.corpus.tokenizers import Tokenizer, make_tokenizer
+from ptblm.corpus.tokenizers import make_tokenizer
+from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.vocabulary import Vocabulary
 
 TOKENIZER_NAMES = ["word", "char", "byte"]

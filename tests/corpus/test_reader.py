@@ -78,7 +78,7 @@ def test_last_full_step_is_kept() -> None:
 
 @pytest.mark.parametrize(
     ("tokens", "hint"),
-    [(100, "batch_size of 4 or less"), (12, "num_steps of 11 or less"), (1, "a longer text")],
+    [(100, "batch_size to 4 or less"), (12, "num_steps to 11 or less"), (1, "a longer text")],
 )
 def test_too_short_split_suggests_smaller_batches(tokens: int, hint: str) -> None:
     with pytest.raises(DataError) as caught:

@@ -176,6 +176,7 @@ def _receive_once(url: str, part: Path, size: int) -> None:
         ):  # fmt: skip
             while block := response.read1(2**16):
                 file.write(block)
+                file.flush()
                 bar.update(len(block))
                 if file.tell() > MAX_SIZE:
                     raise DataError(f"more than {MAX_SIZE:,} bytes")
