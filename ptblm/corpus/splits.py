@@ -63,7 +63,9 @@ def corpus_path(path: str, tokenizer_name: str) -> Path:
         return dataset.directory
     location = Path(path)
     if not location.is_dir() and not location.is_file():
-        problem = "not a directory or regular file" if location.exists() else "no such file"
+        problem = (
+            "not a directory or regular file" if location.exists() else "no such directory or file"
+        )
         raise DataError(f"{path}: {problem}", hint=_HINT)
     return location
 

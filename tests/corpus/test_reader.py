@@ -175,7 +175,7 @@ def test_missing_ptb_suggests_download_and_sample() -> None:
 
 
 def test_path_that_is_not_a_corpus(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file") as caught:
+    with pytest.raises(DataError, match="no such directory or file") as caught:
         load_corpus(str(tmp_path / "nowhere"))
     assert "or a text file" in str(caught.value.hint)
     os.mkfifo(tmp_path / "pipe")

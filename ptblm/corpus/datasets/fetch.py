@@ -4,6 +4,7 @@ A file gets its name only after its SHA-256 was verified, so that an interruptio
 either the previous file or the verified one.
 """
 
+import errno
 import hashlib
 import http.client
 import shutil
@@ -148,7 +149,7 @@ def _receive(url: str, part: Path) -> None:
             temporary = error.code == http.client.TOO_MANY_REQUESTS or error.code >= 500
             problem = f"{error.code} {error.reason}"
         except (OSError, http.client.HTTPException, ValueError) as error:
-            if isinstance(error, OSError) and error.filename:
+            if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):
                 raise  # the disk, not the connection
             temporary, problem = True, str(getattr(error, "reason", error) or error)
         attempt = 1 if _size(part) - size > 2**16 else attempt + 1  # progress counts as success

@@ -186,6 +186,19 @@ def test_too_large_download_is_stopped(tmp_path: Path, monkeypatch: pytest.Monke
         fetch(DATASET, tmp_path, urls=[server.url("/a.tgz")])
 
 
+def test_full_disk_during_a_download_is_not_retried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tqdm.std.tqdm.update", full_disk)
+    with serving({"/a.tgz": ARCHIVE}, whole) as server:
+        with pytest.raises(DataError, match="can't be read or written: No space left"):
+            fetch(DATASET, tmp_path, urls=[server.url("/a.tgz")])
+        assert len(server.ranges) == 1
+
+
 def test_only_http_and_https_are_allowed(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(ARCHIVE)
