@@ -18,7 +18,7 @@ def show_checkpoint(path: Path) -> list[str]:
     path = find_checkpoint(path)
     checkpoint, parameters = _loaded(path)
     epochs, steps = checkpoint.trained()
-    unit = TOKENIZERS[checkpoint.parsed_config().data.level].unit
+    unit = TOKENIZERS[checkpoint.parsed_config().data.tokenizer].unit
     versions = ", ".join(f"{name} {version}" for name, version in checkpoint.versions.items())
     return [
         f"checkpoint   {path}, {path.stat().st_size:,} bytes, format {checkpoint.format}",
@@ -58,7 +58,7 @@ def _loaded(path: Path) -> tuple[Checkpoint, int]:
 
 
 def _history(checkpoint: Checkpoint) -> list[str]:
-    history = checkpoint.trainer["position"].get("history")
+    history = checkpoint.trainer["train_state"].get("history")
     if not history or not isinstance(history, list) or not isinstance(history[-1], dict):
         return []
     valid = history[-1].get("valid_perplexity")

@@ -125,12 +125,12 @@ def test_trained_model_is_near_the_entropy_bound_not_below() -> None:
     """A model that sees its targets would be below the bound."""
     overrides = ["data.path=sample", "model.hidden_size=128", "model.num_layers=1"]
     overrides += ["model.dropout=0.25", "training.batch_size=10", "training.epochs=9"]
-    overrides += ["training.full_rate_epochs=5", "training.learning_rate_decay=0.4"]
+    overrides += ["training.schedule.full_rate_epochs=5", "training.schedule.decay=0.4"]
     components = setup_run(load_config("small", overrides))
     *_, last = components.trainer.records()
     assert isinstance(last, RunDone)
     bound = components.corpus.entropy_bounds["test"]
     print(f"\ntest perplexity {last.score.perplexity:.2f} (bound {bound:.2f})")
     assert bound < last.score.perplexity < 1.15 * bound
-    for done in components.trainer.position.history:
+    for done in components.trainer.train_state.history:
         assert done.valid_perplexity > components.corpus.entropy_bounds["valid"]
