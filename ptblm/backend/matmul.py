@@ -66,7 +66,7 @@ def use_matmul_backend(backend: MatmulBackend) -> Iterator[None]:
 
 def onednn_is_accurate() -> bool:
     """Returns whether oneDNN is available and computes in fp32 on this processor."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if not torch.backends.mkldnn.is_available():
         return False
     x, w = _example_operands()
     exact = x.double() @ w.double()

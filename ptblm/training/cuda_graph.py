@@ -182,7 +182,7 @@ def capture_on_cuda(
     """
     device = generator.device
     with torch.cuda.device(device):
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         try:
             # The outer block also restores the current stream after a failed capture.
