@@ -52,15 +52,17 @@ def golden() -> Path:
 
 @pytest.fixture(scope="session")
 def ptb_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real Penn Treebank, which is never part of the repository."""
-    downloaded = REPOSITORY / "data" / "ptb"
-    if (downloaded / "ptb.train.txt").is_file():
-        return downloaded
-    archive = REPOSITORY.parent / "shared" / "data" / "simple-examples.tgz"
-    if not archive.is_file():
-        pytest.skip(f"needs the Penn Treebank in {downloaded} (ptblm download-data)")
+    """The Penn Treebank, which is not part of the repository.
+
+    It is read from PTBLM_PTB, a directory or the archive simple-examples.tgz, or from data/ptb/.
+    """
+    path = Path(os.environ.get("PTBLM_PTB") or REPOSITORY / "data" / "ptb")
+    if (path / "ptb.train.txt").is_file():
+        return path
+    if not path.is_file():
+        pytest.skip("needs the Penn Treebank: set PTBLM_PTB or run `ptblm download-data`")
     directory = tmp_path_factory.mktemp("ptb")
-    with tarfile.open(archive) as files:
+    with tarfile.open(path) as files:
         files.extractall(directory, filter="data")
     return directory / "simple-examples" / "data"
 

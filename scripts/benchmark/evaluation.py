@@ -73,7 +73,7 @@ def bench_evaluation(config: Config, seconds: float = 1.0) -> dict[str, Any]:
 
 def score(components: RunComponents, words: Tensor) -> float:
     """Summed nats of ids ([N + 1]) as ptblm's test protocol has it; the first is given."""
-    marks = components.corpus.vocabulary.marks
+    marks = components.corpus.tokenizer.special_ids
     text = words.view(1, -1)
     trainer = components.trainer
     with trainer.precision.exact():
