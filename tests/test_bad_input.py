@@ -194,15 +194,15 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records = components.trainer.records()
     next(records)
     next(records)
-    path = tmp_path_factory.mktemp("good") / "last.pt"
+    path = tmp_path_factory.mktemp("good") / "last.safetensors"
     checkpoint = Checkpoint(
         config=components.config.model_dump(),
-        vocabulary=list(components.corpus.vocabulary.words),
+        vocabulary=components.corpus.vocabulary.as_json(),
         corpus={
             "name": "sample",
             "sha256": {split: text.sha256 for split, text in components.corpus.splits.items()},
         },
-        trainer=components.trainer.state_dict(),
+        **components.trainer.state_dict(),
         metrics_offset=0,
         versions=current_versions(),
     )
@@ -220,7 +220,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @several_cases
 @given(data=st.data())
 def test_a_mutated_checkpoint(good: Path, text: Path, tmp_path: Path, data: st.DataObject) -> None:
-    path = tmp_path / "checkpoint.pt"
+    path = tmp_path / "checkpoint.safetensors"
     content = data.draw(mutated(good.read_bytes()) | st.binary(max_size=200))
     path.write_bytes(content)
     for arguments in (["eval", path, "--text", text], ["checkpoint", "show", path]):
@@ -261,17 +261,17 @@ def test_a_checkpoint_with_another_value_somewhere(
     inner[path[-1]] = data.draw(OTHER_VALUES)
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)
-    torch.save(content, run / "checkpoints" / "last.pt")
-    before = (run / "checkpoints" / "last.pt").read_bytes()
+    torch.save(content, run / "checkpoints" / "last.safetensors")
+    before = (run / "checkpoints" / "last.safetensors").read_bytes()
     code, errors = ptblm("eval", run, "--text", text)
     assert_clear(code, errors, 3, 4)
     code, errors = ptblm("checkpoint", "verify", run)
     assert code in (0, 4)
     assert "Traceback" not in errors
-    assert (run / "checkpoints" / "last.pt").read_bytes() == before
+    assert (run / "checkpoints" / "last.safetensors").read_bytes() == before
     # Going on from it is refused, or is possible.
     with contextlib.suppress(PtblmError):
-        checkpoint = load_checkpoint(run / "checkpoints" / "last.pt")
+        checkpoint = load_checkpoint(run / "checkpoints" / "last.safetensors")
         config = checkpoint.parsed_config()
         trained_model(config.model, checkpoint, run)
         components = setup_run(config)

@@ -30,7 +30,7 @@ from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.files import replacing
 from ptblm.lock import TakenError, locked
 
-FORMAT = 1
+FORMAT = 2
 _LENGTH, _DIGEST = 8, 32  # bytes of the JSON's length, and of the sha256
 
 
@@ -119,6 +119,7 @@ def _write(path: Path, level: Level, sources: Mapping[Split, Source]) -> None:
         about = {
             **_kind(level, sources),
             "vocabulary": vocabulary.words,
+            "counts": vocabulary.counts,
             "splits": {split: asdict(text) for split, text in written.items()},
         }
         as_json = json.dumps(about).encode()
@@ -140,7 +141,7 @@ def _load(path: Path, level: Level, sources: Mapping[Split, Source]) -> Encoded 
             if not _is_whole(file):
                 return None
             mapping = _mapped(file)
-        vocabulary = Vocabulary(about["vocabulary"])
+        vocabulary = Vocabulary(about["vocabulary"], about["counts"])
         return Encoded(vocabulary, texts_in(mapping, vocabulary, written), mapping)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

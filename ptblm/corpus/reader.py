@@ -143,7 +143,14 @@ def write_training_text(
         OSError: if `write` does, or the spare file can't be written.
     """
     if level == "byte":
-        return BYTES, write_text(source, level, BYTES, write)
+        byte_counts = np.zeros(len(BYTES), dtype=np.int64)
+
+        def write_counted(data: memoryview) -> object:
+            np.add(byte_counts, np.bincount(data, minlength=len(BYTES)), out=byte_counts)
+            return write(data)
+
+        written = write_text(source, level, BYTES, write_counted)
+        return Vocabulary(BYTES.words, byte_counts.tolist()), written
     numbers = {EOS: 0} if level == "word" else {EOS: 0, UNK: 1}
     digest = hashlib.sha256()
     counts = np.zeros(1, dtype=np.int64)

@@ -18,16 +18,23 @@ class Vocabulary:
 
     Args:
         words: distinct words; a word's place is its id.
+        counts: how often each word occurs in the training split.
     """
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[str], counts: Sequence[int] = ()) -> None:
         self.words = tuple(words)
+        self.counts = tuple(counts)
         self.ids = {word: index for index, word in enumerate(self.words)}
 
     @classmethod
     def from_counts(cls, counts: Counter[str]) -> "Vocabulary":
         """Orders words by falling count, equal counts by code points (the tutorial's reader)."""
-        return cls(sorted(counts, key=lambda word: (-counts[word], word)))
+        words = sorted(counts, key=lambda word: (-counts[word], word))
+        return cls(words, [counts[word] for word in words])
+
+    def as_json(self) -> dict[str, list[Any]]:
+        """What a checkpoint stores."""
+        return {"tokens": list(self.words), "counts": list(self.counts)}
 
     def __len__(self) -> int:
         return len(self.words)

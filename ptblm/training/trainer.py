@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ptblm.backend.precision import Precision
@@ -223,14 +224,16 @@ class Trainer:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimizer, carried state and position, as tensors and plain values."""
+        """Everything that a later trainer needs to continue, as tensors by name and JSON values."""
         scaler = self.precision.scaler
         return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "loss_scaler": {} if scaler is None else scaler.state_dict(),
-            "state": [list(layer) for layer in self.state],
-            "position": asdict(self.position),
+            "model": dict(self.model.state_dict()),
+            "optimizer": _named_tensors(self.optimizer.state_dict()),
+            "hidden_state": [list(layer) for layer in self.state],
+            "train_state": {
+                **asdict(self.position),
+                "loss_scaler": {} if scaler is None else scaler.state_dict(),
+            },
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -240,13 +243,15 @@ class Trainer:
             StructureMismatchError: if anything in it is missing, unknown, or unlike this
                 trainer's own; the trainer is unchanged.
         """
-        check_structure(self.state_dict(), saved, varying={"position.history"})
-        history = saved["position"]["history"]
+        check_structure(self.state_dict(), saved, varying={"train_state.history"})
+        optimizer = _nested_tensors(saved["optimizer"], self.optimizer.state_dict())
+        train_state = dict(saved["train_state"])
+        loss_scaler = train_state.pop("loss_scaler")
+        history = train_state["history"]
         for number, done in enumerate(history):
-            check_structure(asdict(_SOME_EPOCH), done, f"position.history.{number}")
-        position = TrainState(
-            **{**saved["position"], "history": [EpochDone(**done) for done in history]}
-        )
+            check_structure(asdict(_SOME_EPOCH), done, f"train_state.history.{number}")
+        train_state["history"] = [EpochDone(**done) for done in history]
+        position = TrainState(**train_state)
         steps = position.epoch * len(self.batches) + position.batch
         tokens = position.batch * self.config.batch_size * self.config.num_steps
         whole = (
@@ -257,14 +262,37 @@ class Trainer:
             and 0 <= position.nll < math.inf
             and 0 <= position.seconds < math.inf
             # fp16 leaves updates out; where there is no count, the optimizer needs none.
-            and 0 <= saved["optimizer"].get("updates", 0) <= position.step
+            and 0 <= optimizer.get("updates", 0) <= position.step
         )
         if not whole:
-            raise StructureMismatchError("position: not one that a run of this text can be in")
+            raise StructureMismatchError("train_state: not one that a run of this text can be in")
         self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        self.optimizer.load_state_dict(optimizer)
         if self.precision.scaler is not None:
-            self.precision.scaler.load_state_dict(saved["loss_scaler"])
+            self.precision.scaler.load_state_dict(loss_scaler)
         device = self.precision.device
-        self.state = tuple(tuple(part.to(device) for part in layer) for layer in saved["state"])
+        self.state = tuple(
+            tuple(part.to(device) for part in layer) for layer in saved["hidden_state"]
+        )
         self.position = position
+
+
+def _named_tensors(state: dict[str, Any]) -> dict[str, Tensor]:
+    """An optimizer's state with a name for each tensor of its lists, and numbers as tensors."""
+    named = {}
+    for name, value in state.items():
+        if isinstance(value, list):
+            named.update({f"{name}.{index}": tensor for index, tensor in enumerate(value)})
+        else:
+            named[name] = torch.tensor(value)
+    return named
+
+
+def _nested_tensors(named: dict[str, Tensor], like: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `_named_tensors`; `like` has the lists and numbers that are wanted."""
+    return {
+        name: [named[f"{name}.{index}"] for index in range(len(value))]
+        if isinstance(value, list)
+        else named[name].item()
+        for name, value in like.items()
+    }

@@ -80,7 +80,7 @@ def test_the_carried_state_keeps_its_precision(cell: dict[str, Any], plain: bool
     trainer = make_trainer(precision="bf16", cell=cell, plain=plain)
     next(trainer.records())
     saved = trainer.state_dict()
-    assert {part.dtype for layer in saved["state"] for part in layer} == {torch.float32}
+    assert {part.dtype for layer in saved["hidden_state"] for part in layer} == {torch.float32}
     make_trainer(precision="bf16", cell=cell, plain=plain).load_state_dict(saved)
 
 
