@@ -20,10 +20,11 @@ def show_checkpoint(path: Path) -> list[str]:
     epochs, steps = checkpoint.trained()
     unit = UNITS[checkpoint.parsed_config().data.level]
     versions = ", ".join(f"{name} {version}" for name, version in checkpoint.versions.items())
+    tokens = len(checkpoint.vocabulary["tokens"])
     return [
         f"checkpoint   {path}, {path.stat().st_size:,} bytes, format {checkpoint.format}",
         f"trained      {epochs} epochs, {steps:,} steps",
-        f"model        {parameters:,} parameters, {len(checkpoint.vocabulary["tokens"]):,} {unit}s",
+        f"model        {parameters:,} parameters, {tokens:,} {unit}s",
         f"corpus       {checkpoint.corpus['name']}",
         f"written by   {versions}",
         *_history(checkpoint),

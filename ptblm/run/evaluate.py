@@ -165,7 +165,9 @@ def evaluate_checkpoint(
     score = _score(model, encoded, name, vocabulary.marks)
     if math.isnan(score.nll):
         raise CheckpointError(
-            "its weights give no finite likelihood", where=str(path), hint="best.safetensors of its run"
+            "its weights give no finite likelihood",
+            where=str(path),
+            hint="best.safetensors of its run",
         )
     return Evaluation(
         path,

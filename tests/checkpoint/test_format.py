@@ -176,7 +176,7 @@ def test_each_tensor_of_the_hidden_state_is_needed(saved: Path, name: str) -> No
 def test_unknown_tensor_is_rejected(saved: Path) -> None:
     text, tensors = read_tensor_file(saved)
     write_tensor_file(saved, text, {**tensors, "other.weight": torch.zeros(1)})
-    with pytest.raises(DamagedCheckpointError, match="other.weight: unknown"):
+    with pytest.raises(DamagedCheckpointError, match=r"other.weight: unknown"):
         load_checkpoint(saved)
 
 

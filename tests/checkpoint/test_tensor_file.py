@@ -55,7 +55,7 @@ def rewrite(path: Path, change: Callable[[Header], Any], data: bytes | None = No
 
 def test_resigned_file_is_read(path: Path) -> None:
     """The helper itself is right, so the rejections below have the reasons they name."""
-    rewrite(path, lambda header: None)
+    rewrite(path, lambda _: None)
     assert torch.equal(read_tensor_file(path)[1]["weight"], WEIGHT)
 
 
@@ -63,7 +63,7 @@ def test_the_safetensors_library_reads_it(path: Path) -> None:
     loaded = safetensors.torch.load_file(path)
     assert torch.equal(loaded["weight"], WEIGHT)
     assert loaded["flag"].tolist() == [True, False]
-    with safetensors.safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+    with safetensors.safe_open(path, "pt") as file:
         assert json.loads(file.metadata()["ptblm"]) == {"a": 1}
 
 
@@ -81,7 +81,7 @@ def test_every_flipped_bit_is_found(path: Path) -> None:
 def test_flipped_bit_in_a_checkpoint_counts_as_damage(path: Path) -> None:
     save_checkpoint(path, make_checkpoint())
     data = bytearray(path.read_bytes())
-    for position in [*range(0, 60), *range(60, len(data), 101), len(data) - 1]:
+    for position in [*range(60), *range(60, len(data), 101), len(data) - 1]:
         data[position] ^= 1 << (position % 8)
         path.write_bytes(data)
         data[position] ^= 1 << (position % 8)
@@ -105,7 +105,7 @@ def test_trailing_bytes_are_rejected(path: Path) -> None:
         read_tensor_file(path)
 
 
-def entry(dtype: str, shape: Any, begin: Any, end: Any) -> dict[str, Any]:
+def entry(dtype: Any, shape: Any, begin: Any, end: Any) -> dict[str, Any]:
     return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
 
 
@@ -264,7 +264,7 @@ def test_other_files_are_rejected(tmp_path: Path) -> None:
         load_checkpoint(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("hello", "world")
-    with pytest.raises(DamagedCheckpointError, match="file of torch.save"):
+    with pytest.raises(DamagedCheckpointError, match="file of torch"):
         load_checkpoint(path)
     safetensors.torch.save_file({"weight": WEIGHT}, path)
     with pytest.raises(DamagedCheckpointError, match="another safetensors file"):
