@@ -145,7 +145,7 @@ def test_a_whole_run_goes_on_and_leaves_only_figures(
 ) -> None:
     directory = tmp_path / "runs" / "gpu-large"
     directory.mkdir(parents=True)
-    (directory / "last.pt").write_bytes(b"0" * 1000)
+    (directory / "last.safetensors").write_bytes(b"0" * 1000)
     commands: list[list[str]] = []
 
     def command(_job: Any, *arguments: object) -> None:
