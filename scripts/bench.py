@@ -160,8 +160,8 @@ def measure(job: Job, section: Section, figures: dict[str, Any]) -> None:
     figures["environment"] = environment
 
     def config(name: str, precision: str = "fp32") -> "Config":
-        flags = {"data.path": job.text, "training.device": job.device}
-        return load_config(name, [], {**flags, "training.precision": precision})
+        flags = {"data.path": job.text, "run.device": job.device}
+        return load_config(name, [], {**flags, "run.precision": precision})
 
     def show(lines: list[str]) -> None:
         print("\n".join(lines), flush=True)

@@ -25,9 +25,9 @@ CELLS = {
     "janet": ["model.cell=janet"],
     "mogrifier": ["model.cell=mogrifier"],
     "rnn": ["model.cell=rnn"],
-    "gru, reset before": ["model.cell=gru", "model.reset_gate=before"],
-    "lstm, peepholes": ["model.cell=lstm", "model.peepholes=true"],
-    "rnn, relu": ["model.cell=rnn", "model.activation=relu", "model.initializer=orthogonal"],
+    "gru, reset before": ["model.cell=gru", "model.cell.reset_gate=before"],
+    "lstm, peepholes": ["model.cell=lstm", "model.cell.peepholes=true"],
+    "rnn, relu": ["model.cell=rnn", "model.cell.activation=relu", "model.initializer=orthogonal"],
 }
 # Adam, because one rate serves all cells: at the small config's own rate of 1.0 for gradient
 # descent, those without an output gate diverge.
@@ -83,7 +83,7 @@ def pace(steps: int) -> None:
 
 def _records(options: list[str], *, fused: bool) -> Iterator[Record]:
     trainer = setup_run(load_config("small", options)).trainer
-    if not fused:  # and all else as fast as ever, unlike with --plain
+    if not fused:  # and all else as fast as ever, unlike with --no-fused
         for layer in trainer.model.recurrent.layers:
             layer.fused = None
     return trainer.records()

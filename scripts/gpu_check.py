@@ -31,7 +31,7 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 GRACE, RESERVE = 45, 15
 # The benchmark's windows are a twentieth: the blocks in which a device makes steps.
 BENCH_STEPS, PACE_STEPS = 500, 400
-PACE_KEYS = ["training.device=cuda", "training.precision=tf32"]
+PACE_KEYS = ["run.device=cuda", "run.precision=tf32"]
 # Of a stage's figures, those that the summary names.
 TOLD = ("device", "tests", "cost", "epoch", "valid_perplexity", "test_perplexity")
 
@@ -233,7 +233,7 @@ def pace(config: str, kind: str) -> dict[str, Any]:
     from ptblm.run.setup import setup_run
     from ptblm.training.records import StepDone
 
-    mode = f"training.deterministic={str(kind == 'deterministic').lower()}"
+    mode = f"run.deterministic={str(kind == 'deterministic').lower()}"
     trainer = setup_run(load_config(config, [*PACE_KEYS, mode])).trainer
     steps = (record for record in trainer.records() if isinstance(record, StepDone))
     first = next(steps)

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 from hypothesis import settings
 
-from ptblm.backend.matmul import products_by
+from ptblm.backend.matmul import use_matmul_backend
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -103,9 +103,9 @@ def plain_environment() -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def _torchs_own_products() -> Iterator[None]:
-    """Whatever a test has chosen for its process, the next one begins with torch's default."""
-    with products_by("torch"):
+def _default_matmul_backend() -> Iterator[None]:
+    """Resets the matmul backend, a setting of the whole process."""
+    with use_matmul_backend("default"):
         yield
 
 

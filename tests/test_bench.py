@@ -35,7 +35,7 @@ from ptblm.run.setup import RunComponents, setup_run
 from ptblm.training.records import StepDone
 from tests.conftest import REPOSITORY, load_script, plain_environment
 
-SETTINGS = ["model.hidden_size=16", "training.device=cpu"]
+SETTINGS = ["model.hidden_size=16", "run.device=cpu"]
 
 
 def config(*overrides: str, data: str = "sample") -> Config:
@@ -137,14 +137,14 @@ def test_the_plain_version_reads_the_text_at_the_configs_level(
         return plain_model(of, vocab_size)
 
     monkeypatch.setattr(train_bench, "plain_model", seen)
-    settings = config(f"data.level={level}")
+    settings = config(f"data.tokenizer={level}")
     train_bench.plain_run(settings, "fp32", torch.device("cpu"))
-    assert sizes == [len(load_corpus(settings.data.path, settings.data.level).vocabulary)]
+    assert sizes == [len(load_corpus(settings.data.path, settings.data.tokenizer).vocabulary)]
 
 
 def test_ptblm_and_the_plain_version_train_alike() -> None:
     """In their first ten steps, the state carried, with a forget_bias and two layers."""
-    components = made("model.forget_bias=1.0")
+    components = made("model.cell.forget_bias=1.0")
     plain = plain_steps_like(components)
     apart = refuse_difference(ptblm_steps(components), plain, "fp32", steps=10)
     assert max(apart.values()) < 1e-5
@@ -160,7 +160,7 @@ def test_a_plain_version_that_does_something_else_is_refused(other: str) -> None
 
 
 def test_other_weights_are_refused_in_reduced_precision_too() -> None:
-    ours = ptblm_steps(made("training.precision=bf16"))
+    ours = ptblm_steps(made("run.precision=bf16"))
     with pytest.raises(ValueError, match="by loss they are"):
         refuse_difference(ours, plain_steps_like(made("training.seed=1"), "bf16"), "bf16")
 

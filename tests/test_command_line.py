@@ -246,7 +246,7 @@ def test_divergence_by_the_rate_is_found_before_anything_is_saved(
 def test_divergence_is_exit_5_and_spares_the_checkpoints(ptblm: Ptblm, run_directory: Path) -> None:
     last = run_directory / "checkpoints" / "last.safetensors"
     checkpoint = load_checkpoint(last)
-    checkpoint.model["softmax.bias"][2] = float("nan")
+    checkpoint.model["head.bias"][2] = float("nan")
     save_checkpoint(last, checkpoint)
     before = {path: path.read_bytes() for path in last.parent.iterdir()}
     result = ptblm("train", "--resume", run_directory, "--set", "training.epochs=3")
@@ -309,7 +309,7 @@ def test_a_full_disk_is_no_bug(limit: int, tmp_path: Path, small_corpus: Path) -
     """Files may have so many blocks of 1,024 bytes; whatever was refused, it is said plainly."""
     command = [sys.executable, "-m", "ptblm", "train", "--data", str(small_corpus)]
     command += ["--run-dir", "run"]
-    more = ["--set", "training.log_every=1", "--set", "model.hidden_size=40"]
+    more = ["--set", "run.log_every=1", "--set", "model.hidden_size=40"]
     result = subprocess.run(
         [*command, *FAST[2:], *more],
         cwd=tmp_path,

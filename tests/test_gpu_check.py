@@ -173,7 +173,7 @@ def test_the_pace_is_that_of_the_steps_after_the_first(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(script, "PACE_STEPS", 6)
-    monkeypatch.setattr(script, "PACE_KEYS", ["data.path=sample", "training.device=cpu"])
+    monkeypatch.setattr(script, "PACE_KEYS", ["data.path=sample", "run.device=cpu"])
     found = script.pace("test", "usual")
     assert 100 < found["words_per_second"] < 1e7
     assert found["path"] == "fused"

@@ -52,19 +52,19 @@ class TrainingRun:
         self.device = components.device
         self.directory = directory
         self.stop = stop
-        training = self.config.training
-        step = self.trainer.position.step
+        training, run = self.config.training, self.config.run
+        step = self.trainer.train_state.step
         self.metrics = MetricsFile(
-            directory.metrics, metrics_offset, training.log_every, self.corpus.level
+            directory.metrics, metrics_offset, run.log_every, self.corpus.level
         )
         self.logs: list[MetricsFile | TensorBoard] = [self.metrics]
-        if training.tensorboard:
-            self.logs.append(TensorBoard(directory.tensorboard, step + 1, training.log_every))
+        if run.tensorboard:
+            self.logs.append(TensorBoard(directory.tensorboard, step + 1, run.log_every))
         self.progress = Progress(training.epochs, self.corpus.floors)
         self.published = published_results(self.config, self.corpus)
         self.versions = run_versions(components)
         self.taken = 0
-        self.interval = CheckpointInterval(training.checkpoint_every, step)
+        self.interval = CheckpointInterval(run.checkpoint_every, step)
 
     def conduct(self) -> None:
         """Trains to the end, or until a signal.
@@ -76,7 +76,7 @@ class TrainingRun:
         """
         print("\n".join(self._introduction()), file=sys.stderr, flush=True)
         level = self.corpus.level
-        rows = [epoch_row(done, level) for done in self.trainer.position.history]
+        rows = [epoch_row(done, level) for done in self.trainer.train_state.history]
         self.progress.print_lines(header(level, self.corpus.floors) + rows)
         try:
             for record in self.trainer.records():
@@ -110,8 +110,8 @@ class TrainingRun:
         for log in self.logs:
             log.write(record)
         match record:
-            case StepDone() | Evaluating() if self.interval.is_due(self.trainer.position.step):
-                self._save_last(self.trainer.position.step, save_or_warn)
+            case StepDone() | Evaluating() if self.interval.is_due(self.trainer.train_state.step):
+                self._save_last(self.trainer.train_state.step, save_or_warn)
             case EpochDone():
                 self._finish_epoch(record)
             case RunDone():
@@ -126,13 +126,13 @@ class TrainingRun:
 
     def _save_last(self, step: int, save: Callable[[Path, Callable[[], Checkpoint]], bool]) -> None:
         if save(self.directory.last, self._checkpoint):
-            keep_numbered(self.directory, step, self.config.training.keep_checkpoints)
+            keep_numbered(self.directory, step, self.config.run.keep_checkpoints)
         self.interval.restart(step)
 
     def _finish(self, test: RunDone) -> None:
         self.progress.close()
         self._refuse_another_directory()
-        last = self.trainer.position.history[-1]
+        last = self.trainer.train_state.history[-1]
         corpus = self.corpus
         lines = summary(last, test, corpus.level, corpus.floors, self.published)
         self.progress.print_lines(lines)
@@ -156,22 +156,23 @@ class TrainingRun:
         unit = UNITS[self.corpus.level]
         vocabulary = f"{len(self.corpus.vocabulary):,} {unit}s"
         tokens = f"{len(self.corpus.splits['train'].ids):,} training tokens"
-        position = self.trainer.position
+        position = self.trainer.train_state
         lines = [
             f"ptblm {__version__}",
             f"  corpus      {self.corpus.name}: {vocabulary}, {tokens}",
             f"  model       {self.trainer.model.parameter_count():,} parameters",
-            f"  cell        {self.config.model.cell}, {self.trainer.stepper.path}",
+            f"  cell        {self.config.model.cell.type}, {self.trainer.model.recurrent.kernel}",
             f"  device      {self.device}",
-            f"  precision   {self.config.training.precision}",
+            f"  precision   {self.config.run.precision}",
             f"  run         {self.directory.path}",
         ]
         if self.corpus.cut is not None:
             lines.insert(2, f"  split       {self.corpus.cut}")
         training = self.config.training
-        if training.optimizer in ("adam", "rmsprop") and training.learning_rate > 0.1:
+        optimizer = training.optimizer.type
+        if optimizer in ("adam", "rmsprop") and training.learning_rate > 0.1:
             lines.append(
-                f"  note        {training.optimizer} wants a training.learning_rate near 0.001; "
+                f"  note        {optimizer} wants a training.learning_rate near 0.001; "
                 f"here it is {training.learning_rate:g}"
             )
         if position.step:
@@ -183,7 +184,7 @@ class TrainingRun:
 
     def _checkpoint(self) -> Checkpoint:
         self._refuse_another_directory()
-        self.trainer.refuse_divergence()
+        self.trainer.check_finite()
         self.metrics.sync()
         splits = {split: text.sha256 for split, text in self.corpus.splits.items()}
         return Checkpoint(
@@ -196,7 +197,7 @@ class TrainingRun:
         )
 
     def _result(self, last: EpochDone, test: RunDone) -> dict[str, Any]:
-        history = self.trainer.position.history
+        history = self.trainer.train_state.history
         best = min(history, key=lambda done: done.valid_perplexity)
         return {
             "corpus": self.corpus.name,
@@ -204,7 +205,7 @@ class TrainingRun:
             "epochs": last.epoch,
             "steps": test.step,
             "seed": self.config.training.seed,
-            "precision": self.config.training.precision,
+            "precision": self.config.run.precision,
             "device": self.device,
             "train_perplexity": last.train_perplexity,
             "valid_perplexity": last.valid_perplexity,

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from ptblm.backend.allocator import keep_freed_memory
-from ptblm.backend.device import can_compile, choose_device
-from ptblm.backend.matmul import Products, products_phrase, start_products
+from ptblm.backend.device import can_compile, select_device
+from ptblm.backend.matmul import MatmulBackend, select_matmul_backend
 from ptblm.backend.precision import Precision, use_deterministic_kernels
 from ptblm.backend.randomness import derive_seed, make_generator, seed_global_generator
 from ptblm.checkpoint.format import Checkpoint
@@ -43,10 +43,10 @@ class RunComponents:
     corpus: Corpus
     trainer: Trainer
     device: str
-    products: Products
+    products: MatmulBackend
 
 
-def setup_run(config: Config, products_before: str | None = None) -> RunComponents:
+def setup_run(config: Config, products_before: MatmulBackend | None = None) -> RunComponents:
     """Makes all parts of a run.
 
     Args:
@@ -58,18 +58,19 @@ def setup_run(config: Config, products_before: str | None = None) -> RunComponen
         ConfigError: if the corpus's whole path is no UTF-8, in which configs are written.
         DataError: if the corpus is missing, damaged or too short.
     """
-    training = config.training
+    training, run = config.training, config.run
     # What fails fast comes first.
-    device, description = choose_device(training.device)
-    if training.deterministic and device.type == "cuda":
+    selected = select_device(run.device)
+    device, description = selected.device, str(selected)
+    if run.deterministic and device.type == "cuda":
         use_deterministic_kernels()
-    precision = Precision(training.precision, device)
-    if not training.plain:
+    precision = Precision(run.precision, device)
+    if run.fused:
         keep_freed_memory()
-    before = "torch" if training.plain else products_before
-    products = start_products(device, before)
+    before: MatmulBackend | None = products_before if run.fused else "default"
+    products = select_matmul_backend(device, before)
     config = _anchored(config)
-    corpus = load_corpus(config.data.path, config.data.level)
+    corpus = load_corpus(config.data.path, config.data.tokenizer)
     cut = {
         split: batchify(corpus.splits[split].ids, training.batch_size, training.num_steps, split)
         for split in ("train", "valid")
@@ -78,11 +79,11 @@ def setup_run(config: Config, products_before: str | None = None) -> RunComponen
     test = batchify(corpus.splits["test"].ids, 1, 1, "test")
     # An own cell may draw its constants, or dropout of its own, from torch's global generator.
     seed_global_generator(device, derive_seed(training.seed, "own cell"))
-    model = build_model(config.model, len(corpus.vocabulary), plain=training.plain)
+    model = build_model(config.model, len(corpus.vocabulary), fused=run.fused)
     initializer = Initializer(config.model.initializer, config.model.init_scale)
     model.initialize(initializer, make_generator(training.seed, "initial weights"))
-    if not training.plain and can_compile(device):
-        with precision.products():  # else it would be compiled anew for these
+    if run.fused and can_compile(device):
+        with precision.autocast():  # else it would be compiled anew for these
             model.to(device).recurrent.compile_steps(training.batch_size)
     trainer = Trainer(
         model.to(device),
@@ -91,10 +92,11 @@ def setup_run(config: Config, products_before: str | None = None) -> RunComponen
         train=cut["train"],
         valid=cut["valid"],
         test=test,
-        marks=corpus.vocabulary.marks,
-        capture=capture_on_cuda if device.type == "cuda" else None,
+        special_ids=corpus.vocabulary.marks,
+        log_every=run.log_every,
+        capture=capture_on_cuda if device.type == "cuda" and run.fused else None,
     )
-    return RunComponents(config, corpus, trainer, description + products_phrase(products), products)
+    return RunComponents(config, corpus, trainer, description, products)
 
 
 def _anchored(config: Config) -> Config:
@@ -102,16 +104,16 @@ def _anchored(config: Config) -> Config:
     path = config.data.path
     if path == "sample":
         return config
-    absolute = str(corpus_path(path, config.data.level).resolve())
+    absolute = str(corpus_path(path, config.data.tokenizer).resolve())
     return override_config(config, [], {"data.path": absolute})
 
 
 def trained_model(
-    config: ModelConfig, checkpoint: Checkpoint, path: Path, *, plain: bool = False
+    config: ModelConfig, checkpoint: Checkpoint, path: Path, *, fused: bool = True
 ) -> LanguageModel:
     """The model of a checkpoint, whose config is `config` and whose file is `path`.
 
-    With `plain` it goes without fused kernels.
+    With `fused`, layers and head use fused kernels.
 
     A config may declare any size. On the meta device a model of that size costs nothing, so
     memory is only ever spent on weights that are there. A cell of the user's own is built for
@@ -121,7 +123,7 @@ def trained_model(
         CheckpointError: if weights and config do not fit.
     """
     with nullcontext() if is_custom_cell(config) else torch.device("meta"):
-        model = build_model(config, len(checkpoint.vocabulary["tokens"]), plain=plain)
+        model = build_model(config, len(checkpoint.vocabulary["tokens"]), fused=fused)
     weights = checkpoint.model
     try:
         check_structure(model.state_dict(), weights, "model")

@@ -49,13 +49,14 @@ def train_on(path: Path, steps: int) -> dict[str, float]:
         The peak of memory over what torch takes by itself, in megabytes; of it the weights and
         their gradients.
     """
+    from ptblm.training.gradients import gradient_bytes
+
     from ptblm.config.loading import load_config
     from ptblm.run.setup import setup_run
-    from ptblm.training.gradients import gradient_bytes
 
     before = resident_bytes()
     forget_peak()
-    flags = {"data.path": str(path), "training.device": "cpu"}
+    flags = {"data.path": str(path), "run.device": "cpu"}
     components = setup_run(load_config("small", [], flags))
     records = components.trainer.records()
     for _ in range(steps):

@@ -39,7 +39,7 @@ def bench_evaluation(config: Config, seconds: float = 1.0) -> dict[str, Any]:
     device = next(components.trainer.model.parameters()).device
     words = torch.from_numpy(components.corpus.splits["test"].ids.copy()).long().to(device)
     model = plain_model(components.config, len(components.corpus.vocabulary)).to(device)
-    copy_weights(components.trainer.model, model, config.model.forget_bias)
+    copy_weights(components.trainer.model, model, config.model.cell.options["forget_bias"])
 
     def plain(count: int) -> float:
         with torch_defaults():

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ptblm.config.schema import Config, TrainingConfig
+from ptblm.config.cells import LSTMConfig
+from ptblm.config.schema import Config
+from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import batchify
 from ptblm.corpus.corpus import Corpus
 from ptblm.errors import UsageError
@@ -64,10 +66,10 @@ def plain_model(config: Config, vocab_size: int) -> PlainModel:
         UsageError: if the config asks for more than this model and its loop have.
     """
     model, training = config.model, config.training
-    plain = {"cell": "lstm", "peepholes": False, "projection_size": None}
-    plain |= {"gate_activation": "sigmoid", "activation": "tanh", "initial_state": "zeros"}
-    odd = [key for key, value in plain.items() if getattr(model, key) != value]
-    odd += ["optimizer"] * (training.optimizer != "sgd")
+    standard = LSTMConfig(forget_bias=model.cell.options.get("forget_bias", 0.0))
+    odd = ["cell"] * (model.cell != standard)
+    odd += ["initial_state"] * (model.initial_state != "zeros")
+    odd += ["optimizer"] * (training.optimizer.type != "sgd")
     odd += ["warmup_steps"] * (training.warmup_steps > 0)
     if odd:
         raise UsageError(f"the plain version knows no other {', '.join(odd)} than the tutorial's")
@@ -89,8 +91,8 @@ def copy_weights(source: LanguageModel, plain: PlainModel, forget_bias: float) -
     """
     weights = source.state_dict()
     plain.embedding.weight.copy_(weights["embedding.weight"])
-    plain.softmax.weight.copy_(weights["softmax.weight"])
-    plain.softmax.bias.copy_(weights["softmax.bias"])
+    plain.softmax.weight.copy_(weights["head.weight"])
+    plain.softmax.bias.copy_(weights["head.bias"])
     size = plain.lstm.hidden_size
     for layer in range(plain.lstm.num_layers):
         ours = f"recurrent.layers.{layer}.cell.gates"
@@ -126,7 +128,7 @@ def plain_steps(
         precision: "fp32" as torch's flags have it, or "bf16" or "fp16" by autocast.
     """
     optimizer = torch.optim.SGD(model.parameters(), lr=training.learning_rate)
-    kind = model.softmax.weight.device.type
+    kind = model.head.weight.device.type
     scaler = torch.amp.GradScaler(kind, enabled=precision == "fp16")
     state: State | None = None
     for start in range(0, len(text) - 1, training.num_steps):

@@ -33,4 +33,4 @@ def profile_lines(config: Config, steps: int, rows: int = 20) -> list[str]:
             torch.cuda.synchronize()
     key = "self_cuda_time_total" if on_cuda else "self_cpu_time_total"
     table = seen.key_averages().table(sort_by=key, row_limit=rows, max_name_column_width=50)
-    return [f"{steps} training steps of ptblm, {config.training.precision}", table]
+    return [f"{steps} training steps of ptblm, {config.run.precision}", table]

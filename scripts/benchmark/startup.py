@@ -39,8 +39,8 @@ def bench_startup(directory: Path, config: Config, name: str, times: int) -> dic
     def first_step(number: int) -> float:
         run = directory / f"run-{number}"
         words = ["train", "--config", name, "--data", config.data.path]
-        words += ["--device", config.training.device]
-        words += ["--run-dir", str(run), "--set", "training.log_every=1"]
+        words += ["--device", config.run.device]
+        words += ["--run-dir", str(run), "--set", "run.log_every=1"]
         return _seconds_to_a_step(run / "metrics.jsonl", words)
 
     first_step(0)

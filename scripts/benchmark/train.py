@@ -41,7 +41,7 @@ TOLERANCES = {
 }
 _WINDOWS = 20
 # On CUDA figures are read where they are logged, and else by the block.
-EACH_STEP = {"training.log_every": 1}
+EACH_STEP = {"run.log_every": 1}
 
 
 def bench_train(config: Config, steps: int) -> dict[str, Any]:
@@ -55,13 +55,13 @@ def bench_train(config: Config, steps: int) -> dict[str, Any]:
         Words per second, milliseconds a step, ratios, peak memory, and how far the losses of
         ptblm and the plain version are apart.
     """
-    precision = config.training.precision
+    precision = config.run.precision
     quiet = setup_run(override_config(config, [], {"model.dropout": 0.0, **EACH_STEP}))
     difference = refuse_difference(ptblm_steps(quiet), plain_steps_like(quiet), precision)
     del quiet
 
     count = max(1, steps // _WINDOWS)
-    components = setup_run(override_config(config, [], {"training.log_every": count}))
+    components = setup_run(override_config(config, [], {"run.log_every": count}))
     vocab_size = len(components.corpus.vocabulary)
     device = next(components.trainer.model.parameters()).device
     products = step_products(config, vocab_size)
@@ -125,7 +125,7 @@ def plain_steps_like(components: RunComponents, precision: str = "fp32") -> Plai
     config, corpus = components.config, components.corpus
     device = next(components.trainer.model.parameters()).device
     model = plain_model(config, len(corpus.vocabulary)).to(device)
-    copy_weights(components.trainer.model, model, config.model.forget_bias)
+    copy_weights(components.trainer.model, model, config.model.cell.options["forget_bias"])
     text = plain_text(corpus, config, device)
     return _between_ours(plain_steps(model, text, config.training, precision), precision, device)
 
@@ -142,7 +142,7 @@ def _between_ours(steps: PlainSteps, precision: str, device: torch.device) -> Pl
 
 def plain_window(config: Config, precision: str, count: int) -> Callable[[], None]:
     """So many steps of the plain version, weights and all of its own; for a process of its own."""
-    device, _ = choose_device(config.training.device)
+    device, _ = choose_device(config.run.device)
     steps, wait = _window(plain_run(config, precision, device), count), device_wait(device)
 
     def window() -> None:
@@ -154,7 +154,7 @@ def plain_window(config: Config, precision: str, count: int) -> Callable[[], Non
 
 def plain_run(config: Config, precision: str, device: torch.device) -> PlainSteps:
     """The plain version's steps, from weights of torch's choice; for a process of its own."""
-    corpus = load_corpus(config.data.path, config.data.level)
+    corpus = load_corpus(config.data.path, config.data.tokenizer)
     model = plain_model(config, len(corpus.vocabulary)).to(device)
     text = plain_text(corpus, config, device)
     return _by_themselves(plain_steps(model, text, config.training, precision), precision, device)
@@ -231,7 +231,7 @@ def peak_megabytes(config: Config, plain: str | None, steps: int) -> float:
     # The first optimizer makes torch load a hundred MB of its own code; that is not training's.
     torch.optim.SGD([torch.zeros(1)], lr=1.0).step()
     before = resident_bytes()
-    device, _ = choose_device(config.training.device)
+    device, _ = choose_device(config.run.device)
     made: Iterator[object] = (
         ptblm_steps(setup_run(config)) if plain is None else plain_run(config, plain, device)
     )
