@@ -259,14 +259,12 @@ class Trainer:
             "train_state", JSON values, "loss_scaler" among them.
         """
         scaler = self.precision.scaler
+        scaler_state = {} if scaler is None else scaler.state_dict()
         return {
             "model": dict(self.model.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "hidden_state": [list(layer) for layer in self.hidden_state],
-            "train_state": {
-                **self.train_state.as_dict(),
-                "loss_scaler": {} if scaler is None else scaler.state_dict(),
-            },
+            "train_state": {**self.train_state.as_dict(), "loss_scaler": scaler_state},
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -277,11 +275,11 @@ class Trainer:
                 whose state is then unchanged, except for the optimizer's.
         """
         scaler = self.precision.scaler
-        ours = self.state_dict()
-        check_structure(ours, saved, varying={"optimizer", "train_state"})
+        expected = self.state_dict()
+        check_structure(expected, saved, varying={"optimizer", "train_state"})
         saved_state = dict(saved["train_state"])
         saved_scaler = saved_state.pop("loss_scaler", None)
-        check_structure(ours["train_state"]["loss_scaler"], saved_scaler, "train_state.loss_scaler")
+        check_structure(expected["train_state"]["loss_scaler"], saved_scaler, "loss_scaler")
         tokens = self.config.batch_size * self.config.num_steps
         train_state = TrainState.from_dict(
             saved_state, batches=len(self.batches), tokens_per_batch=tokens
