@@ -24,7 +24,7 @@ demo: setup  ## train and evaluate on the sample corpus, about a minute
 	$(BIN)/ptblm train --config small --data sample --run-dir runs/demo --overwrite
 	$(BIN)/ptblm eval runs/demo
 
-test: setup  ## run the tests, about eight minutes
+test: setup  ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-slow: setup  ## run the slow tests: the wheel, the large models

@@ -25,7 +25,7 @@ COLUMNS = 100
 LARGEST_BYTES = 15_000
 # Pixels; the width of a monospace character is 0.6 of its size.
 _CHARACTER, _LINE, _MARGIN = 8.4, 19, 16
-# The terminal has a background of its own, so it is legible on a light and on a dark page.
+# The picture includes a background, so it is legible on light and on dark pages.
 _BACKGROUND, _FOREGROUND = "#1f2430", "#d9dee8"
 _COLORS = ["#5c6773", "#f28779", "#a6cc70", "#ffd173", "#73b8ff", "#d4a5ff", "#7fd8d0", "#d9dee8"]
 

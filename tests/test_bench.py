@@ -35,7 +35,7 @@ from benchmark.gemm_only import Matmul, Method, fastest_method, matmul_call, ste
 from benchmark.measure import (
     Spread,
     as_json,
-    job_in_own_process,
+    job_in_separate_process,
     ratios,
     spread,
     time_alternately,
@@ -215,10 +215,10 @@ def test_contenders_that_fail_are_skipped_with_a_reason(
 
     def in_this_process(make: Callable[..., Any], contender: Contender, *rest: Any) -> Any:
         make = broken_steps if contender == failing else make
-        return job_in_own_process(make, contender, *rest)
+        return job_in_separate_process(make, contender, *rest)
 
     monkeypatch.setattr(train_bench, "steps_with_weights_of", different)
-    monkeypatch.setattr(train_bench, "job_in_own_process", in_this_process)
+    monkeypatch.setattr(train_bench, "job_in_separate_process", in_this_process)
     monkeypatch.setattr(train_bench, "contenders_for", lambda *_, **__: [BASELINE, wrong, failing])
     monkeypatch.setattr(train_bench, "peak_megabytes", peak_of_nothing)
     found = bench_train(config(), steps=1)

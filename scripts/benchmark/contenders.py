@@ -82,7 +82,7 @@ def contenders_for(precision: str, device: torch.device, *, compiled: bool) -> l
 
 
 def contender_steps(contender: Contender, config: Config, device: torch.device) -> Steps:
-    """Trains from torch's own initial weights. Call this in a process of its own."""
+    """Trains from torch's own initial weights. Call this in a new process."""
     if contender.keep_memory:
         keep_freed_memory()
     corpus = read_corpus(config)

@@ -85,10 +85,10 @@ def in_fresh_process(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
 
 
 @contextmanager
-def job_in_own_process(
+def job_in_separate_process(
     make: Callable[P, Callable[[], object]], *args: P.args, **kwargs: P.kwargs
 ) -> Iterator[Callable[[], None]]:
-    """A job that runs in a process of its own each time it is called here.
+    """A job that runs in a separate process each time it is called here.
 
     Flags, libraries and memory of the calling process do not affect it. The job is called once
     at the start, so that a job that cannot run fails here.
@@ -99,7 +99,7 @@ def job_in_own_process(
         kwargs: keyword arguments of `make`.
 
     Raises:
-        RuntimeError: with the traceback, if the job fails or does not answer in five minutes.
+        RuntimeError: if the job fails, with its traceback as a note, or does not answer in time.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
@@ -116,7 +116,10 @@ def job_in_own_process(
         except (EOFError, BrokenPipeError):
             raise RuntimeError("the process of the job ended unexpectedly") from None
         if error is not None:
-            raise RuntimeError(error)
+            summary, details = error
+            failure = RuntimeError(summary)
+            failure.add_note(details)
+            raise failure
 
     try:
         job()
@@ -137,8 +140,10 @@ def _serve(
                 pipe.recv()
                 job()
                 pipe.send(None)
-    except Exception:
-        pipe.send(traceback.format_exc())
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line]
+        summary = f"{type(error).__name__}: {' '.join(lines[:2])}"
+        pipe.send((summary, traceback.format_exc()))
 
 
 def device_wait(device: torch.device) -> Callable[[], object]:

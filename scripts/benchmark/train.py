@@ -22,7 +22,7 @@ from benchmark.hardware import describe_hardware
 from benchmark.measure import (
     device_wait,
     in_fresh_process,
-    job_in_own_process,
+    job_in_separate_process,
     peak_bytes,
     ratios,
     reset_peak,
@@ -89,13 +89,13 @@ def bench_train(config: Config, steps: int, *, compiled: bool = False) -> dict[s
         for contender in contenders:
             if contender.name in skipped:
                 continue
-            job = job_in_own_process(contender_window, contender, config, count)
+            job = job_in_separate_process(contender_window, contender, config, count)
             try:
                 jobs[contender.name] = processes.enter_context(job)
             except RuntimeError as error:
                 if contender == BASELINE:
                     raise
-                skipped[contender.name] = str(error).strip().splitlines()[-1]
+                skipped[contender.name] = str(error)
         jobs[GEMM_ONLY] = _window(iter(run_gemms, object()), count)
         seconds = time_alternately(jobs, windows, device_wait(device))
     measured = [contender for contender in contenders if contender.name in seconds]
@@ -193,7 +193,7 @@ def check_agreement(
 
 
 def contender_window(contender: Contender, config: Config, count: int) -> Callable[[], None]:
-    """A function that makes `count` steps of a contender, for a process of its own."""
+    """A function that makes `count` steps of a contender, for a separate process."""
     device = pick_device(device_name(config))
     run, wait = _window(contender_steps(contender, config, device), count), device_wait(device)
 
@@ -226,7 +226,7 @@ def window_of_records(records: Iterator[StepDone], count: int) -> Callable[[], N
 
 
 def peak_megabytes(config: Config, contender: Contender | None, steps: int) -> float:
-    """Peak memory of training, beyond that of an idle torch. Call this in a process of its own.
+    """Peak memory of training, beyond that of an idle torch. Call this in a new process.
 
     On CUDA, this is the device's memory from the first step on, CUDA graphs included.
 
