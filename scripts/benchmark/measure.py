@@ -141,8 +141,7 @@ def _serve(
                 job()
                 pipe.send(None)
     except Exception as error:
-        lines = [line for line in str(error).splitlines() if line]
-        summary = f"{type(error).__name__}: {' '.join(lines[:2])}"
+        summary = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         pipe.send((summary, traceback.format_exc()))
 
 
