@@ -25,9 +25,9 @@ CELLS = {
     "janet": ["model.cell=janet"],
     "mogrifier": ["model.cell=mogrifier"],
     "rnn": ["model.cell=rnn"],
-    "gru, reset before": ["model.cell=gru", "model.reset_gate=before"],
-    "lstm, peepholes": ["model.cell=lstm", "model.peepholes=true"],
-    "rnn, relu": ["model.cell=rnn", "model.activation=relu", "model.initializer=orthogonal"],
+    "gru, reset before": ["model.cell=gru", "model.cell.reset_gate=before"],
+    "lstm, peepholes": ["model.cell=lstm", "model.cell.peepholes=true"],
+    "rnn, relu": ["model.cell=rnn", "model.cell.activation=relu", "model.initializer=orthogonal"],
 }
 # Adam, because one learning rate works for all cells. With SGD at the small config's rate of 1.0,
 # cells without an output gate diverge.

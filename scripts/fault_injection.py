@@ -40,10 +40,10 @@ SETTINGS = {
     "model.dropout": "0.3",
     "training.batch_size": "10",
     "training.num_steps": "5",
-    "training.full_rate_epochs": "2",
-    "training.learning_rate_decay": "0.9",
-    "training.checkpoint_every": "25 steps",
-    "training.log_every": "20",
+    "training.schedule.full_rate_epochs": "2",
+    "training.schedule.decay": "0.9",
+    "run.checkpoint_every": "25 steps",
+    "run.log_every": "20",
     "training.seed": "4",
 }
 

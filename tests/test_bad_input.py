@@ -145,7 +145,7 @@ LEVELS = st.sampled_from(["word", "char", "byte"])
 def test_any_bytes_as_a_corpus(tmp_path: Path, texts: list[bytes], level: str) -> None:
     for split, text in zip(("train", "valid", "test"), texts, strict=True):
         (tmp_path / f"{split}.txt").write_bytes(text)
-    code, errors = ptblm("train", "--data", tmp_path, "--level", level, "--dry-run", *TINY)
+    code, errors = ptblm("train", "--data", tmp_path, "--tokenizer", level, "--dry-run", *TINY)
     assert_clear(code, errors, 3)
     for split, text in zip(("train", "valid", "test"), texts, strict=True):
         assert (tmp_path / f"{split}.txt").read_bytes() == text
@@ -156,7 +156,7 @@ def test_any_bytes_as_a_corpus(tmp_path: Path, texts: list[bytes], level: str) -
 def test_any_file_as_a_corpus(tmp_path: Path, text: bytes, level: str) -> None:
     path = tmp_path / "any"
     path.write_bytes(text)
-    code, errors = ptblm("train", "--data", path, "--level", level, "--dry-run", *TINY)
+    code, errors = ptblm("train", "--data", path, "--tokenizer", level, "--dry-run", *TINY)
     assert_clear(code, errors, 3)
     assert level != "byte" or code == 0 or len(text) < 120
     assert path.read_bytes() == text

@@ -56,7 +56,7 @@ from ptblm.training.records import StepDone
 from tests.conftest import REPOSITORY, load_script, plain_environment
 
 CPU = torch.device("cpu")
-SETTINGS = ["model.hidden_size=16", "training.device=cpu"]
+SETTINGS = ["model.hidden_size=16", "run.device=cpu"]
 
 
 def config(*overrides: str, data: str = "sample") -> Config:
@@ -162,9 +162,9 @@ def test_contenders_read_the_text_with_the_configs_tokenizer(
         return baseline_model(of, vocab_size)
 
     monkeypatch.setattr("benchmark.contenders.baseline_model", record_size)
-    settings = config(f"data.level={tokenizer}")
+    settings = config(f"data.tokenizer={tokenizer}")
     next(contender_steps(BASELINE, settings, CPU))
-    assert sizes == [len(load_corpus(settings.data.path, settings.data.level).vocabulary)]
+    assert sizes == [len(load_corpus(settings.data.path, settings.data.tokenizer).vocabulary)]
 
 
 def test_contenders_of_each_precision() -> None:
@@ -175,7 +175,7 @@ def test_contenders_of_each_precision() -> None:
 
 def test_ptblm_and_baseline_train_alike() -> None:
     """Ten steps with the hidden state carried, a forget_bias and two layers."""
-    components = made("model.forget_bias=1.0")
+    components = made("model.cell.forget_bias=1.0")
     steps = steps_with_weights_of(BASELINE, components)
     differences = check_agreement(training_steps(components), steps, "fp32", steps=10)
     assert max(differences.values()) < 1e-5
@@ -193,7 +193,7 @@ def test_different_training_is_detected(other: str) -> None:
 
 
 def test_different_weights_are_detected_in_bf16() -> None:
-    ours = training_steps(made("training.precision=bf16"))
+    ours = training_steps(made("run.precision=bf16"))
     theirs = steps_with_weights_of(AUTOCAST, made("training.seed=1"))
     with pytest.raises(DisagreementError, match="the same loss"):
         check_agreement(ours, theirs, "bf16")

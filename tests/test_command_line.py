@@ -307,7 +307,7 @@ def test_a_full_disk_is_no_bug(limit: int, tmp_path: Path, small_corpus: Path) -
     """Files may have so many blocks of 1,024 bytes; whatever was refused, it is said plainly."""
     command = [sys.executable, "-m", "ptblm", "train", "--data", str(small_corpus)]
     command += ["--run-dir", "run"]
-    more = ["--set", "training.log_every=1", "--set", "model.hidden_size=40"]
+    more = ["--set", "run.log_every=1", "--set", "model.hidden_size=40"]
     result = subprocess.run(
         [*command, *FAST[2:], *more],
         cwd=tmp_path,

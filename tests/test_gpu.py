@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ptblm.backend.device import can_compile
+from ptblm.config.cells import CustomCellConfig
 from ptblm.config.loading import load_config
 from ptblm.errors import DivergedError, UsageError
 from ptblm.run.dry_run import dry_run
@@ -48,7 +49,7 @@ RATES = {"sgd": 0.5, "momentum": 0.1, "adam": 0.001, "rmsprop": 0.001}
 def settings(**changes: Any) -> list[str]:
     """Overrides; two underscores in a name stand for the dot of a key."""
     changed = {key.replace("__", "."): value for key, value in changes.items()}
-    cuda = {"training.device": "cuda", **SETTINGS}
+    cuda = {"run.device": "cuda", **SETTINGS}
     return [f"{key}={str(value).lower()}" for key, value in {**cuda, **changed}.items()]
 
 
@@ -94,8 +95,8 @@ def fast_path(cell: str) -> str:
 
 def test_fp32_on_cuda_equals_the_cpu() -> None:
     """Initial weights are drawn on the CPU, so both start from the same model; dropout is off."""
-    cpu = first_steps(make(training__device="cpu"), 20)
-    assert_close(first_steps(make(training__log_every=5), 20), cpu, rtol=1e-4)
+    cpu = first_steps(make(run__device="cpu"), 20)
+    assert_close(first_steps(make(run__log_every=5), 20), cpu, rtol=1e-4)
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["fast", "plain"])
@@ -104,11 +105,11 @@ def test_every_cell_on_cuda_equals_the_cpu(cell: str, plain: bool) -> None:
     """Fused or compiled, and unfused."""
     options: dict[str, Any] = {
         "model__cell": cell,
-        "training__plain": plain,
+        "run__fused": not plain,
         "training__learning_rate": 0.1,
     }
-    cpu = first_steps(make(training__device="cpu", **options), 10)
-    components = make(training__log_every=1, **options)
+    cpu = first_steps(make(run__device="cpu", **options), 10)
+    components = make(run__log_every=1, **options)
     assert components.trainer.stepper.path == ("step by step" if plain else fast_path(cell))
     assert_close(first_steps(components, 10), cpu, rtol=1e-4)
 
@@ -119,7 +120,7 @@ def test_fused_kernels_use_the_precision_of_the_run(
     cell: str, precision: str, dtype: torch.dtype
 ) -> None:
     """By default, autocast runs cuDNN in fp16 for bf16 too, where small gradients underflow."""
-    components = make(model__cell=cell, training__precision=precision)
+    components = make(model__cell=cell, run__precision=precision)
     trainer = components.trainer
     inputs, _ = trainer._batch(0)
     with trainer.precision.products():
@@ -131,7 +132,7 @@ def test_fused_kernels_use_the_precision_of_the_run(
 @pytest.mark.parametrize("config", ["small", "medium", "large"])
 def test_shipped_configs_are_captured(config: str) -> None:
     """Kernels of cuDNN depend on the size, so every shipped size is tested."""
-    flags = ["training.device=cuda", "data.path=sample", "training.log_every=1"]
+    flags = ["run.device=cuda", "data.path=sample", "run.log_every=1"]
     components = setup_run(load_config(config, flags))
     assert components.trainer.stepper.path == "fused, one captured graph"
     # An untrained model predicts a nearly uniform distribution.
@@ -150,9 +151,9 @@ def test_captured_steps_equal_eager_ones(
         "model__cell": cell,
         "model__initial_state": start,
         "model__dropout": 0.5,
-        "training__precision": precision,
+        "run__precision": precision,
         "training__learning_rate": 0.1,
-        "training__log_every": 7,
+        "run__log_every": 7,
     }
     captured = make(**options)
     assert captured.trainer.stepper.path == fast_path(cell)
@@ -169,7 +170,7 @@ def test_captured_steps_draw_the_same_dropout_masks(optimizer: str) -> None:
         "model__init_scale": 0.5,
         "training__optimizer": optimizer,
         "training__learning_rate": 1e-6,
-        "training__log_every": 1,
+        "run__log_every": 1,
     }
     found = first_steps(make(**options), 10)
     assert_close(found, first_steps(make(eagerly=True, **options), 10), rtol=1e-5)
@@ -196,7 +197,7 @@ def test_captured_steps_never_wait_for_the_device(optimizer: str) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
 def test_every_precision_learns(precision: str) -> None:
-    components = make(training__precision=precision)
+    components = make(run__precision=precision)
     *_, last = components.trainer.records()
     assert isinstance(last, RunDone)
     assert components.corpus.floors["test"] < last.score.perplexity < 30
@@ -280,9 +281,9 @@ def test_custom_cells_that_cannot_be_captured_run_eagerly(
     """Their losses equal those of an eager run."""
     (in_directory / "custom_cells.py").write_text(CUSTOM_CELLS)
     options: dict[str, Any] = {"model__dropout": 0.3, "training__learning_rate": 0.1}
-    config = load_config("small", settings(**options, training__log_every=5))
+    config = load_config("small", settings(**options, run__log_every=5))
     # `settings` would lower the case of the cell's name.
-    model = config.model.model_copy(update={"cell": f"custom_cells:{cell}"})
+    model = config.model.model_copy(update={"cell": CustomCellConfig(type=f"custom_cells:{cell}")})
     config = config.model_copy(update={"model": model})
     fast, eager = setup_run(config), setup_run(config)
     eager.trainer.stepper.captured = None
@@ -303,10 +304,10 @@ def _restore_determinism() -> Iterator[None]:
 def deterministic_options(optimizer: str, precision: str) -> dict[str, Any]:
     return {
         "model__dropout": 0.3,
-        "training__precision": precision,
+        "run__precision": precision,
         "training__optimizer": optimizer,
         "training__learning_rate": RATES[optimizer],
-        "training__deterministic": True,
+        "run__deterministic": True,
     }
 
 
@@ -334,7 +335,7 @@ def test_deterministic_captured_steps_equal_eager_ones_exactly(
     ],
 )
 def test_deterministic_resume_is_bit_exact(precision: str, optimizer: str, tmp_path: Path) -> None:
-    options = {**deterministic_options(optimizer, precision), "training__log_every": 30}
+    options = {**deterministic_options(optimizer, precision), "run__log_every": 30}
     whole, stopped, resumed = (make(**options) for _ in range(3))
     first_steps(whole, 75)
     first_steps(stopped, 30)

@@ -58,7 +58,7 @@ def test_a_run_needs_no_open_streams(redirections: str, tmp_path: Path) -> None:
 def test_a_message_to_a_closed_stderr_gets_into_no_file(tmp_path: Path) -> None:
     """The first file that is opened would get the number of the closed stream."""
     train = [sys.executable, "-m", "ptblm", "train", "--data", "sample", *TINY]
-    more = ["--set", "training.epochs=50", "--set", "training.log_every=1", "--run-dir", "run"]
+    more = ["--set", "training.epochs=50", "--set", "run.log_every=1", "--run-dir", "run"]
     process = subprocess.Popen(
         ["sh", "-c", f"exec {shlex.join([*train, *more])} 2>&-"],
         cwd=tmp_path,

@@ -10,7 +10,7 @@ from ptblm.errors import UsageError
 
 
 def choose_device(name: str) -> tuple[torch.device, str]:
-    """The device that `training.device` asks for, and a phrase that describes it.
+    """The device that `run.device` asks for, and a phrase that describes it.
 
     "auto" takes CUDA when there is one, else the CPU. A device asked for by name is never
     replaced by another.

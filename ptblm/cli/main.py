@@ -82,7 +82,7 @@ def _options(
 def train(
     config: ConfigName = None,
     data: Data = None,
-    level: Annotated[
+    tokenizer: Annotated[
         Literal["word", "char", "byte"] | None,
         typer.Option(help="What a token is."),
     ] = None,
@@ -105,9 +105,9 @@ def train(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="On CUDA, repeat bit for bit; slower.")
     ] = False,
-    plain: Annotated[
+    no_fused: Annotated[
         bool,
-        typer.Option("--plain", help="Make steps as the equations read; slower."),
+        typer.Option("--no-fused", help="Do not use fused kernels; slower."),
     ] = False,
     resume: Annotated[
         Path | None,
@@ -127,12 +127,12 @@ def train(
     """Train a model, and test it at the end."""
     flags = {
         "data.path": data,
-        "data.level": level,
+        "data.tokenizer": tokenizer,
         "training.seed": seed,
-        "training.device": device,
-        "training.precision": precision,
-        "training.deterministic": deterministic or None,
-        "training.plain": plain or None,
+        "run.device": device,
+        "run.precision": precision,
+        "run.deterministic": deterministic or None,
+        "run.fused": False if no_fused else None,
     }
     if resume is not None and str(resume) != "auto":
         if config is not None or run_dir is not None or overwrite or dry_run:

@@ -1,1 +1,1 @@
-"""What a run is made of: the schema of a config, and how one is loaded, checked and shown."""
+"""Configs: the schema of a run's settings, and loading, checking and showing them."""

@@ -1,38 +1,50 @@
-"""What all sections of a config share."""
+"""Base classes of the schema: sections of keys, and variants such as cells and optimizers."""
 
-from typing import Any, ClassVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict
 
-# Beyond this, fp32 precision soon ends in infinity.
+# Larger values would soon overflow fp32.
 LARGEST = 1e30
 
 
 class Section(BaseModel):
-    """Frozen, no unknown keys, no silent conversions, no key that would change nothing.
-
-    Attributes:
-        options: for a key that chooses, the keys that are only for some of its choices, and for
-            which. They stand after it.
-    """
+    """A group of keys: frozen, without unknown keys, type conversions, NaN or infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    options: ClassVar[dict[str, dict[str, tuple[str, ...]]]] = {}
 
-    @field_validator("*")
-    @classmethod
-    def _has_use(cls, value: Any, info: ValidationInfo) -> Any:
-        key = info.field_name or ""
-        for chooser, options in cls.options.items():
-            chosen = info.data.get(chooser)  # None where that is wrong already
-            if chosen is None or chosen in options.get(key, (chosen,)):
-                continue
-            if value != cls.model_fields[key].default:
-                raise PydanticCustomError(
-                    "no_use",
-                    "is for {chooser} {choices} only, and {chooser} is {chosen}",
-                    {"chooser": chooser, "choices": " or ".join(options[key]), "chosen": chosen},
-                )
-        return value
+class Variant(Section):
+    """One choice for a key, for instance one cell; the other fields are its options.
+
+    Attributes:
+        type: name of the variant.
+    """
+
+    type: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the variant, by name."""
+        return self.model_dump(exclude={"type"})
+
+
+def expand_variant(value: Any, default_type: str) -> Any:
+    """Returns a variant as a mapping with a `type`.
+
+    Args:
+        value: the name of a variant, or a mapping of its options; anything else is returned
+            as it is.
+        default_type: the variant that a mapping without a `type` describes.
+    """
+    if isinstance(value, str):
+        return {"type": value}
+    if isinstance(value, dict) and "type" not in value:
+        return {"type": default_type, **value}
+    return value
+
+
+def variant_type(value: Any) -> str:
+    """Returns the name of a variant, given as a mapping or as an object."""
+    name = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return name if isinstance(name, str) else ""

@@ -1,34 +1,56 @@
-"""A config as a document: resolved, with each key's meaning beside it."""
+"""Writes a config as YAML, with the description of every key as a comment."""
 
 import json
 import textwrap
+from collections.abc import Iterator
 from typing import Any
 
-from pydantic import BaseModel
-
 from ptblm.config.schema import Config
+from ptblm.config.section import Section, Variant
 from ptblm.config.yaml_document import parse_yaml
 from ptblm.errors import ConfigError
 
 
 def config_document(config: Config) -> str:
-    """YAML text of `config` that loads back as the same config, each key explained."""
-    blocks = [_section(name, getattr(config, name)) for name in Config.model_fields]
-    return "\n".join(blocks)
+    """Returns YAML text that loads back as `config`; only keys that apply are in it."""
+    sections = ((name, getattr(config, name)) for name in Config.model_fields)
+    blocks = [
+        "\n".join([f"# {_summary(section)}", f"{name}:", *_lines(section, "  ")])
+        for name, section in sections
+    ]
+    return "\n\n".join(blocks) + "\n"
 
 
-def _section(name: str, section: BaseModel) -> str:
-    lines = [f"# {(type(section).__doc__ or '').splitlines()[0]}", f"{name}:"]
-    for key, field in type(section).model_fields.items():
-        lines += textwrap.wrap(
-            field.description or "", width=96, initial_indent="  # ", subsequent_indent="  # "
+def _lines(section: Section, indent: str) -> Iterator[str]:
+    descriptions = {
+        name: field.description or "" for name, field in type(section).model_fields.items()
+    }
+    if isinstance(section, Variant):
+        descriptions["type"] = _summary(section)
+    for name in [*descriptions, *(section.model_extra or {})]:
+        comment = f"{indent}# "
+        yield from textwrap.wrap(
+            descriptions.get(name, ""),
+            width=96,
+            initial_indent=comment,
+            subsequent_indent=comment,
         )
-        lines.append(f"  {key}: {_scalar(getattr(section, key))}")
-    return "\n".join(lines) + "\n"
+        value = (
+            getattr(section, name) if name in descriptions else (section.model_extra or {})[name]
+        )
+        if isinstance(value, Section):
+            yield f"{indent}{name}:"
+            yield from _lines(value, indent + "  ")
+        else:
+            yield f"{indent}{_scalar(name)}: {_scalar(value)}"
+
+
+def _summary(section: Section) -> str:
+    return (type(section).__doc__ or "").splitlines()[0]
 
 
 def _scalar(value: Any) -> str:
-    """`value` as YAML: bare where it reads back as itself, otherwise quoted as JSON."""
+    """Returns `value` as YAML: bare where it reads back as itself, otherwise quoted as JSON."""
     if isinstance(value, str):
         try:
             if parse_yaml(value, "").data == value:

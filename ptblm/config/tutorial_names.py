@@ -1,45 +1,91 @@
-"""Answers to names that ptblm does not know: the tutorial's, misspelt ones, misplaced ones."""
+"""Answers for unknown keys: names of the tutorial, former names, misplaced and misspelled keys."""
 
 import difflib
+from collections.abc import Iterable
 
-from ptblm.config.schema import Config
+from ptblm.config.schema import SECTIONS, VARIANT_KEYS, KeyPath
 
-# The TensorFlow tutorial's parameter names (ptb_word_lm.py) and where ours are.
-TUTORIAL_NAMES = {
-    "init_scale": "is 'model.init_scale' here",
-    "learning_rate": "is 'training.learning_rate' here",
-    "max_grad_norm": "is 'training.max_grad_norm' here",
-    "num_layers": "is 'model.num_layers' here",
-    "num_steps": "is 'training.num_steps' here",
-    "hidden_size": "is 'model.hidden_size' here",
-    "max_epoch": "is 'training.full_rate_epochs' here",
-    "max_max_epoch": "is 'training.epochs' here",
-    "keep_prob": "is 'model.dropout' here, which is 1 - keep_prob",
-    "lr_decay": "is 'training.learning_rate_decay' here",
-    "batch_size": "is 'training.batch_size' here",
-    "vocab_size": "is not set here: the vocabulary's size is taken from the training text",
-    "data_path": "is 'data.path' here",
-    "use_fp16": "is 'training.precision: fp16' here",
-    "save_path": "is the option --run-dir here",
-    "rnn_mode": "is not set here: the fastest exact path is chosen",
+# Names of the TensorFlow tutorial (ptb_word_lm.py) and former names of ptblm, where the key is
+# called differently now.
+OTHER_NAMES = {
+    "max_epoch": "use 'training.schedule.full_rate_epochs' (schedule tutorial)",
+    "max_max_epoch": "use 'training.epochs'",
+    "keep_prob": "use 'model.dropout', which is 1 - keep_prob",
+    "lr_decay": "use 'training.schedule.decay' (schedules tutorial and plateau)",
+    "vocab_size": "the size of the vocabulary is taken from the training text",
+    "data_path": "use 'data.path'",
+    "use_fp16": "use 'run.precision: fp16'",
+    "save_path": "use the option --run-dir",
+    "rnn_mode": "the fastest exact implementation is chosen automatically",
+    "level": "use 'data.tokenizer'",
+    "janet_beta": "use 'model.cell.beta' (cell janet)",
+    "mogrifier_rounds": "use 'model.cell.rounds' (cell mogrifier)",
+    "adam_beta1": "use 'training.optimizer.beta1' (optimizer adam)",
+    "adam_beta2": "use 'training.optimizer.beta2' (optimizer adam)",
+    "rmsprop_decay": "use 'training.optimizer.decay' (optimizer rmsprop)",
+    "learning_rate_decay": "use 'training.schedule.decay' (schedules tutorial and plateau)",
+    "plain": "use 'run.fused: false'",
 }
 
-SECTIONS: dict[str, list[str]] = {
-    name: list(field.annotation.model_fields)  # type: ignore[union-attr]
-    for name, field in Config.model_fields.items()
-}
 
+def explain_unknown_key(path: KeyPath, variant: str | None = None) -> str:
+    """Returns what the user most likely meant by the unknown key at `path`.
 
-def explain_unknown_key(path: tuple[str | int, ...]) -> str:
-    """Says what the writer of the unknown key at `path` most likely meant."""
+    Args:
+        path: of the key, for instance ("model", "cell", "reset_gate").
+        variant: name of the variant that does not have it, if it is a variant's option.
+    """
     key = str(path[-1])
+    if variant is not None:
+        return _explain_unknown_option(path, key, variant)
     siblings = SECTIONS.get(str(path[0]), []) if len(path) == 2 else list(SECTIONS)
-    if key in TUTORIAL_NAMES:
-        return f"the tutorial's '{key}' {TUTORIAL_NAMES[key]}"
+    homes = [f"'{section}'" for section, keys in SECTIONS.items() if key in keys]
+    for variant_path, variants in VARIANT_KEYS.items():
+        users = [name for name, options in variants.options.items() if key in options]
+        if users:
+            homes.append(f"'{_dotted(variant_path)}' (option of {', '.join(users)})")
+    if key in OTHER_NAMES:
+        return f"unknown key; {OTHER_NAMES[key]}"
+    if homes:
+        return f"unknown key here; it belongs in {' or '.join(homes)}"
+    return _nearest(key, siblings) or f"unknown key; the keys here are {', '.join(siblings)}"
+
+
+def explain_unknown_variant(path: KeyPath, name: str) -> tuple[str, str]:
+    """Returns which variants the key at `path` takes, and a guess at what `name` means."""
+    names = list(VARIANT_KEYS[path].options)
+    custom = " or my_module:MyCell (a class in my_module.py)" if path[-1] == "cell" else ""
+    choices = ", ".join(names[:-1]) + (", " if custom else " or ") + names[-1] + custom
+    nearest = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.7)
+    guess = f"; did you mean '{nearest[0]}'?" if nearest else ""
+    return f"expected {choices}", guess
+
+
+def _explain_unknown_option(path: KeyPath, key: str, variant: str) -> str:
+    parent = path[:-1]
+    kind = parent[-1]
+    variants = VARIANT_KEYS[parent].options
+    users = [name for name, options in variants.items() if key in options]
+    if users:
+        return f"unknown key for {kind} '{variant}'; it is an option of {', '.join(users)}"
+    if key in OTHER_NAMES:
+        return f"unknown key; {OTHER_NAMES[key]}"
+    own = variants[variant]
+    nearest = _nearest(key, own)
+    if nearest:
+        return nearest
     for section, keys in SECTIONS.items():
         if key in keys:
-            return f"unknown key here, it belongs in '{section}'"
-    nearest = difflib.get_close_matches(key, siblings, n=1, cutoff=0.6)
-    if nearest:
-        return f"unknown key, did you mean '{nearest[0]}'?"
-    return f"unknown key, the keys here are {', '.join(siblings)}" if siblings else "unknown key"
+            return f"unknown key here; it belongs in '{section}'"
+    if own:
+        return f"unknown key for {kind} '{variant}'; its options are {', '.join(own)}"
+    return f"unknown key; {kind} '{variant}' has no options"
+
+
+def _nearest(key: str, names: Iterable[str]) -> str | None:
+    nearest = difflib.get_close_matches(key, names, n=1, cutoff=0.6)
+    return f"unknown key, did you mean '{nearest[0]}'?" if nearest else None
+
+
+def _dotted(path: KeyPath) -> str:
+    return ".".join(str(part) for part in path)

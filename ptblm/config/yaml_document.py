@@ -1,8 +1,8 @@
-"""YAML as people mean it: plain data plus the place of every key.
+"""Parses YAML into plain data, and records the location of every key.
 
-PyYAML alone follows YAML 1.1 and is surprising in a config: `1e-3` is a string, `no` is False,
-`010` is eight, and the last of two equal keys wins without a word. Here scalars follow the YAML
-1.2 core schema, and equal keys are refused naming both lines.
+PyYAML follows YAML 1.1, where `1e-3` is a string, `no` is False, `010` is eight, and the last of
+two equal keys silently wins. Here scalars follow the YAML 1.2 core schema, and a duplicate key is
+an error that names both lines.
 """
 
 import re
@@ -23,19 +23,19 @@ _PLAIN_TAGS = {
 
 @dataclass(frozen=True)
 class YamlDocument:
-    """Plain data, and for each path into it "name:line:column" of its key."""
+    """Plain data, and the location ("name:line:column") of the key at each path."""
 
     data: Any
     locations: dict[Path, str]
 
 
 class _CoreSchemaLoader(yaml.SafeLoader):
-    """Reads scalars by the YAML 1.2 core schema instead of YAML 1.1's."""
+    """Resolves scalars by the YAML 1.2 core schema instead of YAML 1.1."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
 
-# The first pattern that matches decides, so integers stand before floats.
+# The first pattern that matches decides, so integers come before floats.
 for _tag, _pattern, _first in [
     ("null", r"^(~|null|Null|NULL|)$", ["~", "n", "N", ""]),
     ("bool", r"^(true|True|TRUE|false|False|FALSE)$", list("tTfF")),
@@ -53,10 +53,10 @@ def parse_yaml(text: str, name: str) -> YamlDocument:
 
     Args:
         text: the document.
-        name: how the document is called in messages, a file's path for one.
+        name: name of the document in messages, for instance the path of its file.
 
     Raises:
-        ConfigError: if it is no YAML, repeats a key, or uses aliases or custom tags.
+        ConfigError: if it is not valid YAML, repeats a key, or uses aliases or custom tags.
     """
     try:
         loader = _CoreSchemaLoader(text)
@@ -81,7 +81,7 @@ def _place(name: str, mark: Any) -> str:
 
 
 class _Walk:
-    """Turns nodes into plain data, remembering locations and collecting problems."""
+    """Converts nodes to plain data; records locations and collects problems."""
 
     def __init__(self, loader: _CoreSchemaLoader, name: str) -> None:
         self.loader = loader
@@ -121,7 +121,7 @@ class _Walk:
             key = key_node.value
             if key in result:
                 first_line = self.locations[(*path, key)].split(":")[-2]
-                self.problems.append(f"{place}: '{key}' is given twice, first in line {first_line}")
+                self.problems.append(f"{place}: '{key}' is given twice, first on line {first_line}")
                 continue
             self.locations[(*path, key)] = place
             result[key] = self.build(value_node, (*path, key), depth + 1)
@@ -131,5 +131,5 @@ class _Walk:
         try:
             return self.loader.construct_object(node)
         except (ValueError, LookupError, TypeError):  # an integer of 5,000 digits, or `!!int x`
-            self.problems.append(f"{place}: {node.value[:40]!r} can't be read as a value")
+            self.problems.append(f"{place}: {node.value[:40]!r} cannot be read as a value")
             return None

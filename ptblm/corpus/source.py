@@ -147,7 +147,7 @@ def decoded(source: Source, level: Level, watch: Watcher) -> Iterator[tuple[int,
             raise DataError(
                 f"not UTF-8 text (byte {byte} of the line)",
                 where=f"{source.name}:{line}",
-                hint="convert the file to UTF-8, for instance with iconv, or take data.level byte",
+                hint="convert the file to UTF-8, for instance with iconv, or use --tokenizer byte",
             )
 
 

@@ -112,7 +112,7 @@ def cut_by_position(whole: Source, level: Level) -> dict[Split, Source]:
             raise DataError(
                 f"too short to be cut by position: nothing is left for {split}",
                 where=whole.name,
-                hint="a text of more lines (data.level byte asks for none), or a directory with "
+                hint="a text of more lines, data.tokenizer byte, or a directory with "
                 "{train,valid,test}.txt",
             )
         parts[split] = replace(whole, start=start, end=end)

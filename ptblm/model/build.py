@@ -1,10 +1,13 @@
-"""Builds the model that a config describes."""
+"""Builds the model of a config."""
 
-from collections.abc import Callable
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
 
+from ptblm.config.cells import CustomCellConfig
 from ptblm.config.model import ModelConfig
 from ptblm.errors import ConfigError
 from ptblm.model.cells.cell import Cell
@@ -18,17 +21,27 @@ from ptblm.model.cells.slstm import SLSTMCell
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers.recurrent import RecurrentLayer
 
+_CELLS: dict[str, type[Cell]] = {
+    "lstm": LSTMCell,
+    "rnn": RNNCell,
+    "gru": GRUCell,
+    "slstm": SLSTMCell,
+    "janet": JANETCell,
+    "mogrifier": MogrifierCell,
+}
+_HINT = "see docs/custom-cells.md for how to write a cell; --debug shows where it failed"
+
 
 def build_model(config: ModelConfig, vocab_size: int, *, plain: bool = False) -> LanguageModel:
-    """The model of a config, its weights not yet set.
+    """Builds the model of a config; its weights are not initialized.
 
     Args:
-        config: the model's section.
-        vocab_size: words in the vocabulary.
-        plain: whether to go without fused kernels.
+        config: the model section.
+        vocab_size: tokens in the vocabulary.
+        plain: whether to build it without fused kernels.
 
     Raises:
-        ConfigError: if the cell is one of the user's own and not usable.
+        ConfigError: if the cell is a custom cell that cannot be used.
     """
     make = custom_cells(config) if is_custom_cell(config) else partial(make_cell, config)
     embedding_size = config.embedding_size or config.hidden_size
@@ -40,90 +53,78 @@ def build_model(config: ModelConfig, vocab_size: int, *, plain: bool = False) ->
 
 
 def is_custom_cell(config: ModelConfig) -> bool:
-    """Whether the cell is one of the user's own."""
-    return ":" in config.cell
+    """Returns whether the cell is a custom cell."""
+    return isinstance(config.cell, CustomCellConfig)
 
 
 def make_cell(config: ModelConfig, input_size: int) -> Cell:
-    """A shipped cell, for inputs of `input_size` numbers."""
-    size = config.hidden_size
-    match config.cell:
-        case "lstm":
-            return LSTMCell(
-                input_size,
-                size,
-                forget_bias=config.forget_bias,
-                peepholes=config.peepholes,
-                projection_size=config.projection_size,
-                gate_activation=config.gate_activation,
-                activation=config.activation,
-            )
-        case "rnn":
-            return RNNCell(input_size, size, config.activation)
-        case "gru":
-            return GRUCell(
-                input_size,
-                size,
-                reset_gate=config.reset_gate,
-                gate_activation=config.gate_activation,
-                activation=config.activation,
-            )
-        case "slstm":
-            return SLSTMCell(input_size, size, forget_bias=config.forget_bias)
-        case "janet":
-            return JANETCell(
-                input_size, size, beta=config.janet_beta, chrono_steps=config.chrono_steps
-            )
-        case "mogrifier":
-            return MogrifierCell(
-                input_size, size, rounds=config.mogrifier_rounds, forget_bias=config.forget_bias
-            )
-    raise ValueError(f"no cell is called {config.cell}")
+    """Makes one of ptblm's own cells, for inputs of `input_size` features."""
+    return _CELLS[config.cell.type](input_size, config.hidden_size, **config.cell.options)
 
 
 def custom_cells(config: ModelConfig) -> Callable[[int], Cell]:
-    """What makes cells of the user's own class, for inputs of a size.
+    """Returns a function that makes custom cells for a found input size.
 
-    The first for each size is tried out, so that mistakes show before training does.
+    The first cell of each size is run for two steps, so that mistakes show before training.
 
     Raises:
-        ConfigError: if there is no such class; calling the result, if it does not work.
+        ConfigError: if the class cannot be loaded; the function raises it if the class rejects an
+            option or the cell does not work.
     """
-    cell_class = load_cell_class(config.cell)
-    tried: set[int] = set()
+    name, options = config.cell.type, config.cell.options
+    cell_class = load_cell_class(name)
+    checked: set[int] = set()
 
     def make(input_size: int) -> Cell:
+        arguments = [str(input_size), str(config.hidden_size)]
+        arguments += [f"{key}={value!r}" for key, value in options.items()]
+        call = f"model.cell: {name}({', '.join(arguments)})"
         try:
-            cell = cell_class(input_size, config.hidden_size)
-            problem = None if input_size in tried else _problem(cell)
-        except (Exception, SystemExit) as error:  # it is somebody's code: anything may happen
+            _check_options(cell_class, name, options)
+            cell = cell_class(input_size, config.hidden_size, **options)
+            problem = None if input_size in checked else _problem(cell)
+        except ConfigError:
+            raise
+        except (Exception, SystemExit) as error:  # custom code can raise anything
             problem = f"it failed: {type(error).__name__}: {error}"
-            raise ConfigError(_complaint(config, input_size, problem), hint=_PAGE) from error
+            raise ConfigError(f"{call}: {problem}", hint=_HINT) from error
         if problem is not None:
-            raise ConfigError(_complaint(config, input_size, problem), hint=_PAGE)
-        tried.add(input_size)
+            raise ConfigError(f"{call}: {problem}", hint=_HINT)
+        checked.add(input_size)
         return cell
 
     return make
 
 
-_PAGE = "docs/custom-cells.md says how a cell is written; --debug shows where this one failed"
-
-
-def _complaint(config: ModelConfig, input_size: int, problem: str) -> str:
-    return f"model.cell: {config.cell}({input_size}, {config.hidden_size}): {problem}"
+def _check_options(cell_class: type[Cell], name: str, options: Mapping[str, object]) -> None:
+    """Raises ConfigError if the class of a custom cell does not take one of the options."""
+    parameters = list(inspect.signature(cell_class).parameters.values())
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    # The first two are input_size and hidden_size.
+    keywords = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    known = [parameter.name for parameter in parameters[2:] if parameter.kind in keywords]
+    unknown = [key for key in options if key not in known]
+    if not unknown:
+        return
+    nearest = difflib.get_close_matches(unknown[0], known, n=1)
+    guess = f", did you mean '{nearest[0]}'?" if nearest else ""
+    raise ConfigError(
+        f"model.cell.{unknown[0]}: {name} does not take the option '{unknown[0]}'{guess}",
+        hint=f"its options are {', '.join(known)}" if known else f"{name} has no options",
+    )
 
 
 @torch.no_grad()
 def _problem(cell: Cell) -> str | None:
-    """What is wrong with a cell, as far as two steps show it."""
+    """Returns what is wrong with a cell, as far as two steps can tell."""
     parameters = list(cell.parameters())
     if not parameters:
         return "it has no parameters to train"
     batch = 2
     x = parameters[0].new_zeros(2, batch, cell.input_size)
     state = cell.initial_state(batch)
-    promised = [_look(part) for part in state]
+    expected = [_describe(part) for part in state]
     for step_input in cell.inputs(x).unbind(0):
         output, state = cell.step(step_input, state)
         if not isinstance(state, tuple):
@@ -132,14 +133,14 @@ def _problem(cell: Cell) -> str | None:
             return "step must return tensors"
         if list(output.shape) != [batch, cell.output_size]:
             return (
-                f"step must return outputs of [batch, {cell.output_size}], and for a batch of "
-                f"{batch} returns {list(output.shape)}"
+                f"step must return outputs of [batch, {cell.output_size}], but for a batch of "
+                f"{batch} it returned {list(output.shape)}"
             )
-        given = [_look(part) for part in state]
-        if given != promised:
-            return f"by its state_sizes the state is {promised}, but step returns {given}"
+        found = [_describe(part) for part in state]
+        if found != expected:
+            return f"by its state_sizes the state is {expected}, but step returns {found}"
     return None
 
 
-def _look(part: torch.Tensor) -> str:
+def _describe(part: torch.Tensor) -> str:
     return f"{list(part.shape)} {str(part.dtype).removeprefix('torch.')}"

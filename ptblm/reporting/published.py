@@ -1,4 +1,4 @@
-"""Published perplexities of the shipped configs, to stand beside a run's own."""
+"""Published perplexities of the shipped configs, to compare a run with."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from ptblm.corpus.datasets.ptb import FILES
 
 
 class PublishedResult(NamedTuple):
-    """Perplexities from one source; None where it gives none."""
+    """Perplexities from one source; None where the source gives no value."""
 
     source: str
     train: float | None
@@ -42,25 +42,23 @@ PUBLISHED = {
 
 
 def published_results(config: Config, corpus: Corpus) -> list[PublishedResult]:
-    """The figures that a run may be held against: those of its recipe on the very same text.
+    """Returns the published results of a run's recipe, if it is one of the shipped recipes.
 
-    A config that differs from the shipped one in anything that matters has none; seed, device
-    and precision don't matter here.
+    The corpus must be the Penn Treebank, and tokenizer, model and training (except for the seed)
+    must equal those of a shipped config; otherwise the list is empty.
     """
     hashes = {split: text.sha256 for split, text in corpus.splits.items()}
     if any(hashes[split] != FILES[f"ptb.{split}.txt"][1] for split in hashes):
         return []
-    for name, figures in PUBLISHED.items():
+    for name, results in PUBLISHED.items():
         if _recipe(load_config(name)) == _recipe(config):
-            return figures
+            return results
     return []
 
 
 def _recipe(config: Config) -> dict[str, object]:
-    conduct = {"seed", "device", "precision", "checkpoint_every", "log_every", "tensorboard"}
-    conduct |= {"keep_checkpoints", "deterministic", "plain"}
     return {
-        "level": config.data.level,
+        "tokenizer": config.data.tokenizer,
         "model": config.model.model_dump(),
-        "training": config.training.model_dump(exclude=conduct),
+        "training": config.training.model_dump(exclude={"seed"}),
     }

@@ -1,4 +1,4 @@
-"""TensorBoard curves of a run, for those who ask for them (`training.tensorboard: true`)."""
+"""TensorBoard curves of a run, for those who ask for them (`run.tensorboard: true`)."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise UsageError(
-                "training.tensorboard needs the tensorboard package",
+                "run.tensorboard needs the tensorboard package",
                 hint="pip install 'ptblm[tensorboard]'",
             ) from None
         self._writer = SummaryWriter(str(directory), purge_step=purge_step)

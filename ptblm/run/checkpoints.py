@@ -18,7 +18,7 @@ def show_checkpoint(path: Path) -> list[str]:
     path = find_checkpoint(path)
     checkpoint, parameters = _loaded(path)
     epochs, steps = checkpoint.trained()
-    unit = UNITS[checkpoint.parsed_config().data.level]
+    unit = UNITS[checkpoint.parsed_config().data.tokenizer]
     versions = ", ".join(f"{name} {version}" for name, version in checkpoint.versions.items())
     return [
         f"checkpoint   {path}, {path.stat().st_size:,} bytes, format {checkpoint.format}",

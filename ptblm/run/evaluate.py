@@ -145,7 +145,7 @@ def evaluate_checkpoint(
     checkpoint = load_checkpoint(path)
     config = checkpoint.parsed_config()
     vocabulary = checkpoint.parsed_vocabulary()
-    level, floor = config.data.level, None
+    level, floor = config.data.tokenizer, None
     if text is not None:
         source = _any_text(text)
         encoded, name = read_text(source, level, vocabulary), source.name
@@ -157,7 +157,7 @@ def evaluate_checkpoint(
         name = f"{split} split of {corpus_name(corpus)}" + ("" if cut is None else f", {cut}")
     # As the run computed, so that it finds the run's own figure again. Checkpoints of old did not
     # say how, since there was no other way.
-    plain = config.training.plain
+    plain = not config.run.fused
     products = start_products(device, checkpoint.versions.get("products", "torch"))
     if not plain:
         keep_freed_memory()

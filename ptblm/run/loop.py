@@ -52,19 +52,19 @@ class TrainingRun:
         self.device = components.device
         self.directory = directory
         self.stop = stop
-        training = self.config.training
+        training, run = self.config.training, self.config.run
         step = self.trainer.position.step
         self.metrics = MetricsFile(
-            directory.metrics, metrics_offset, training.log_every, self.corpus.level
+            directory.metrics, metrics_offset, run.log_every, self.corpus.level
         )
         self.logs: list[MetricsFile | TensorBoard] = [self.metrics]
-        if training.tensorboard:
-            self.logs.append(TensorBoard(directory.tensorboard, step + 1, training.log_every))
+        if run.tensorboard:
+            self.logs.append(TensorBoard(directory.tensorboard, step + 1, run.log_every))
         self.progress = Progress(training.epochs, self.corpus.floors)
         self.published = published_results(self.config, self.corpus)
         self.versions = run_versions(components)
         self.taken = 0
-        self.interval = CheckpointInterval(training.checkpoint_every, step)
+        self.interval = CheckpointInterval(run.checkpoint_every, step)
 
     def conduct(self) -> None:
         """Trains to the end, or until a signal.
@@ -126,7 +126,7 @@ class TrainingRun:
 
     def _save_last(self, step: int, save: Callable[[Path, Callable[[], Checkpoint]], bool]) -> None:
         if save(self.directory.last, self._checkpoint):
-            keep_numbered(self.directory, step, self.config.training.keep_checkpoints)
+            keep_numbered(self.directory, step, self.config.run.keep_checkpoints)
         self.interval.restart(step)
 
     def _finish(self, test: RunDone) -> None:
@@ -161,17 +161,18 @@ class TrainingRun:
             f"ptblm {__version__}",
             f"  corpus      {self.corpus.name}: {vocabulary}, {tokens}",
             f"  model       {self.trainer.model.parameter_count():,} parameters",
-            f"  cell        {self.config.model.cell}, {self.trainer.stepper.path}",
+            f"  cell        {self.config.model.cell.type}, {self.trainer.stepper.path}",
             f"  device      {self.device}",
-            f"  precision   {self.config.training.precision}",
+            f"  precision   {self.config.run.precision}",
             f"  run         {self.directory.path}",
         ]
         if self.corpus.cut is not None:
             lines.insert(2, f"  split       {self.corpus.cut}")
         training = self.config.training
-        if training.optimizer in ("adam", "rmsprop") and training.learning_rate > 0.1:
+        optimizer = training.optimizer.type
+        if optimizer in ("adam", "rmsprop") and training.learning_rate > 0.1:
             lines.append(
-                f"  note        {training.optimizer} wants a training.learning_rate near 0.001; "
+                f"  note        {optimizer} wants a training.learning_rate near 0.001; "
                 f"here it is {training.learning_rate:g}"
             )
         if position.step:
@@ -204,7 +205,7 @@ class TrainingRun:
             "epochs": last.epoch,
             "steps": test.step,
             "seed": self.config.training.seed,
-            "precision": self.config.training.precision,
+            "precision": self.config.run.precision,
             "device": self.device,
             "train_perplexity": last.train_perplexity,
             "valid_perplexity": last.valid_perplexity,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ptblm.checkpoint.format import Checkpoint, current_versions, load_checkpoint
 from ptblm.checkpoint.structure import StructureMismatchError
+from ptblm.config.differences import config_differences
 from ptblm.config.loading import load_config
 from ptblm.config.schema import Config
 from ptblm.config.show import config_document
@@ -20,18 +21,21 @@ from ptblm.run.setup import RunComponents
 FREE_KEYS = {
     "data.path",  # the text itself is compared by its hash
     "training.epochs",
-    "training.device",
-    "training.checkpoint_every",
-    "training.keep_checkpoints",
-    "training.log_every",
-    "training.tensorboard",
+    "run.device",
+    "run.precision",
+    "run.deterministic",
+    "run.fused",
+    "run.checkpoint_every",
+    "run.keep_checkpoints",
+    "run.log_every",
+    "run.tensorboard",
 }
 
 
 # After a divergence these too: going on as before would only diverge again.
 KEYS_FREE_AFTER_DIVERGENCE = {
     "training.learning_rate",
-    "training.final_learning_rate",
+    "training.schedule.final_learning_rate",
     "training.max_grad_norm",
 }
 
@@ -72,13 +76,13 @@ def refuse_changes(before: Config, after: Config, *, diverged: bool) -> None:
         ConfigError: with every difference that may not be.
     """
     free = FREE_KEYS | (KEYS_FREE_AFTER_DIVERGENCE if diverged else set())
-    if before.training.schedule == "cosine":
+    if before.training.schedule.type == "cosine":
         free -= {"training.epochs"}
     reasons = {"training.epochs": " (all rates of a cosine schedule depend on training.epochs)"}
     problems = [
         f"{key}: {old!r} in the run, {new!r} now; a run can't change it on the way"
         + reasons.get(key, "")
-        for key, old, new in _differences(before, after)
+        for key, old, new in config_differences(before, after)
         if key not in free
     ]
     if problems:
@@ -125,7 +129,7 @@ def run_versions(components: RunComponents) -> dict[str, str]:
     versions["products"] = components.products
     versions["path"] = components.trainer.stepper.path
     if is_custom_cell(components.config.model):
-        versions["cell"] = source_hash(components.config.model.cell)[:12]
+        versions["cell"] = source_hash(components.config.model.cell.type)[:12]
     return versions
 
 
@@ -137,8 +141,14 @@ def reproducibility_warnings(checkpoint: Checkpoint, components: RunComponents) 
     names = {"ptblm": "ptblm", "torch": "torch", "device": "the device"}
     names["products"] = "who computes fp32 products"
     names["path"] = "how a step is made"
-    names["cell"] = f"the file of {components.config.model.cell}"
-    return [
+    names["cell"] = f"the file of {components.config.model.cell.type}"
+    before, after = checkpoint.parsed_config().run, components.config.run
+    changed = [
+        f"run.{key} was {getattr(before, key)!r} and is {getattr(after, key)!r}"
+        for key in ("precision", "deterministic", "fused")
+        if getattr(before, key) != getattr(after, key)
+    ]
+    return changed + [
         f"{name} was {checkpoint.versions[key]!r} and is {now[key]!r}"
         for key, name in names.items()
         if key in now and checkpoint.versions.get(key, now[key]) != now[key]
@@ -165,7 +175,7 @@ def rewrite_config(path: Path, before: Config, config: Config) -> None:
     if found == config:
         return
     if path.exists() and path.read_bytes() != config_document(before).encode():
-        values = [] if found is None else _differences(before, found)
+        values = [] if found is None else config_differences(before, found)
         said = ", ".join(f"{key}={value}" for key, _, value in values) or "other words"
         print(
             f"note: {path} had {said}; it is no input, and was written anew "
@@ -173,13 +183,3 @@ def rewrite_config(path: Path, before: Config, config: Config) -> None:
             file=sys.stderr,
         )
     write_text(path, config_document(config))
-
-
-def _differences(before: Config, after: Config) -> list[tuple[str, object, object]]:
-    old, new = before.model_dump(), after.model_dump()
-    return [
-        (f"{section}.{key}", value, new[section][key])
-        for section, keys in old.items()
-        for key, value in keys.items()
-        if value != new[section][key]
-    ]

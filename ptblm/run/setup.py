@@ -58,18 +58,18 @@ def setup_run(config: Config, products_before: str | None = None) -> RunComponen
         ConfigError: if the corpus's whole path is no UTF-8, in which configs are written.
         DataError: if the corpus is missing, damaged or too short.
     """
-    training = config.training
+    training, run = config.training, config.run
     # What fails fast comes first.
-    device, description = choose_device(training.device)
-    if training.deterministic and device.type == "cuda":
+    device, description = choose_device(run.device)
+    if run.deterministic and device.type == "cuda":
         use_deterministic_kernels()
-    precision = Precision(training.precision, device)
-    if not training.plain:
+    precision = Precision(run.precision, device)
+    if run.fused:
         keep_freed_memory()
-    before = "torch" if training.plain else products_before
+    before = products_before if run.fused else "torch"
     products = start_products(device, before)
     config = _anchored(config)
-    corpus = load_corpus(config.data.path, config.data.level)
+    corpus = load_corpus(config.data.path, config.data.tokenizer)
     cut = {
         split: batchify(corpus.splits[split].ids, training.batch_size, training.num_steps, split)
         for split in ("train", "valid")
@@ -78,10 +78,10 @@ def setup_run(config: Config, products_before: str | None = None) -> RunComponen
     test = batchify(corpus.splits["test"].ids, 1, 1, "test")
     # An own cell may draw its constants, or dropout of its own, from torch's global generator.
     seed_global_generator(device, derive_seed(training.seed, "own cell"))
-    model = build_model(config.model, len(corpus.vocabulary), plain=training.plain)
+    model = build_model(config.model, len(corpus.vocabulary), plain=not run.fused)
     initializer = Initializer(config.model.initializer, config.model.init_scale)
     model.initialize(initializer, make_generator(training.seed, "initial weights"))
-    if not training.plain and can_compile(device):
+    if run.fused and can_compile(device):
         with precision.products():  # else it would be compiled anew for these
             model.to(device).recurrent.compile_steps(training.batch_size)
     trainer = Trainer(
@@ -92,6 +92,8 @@ def setup_run(config: Config, products_before: str | None = None) -> RunComponen
         valid=cut["valid"],
         test=test,
         marks=corpus.vocabulary.marks,
+        fused=run.fused,
+        log_every=run.log_every,
         capture=capture_on_cuda if device.type == "cuda" else None,
     )
     return RunComponents(config, corpus, trainer, description + products_phrase(products), products)
@@ -102,7 +104,7 @@ def _anchored(config: Config) -> Config:
     path = config.data.path
     if path == "sample":
         return config
-    absolute = str(corpus_path(path, config.data.level).resolve())
+    absolute = str(corpus_path(path, config.data.tokenizer).resolve())
     return override_config(config, [], {"data.path": absolute})
 
 

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ptblm.config.training import OptimizationConfig
+from ptblm.config.optimizers import AdamConfig, MomentumConfig, RMSPropConfig, SGDConfig
+from ptblm.config.training import TrainingConfig
 
 
 class Optimizer(Protocol):
@@ -43,17 +44,17 @@ class Optimizer(Protocol):
         """Restores what `state_dict` gave, onto the parameters' device."""
 
 
-def make_optimizer(parameters: Sequence[nn.Parameter], config: OptimizationConfig) -> Optimizer:
+def make_optimizer(parameters: Sequence[nn.Parameter], config: TrainingConfig) -> Optimizer:
     """The optimizer that `training.optimizer` asks for, at its start."""
     match config.optimizer:
-        case "sgd":
+        case SGDConfig():
             return SGD(parameters)
-        case "momentum":
-            return Momentum(parameters, config.momentum)
-        case "adam":
-            return Adam(parameters, config.adam_beta1, config.adam_beta2, config.epsilon)
-        case "rmsprop":
-            return RMSProp(parameters, config.rmsprop_decay, config.epsilon)
+        case MomentumConfig(momentum=momentum):
+            return Momentum(parameters, momentum)
+        case AdamConfig(beta1=beta1, beta2=beta2, epsilon=epsilon):
+            return Adam(parameters, beta1, beta2, epsilon)
+        case RMSPropConfig(decay=decay, epsilon=epsilon):
+            return RMSProp(parameters, decay, epsilon)
 
 
 def state_tensors(optimizer: Optimizer) -> list[Tensor]:

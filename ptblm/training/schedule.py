@@ -1,75 +1,78 @@
-"""The learning rate: a pure function of where a run is, with nothing to save or to get wrong.
-
-Every rate is computed anew, and none from the one before it.
-"""
+"""Learning-rate schedules: pure functions of the position in training, with no state to save."""
 
 import math
 from collections.abc import Sequence
 
-from ptblm.config.training import OptimizationConfig
+from ptblm.config.schedules import (
+    ConstantSchedule,
+    CosineSchedule,
+    PlateauSchedule,
+    TutorialSchedule,
+)
+from ptblm.config.training import TrainingConfig
 
 
 def learning_rate(
-    config: OptimizationConfig, *, epoch: int, batch: int, batches: int, valid: Sequence[float]
+    config: TrainingConfig, *, epoch: int, batch: int, batches: int, valid: Sequence[float]
 ) -> float:
-    """The rate of one step: its schedule's, times that of the warm-up.
+    """Returns the learning rate of a step: the rate of the schedule times the warm-up factor.
 
     Args:
-        config: which schedule, and its figures.
-        epoch: of the step, from 0.
-        batch: of the step in its epoch, from 0.
-        batches: in an epoch.
-        valid: the valid perplexity after each epoch before this one.
+        config: the training section.
+        epoch: epoch of the step, from 0.
+        batch: batch of the step within its epoch, from 0.
+        batches: batches in an epoch.
+        valid: valid perplexity after each earlier epoch.
     """
     step = epoch * batches + batch
     match config.schedule:
-        case "tutorial":
-            rate = tutorial_rate(epoch, config)
-        case "plateau":
-            rate = plateau_rate(valid, config)
-        case "cosine":
-            rate = cosine_rate(step / (config.epochs * batches), config)
-        case "constant":
+        case TutorialSchedule():
+            rate = config.learning_rate * tutorial_factor(epoch, config.schedule)
+        case PlateauSchedule():
+            rate = config.learning_rate * plateau_factor(valid, config.schedule)
+        case CosineSchedule(final_learning_rate=final):
+            rate = cosine_rate(step / (config.epochs * batches), config.learning_rate, final)
+        case ConstantSchedule():
             rate = config.learning_rate
-    return rate * warm_up(step, config.warmup_steps)
+    return rate * warmup_factor(step, config.warmup_steps)
 
 
-def tutorial_rate(epoch: int, config: OptimizationConfig) -> float:
-    """Full at first, then decayed once per epoch.
+def tutorial_factor(epoch: int, schedule: TutorialSchedule) -> float:
+    """Returns decay ** max(epoch + 1 - full_rate_epochs, 0).
 
-    learning_rate * learning_rate_decay ** max(epoch + 1 - full_rate_epochs, 0)
-    (ptb_word_lm.py; Zaremba et al. 2014, section 4.1)
+    Source: ptb_word_lm.py; Zaremba et al. 2014, section 4.1.
     """
-    decays = max(epoch + 1 - config.full_rate_epochs, 0)
-    return config.learning_rate * config.learning_rate_decay**decays
+    return schedule.decay ** max(epoch + 1 - schedule.full_rate_epochs, 0)
 
 
-def plateau_rate(valid: Sequence[float], config: OptimizationConfig) -> float:
-    """Decayed whenever more than `patience` epochs in a row were no better than the best.
+def plateau_factor(valid: Sequence[float], schedule: PlateauSchedule) -> float:
+    """Returns decay ** decays, with a decay whenever more than `patience` epochs did not improve.
 
-    learning_rate * learning_rate_decay ** decays, where a decay starts the count of epochs anew
-    (Mikolov et al. 2010, section 2, halve the rate by the validation text; the count is that of
-    torch.optim's ReduceLROnPlateau).
+    Each decay restarts the count of epochs. Source: Mikolov et al. 2010, section 2, who halve the
+    rate by valid perplexity; epochs are counted as in torch.optim.lr_scheduler.ReduceLROnPlateau.
     """
     best, waited, decays = math.inf, 0, 0
     for perplexity in valid:
         waited = 0 if perplexity < best else waited + 1
         best = min(best, perplexity)
-        if waited > config.patience:
+        if waited > schedule.patience:
             waited, decays = 0, decays + 1
-    return config.learning_rate * config.learning_rate_decay**decays
+    return schedule.decay**decays
 
 
-def cosine_rate(done: float, config: OptimizationConfig) -> float:
-    """Half a cosine over the whole run, whose share `done` lies behind.
+def cosine_rate(progress: float, initial: float, final: float) -> float:
+    """Returns final + (initial - final) * (1 + cos(pi * progress)) / 2.
 
-    final + (learning_rate - final) * (1 + cos(pi * done)) / 2, with final = final_learning_rate
-    (Loshchilov & Hutter 2017, equation 5, without restarts)
+    Source: Loshchilov & Hutter 2017, equation 5, without restarts.
+
+    Args:
+        progress: fraction of training that is done, in [0, 1].
+        initial: learning rate at the start.
+        final: learning rate at the end.
     """
-    final = config.final_learning_rate
-    return final + (config.learning_rate - final) * (1 + math.cos(math.pi * done)) / 2
+    return final + (initial - final) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def warm_up(step: int, warmup_steps: int) -> float:
-    """The factor on the rate of `step` (from 0): (step + 1) / warmup_steps, until that is 1."""
+def warmup_factor(step: int, warmup_steps: int) -> float:
+    """Returns min(1, (step + 1) / warmup_steps), for a step counted from 0; 1 without warm-up."""
     return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ptblm.backend.precision import Precision
 from ptblm.backend.randomness import seed_global_generator
-from ptblm.config.schema import TrainingConfig
+from ptblm.config.training import TrainingConfig
 from ptblm.model.kernels.fused import uses_bf16
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers.recurrent import State
@@ -66,10 +66,12 @@ class Stepper:
         optimizer: Optimizer,
         precision: Precision,
         config: TrainingConfig,
+        *,
+        fused: bool = True,
     ) -> None:
         self.model, self.optimizer, self.precision = model, optimizer, precision
-        self.config = config
-        self.backward = plain_backward if config.plain else fast_backward
+        self.config, self.fused = config, fused
+        self.backward = fast_backward if fused else plain_backward
         self.generator = torch.Generator(precision.device)
         self.captured: GraphedStep | None = None
         self.path = model.recurrent.path
@@ -90,7 +92,7 @@ class Stepper:
             torch.OutOfMemoryError: if a step does not fit into the device.
         """
         # The loss scale of fp16 is the host's, which must see a norm before it lets an update be.
-        if self.config.plain or self.precision.scaler is not None:
+        if not self.fused or self.precision.scaler is not None:
             return
         try:
             self.captured = GraphedStep(

@@ -15,7 +15,7 @@ from torch import Tensor
 from ptblm.backend.precision import Precision
 from ptblm.backend.randomness import derive_seed
 from ptblm.checkpoint.structure import StructureMismatchError, check_structure
-from ptblm.config.schema import TrainingConfig
+from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import Batches
 from ptblm.corpus.splits import Split
 from ptblm.errors import DivergedError
@@ -45,6 +45,8 @@ class Trainer:
         valid: batches to validate on after every epoch.
         test: the test split as one stream.
         marks: ids whose share of a score is kept apart.
+        fused: whether to use fused kernels.
+        log_every: steps between two records that are logged.
         capture: makes graphs of steps; None for a device that has none.
 
     Raises:
@@ -62,16 +64,19 @@ class Trainer:
         test: Batches,
         marks: Mapping[str, int] | None = None,
         capture: Capture | None = None,
+        fused: bool = True,
+        log_every: int = 100,
     ) -> None:
         self.model = model
         self.config = config
+        self.log_every = log_every
         self.precision = precision
         self.optimizer = make_optimizer(model.trainable_parameters(), config)
         # A step sees 400 of 10,000 words; the zeros of all others are 2 % of it at small, and 60 MB
         # at large. (On a GPU they cost nothing, and finding out which words these are would.)
         model.embedding.sparse = (
-            config.optimizer == "sgd"
-            and not config.plain
+            config.optimizer.type == "sgd"
+            and fused
             and precision.device.type == "cpu"
             and capture is None
         )
@@ -84,7 +89,7 @@ class Trainer:
         self.marks = marks or {}
         self.position = TrainState()
         self.state = self._start_state()
-        self.stepper = Stepper(model, self.optimizer, precision, config)
+        self.stepper = Stepper(model, self.optimizer, precision, config, fused=fused)
         if capture is not None:
             self.stepper.capture(*self._batch(0), self.state, capture)
 
@@ -142,7 +147,7 @@ class Trainer:
         """What there may be of steps before figures are read."""
         position, config = self.position, self.config
         left = len(self.batches) - position.batch
-        for ahead in range(steps_until_sync(position.step, left, config.log_every)):
+        for ahead in range(steps_until_sync(position.step, left, self.log_every)):
             inputs, targets = self._batch(position.batch + ahead)
             seed = derive_seed(config.seed, "dropout", position.step + ahead)
             yield StepInputs(inputs, targets, self._learning_rate(ahead), seed)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmark.ptblm_run import non_baseline_options
-from ptblm.config.schema import Config, TrainingConfig
+from ptblm.config.schema import Config
+from ptblm.config.training import TrainingConfig
 from ptblm.errors import UsageError
 
 State = tuple[Tensor, ...]

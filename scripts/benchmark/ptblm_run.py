@@ -1,7 +1,7 @@
 """The parts of ptblm that the benchmark uses: configs, runs and their steps, scores."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ptblm.backend.allocator import keep_freed_memory
 from ptblm.backend.device import choose_device
+from ptblm.config.cells import LSTMConfig
 from ptblm.config.loading import load_config, override_config
 from ptblm.config.schema import Config
 from ptblm.corpus.batches import batchify
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["RunComponents", "StepDone", "keep_freed_memory", "setup_run"]
 
-LOG_EVERY = "training.log_every"
+LOG_EVERY = "run.log_every"
 
 
 def make_config(name: str, text: str, device: str, precision: str) -> Config:
     """A shipped config or a YAML file with the settings of the benchmark's command line."""
-    settings = {"data.path": text, "training.device": device, "training.precision": precision}
+    settings = {"data.path": text, "run.device": device, "run.precision": precision}
     return load_config(name, [], settings)
 
 
@@ -46,12 +47,12 @@ def without_dropout(config: Config) -> Config:
 
 def device_name(config: Config) -> str:
     """The device that a config asks for."""
-    return config.training.device
+    return config.run.device
 
 
 def precision_of(config: Config) -> str:
     """The precision of a config's matrix multiplications."""
-    return config.training.precision
+    return config.run.precision
 
 
 def pick_device(name: str) -> torch.device:
@@ -61,16 +62,16 @@ def pick_device(name: str) -> torch.device:
 
 def read_corpus(config: Config) -> Corpus:
     """The corpus of a config."""
-    return load_corpus(config.data.path, config.data.level)
+    return load_corpus(config.data.path, config.data.tokenizer)
 
 
 def non_baseline_options(config: Config) -> list[str]:
     """Keys of a config that the PyTorch baseline cannot reproduce."""
     model, training = config.model, config.training
-    supported: dict[str, Any] = {"cell": "lstm", "peepholes": False, "projection_size": None}
-    supported |= {"gate_activation": "sigmoid", "activation": "tanh", "initial_state": "zeros"}
-    found = [f"model.{key}" for key, value in supported.items() if getattr(model, key) != value]
-    found += ["training.optimizer"] * (training.optimizer != "sgd")
+    supported = LSTMConfig(forget_bias=model.cell.options.get("forget_bias", 0.0))
+    found = ["model.cell"] * (model.cell != supported)
+    found += ["model.initial_state"] * (model.initial_state != "zeros")
+    found += ["training.optimizer"] * (training.optimizer.type != "sgd")
     found += ["training.warmup_steps"] * (training.warmup_steps > 0)
     return found
 
@@ -156,5 +157,5 @@ def copy_weights(components: RunComponents, baseline: "BaselineModel") -> None:
             getattr(baseline.lstm, f"{name}_l{layer}").copy_(weights[f"{gates}.{name}"])
         getattr(baseline.lstm, f"bias_ih_l{layer}").copy_(weights[f"{gates}.bias"])
         constant = getattr(baseline.lstm, f"bias_hh_l{layer}")
-        constant.zero_()[size : 2 * size] = components.config.model.forget_bias
+        constant.zero_()[size : 2 * size] = components.config.model.cell.options["forget_bias"]
         constant.requires_grad_(False)

@@ -124,7 +124,7 @@ def test_a_trained_model_comes_near_the_floor_and_never_below() -> None:
     """A leak of the targets into the inputs would take a model below it."""
     overrides = ["data.path=sample", "model.hidden_size=128", "model.num_layers=1"]
     overrides += ["model.dropout=0.25", "training.batch_size=10", "training.epochs=9"]
-    overrides += ["training.full_rate_epochs=5", "training.learning_rate_decay=0.4"]
+    overrides += ["training.schedule.full_rate_epochs=5", "training.schedule.decay=0.4"]
     components = setup_run(load_config("small", overrides))
     *_, last = components.trainer.records()
     assert isinstance(last, RunDone)

@@ -56,7 +56,7 @@ def test_too_few_lines_are_refused(content: bytes, level: Level) -> None:
     with pytest.raises(DataError, match="nothing is left for") as caught:
         cut_by_position(bytes_source("few.txt", content), level)
     assert caught.value.where == "few.txt"
-    assert "data.level byte" in str(caught.value.hint)
+    assert "data.tokenizer byte" in str(caught.value.hint)
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_characters_that_are_no_utf8_are_located() -> None:
     with pytest.raises(DataError, match="byte 5 of the line") as caught:
         read_vocabulary(bytes_source("some.txt", content), "char")
     assert caught.value.where == "some.txt:3"
-    assert "data.level byte" in str(caught.value.hint)
+    assert "data.tokenizer byte" in str(caught.value.hint)
     with pytest.raises(DataError, match="byte 4 of the line") as caught:
         read_vocabulary(Source("some.txt", b"\n" * 6 + b"\xef\xbb\xbf\xff", 6, 10), "char")
     assert caught.value.where == "some.txt:7"

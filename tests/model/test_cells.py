@@ -67,15 +67,20 @@ OUR_CELLS: dict[str, dict[str, Any]] = {
     "gru, hard_sigmoid": {"cell": "gru", "gate_activation": "hard_sigmoid"},
     "slstm": {"cell": "slstm", "forget_bias": 1.0},
     "janet": {"cell": "janet"},
-    "janet, chrono": {"cell": "janet", "chrono_steps": 20, "janet_beta": 0.5},
+    "janet, chrono": {"cell": "janet", "chrono_steps": 20, "beta": 0.5},
     "mogrifier": {"cell": "mogrifier"},
-    "mogrifier, 2 rounds": {"cell": "mogrifier", "mogrifier_rounds": 2, "forget_bias": 1.0},
+    "mogrifier, 2 rounds": {"cell": "mogrifier", "rounds": 2, "forget_bias": 1.0},
 }
 
 
 def load_golden(name: str) -> dict[str, Any]:
     with np.load(GOLDEN / name) as arrays:
         return dict(arrays)
+
+
+def cell_config(options: dict[str, Any]) -> Any:
+    """The options of a cell, with its name under "cell", as the config has them."""
+    return {"type": options["cell"], **{k: v for k, v in options.items() if k != "cell"}}
 
 
 def make_layer(
@@ -86,7 +91,7 @@ def make_layer(
     size: int = 3,
     **options: Any,
 ) -> RecurrentLayer:
-    cell = make_cell(ModelConfig(hidden_size=size, **options), input_size=4)
+    cell = make_cell(ModelConfig(hidden_size=size, cell=cell_config(options)), input_size=4)
     layer = RecurrentLayer(cell, initial_state, plain=plain).double()
     layer.initialize(Initializer(kind, 0.7), torch.Generator().manual_seed(5))
     return layer
@@ -331,7 +336,7 @@ def test_the_state_is_all_that_a_cell_remembers(name: str) -> None:
 
 def test_a_mogrifier_without_rounds_is_an_lstm() -> None:
     plain = make_layer(cell="lstm")
-    mogrifier = make_layer(cell="mogrifier", mogrifier_rounds=0)
+    mogrifier = make_layer(cell="mogrifier", rounds=0)
     for one, other in zip(run(plain), run(mogrifier), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 

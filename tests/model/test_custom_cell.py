@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ptblm.config.cells import CustomCellConfig
 from ptblm.config.model import ModelConfig
 from ptblm.errors import ConfigError
 from ptblm.model.build import build_model
@@ -143,7 +144,9 @@ def test_a_cell_may_start_from_a_state_of_its_own(here: Path) -> None:
         "        return bias.repeat(batch_size, 1) + 0.5, torch.full((batch_size, 16), 0.25)\n"
     )
     (here / "page_cells.py").write_text(source)
-    model = build_model(ModelConfig(cell="page_cells:SLSTM", hidden_size=16), vocab_size=5)
+    model = build_model(
+        ModelConfig(cell=CustomCellConfig(type="page_cells:SLSTM"), hidden_size=16), vocab_size=5
+    )
     h, c = model.initial_state(3)[1]
     assert h.shape == c.shape == (3, 16)
     assert h.requires_grad  # so it is learned, too
@@ -208,7 +211,9 @@ def test_a_cell_that_does_not_work_says_so(body: str, message: str, here: Path) 
     source = "from torch import nn\nfrom ptblm.model.cells.cell import Cell\nclass Own(Cell):\n"
     (here / "bad_cells.py").write_text(source + body)
     with pytest.raises(ConfigError) as error:
-        build_model(ModelConfig(cell="bad_cells:Own", hidden_size=16), vocab_size=5)
+        build_model(
+            ModelConfig(cell=CustomCellConfig(type="bad_cells:Own"), hidden_size=16), vocab_size=5
+        )
     assert message in error.value.what
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ptblm.config.cells import LSTMConfig
 from ptblm.config.loading import load_config
 from ptblm.config.model import ModelConfig
 from ptblm.model.build import build_model
@@ -37,7 +38,9 @@ def test_trainable_parameters_on_ptb(name: str, count: int) -> None:
 
 def test_initialisation() -> None:
     """All uniform in [-scale, scale], the softmax's bias too; the LSTMs' biases zero."""
-    model = build_model(ModelConfig(hidden_size=40, num_layers=2, forget_bias=1.0), vocab_size=500)
+    model = build_model(
+        ModelConfig(hidden_size=40, num_layers=2, cell=LSTMConfig(forget_bias=1.0)), vocab_size=500
+    )
     model.initialize(Initializer("uniform", 0.1), torch.Generator().manual_seed(3))
     for name, parameter in model.named_parameters():
         if name.endswith("gates.bias"):

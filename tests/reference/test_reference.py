@@ -10,7 +10,8 @@ import torch
 
 from ptblm.backend.precision import Precision
 from ptblm.config.model import ModelConfig
-from ptblm.config.schema import TrainingConfig
+from ptblm.config.schedules import TutorialSchedule
+from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import batchify
 from ptblm.model.build import build_model
 from ptblm.model.interop.tensorflow import load_tensorflow_weights, to_tensorflow_weights
@@ -106,7 +107,7 @@ def test_fifty_steps_equal_the_trainers() -> None:
         batch_size=B,
         num_steps=T,
         epochs=1,
-        full_rate_epochs=1,
+        schedule=TutorialSchedule(full_rate_epochs=1),
         learning_rate=0.5,
         max_grad_norm=1.0,
     )

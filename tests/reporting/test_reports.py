@@ -29,7 +29,7 @@ def ptb(ptb_directory: Path) -> Corpus:
 def test_a_shipped_recipe_on_ptb_is_held_against_its_figures(
     name: str, test: float | None, ptb: Corpus
 ) -> None:
-    conduct = ["training.seed=9", "training.precision=bf16", "training.checkpoint_every=3 steps"]
+    conduct = ["training.seed=9", "run.precision=bf16", "run.checkpoint_every=3 steps"]
     figures = published_results(load_config(name, conduct), ptb)
     assert [f.test for f in figures][:1] == ([] if test is None else [test])
 
@@ -53,7 +53,7 @@ def test_the_recipe_on_the_same_files_by_characters_or_bytes_is_not(
     if level == "char" and not (ptb_directory / "ptb.char.train.txt").is_file():
         pytest.skip(f"needs the Penn Treebank's character files in {ptb_directory}")
     other = load_corpus(str(ptb_directory), level)
-    assert published_results(load_config("small", [f"data.level={level}"]), other) == []
+    assert published_results(load_config("small", [f"data.tokenizer={level}"]), other) == []
 
 
 DONE = EpochDone(2, 100, 0.5, 8.0, 4.0, 9.0, 1000.0, best=True)

@@ -41,7 +41,7 @@ def metrics(directory: Path) -> list[dict[str, Any]]:
 
 
 def test_a_run_on_one_file_by_characters(ptblm: Ptblm, tmp_path: Path, novel: Path) -> None:
-    run = ptblm("train", "--data", "novel.txt", "--level", "char", *FAST)
+    run = ptblm("train", "--data", "novel.txt", "--tokenizer", "char", *FAST)
     assert run.returncode == 0, run.stderr
     assert "split       by position: 90% train, 5% valid, 5% test, at line ends" in run.stderr
     assert "corpus      novel: 27 characters, 5,400 training tokens" in run.stderr
@@ -80,7 +80,9 @@ def test_a_run_on_one_file_by_characters(ptblm: Ptblm, tmp_path: Path, novel: Pa
 
 
 def test_a_run_on_bytes_scores_any_file(ptblm: Ptblm, tmp_path: Path, novel: Path) -> None:
-    run = ptblm("train", "--data", novel, "--level", "byte", *TINY, "--set", "training.epochs=1")
+    run = ptblm(
+        "train", "--data", novel, "--tokenizer", "byte", *TINY, "--set", "training.epochs=1"
+    )
     assert run.returncode == 0, run.stderr
     (tmp_path / "runs" / "small-novel").rename(tmp_path / "run")  # named for the file
     size = novel.stat().st_size
@@ -109,11 +111,11 @@ def test_a_run_on_bytes_scores_any_file(ptblm: Ptblm, tmp_path: Path, novel: Pat
 
 
 def test_a_run_resumes_to_the_same_figures(ptblm: Ptblm, tmp_path: Path, novel: Path) -> None:
-    whole = ptblm("train", "--data", novel, "--level", "char", *FAST)
+    whole = ptblm("train", "--data", novel, "--tokenizer", "char", *FAST)
     assert whole.returncode == 0, whole.stderr
     (tmp_path / "run").rename(tmp_path / "whole")
     half = [*TINY, "--set", "training.epochs=1", "--run-dir", "run"]
-    assert ptblm("train", "--data", novel, "--level", "char", *half).returncode == 0
+    assert ptblm("train", "--data", novel, "--tokenizer", "char", *half).returncode == 0
     resumed = ptblm("train", "--resume", "run", "--set", "training.epochs=2")
     assert resumed.returncode == 0, resumed.stderr
     ours, theirs = (
@@ -121,9 +123,9 @@ def test_a_run_resumes_to_the_same_figures(ptblm: Ptblm, tmp_path: Path, novel: 
         for name in ("run", "whole")
     )
     assert ours == theirs
-    changed = ptblm("train", "--resume", "run", "--level", "word")
+    changed = ptblm("train", "--resume", "run", "--tokenizer", "word")
     assert changed.returncode == 2
-    assert "data.level: 'char' in the run, 'word' now" in changed.stderr
+    assert "data.tokenizer: 'char' in the run, 'word' now" in changed.stderr
     novel.write_bytes(novel.read_bytes().replace(b"the end", b"The end"))
     refused = ptblm("train", "--resume", "run")
     assert refused.returncode == 3
@@ -131,7 +133,7 @@ def test_a_run_resumes_to_the_same_figures(ptblm: Ptblm, tmp_path: Path, novel: 
 
 
 def test_the_sample_by_characters_has_no_floor_of_words(ptblm: Ptblm, tmp_path: Path) -> None:
-    run = ptblm("train", "--data", "sample", "--level", "char", *FAST, "--dry-run")
+    run = ptblm("train", "--data", "sample", "--tokenizer", "char", *FAST, "--dry-run")
     assert run.returncode == 0, run.stderr
     assert "sample, 29 characters" in run.stdout
     assert "floor" not in run.stdout
@@ -160,5 +162,7 @@ def test_files_that_are_no_corpus(content: bytes, level: str, message: str, tmp_
     path = tmp_path / "any.txt"
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
-        setup_run(load_config("small", [*TINY[1::2], f"data.path={path}", f"data.level={level}"]))
+        setup_run(
+            load_config("small", [*TINY[1::2], f"data.path={path}", f"data.tokenizer={level}"])
+        )
     assert message in str(caught.value)

@@ -57,8 +57,8 @@ def test_weights_that_are_not_finite_are_never_saved(run: Path, ptblm: Ptblm) ->
     embedding[rare, 0] = float("nan")
     save_checkpoint(last, checkpoint)
     before = bytes_of(last.parent)
-    more = ["--set", "training.epochs=2", "--set", "training.checkpoint_every=1 steps"]
-    result = ptblm("train", "--resume", run, *more, "--set", "training.log_every=1")
+    more = ["--set", "training.epochs=2", "--set", "run.checkpoint_every=1 steps"]
+    result = ptblm("train", "--resume", run, *more, "--set", "run.log_every=1")
     assert result.returncode == 5
     assert "training diverged" in result.stderr
     assert bytes_of(last.parent) == before
@@ -172,13 +172,13 @@ def test_a_config_file_that_says_the_same_is_left_alone(run: Path, ptblm: Ptblm)
     assert "note: " not in result.stderr
     assert path.read_text() == commented
     # What --set changes is no edit of its owner's, but now the comment goes.
-    result = ptblm("train", "--resume", run, "--set", "training.log_every=7")
+    result = ptblm("train", "--resume", run, "--set", "run.log_every=7")
     assert "config.yaml had other words" in result.stderr
-    assert load_config(str(path)).training.log_every == 7
+    assert load_config(str(path)).run.log_every == 7
     path.unlink()
-    result = ptblm("train", "--resume", run, "--set", "training.log_every=8")
+    result = ptblm("train", "--resume", run, "--set", "run.log_every=8")
     assert "note: " not in result.stderr
-    assert load_config(str(path)).training.log_every == 8
+    assert load_config(str(path)).run.log_every == 8
 
 
 # --- `--resume auto` ---

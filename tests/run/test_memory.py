@@ -51,8 +51,8 @@ def test_memory_of_a_whole_run_is_flat_over_nine_thousand_steps(tmp_path: Path) 
     bytes a step, and 4.5 kB a save. Medians: a save or a validation takes some for its time.
     """
     settings = ["model.hidden_size=16", "model.dropout=0.2", "training.batch_size=4"]
-    settings += ["training.num_steps=4", "training.epochs=6", "training.log_every=1"]
-    settings += ["training.checkpoint_every=10 steps", "training.keep_checkpoints=3"]
+    settings += ["training.num_steps=4", "training.epochs=6", "run.log_every=1"]
+    settings += ["run.checkpoint_every=10 steps", "run.keep_checkpoints=3"]
     options = [part for setting in settings for part in ("--set", setting)]
     process = start("train", "--data", "sample", *options, "--run-dir", "run", cwd=tmp_path)
     statm, metrics = Path(f"/proc/{process.pid}/statm"), tmp_path / "run" / "metrics.jsonl"

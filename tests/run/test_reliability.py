@@ -149,7 +149,7 @@ def test_validation_and_test_are_stopped_and_resumed_too(tmp_path: Path, ptblm: 
     (directory / "test.txt").write_bytes((sample / "valid.txt").read_bytes())
     (directory / "train.txt").write_bytes((sample / "train.txt").read_bytes()[:60_000] + b"\n")
     settings = ["--set", "model.hidden_size=100", "--set", "training.epochs=1"]
-    settings += ["--set", "training.log_every=1"]
+    settings += ["--set", "run.log_every=1"]
     process = start("train", "--data", directory, *settings, "--run-dir", "run", cwd=tmp_path)
     metrics = tmp_path / "run" / "metrics.jsonl"
     wait_for(metrics)
@@ -335,7 +335,7 @@ def test_resume_auto_starts_or_goes_on(tmp_path: Path, ptblm: Ptblm) -> None:
     assert first.returncode == 0, first.stderr
     assert "resumed" not in first.stderr
     assert "runs/small-sample" in first.stderr
-    again = ptblm(*arguments, "--set", "training.log_every=7")
+    again = ptblm(*arguments, "--set", "run.log_every=7")
     assert again.returncode == 0, again.stderr
     assert "resumed     after epoch 2" in again.stderr
     other = ptblm(*arguments, "--seed", "77")
@@ -345,7 +345,7 @@ def test_resume_auto_starts_or_goes_on(tmp_path: Path, ptblm: Ptblm) -> None:
 
 
 def test_numbered_checkpoints_are_kept_as_asked(tmp_path: Path, ptblm: Ptblm) -> None:
-    keep = ["--set", "training.keep_checkpoints=2", "--set", "training.checkpoint_every=30 steps"]
+    keep = ["--set", "run.keep_checkpoints=2", "--set", "run.checkpoint_every=30 steps"]
     assert ptblm("train", *FAST, *keep, "--run-dir", "run").returncode == 0
     kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert kept == ["best.pt", "last.pt", "step-000000189.pt", "step-000000198.pt"]

@@ -24,8 +24,8 @@ from tests.conftest import Ptblm, plain_environment
 
 SETTINGS = ["--set", "model.hidden_size=12", "--set", "model.dropout=0.3", "--seed", "4"]
 SETTINGS += ["--set", "training.batch_size=10", "--set", "training.num_steps=5"]
-SETTINGS += ["--set", "training.epochs=2", "--set", "training.full_rate_epochs=1"]
-SETTINGS += ["--set", "training.log_every=50"]
+SETTINGS += ["--set", "training.epochs=2", "--set", "training.schedule.full_rate_epochs=1"]
+SETTINGS += ["--set", "run.log_every=50"]
 
 
 def start(directory: Path) -> "subprocess.Popen[str]":
@@ -131,8 +131,8 @@ def stops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two epochs of 99 steps, the rate halved in the second, that kept every step."""
     directory = tmp_path_factory.mktemp("stops") / "run"
     settings = ["model.hidden_size=12", "model.dropout=0.3", "training.epochs=2"]
-    settings += ["training.full_rate_epochs=1", "training.log_every=7"]
-    settings += ["training.checkpoint_every=1 steps", "training.keep_checkpoints=1000"]
+    settings += ["training.schedule.full_rate_epochs=1", "run.log_every=7"]
+    settings += ["run.checkpoint_every=1 steps", "run.keep_checkpoints=1000"]
     command = [sys.executable, "-m", "ptblm", "train", "--data", "sample"]
     command += ["--run-dir", str(directory)]
     for setting in settings:
@@ -172,8 +172,8 @@ def test_a_fresh_process_goes_on_with_any_optimizer(
 ) -> None:
     settings = [f"training.optimizer={optimizer}", f"training.learning_rate={rate}", *schedule]
     settings += ["model.hidden_size=12", "model.dropout=0.3", "training.epochs=2"]
-    settings += ["training.checkpoint_every=50 steps", "training.keep_checkpoints=9"]
-    settings += ["training.log_every=7", "data.path=sample"]
+    settings += ["run.checkpoint_every=50 steps", "run.keep_checkpoints=9"]
+    settings += ["run.log_every=7", "data.path=sample"]
     options = [word for setting in settings for word in ("--set", setting)]
     assert ptblm("train", "--run-dir", tmp_path / "whole", *options).returncode == 0
     directory = copy_of(tmp_path / "whole", tmp_path)

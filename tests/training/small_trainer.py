@@ -7,7 +7,7 @@ import torch
 from ptblm.backend.precision import Precision
 from ptblm.backend.randomness import make_generator
 from ptblm.config.model import ModelConfig
-from ptblm.config.schema import TrainingConfig
+from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import batchify
 from ptblm.model.build import build_model
 from ptblm.model.initializers import Initializer
@@ -30,19 +30,21 @@ def make_trainer(
     precision: str = "fp32",
     cell: dict[str, Any] | None = None,
     capture: Capture | None = None,
+    plain: bool = False,
+    log_every: int = 100,
     **changes: Any,
 ) -> Trainer:
     settings: dict[str, Any] = {
         "batch_size": 3,
         "num_steps": 4,
         "epochs": 3,
-        "full_rate_epochs": 1,
+        "schedule": {"type": "tutorial", "full_rate_epochs": 1},
         "max_grad_norm": 0.5,
         "seed": seed,
     }
     config = TrainingConfig(**{**settings, **changes})
     model_config = ModelConfig(hidden_size=6, num_layers=2, dropout=0.3, **(cell or {}))
-    model = build_model(model_config, VOCABULARY, plain=config.plain)
+    model = build_model(model_config, VOCABULARY, plain=plain)
     model.initialize(Initializer("uniform", 0.4), make_generator(seed, "initial weights"))
     return Trainer(
         model,
@@ -52,6 +54,8 @@ def make_trainer(
         valid=batchify(make_text(60, 2), 3, 4, "valid"),
         test=batchify(make_text(40, 3), 1, 1, "test"),
         capture=capture,
+        fused=not plain,
+        log_every=log_every,
     )
 
 

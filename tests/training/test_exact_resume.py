@@ -72,7 +72,13 @@ def assert_resumes_exactly(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "cell",
-    [{"cell": "lstm"}, {"cell": "rnn"}, {"cell": "gru"}, {"projection_size": 3}, {"cell": "janet"}],
+    [
+        {"cell": "lstm"},
+        {"cell": "rnn"},
+        {"cell": "gru"},
+        {"cell": {"projection_size": 3}},
+        {"cell": "janet"},
+    ],
 )
 @pytest.mark.parametrize("plain", [False, True], ids=["fused", "plain"])
 def test_the_carried_state_keeps_its_precision(cell: dict[str, Any], plain: bool) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ptblm.config.loading import load_config
-from ptblm.config.training import OptimizationConfig
+from ptblm.config.training import TrainingConfig
 from ptblm.run.setup import setup_run
 from ptblm.training.optimizer import Optimizer, make_optimizer, state_tensors
 from ptblm.training.records import EpochDone, StepDone
@@ -35,8 +35,8 @@ def make_gradients(step: int) -> list[Tensor]:
 
 
 def make(parameters: list[nn.Parameter], name: str, **constants: float) -> Optimizer:
-    settings: dict[str, Any] = {"optimizer": name, **constants}
-    return make_optimizer(parameters, OptimizationConfig(**settings))
+    settings: dict[str, Any] = {"optimizer": {"type": name, **constants}}
+    return make_optimizer(parameters, TrainingConfig(**settings))
 
 
 def values_after(optimizer: Optimizer, rates: list[float] = RATES) -> list[np.ndarray]:
@@ -68,7 +68,7 @@ def test_adam_is_the_papers(beta1: float, beta2: float, epsilon: float) -> None:
             m_hat = m[n] / (1 - beta1**t)
             v_hat = v[n] / (1 - beta2**t)
             theta[n] = theta[n] - alpha * m_hat / (np.sqrt(v_hat) + epsilon)
-    constants = {"adam_beta1": beta1, "adam_beta2": beta2, "epsilon": epsilon}
+    constants = {"beta1": beta1, "beta2": beta2, "epsilon": epsilon}
     assert_close(values_after(make(make_parameters(), "adam", **constants)), theta)
 
 
@@ -84,14 +84,14 @@ TorchOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
         ("adam", {}, lambda p: torch.optim.Adam(p)),
         (
             "adam",
-            {"adam_beta1": 0.8, "adam_beta2": 0.95, "epsilon": 1e-2},
+            {"beta1": 0.8, "beta2": 0.95, "epsilon": 1e-2},
             lambda p: torch.optim.Adam(p, betas=(0.8, 0.95), eps=1e-2),
         ),
         ("rmsprop", {}, lambda p: torch.optim.RMSprop(p, alpha=0.9)),
         # So large an epsilon shows where it stands.
         (
             "rmsprop",
-            {"rmsprop_decay": 0.5, "epsilon": 0.3},
+            {"decay": 0.5, "epsilon": 0.3},
             lambda p: torch.optim.RMSprop(p, alpha=0.5, eps=0.3),
         ),
     ],
@@ -161,11 +161,11 @@ def test_whatever_the_config_allows_can_be_computed() -> None:
         "sgd": [{}],
         "momentum": [{"momentum": share} for share in (0.0, 1 - 1e-16)],
         "adam": [
-            {"adam_beta1": beta1, "adam_beta2": beta2, "epsilon": epsilon}
+            {"beta1": beta1, "beta2": beta2, "epsilon": epsilon}
             for beta1, beta2, epsilon in itertools.product(shares, shares, (1e-30, 1e30))
         ],
         "rmsprop": [
-            {"rmsprop_decay": share, "epsilon": epsilon}
+            {"decay": share, "epsilon": epsilon}
             for share, epsilon in itertools.product(shares, (1e-30, 1e30))
         ],
     }

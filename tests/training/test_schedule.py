@@ -1,19 +1,25 @@
-"""The learning rate: each schedule by hand-computed figures, and the warm-up on top."""
+"""Learning-rate schedules against hand-computed values, and warm-up of each."""
 
 import math
-from typing import Any
 
 import pytest
 
 from ptblm.config.loading import load_config
-from ptblm.config.training import OptimizationConfig
+from ptblm.config.schedules import (
+    ConstantSchedule,
+    CosineSchedule,
+    PlateauSchedule,
+    ScheduleConfig,
+    TutorialSchedule,
+)
+from ptblm.config.training import TrainingConfig
 from ptblm.training.schedule import learning_rate
 
 
 def rate(
-    config: OptimizationConfig, epoch: int = 0, batch: int = 0, valid: list[float] | None = None
+    config: TrainingConfig, epoch: int = 0, batch: int = 0, valid: list[float] | None = None
 ) -> float:
-    """With ten batches in an epoch."""
+    """Returns the learning rate in a run with ten batches per epoch."""
     return learning_rate(config, epoch=epoch, batch=batch, batches=10, valid=valid or [])
 
 
@@ -25,19 +31,17 @@ def rate(
         ("large", {0: 1.0, 13: 1.0, 14: 1 / 1.15, 54: 1.15**-41}),
     ],
 )
-def test_the_tutorials_rate_is_full_and_then_falls_once_an_epoch(
-    name: str, rates: dict[int, float]
-) -> None:
+def test_tutorial_decays_every_epoch_after_the_first(name: str, rates: dict[int, float]) -> None:
     config = load_config(name).training
     for epoch, expected in rates.items():
         for batch in (0, 9):
             assert rate(config, epoch, batch) == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_constant_rate_is_constant() -> None:
-    config = OptimizationConfig(schedule="constant", learning_rate=0.3, epochs=4)
-    locations = [(0, 0), (1, 5), (3, 9)]
-    assert [rate(config, epoch, batch, [9.0] * epoch) for epoch, batch in locations] == [0.3] * 3
+def test_constant_schedule() -> None:
+    config = TrainingConfig(schedule=ConstantSchedule(), learning_rate=0.3, epochs=4)
+    positions = [(0, 0), (1, 5), (3, 9)]
+    assert [rate(config, epoch, batch, [9.0] * epoch) for epoch, batch in positions] == [0.3] * 3
 
 
 @pytest.mark.parametrize(
@@ -45,29 +49,29 @@ def test_a_constant_rate_is_constant() -> None:
     [
         (0, [], 0),
         (0, [90.0, 80.0, 70.0], 0),
-        (0, [90.0, 80.0, 80.0], 1),  # as good as the best is not better
-        (0, [90.0, 95.0, 92.0, 91.0], 3),  # better than the last is not better than the best
+        (0, [90.0, 80.0, 80.0], 1),  # equal to the best is no improvement
+        (0, [90.0, 95.0, 92.0, 91.0], 3),  # better than the last but not than the best
         (0, [90.0, 95.0, 80.0, 85.0], 2),
         (1, [90.0, 95.0], 0),
         (1, [90.0, 95.0, 95.0], 1),
-        (1, [90.0, 95.0, 95.0, 95.0], 1),  # after a decay the count begins anew
+        (1, [90.0, 95.0, 95.0, 95.0], 1),  # a decay restarts the count
         (1, [90.0, 95.0, 95.0, 95.0, 95.0], 2),
-        (1, [90.0, 95.0, 89.0, 95.0], 0),  # and after a better epoch
+        (1, [90.0, 95.0, 89.0, 95.0], 0),  # an improvement restarts the count
         (2, [90.0, 95.0, 95.0, 95.0], 1),
     ],
 )
-def test_a_plateau_decays_the_rate(patience: int, valid: list[float], decays: int) -> None:
-    config = OptimizationConfig(
-        schedule="plateau", patience=patience, learning_rate=0.7, learning_rate_decay=0.3
+def test_plateau_decays_after_patience(patience: int, valid: list[float], decays: int) -> None:
+    config = TrainingConfig(
+        schedule=PlateauSchedule(patience=patience, decay=0.3), learning_rate=0.7
     )
     for batch in (0, 9):
         assert rate(config, len(valid), batch, valid) == 0.7 * 0.3**decays
 
 
-def test_a_cosine_falls_over_the_whole_run() -> None:
-    """Four epochs of ten batches: a quarter of the half circle each, 60 degrees after 13.3."""
-    config = OptimizationConfig(
-        schedule="cosine", learning_rate=1.0, final_learning_rate=0.2, epochs=4
+def test_cosine_decays_over_all_epochs() -> None:
+    """Each of four epochs of ten batches covers 45 degrees; 60 degrees are reached after 13.3."""
+    config = TrainingConfig(
+        schedule=CosineSchedule(final_learning_rate=0.2), learning_rate=1.0, epochs=4
     )
     assert rate(config) == 1.0
     assert rate(config, 1) == pytest.approx(0.2 + 0.8 * (1 + math.sqrt(0.5)) / 2, rel=1e-12)
@@ -81,12 +85,21 @@ def test_a_cosine_falls_over_the_whole_run() -> None:
     assert 0.2 < steps[-1] < 0.202
 
 
-@pytest.mark.parametrize("schedule", ["tutorial", "plateau", "cosine", "constant"])
-def test_a_warm_up_multiplies_the_first_rates_of_any_schedule(schedule: Any) -> None:
-    plain = OptimizationConfig(schedule=schedule, learning_rate=0.5, full_rate_epochs=1)
-    warm = plain.model_copy(update={"warmup_steps": 16})
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        TutorialSchedule(full_rate_epochs=1),
+        PlateauSchedule(),
+        CosineSchedule(),
+        ConstantSchedule(),
+    ],
+    ids=lambda schedule: schedule.type,
+)
+def test_warmup_multiplies_the_rate_of_any_schedule(schedule: ScheduleConfig) -> None:
+    without = TrainingConfig(schedule=schedule, learning_rate=0.5)
+    warm = without.model_copy(update={"warmup_steps": 16})
     valid = [90.0, 91.0]
     for step in range(30):
         place = step // 10, step % 10, valid[: step // 10]
         factor = (step + 1) / 16 if step < 16 else 1
-        assert rate(warm, *place) == rate(plain, *place) * factor
+        assert rate(warm, *place) == rate(without, *place) * factor

@@ -11,7 +11,8 @@ import torch
 from ptblm.backend.matmul import onednn_is_exact, products_by
 from ptblm.backend.precision import Precision
 from ptblm.config.model import ModelConfig
-from ptblm.config.schema import TrainingConfig
+from ptblm.config.schedules import TutorialSchedule
+from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import batchify
 from ptblm.model.build import build_model
 from ptblm.model.interop.tensorflow import load_tensorflow_weights, to_tensorflow_weights
@@ -58,10 +59,8 @@ def make_trainer(
         num_steps=5,
         epochs=2,
         learning_rate=1.0,
-        full_rate_epochs=1,
-        learning_rate_decay=0.5,
+        schedule=TutorialSchedule(full_rate_epochs=1, decay=0.5),
         max_grad_norm=max_grad_norm,
-        plain=plain,
     )
     batches = batchify(golden["raw_data"], 4, 5, "train")
     return Trainer(
@@ -71,6 +70,7 @@ def make_trainer(
         train=batches,
         valid=batches,
         test=batches,
+        fused=not plain,
     )
 
 

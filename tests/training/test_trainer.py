@@ -9,7 +9,7 @@ from ptblm.backend.loss_scaler import LossScaler
 from ptblm.backend.precision import Precision
 from ptblm.backend.randomness import make_generator
 from ptblm.config.model import ModelConfig
-from ptblm.config.schema import TrainingConfig
+from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import Batches, batchify
 from ptblm.errors import DivergedError
 from ptblm.evaluation.score import perplexity
@@ -156,7 +156,7 @@ def test_bf16_learns_as_fp32_does_nearly() -> None:
 def test_a_learnable_text_is_learnt() -> None:
     cycle = torch.arange(2000, dtype=torch.int32).remainder(VOCABULARY).numpy()
     batches: Batches = batchify(cycle, 4, 10, "train")
-    config = TrainingConfig(batch_size=4, num_steps=10, epochs=4, full_rate_epochs=4)
+    config = TrainingConfig(batch_size=4, num_steps=10, epochs=4)
     model = build_model(ModelConfig(hidden_size=16, num_layers=1), VOCABULARY)
     model.initialize(Initializer("uniform", 0.1), make_generator(0, "initial weights"))
     precision = Precision("fp32", torch.device("cpu"))

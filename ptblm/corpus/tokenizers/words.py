@@ -49,5 +49,5 @@ def _unknown_word(source: Source, numbers: dict[str, int], place: int, text: str
         f"'{word[:60]}' is not in the vocabulary, which has no {UNK} to stand in",
         where=f"{source.name}:{line}",
         hint=f"use text of the training text's words, put {UNK} into that text, "
-        "or train at data.level char",
+        "or train at data.tokenizer char",
     )

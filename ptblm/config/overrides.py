@@ -1,0 +1,117 @@
+"""Applies values from the command line to the data of a config, in any order."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ptblm.config.schema import VARIANT_KEYS, KeyPath
+from ptblm.config.section import expand_variant
+from ptblm.config.yaml_document import parse_yaml
+from ptblm.errors import ConfigError
+
+_FLAGS = {"data.path": "--data", "run.fused": "--no-fused"}
+
+
+class Override(NamedTuple):
+    """A value from the command line: the option as typed, the key, and the value."""
+
+    option: str
+    path: KeyPath
+    value: object
+
+
+def parse_overrides(
+    texts: Sequence[str], flags: Mapping[str, object], problems: list[str]
+) -> Iterator[Override]:
+    """Yields the overrides of a command line.
+
+    Args:
+        texts: arguments of --set, "key=value" with the value as YAML.
+        flags: values of dedicated options by key, as in "training.seed"; None where not given.
+        problems: gets a line for every text that cannot be parsed.
+    """
+    for name, value in flags.items():
+        if value is not None:
+            path = tuple(name.split("."))
+            yield Override(_FLAGS.get(name, f"--{path[-1]}"), path, value)
+    for text in texts:
+        option = f"--set {text}"
+        name, equals, value = text.partition("=")
+        path = tuple(name.strip().split("."))
+        if not equals or not all(path):
+            problems.append(f"{option}: expected key=value, as in model.hidden_size=400")
+            continue
+        try:
+            yield from _single_keys(Override(option, path, parse_yaml(value, option).data))
+        except ConfigError as error:
+            problems.append(error.what)
+
+
+def apply_overrides(
+    data: dict[str, Any],
+    locations: dict[KeyPath, str],
+    overrides: Iterable[Override],
+    problems: list[str],
+) -> None:
+    """Writes overrides into `data` and where they come from into `locations`.
+
+    Variants are chosen before options are set, so that the order of overrides does not matter.
+    Choosing another variant drops the options of the previous one.
+
+    Args:
+        data: the config, changed in place.
+        locations: where each key was set, changed in place.
+        overrides: what to apply.
+        problems: gets a line for every override that cannot be applied.
+    """
+    seen: dict[KeyPath, Override] = {}
+    for override in sorted(overrides, key=lambda o: not _chooses_variant(o)):
+        earlier = seen.setdefault(override.path, override)
+        if earlier.value != override.value:
+            problems.append(f"{override.option}: contradicts {earlier.option}")
+            continue
+        try:
+            _apply(data, override)
+        except ConfigError as error:
+            problems.append(error.what)
+        else:
+            locations[override.path] = override.option
+
+
+def _single_keys(override: Override) -> Iterator[Override]:
+    """Splits an override of a whole variant into overrides of its `type` and of its options."""
+    option, path, value = override
+    if path not in VARIANT_KEYS:
+        yield override
+    elif isinstance(value, str):
+        yield Override(option, (*path, "type"), value)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield Override(option, (*path, key), item)
+    else:
+        yield override
+
+
+def _chooses_variant(override: Override) -> bool:
+    *parent, key = override.path
+    return key == "type" and tuple(parent) in VARIANT_KEYS
+
+
+def _apply(data: dict[str, Any], override: Override) -> None:
+    if isinstance(override.value, dict):
+        raise ConfigError(f"{override.option}: is a section; set its keys one by one")
+    *parents, key = override.path
+    target = data
+    for depth, parent in enumerate(parents, 1):
+        value = target.setdefault(str(parent), {})
+        variant_key = VARIANT_KEYS.get(override.path[:depth])
+        if variant_key is not None:
+            value = expand_variant(value, variant_key.default)
+            if _chooses_variant(override) and not (
+                isinstance(value, dict) and value["type"] == override.value
+            ):
+                value = {}
+            target[str(parent)] = value
+        if not isinstance(value, dict):
+            raise ConfigError(f"{override.option}: '{parent}' is not a section")
+        target = value
+    target[str(key)] = override.value

@@ -1,0 +1,59 @@
+"""Config keys of how a run is carried out: device, precision, checkpoints, logging."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ptblm.config.section import Section
+
+CHECKPOINT_INTERVAL = r"^[1-9][0-9]{0,8} (steps?|minutes?)$"
+
+
+class RunConfig(Section):
+    """How the run is carried out; a resumed run can change all of it."""
+
+    device: Annotated[
+        str,
+        Field(
+            pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$",
+            description="auto (CUDA if available, otherwise CPU), cpu, cuda, cuda:N or mps",
+        ),
+    ] = "auto"
+    precision: Annotated[
+        Literal["fp32", "tf32", "bf16", "fp16"],
+        Field(
+            description="precision of matrix multiplications: fp32, tf32, bf16 or fp16; on a CPU, "
+            "bf16 keeps LSTMs of fewer than 400 units in fp32, which is faster there"
+        ),
+    ] = "fp32"
+    deterministic: Annotated[
+        bool,
+        Field(description="whether to use only deterministic kernels on CUDA; slower"),
+    ] = False
+    fused: Annotated[
+        bool,
+        Field(
+            description="whether to use fused kernels; without them every operation is a separate "
+            "PyTorch operation, which is slower"
+        ),
+    ] = True
+    checkpoint_every: Annotated[
+        str,
+        Field(
+            pattern=CHECKPOINT_INTERVAL,
+            description="interval between checkpoints, as in '5 minutes' or '200 steps'; the end "
+            "of every epoch also saves one",
+        ),
+    ] = "5 minutes"
+    keep_checkpoints: Annotated[
+        int,
+        Field(
+            ge=0, le=10**6, description="numbered checkpoints to keep in addition to last and best"
+        ),
+    ] = 0
+    log_every: Annotated[
+        int, Field(ge=1, le=10**9, description="steps between two records in metrics.jsonl")
+    ] = 100
+    tensorboard: Annotated[
+        bool, Field(description="whether to write TensorBoard curves to tensorboard/")
+    ] = False
