@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 from hypothesis import settings
 
-from ptblm.backend.matmul import products_by
+from ptblm.backend.matmul import use_matmul_backend
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -107,8 +107,8 @@ def plain_environment() -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def _default_matmul_backend() -> Iterator[None]:
-    """Restores torch's default matmul backend after each test."""
-    with products_by("torch"):
+    """Resets the matmul backend, a setting of the whole process."""
+    with use_matmul_backend("default"):
         yield
 
 

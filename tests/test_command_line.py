@@ -244,7 +244,7 @@ def test_divergence_by_the_rate_is_found_before_anything_is_saved(
 def test_divergence_is_exit_5_and_spares_the_checkpoints(ptblm: Ptblm, run_directory: Path) -> None:
     last = run_directory / "checkpoints" / "last.pt"
     checkpoint = load_checkpoint(last)
-    checkpoint.trainer["model"]["softmax.bias"][2] = float("nan")
+    checkpoint.trainer["model"]["head.bias"][2] = float("nan")
     save_checkpoint(last, checkpoint)
     before = {path: path.read_bytes() for path in last.parent.iterdir()}
     result = ptblm("train", "--resume", run_directory, "--set", "training.epochs=3")

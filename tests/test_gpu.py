@@ -188,7 +188,7 @@ def test_captured_steps_never_wait_for_the_device(optimizer: str) -> None:
     state = trainer.state
     with forbid_host_sync():
         with pytest.raises(RuntimeError):
-            trainer.model.softmax.bias[0].item()
+            trainer.model.head.bias[0].item()
         for step in trainer._next_steps():
             outputs = captured(step.inputs, step.targets, state, step.seed)
             trainer.optimizer.step(step.learning_rate, outputs.clip)

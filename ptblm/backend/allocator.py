@@ -1,4 +1,4 @@
-"""Has the C library keep freed memory for the next step."""
+"""Keeps freed memory in the process, so that the next training step reuses it."""
 
 import contextlib
 import ctypes
@@ -7,22 +7,24 @@ import sys
 # <malloc.h> of the GNU C library.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-_LARGEST = 2**30
-_LARGEST_OF_OLD = 2**25  # which C libraries before 2.35 accept
+_MAX_THRESHOLD = 2**30
+_MAX_THRESHOLD_BEFORE_2_35 = 2**25
 
 
 def keep_freed_memory() -> None:
-    """Ends the giving back of large blocks to the system, for the whole process.
+    """Makes glibc keep freed blocks instead of returning them to the operating system.
 
-    A step frees and asks again for the same blocks of megabytes; each time the system gave them
-    anew, page by page, filled with zeros. Kept, a step of the small model in torch's own modules
-    took 39 ms instead of 50 (docs/performance.md). Where there is no GNU C library, nothing
-    happens.
+    A training step frees and allocates the same blocks of several megabytes. By default glibc
+    returns them to the system, which then provides zeroed pages one by one. With freed blocks
+    kept, a step of the small model in plain PyTorch takes 39 ms instead of 50
+    (docs/performance.md). The setting holds for the whole process. Without glibc, nothing happens.
     """
     if not sys.platform.startswith("linux"):
         return
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        # First, and only with it the other: any of them ends the library's own adaptation.
-        if mallopt(_M_MMAP_THRESHOLD, _LARGEST) or mallopt(_M_MMAP_THRESHOLD, _LARGEST_OF_OLD):
-            mallopt(_M_TRIM_THRESHOLD, _LARGEST)
+        # Setting either threshold turns off glibc's own adaptation, so set both or neither.
+        if mallopt(_M_MMAP_THRESHOLD, _MAX_THRESHOLD) or mallopt(
+            _M_MMAP_THRESHOLD, _MAX_THRESHOLD_BEFORE_2_35
+        ):
+            mallopt(_M_TRIM_THRESHOLD, _MAX_THRESHOLD)

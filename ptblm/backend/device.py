@@ -1,33 +1,67 @@
-"""Chooses the device that a run computes on, and says why."""
+"""Selects the device of a process."""
 
 import importlib.util
 import os
+import platform
 import shutil
+from dataclasses import dataclass
 
 import torch
 
 from ptblm.errors import UsageError
 
 
-def choose_device(name: str) -> tuple[torch.device, str]:
-    """The device that `run.device` asks for, and a phrase that describes it.
+@dataclass(frozen=True)
+class SelectedDevice:
+    """The device that a process computes on.
 
-    "auto" takes CUDA when there is one, else the CPU. A device asked for by name is never
-    replaced by another.
+    Attributes:
+        device: the torch device, with its index for CUDA.
+        hardware: name of the GPU or of the processor.
+        threads: threads of a CPU operation.
+        automatic: whether "auto" selected it.
+    """
+
+    device: torch.device
+    hardware: str
+    threads: int
+    automatic: bool
+
+    def __str__(self) -> str:
+        """The device as people read it: "cuda:0 (NVIDIA H100)", "cpu (2 threads)"."""
+        if self.device.type == "cpu":
+            unit = "thread" if self.threads == 1 else "threads"
+            reason = "; no CUDA device found" if self.automatic else ""
+            return f"cpu ({self.threads} {unit}{reason})"
+        return f"{self.device} ({self.hardware})"
+
+
+def select_device(name: str) -> SelectedDevice:
+    """Selects the device that `run.device` names.
+
+    "auto" selects CUDA if it is available and the CPU otherwise. A device that is named
+    explicitly is never replaced by another one.
+
+    Args:
+        name: "auto", "cpu", "cuda", "cuda:N" or "mps".
 
     Raises:
-        UsageError: if the named device is absent.
+        UsageError: if the named device is not available.
     """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return choose_device("cuda")
-        return torch.device("cpu"), f"{_describe_cpu()}; no CUDA device was found"
-    if name == "cpu":
-        return torch.device("cpu"), _describe_cpu()
-    if name == "mps":
-        if not torch.backends.mps.is_available():
-            raise UsageError("--device mps: no Apple GPU is available to torch", hint=_OTHERS)
-        return torch.device("mps"), "mps"
+    automatic = name == "auto"
+    if automatic:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _cuda_device(name) if name not in ("cpu", "mps") else torch.device(name)
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("--device mps: torch finds no Apple GPU", hint=_OTHER_DEVICES)
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
+    return SelectedDevice(device, hardware, torch.get_num_threads(), automatic)
+
+
+_OTHER_DEVICES = "pass --device cpu, or omit --device to use what is available"
+
+
+def _cuda_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -36,27 +70,34 @@ def choose_device(name: str) -> tuple[torch.device, str]:
         raise UsageError(f"--device {name}: expected auto, cpu, cuda, cuda:N or mps")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count == 0:
-        raise UsageError(f"--device {name}: no CUDA device is available to torch", hint=_OTHERS)
+        raise UsageError(f"--device {name}: torch finds no CUDA device", hint=_OTHER_DEVICES)
     index = device.index if device.index is not None else torch.cuda.current_device()
     if index >= count:
         raise UsageError(
-            f"--device {name}: there are {count} CUDA devices", hint="cuda:0 is the first"
+            f"--device {name}: this machine has {count} CUDA device{'s' if count > 1 else ''}",
+            hint="device numbers start at cuda:0",
         )
-    return torch.device("cuda", index), f"cuda:{index}, {torch.cuda.get_device_name(index)}"
+    return torch.device("cuda", index)
 
 
-_OTHERS = "--device cpu, or leave it out to take what there is"
-
-
-def _describe_cpu() -> str:
-    threads = torch.get_num_threads()
-    return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
+def processor_name() -> str:
+    """Returns the processor's name if the operating system reports it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
 
 
 def can_compile(device: torch.device) -> bool:
-    """Whether torch can compile kernels of its own for `device`, and it is worth it.
+    """Returns whether torch.compile can generate kernels for `device` and they pay off.
 
-    On a CPU it is not: there a step's time is in its products.
+    On a CPU they do not: there the time of a step is spent in matrix multiplications.
     """
-    has_c = any(shutil.which(name) for name in (os.environ.get("CC", "cc"), "gcc", "clang"))
-    return device.type == "cuda" and has_c and importlib.util.find_spec("triton") is not None
+    compilers = (os.environ.get("CC", "cc"), "gcc", "clang")
+    has_compiler = any(shutil.which(name) for name in compilers)
+    has_triton = importlib.util.find_spec("triton") is not None
+    return device.type == "cuda" and has_compiler and has_triton

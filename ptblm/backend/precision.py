@@ -1,8 +1,8 @@
-"""The precision of a run: which precision matrix products take, and loss scaling for fp16.
+"""The precision of matrix multiplications, and loss scaling for fp16.
 
-Weights, their updates and evaluation are fp32 throughout. Products take the precision, and so
-does what they hand to each other: in bf16 and fp16 the logits, the fast step's softmax with them,
-and the outputs of recurrent layers.
+Weights, their updates and evaluation are always fp32. In bf16 and fp16, matrix multiplications
+and the tensors that they pass to each other (logits, softmax, outputs of recurrent layers) have
+the reduced precision.
 """
 
 import os
@@ -17,9 +17,9 @@ from ptblm.errors import UsageError
 
 
 def allow_tf32(allowed: bool) -> None:
-    """Says for the whole process whether CUDA may round fp32 products' operands to tf32.
+    """Sets for the whole process whether CUDA may round fp32 operands to tf32.
 
-    torch lets cuDNN's recurrent layers do so unasked; fp32 here means fp32.
+    torch allows it in cuDNN's recurrent layers by default; in ptblm, fp32 means fp32.
     """
     kind = "tf32" if allowed else "ieee"
     torch.backends.cuda.matmul.fp32_precision = kind
@@ -27,60 +27,61 @@ def allow_tf32(allowed: bool) -> None:
 
 
 def use_deterministic_kernels() -> None:
-    """Makes CUDA repeat itself bit for bit, for the whole process, before its first product.
+    """Makes CUDA results repeatable bit for bit; call it before the first CUDA operation.
 
-    (docs.pytorch.org, notes on reproducibility; cuBLAS reads the variable when it starts.) torch
-    would also fill all new memory, which finds programs that read what they have not written.
+    Source: PyTorch documentation, "Reproducibility". cuBLAS reads the environment variable when
+    it starts.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
+    # Filling new memory is a debugging aid that costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
 
 
 class Precision:
-    """Carries out a precision on a device.
+    """Applies a precision on a device.
 
     Args:
         name: "fp32", "tf32", "bf16" or "fp16".
-        device: where the run computes.
+        device: the device of the run.
 
     Attributes:
-        operands: what the operands of products are narrowed to; None for not at all.
-        scaler: of the loss; None where it needs none.
+        dtype: type of the operands of matrix multiplications under autocast; None for fp32, tf32.
+        scaler: the loss scaler of fp16; None otherwise.
 
     Raises:
-        UsageError: if the device does not have that precision.
+        UsageError: if the device does not support the precision.
     """
 
     def __init__(self, name: str, device: torch.device) -> None:
         if name in ("tf32", "fp16") and device.type != "cuda":
             raise UsageError(
-                f"--precision {name} needs a CUDA device; this run is on {device.type}",
-                hint="--precision fp32 or bf16",
+                f"--precision {name} requires a CUDA device; the run is on {device.type}",
+                hint="pass --precision fp32 or --precision bf16",
             )
         self.name = name
         self.device = device
         self.scaler = LossScaler() if name == "fp16" else None
-        self.operands = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(name)
+        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(name)
         allow_tf32(name == "tf32")
 
     @contextmanager
-    def exact(self) -> Iterator[None]:
-        """Within this, fp32 products are fp32: evaluation is the same for all precisions."""
+    def full_precision(self) -> Iterator[None]:
+        """Computes in fp32 inside the block, so that evaluation is the same for all precisions."""
         allow_tf32(False)
         try:
             yield
         finally:
             allow_tf32(self.name == "tf32")
 
-    def products(self) -> AbstractContextManager[Any]:
-        """Within this, matrix products take the run's precision."""
-        if self.operands is None:
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Runs matrix multiplications in this precision inside the block."""
+        if self.dtype is None:
             return nullcontext()
-        return torch.autocast(self.device.type, self.operands)
+        return torch.autocast(self.device.type, self.dtype)
 
     @property
     def loss_scale(self) -> float:
-        """The factor by which gradients are scaled up; 1 but for fp16."""
+        """Factor on the loss, and so on the gradients; 1 except for fp16."""
         return 1.0 if self.scaler is None else self.scaler.scale

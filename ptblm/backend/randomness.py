@@ -1,7 +1,7 @@
-"""Randomness as a function of where one is: seed, purpose and step give the generator.
+"""Randomness as a function of the seed, the purpose and the step.
 
-No generator's state is ever saved. A run that stops at step 1,000 and goes on draws what an
-uninterrupted one would have drawn, and evaluation in between can't disturb it.
+No generator state is saved. A resumed run draws the same numbers as an uninterrupted run, and
+evaluation between two steps cannot change them.
 """
 
 import hashlib
@@ -10,21 +10,30 @@ import torch
 
 
 def derive_seed(seed: int, purpose: str, step: int = 0) -> int:
-    """63 bits that depend on all three; nearby seeds and steps share nothing."""
+    """Returns a 63-bit seed that depends on all three arguments.
+
+    Hashing keeps the seeds of neighboring runs and steps unrelated.
+    """
     text = f"{seed}/{purpose}/{step}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
 def make_generator(seed: int, purpose: str, device: str | torch.device = "cpu") -> torch.Generator:
-    """A generator for draws that happen once, such as the initial weights."""
+    """Returns a generator for one-time draws, such as the initial weights."""
     return torch.Generator(device).manual_seed(derive_seed(seed, purpose))
 
 
-def seed_global_generator(device: torch.device, seed: int) -> None:
-    """Seeds what draws without a generator of its own, which here only a user's own cell may do.
+def seed_generators(generator: torch.Generator, seed: int) -> None:
+    """Seeds a generator and the global generators, from which only custom cells may draw.
 
-    (`torch.manual_seed` does the same for all devices at once, at a hundred times the cost.)
+    (`torch.manual_seed` seeds all devices and takes 80 times as long.)
     """
+    generator.manual_seed(seed)
+    seed_global_generator(generator.device, seed)
+
+
+def seed_global_generator(device: torch.device, seed: int) -> None:
+    """Seeds torch's global generator of the CPU, and of `device` if it is a CUDA device."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index

@@ -26,7 +26,7 @@ from ptblm.files import replacing
 
 FORMAT = 2
 
-_TRAINER_PARTS = {"model", "optimizer", "loss_scaler", "state", "position"}
+_TRAINER_PARTS = {"model", "optimizer", "loss_scaler", "hidden_state", "train_state"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Checkpoint:
         Raises:
             CheckpointError: if the checkpoint does not say.
         """
-        position = self.trainer["position"]
+        position = self.trainer["train_state"]
         if not isinstance(position, dict):
             raise CheckpointError("the checkpoint has no position")
         epochs, steps = position.get("epoch"), position.get("step")

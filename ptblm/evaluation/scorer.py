@@ -52,7 +52,7 @@ def running_scores(
         chunk_steps: steps per chunk; None chooses by memory.
     """
     batch_size, length = inputs.shape
-    vocab_size, hidden_size = model.softmax.weight.shape
+    vocab_size, hidden_size = model.head.weight.shape
     widest = max(vocab_size, 4 * hidden_size)
     chunk_steps = chunk_steps or max(1, _NUMBERS_PER_CHUNK // widest // batch_size)
     state = model.initial_state(batch_size)

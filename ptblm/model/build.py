@@ -32,13 +32,13 @@ _CELLS: dict[str, type[Cell]] = {
 _HINT = "see docs/custom-cells.md for how to write a cell; --debug shows where it failed"
 
 
-def build_model(config: ModelConfig, vocab_size: int, *, plain: bool = False) -> LanguageModel:
+def build_model(config: ModelConfig, vocab_size: int, *, fused: bool = True) -> LanguageModel:
     """Builds the model of a config; its weights are not initialized.
 
     Args:
         config: the model section.
         vocab_size: tokens in the vocabulary.
-        plain: whether to build it without fused kernels.
+        fused: whether layers and head use fused kernels.
 
     Raises:
         ConfigError: if the cell is a custom cell that cannot be used.
@@ -48,8 +48,8 @@ def build_model(config: ModelConfig, vocab_size: int, *, plain: bool = False) ->
     layers: list[RecurrentLayer] = []
     for _ in range(config.num_layers):
         input_size = layers[-1].cell.output_size if layers else embedding_size
-        layers.append(RecurrentLayer(make(input_size), config.initial_state, plain=plain))
-    return LanguageModel(vocab_size, embedding_size, layers, config.dropout)
+        layers.append(RecurrentLayer(make(input_size), config.initial_state, fused=fused))
+    return LanguageModel(vocab_size, embedding_size, layers, config.dropout, fused=fused)
 
 
 def is_custom_cell(config: ModelConfig) -> bool:

@@ -1,17 +1,20 @@
-"""The language model: from word ids to the likelihood of the words that follow.
+"""The language model: from token ids to the likelihood of the tokens that follow.
 
-Shapes: T time, B batch, V vocabulary, E embedding, H hidden.
+Shapes: T time, B batch, V vocabulary, E embedding, H features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from ptblm.model.embedding import Embedding
 from ptblm.model.heads.softmax import Softmax
 from ptblm.model.initializers import Initializer
 from ptblm.model.layers.dropout import dropout
-from ptblm.model.layers.recurrent import RecurrentLayer, RecurrentStack, State
+from ptblm.model.layers.recurrent import HiddenState, RecurrentLayer, RecurrentStack
+
+LossTerm = Callable[[Tensor], Tensor]
 
 
 class LanguageModel(nn.Module):
@@ -19,9 +22,14 @@ class LanguageModel(nn.Module):
 
     Args:
         vocab_size: V.
-        embedding_size: E, which is what the lowest layer takes.
+        embedding_size: E, the input size of the lowest layer.
         layers: recurrent layers, from the lowest to the highest.
-        dropout: share dropped after the embedding and after every layer.
+        dropout: fraction dropped after the embedding and after every layer.
+        fused: whether the loss uses its fused kernel.
+
+    Attributes:
+        loss_terms: functions of the features, [T, B, H], whose scalar results are added to the
+            summed loss in training; empty by default.
     """
 
     def __init__(
@@ -30,68 +38,92 @@ class LanguageModel(nn.Module):
         embedding_size: int,
         layers: Sequence[RecurrentLayer],
         dropout: float = 0.0,
+        *,
+        fused: bool = True,
     ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
         self.dropout_rate = dropout
-        # `initialize` fills the table; nn.Embedding itself would draw it from global randomness.
-        table = nn.Parameter(torch.empty(vocab_size, embedding_size))
-        self.embedding = nn.Embedding(vocab_size, embedding_size, _weight=table)
+        self.embedding = Embedding(vocab_size, embedding_size)
         self.recurrent = RecurrentStack(layers, dropout)
-        self.softmax = Softmax(layers[-1].cell.output_size, vocab_size)
+        self.head = Softmax(layers[-1].cell.output_size, vocab_size, fused=fused)
+        self.loss_terms: list[LossTerm] = []
 
     def initialize(self, initializer: Initializer, generator: torch.Generator) -> None:
-        """Sets all weights: embedding and softmax uniform, recurrent ones as `initializer` says."""
-        scale = initializer.scale
-        nn.init.uniform_(self.embedding.weight, -scale, scale, generator)
+        """Sets all weights: uniform for embedding and head, `initializer` for recurrent layers."""
+        self.embedding.initialize(initializer.scale, generator)
         self.recurrent.initialize(initializer, generator)
-        self.softmax.initialize(scale, generator)
+        self.head.initialize(initializer.scale, generator)
 
-    def initial_state(self, batch_size: int) -> State:
-        """The state before a text's first word."""
+    def initial_state(self, batch_size: int) -> HiddenState:
+        """Returns the hidden state before the first token of a text."""
         return self.recurrent.initial_state(batch_size)
 
-    def trainable_parameters(self) -> list[nn.Parameter]:
-        """What the optimizer updates."""
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
+        """Returns the parameters that the optimizer updates, by name."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def parameter_count(self) -> int:
-        """How many trained numbers the model has."""
-        return sum(parameter.numel() for parameter in self.trainable_parameters())
+        """Returns the number of trainable parameters."""
+        return sum(parameter.numel() for parameter in self.trainable_parameters().values())
 
-    def nll(
+    def forward(
         self,
         inputs: Tensor,
         targets: Tensor,
-        state: State,
+        hidden_state: HiddenState,
         generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, State]:
-        """How unlikely the model finds each target word.
+        *,
+        scale: float = 1.0,
+    ) -> tuple[Tensor, Tensor, HiddenState]:
+        """Computes the loss of a training step.
 
         Args:
-            inputs: word ids, [B, T].
+            inputs: token ids, [B, T].
             targets: the ids that follow them, [B, T].
-            state: where the last call's text ended.
-            generator: draws the dropout masks; None means no dropout.
+            hidden_state: the state after the previous step.
+            generator: draws the dropout masks; None turns dropout off.
+            scale: factor on the loss.
 
         Returns:
-            -log p(target) in nats, [B, T], and the state after the last word.
+            The loss, `scale` times the sum of all -log p(target) and of the loss terms, to call
+            `backward()` on; -log p(target) in nats, [B, T], without gradients; and the hidden state
+            after the last token.
         """
-        hidden, state = self.hidden(inputs, state, generator)
-        nll = self.softmax.nll(hidden.flatten(0, 1), targets.t().flatten())
-        return nll.view(inputs.shape[1], inputs.shape[0]).t(), state
+        features, hidden_state = self.features(inputs, hidden_state, generator)
+        loss, nll = self.head.loss(features.flatten(0, 1), targets.t().flatten(), scale)
+        for term in self.loss_terms:
+            loss = loss + scale * term(features)
+        return loss, nll.view(inputs.t().shape).t(), hidden_state
 
-    def hidden(
-        self, inputs: Tensor, state: State, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, State]:
-        """What the softmax is given, [T, B, H], and the state after the last word.
+    def nll(
+        self, inputs: Tensor, targets: Tensor, hidden_state: HiddenState
+    ) -> tuple[Tensor, HiddenState]:
+        """Scores a text: returns -log p(target) in nats, [B, T], and the new hidden state.
 
         Args:
-            inputs: word ids, [B, T].
-            state: where the last call's text ended.
-            generator: draws the dropout masks; None means no dropout.
+            inputs: token ids, [B, T].
+            targets: the ids that follow them, [B, T].
+            hidden_state: the state after the text before.
         """
-        # Time first: recurrent layers want each step's batch contiguous.
-        embedded = dropout(self.embedding(inputs.t()), self.dropout_rate, generator)
-        hidden: tuple[Tensor, State] = self.recurrent(embedded, state, generator)
-        return hidden
+        features, hidden_state = self.features(inputs, hidden_state)
+        nll = self.head.nll(features.flatten(0, 1), targets.t().flatten())
+        return nll.view(inputs.t().shape).t(), hidden_state
+
+    def features(
+        self,
+        inputs: Tensor,
+        hidden_state: HiddenState,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, HiddenState]:
+        """Returns the input of the head, [T, B, H], and the hidden state after the last token.
+
+        Args:
+            inputs: token ids, [B, T].
+            hidden_state: the state after the text before.
+            generator: draws the dropout masks; None turns dropout off.
+        """
+        # Time comes first: recurrent layers need each time step contiguous.
+        embedded = dropout(self.embedding(inputs.t()), self.dropout_rate, generator)  # [T, B, E]
+        features: tuple[Tensor, HiddenState] = self.recurrent(embedded, hidden_state, generator)
+        return features

@@ -58,7 +58,7 @@ def _loaded(path: Path) -> tuple[Checkpoint, int]:
 
 
 def _history(checkpoint: Checkpoint) -> list[str]:
-    history = checkpoint.trainer["position"].get("history")
+    history = checkpoint.trainer["train_state"].get("history")
     if not history or not isinstance(history, list) or not isinstance(history[-1], dict):
         return []
     valid = history[-1].get("valid_perplexity")

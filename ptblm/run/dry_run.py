@@ -12,8 +12,6 @@ from ptblm.corpus.tokenizers.base import UNITS
 from ptblm.run.directory import refuse_taken
 from ptblm.run.memory import training_memory
 from ptblm.run.setup import setup_run
-from ptblm.training.gradients import gradient_bytes
-from ptblm.training.optimizer import state_tensors
 from ptblm.training.records import StepDone
 
 
@@ -37,9 +35,10 @@ def dry_run(config: Config, run_dir: Path | None, *, overwrite: bool) -> list[st
         # The first one warms up; the one after it, where there is one, tells the pace. On a GPU
         # they are blocks of steps.
         record, *_ = steps = [step for step in islice(records, 2) if isinstance(step, StepDone)]
-    weights = trainer.optimizer.parameters
-    held = sum(tensor.nbytes for tensor in [*weights, *state_tensors(trainer.optimizer)])
-    held += gradient_bytes(weights)
+    weights = trainer.optimizer.parameters.values()
+    held = sum(t.nbytes for t in [*weights, *trainer.optimizer.state_dict().values()])
+    gradients = [parameter.grad for parameter in weights if parameter.grad is not None]
+    held += sum((g._values() if g.is_sparse else g).nbytes for g in gradients)
     seconds, batches = steps[-1].epoch_seconds, steps[-1].batch
     if len(steps) > 1:
         seconds, batches = seconds - record.epoch_seconds, batches - record.batch

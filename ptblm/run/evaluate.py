@@ -4,13 +4,13 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tqdm import tqdm
 
 from ptblm.backend.allocator import keep_freed_memory
-from ptblm.backend.device import choose_device
-from ptblm.backend.matmul import products_phrase, start_products
+from ptblm.backend.device import select_device
+from ptblm.backend.matmul import MatmulBackend, select_matmul_backend
 from ptblm.backend.precision import allow_tf32
 from ptblm.checkpoint.format import load_checkpoint
 from ptblm.corpus.batches import batchify
@@ -139,7 +139,8 @@ def evaluate_checkpoint(
         DataError: if the text can't be read or scored.
         UsageError: if the device is absent, or memory runs out.
     """
-    device, device_description = choose_device(device_name)
+    selected = select_device(device_name)
+    device, device_description = selected.device, str(selected)
     allow_tf32(False)
     path = find_checkpoint(path)
     checkpoint = load_checkpoint(path)
@@ -158,10 +159,10 @@ def evaluate_checkpoint(
     # As the run computed, so that it finds the run's own figure again. Checkpoints of old did not
     # say how, since there was no other way.
     plain = not config.run.fused
-    products = start_products(device, checkpoint.versions.get("products", "torch"))
+    select_matmul_backend(device, cast(MatmulBackend, checkpoint.versions["products"]))
     if not plain:
         keep_freed_memory()
-    model = trained_model(config.model, checkpoint, path, plain=plain).to(device).eval()
+    model = trained_model(config.model, checkpoint, path, fused=not plain).to(device).eval()
     score = _score(model, encoded, name, vocabulary.marks)
     if math.isnan(score.nll):
         raise CheckpointError(
@@ -175,7 +176,7 @@ def evaluate_checkpoint(
         score,
         encoded.unknown,
         floor,
-        device_description + products_phrase(products),
+        device_description,
         PROTOCOL.format(start=config.model.initial_state),
     )
 
@@ -183,7 +184,7 @@ def evaluate_checkpoint(
 def _score(model: LanguageModel, text: Text, name: str, marks: dict[str, int]) -> Score:
     # One stream of single steps: all tokens but the first are targets.
     batches = batchify(text.ids, 1, 1, "text")
-    inputs, targets = on_device(batches, model.softmax.weight.device)
+    inputs, targets = on_device(batches, model.head.weight.device)
     score = Score()
     with tqdm(total=inputs.numel(), desc=name, leave=False, disable=not sys.stderr.isatty()) as bar:
         for score in running_scores(model, inputs, targets, marks=marks):

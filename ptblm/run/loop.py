@@ -53,7 +53,7 @@ class TrainingRun:
         self.directory = directory
         self.stop = stop
         training, run = self.config.training, self.config.run
-        step = self.trainer.position.step
+        step = self.trainer.train_state.step
         self.metrics = MetricsFile(
             directory.metrics, metrics_offset, run.log_every, self.corpus.level
         )
@@ -76,7 +76,7 @@ class TrainingRun:
         """
         print("\n".join(self._introduction()), file=sys.stderr, flush=True)
         level = self.corpus.level
-        rows = [epoch_row(done, level) for done in self.trainer.position.history]
+        rows = [epoch_row(done, level) for done in self.trainer.train_state.history]
         self.progress.print_lines(header(level, self.corpus.floors) + rows)
         try:
             for record in self.trainer.records():
@@ -110,8 +110,8 @@ class TrainingRun:
         for log in self.logs:
             log.write(record)
         match record:
-            case StepDone() | Evaluating() if self.interval.is_due(self.trainer.position.step):
-                self._save_last(self.trainer.position.step, save_or_warn)
+            case StepDone() | Evaluating() if self.interval.is_due(self.trainer.train_state.step):
+                self._save_last(self.trainer.train_state.step, save_or_warn)
             case EpochDone():
                 self._finish_epoch(record)
             case RunDone():
@@ -132,7 +132,7 @@ class TrainingRun:
     def _finish(self, test: RunDone) -> None:
         self.progress.close()
         self._refuse_another_directory()
-        last = self.trainer.position.history[-1]
+        last = self.trainer.train_state.history[-1]
         corpus = self.corpus
         lines = summary(last, test, corpus.level, corpus.floors, self.published)
         self.progress.print_lines(lines)
@@ -156,12 +156,12 @@ class TrainingRun:
         unit = UNITS[self.corpus.level]
         vocabulary = f"{len(self.corpus.vocabulary):,} {unit}s"
         tokens = f"{len(self.corpus.splits['train'].ids):,} training tokens"
-        position = self.trainer.position
+        position = self.trainer.train_state
         lines = [
             f"ptblm {__version__}",
             f"  corpus      {self.corpus.name}: {vocabulary}, {tokens}",
             f"  model       {self.trainer.model.parameter_count():,} parameters",
-            f"  cell        {self.config.model.cell.type}, {self.trainer.stepper.path}",
+            f"  cell        {self.config.model.cell.type}, {self.trainer.model.recurrent.kernel}",
             f"  device      {self.device}",
             f"  precision   {self.config.run.precision}",
             f"  run         {self.directory.path}",
@@ -184,7 +184,7 @@ class TrainingRun:
 
     def _checkpoint(self) -> Checkpoint:
         self._refuse_another_directory()
-        self.trainer.refuse_divergence()
+        self.trainer.check_finite()
         self.metrics.sync()
         splits = {split: text.sha256 for split, text in self.corpus.splits.items()}
         return Checkpoint(
@@ -197,7 +197,7 @@ class TrainingRun:
         )
 
     def _result(self, last: EpochDone, test: RunDone) -> dict[str, Any]:
-        history = self.trainer.position.history
+        history = self.trainer.train_state.history
         best = min(history, key=lambda done: done.valid_perplexity)
         return {
             "corpus": self.corpus.name,

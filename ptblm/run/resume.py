@@ -109,7 +109,7 @@ def restore(components: RunComponents, checkpoint: Checkpoint, path: Path) -> No
             )
     try:
         components.trainer.load_state_dict(checkpoint.trainer)
-        position = components.trainer.position
+        position = components.trainer.train_state
     except (StructureMismatchError, RuntimeError) as error:
         first = str(error).splitlines()[0]
         raise CheckpointError(
@@ -127,7 +127,7 @@ def run_versions(components: RunComponents) -> dict[str, str]:
     """All on which a run's figures may depend beside its config, to the last bit."""
     versions = {**current_versions(), "device": components.device}
     versions["products"] = components.products
-    versions["path"] = components.trainer.stepper.path
+    versions["path"] = components.trainer.model.recurrent.kernel
     if is_custom_cell(components.config.model):
         versions["cell"] = source_hash(components.config.model.cell.type)[:12]
     return versions

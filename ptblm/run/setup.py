@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from ptblm.backend.allocator import keep_freed_memory
-from ptblm.backend.device import can_compile, choose_device
-from ptblm.backend.matmul import Products, products_phrase, start_products
+from ptblm.backend.device import can_compile, select_device
+from ptblm.backend.matmul import MatmulBackend, select_matmul_backend
 from ptblm.backend.precision import Precision, use_deterministic_kernels
 from ptblm.backend.randomness import derive_seed, make_generator, seed_global_generator
 from ptblm.checkpoint.format import Checkpoint
@@ -43,10 +43,10 @@ class RunComponents:
     corpus: Corpus
     trainer: Trainer
     device: str
-    products: Products
+    products: MatmulBackend
 
 
-def setup_run(config: Config, products_before: str | None = None) -> RunComponents:
+def setup_run(config: Config, products_before: MatmulBackend | None = None) -> RunComponents:
     """Makes all parts of a run.
 
     Args:
@@ -60,14 +60,15 @@ def setup_run(config: Config, products_before: str | None = None) -> RunComponen
     """
     training, run = config.training, config.run
     # What fails fast comes first.
-    device, description = choose_device(run.device)
+    selected = select_device(run.device)
+    device, description = selected.device, str(selected)
     if run.deterministic and device.type == "cuda":
         use_deterministic_kernels()
     precision = Precision(run.precision, device)
     if run.fused:
         keep_freed_memory()
-    before = products_before if run.fused else "torch"
-    products = start_products(device, before)
+    before: MatmulBackend | None = products_before if run.fused else "default"
+    products = select_matmul_backend(device, before)
     config = _anchored(config)
     corpus = load_corpus(config.data.path, config.data.tokenizer)
     cut = {
@@ -78,11 +79,11 @@ def setup_run(config: Config, products_before: str | None = None) -> RunComponen
     test = batchify(corpus.splits["test"].ids, 1, 1, "test")
     # An own cell may draw its constants, or dropout of its own, from torch's global generator.
     seed_global_generator(device, derive_seed(training.seed, "own cell"))
-    model = build_model(config.model, len(corpus.vocabulary), plain=not run.fused)
+    model = build_model(config.model, len(corpus.vocabulary), fused=run.fused)
     initializer = Initializer(config.model.initializer, config.model.init_scale)
     model.initialize(initializer, make_generator(training.seed, "initial weights"))
     if run.fused and can_compile(device):
-        with precision.products():  # else it would be compiled anew for these
+        with precision.autocast():  # else it would be compiled anew for these
             model.to(device).recurrent.compile_steps(training.batch_size)
     trainer = Trainer(
         model.to(device),
@@ -91,12 +92,11 @@ def setup_run(config: Config, products_before: str | None = None) -> RunComponen
         train=cut["train"],
         valid=cut["valid"],
         test=test,
-        marks=corpus.vocabulary.marks,
-        fused=run.fused,
+        special_ids=corpus.vocabulary.marks,
         log_every=run.log_every,
-        capture=capture_on_cuda if device.type == "cuda" else None,
+        capture=capture_on_cuda if device.type == "cuda" and run.fused else None,
     )
-    return RunComponents(config, corpus, trainer, description + products_phrase(products), products)
+    return RunComponents(config, corpus, trainer, description, products)
 
 
 def _anchored(config: Config) -> Config:
@@ -109,11 +109,11 @@ def _anchored(config: Config) -> Config:
 
 
 def trained_model(
-    config: ModelConfig, checkpoint: Checkpoint, path: Path, *, plain: bool = False
+    config: ModelConfig, checkpoint: Checkpoint, path: Path, *, fused: bool = True
 ) -> LanguageModel:
     """The model of a checkpoint, whose config is `config` and whose file is `path`.
 
-    With `plain` it goes without fused kernels.
+    With `fused`, layers and head use fused kernels.
 
     A config may declare any size. On the meta device a model of that size costs nothing, so
     memory is only ever spent on weights that are there. A cell of the user's own is built for
@@ -123,7 +123,7 @@ def trained_model(
         CheckpointError: if weights and config do not fit.
     """
     with nullcontext() if is_custom_cell(config) else torch.device("meta"):
-        model = build_model(config, len(checkpoint.vocabulary), plain=plain)
+        model = build_model(config, len(checkpoint.vocabulary), fused=fused)
     weights = checkpoint.trainer["model"]
     try:
         check_structure(model.state_dict(), weights, "model")

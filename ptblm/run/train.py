@@ -6,7 +6,9 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
+from ptblm.backend.matmul import MatmulBackend
 from ptblm.checkpoint.format import Checkpoint, save_checkpoint
 from ptblm.config.schema import Config
 from ptblm.config.show import config_document
@@ -125,7 +127,7 @@ def _go_on(directory: RunDirectory, change: Callable[[Config], Config], command:
     with training_memory(config):
         trained_model(before.model, checkpoint, path)  # refuses, before memory is spent
         # Checkpoints of old did not say, since there was no other way.
-        components = setup_run(config, checkpoint.versions.get("products", "torch"))
+        components = setup_run(config, cast(MatmulBackend, checkpoint.versions["products"]))
         restore(components, checkpoint, path)
         for reason in reproducibility_warnings(checkpoint, components):
             print(

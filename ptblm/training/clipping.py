@@ -1,26 +1,41 @@
 """Gradient clipping by the global norm (Pascanu et al. 2013, algorithm 1)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 
-def global_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
-    """The L2 norm of all gradients taken as one vector, a tensor of no dimensions."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return torch.nn.utils.get_total_norm([g._values() if g.is_sparse else g for g in gradients])
+def global_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Returns the L2 norm of all gradients taken as one vector, a scalar.
+
+    The squares are added up per row in the gradients' type and then in float64. torch's own norm
+    of a float32 tensor with 15 million elements is too low by 8e-4 on a CPU. The rows of a sparse
+    gradient must be distinct, as those of `ptblm.model.embedding` are.
+    """
+    norms = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            continue
+        gradient = parameter.grad._values() if parameter.grad.is_sparse else parameter.grad
+        rows = torch.linalg.vector_norm(gradient, dim=-1) if gradient.dim() > 1 else gradient
+        norms.append(torch.linalg.vector_norm(rows, dtype=_sum_dtype(gradient.device)))
+    return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
 
 
 def clip_coefficient(norm: float, max_norm: float) -> float:
-    """What all gradients are to be multiplied by: max_norm / max(norm, max_norm).
+    """Returns the factor on all gradients: max_norm / max(norm, max_norm).
 
-    torch's own `clip_grad_norm_` adds 1e-6 to the norm, which TensorFlow does not, and goes
-    through all gradients once more; the update takes the coefficient along.
+    `torch.nn.utils.clip_grad_norm_` adds 1e-6 to the norm, which TensorFlow does not, and makes
+    another pass over the gradients; here the update applies the factor.
     """
     return max_norm / max(norm, max_norm)
 
 
 def clip_coefficient_on_device(norm: Tensor, max_norm: float) -> Tensor:
-    """The same of a norm that the host does not know yet: float64, as the host has it."""
-    return max_norm / norm.double().clamp(min=max_norm)
+    """Returns `clip_coefficient` as a tensor, without waiting for the device."""
+    return max_norm / norm.clamp(min=max_norm)
+
+
+def _sum_dtype(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64

@@ -1,15 +1,14 @@
-"""One step of training as a CUDA graph, which the device goes through without the host.
+"""A training step as a CUDA graph.
 
-A step of these models is hundreds of small kernels, and to launch them takes the host longer than
-to run them takes the device. Captured once, forward, backward and norm are one launch; the update
-follows eagerly, so that any optimizer and schedule works. Nothing in it waits for the device.
-
-Shapes: B batch, T time.
+A step of these models is hundreds of small kernels, and launching them takes the host longer than
+running them takes the device. Here forward, backward and gradient norm are captured once and
+launched together. The update follows eagerly, so any optimizer and schedule works. The host never
+waits for the device inside a step.
 """
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -17,224 +16,218 @@ import torch
 from torch import Tensor, nn
 
 from ptblm.backend.precision import Precision
-from ptblm.backend.randomness import seed_global_generator
-from ptblm.model.language_model import LanguageModel
-from ptblm.model.layers.recurrent import State
-from ptblm.training.clipping import clip_coefficient_on_device, global_norm
-from ptblm.training.gradients import Backward
+from ptblm.backend.randomness import seed_generators
+from ptblm.model.layers.recurrent import HiddenState
+from ptblm.training.clipping import clip_coefficient_on_device
+from ptblm.training.optimizer import Optimizer
+from ptblm.training.step import Batch, StepOutput, forward_backward
 
-# The largest distance of a replay's numbers from the eager step's, relative to their norm: far
-# more than kernels that do not repeat themselves bit for bit explain, far less than another
-# dropout mask makes.
-_LARGEST_DIFFERENCE = 1e-2
+# Reading the metrics of a step makes the host and the device wait for each other. The metrics of
+# up to this many graphed steps are therefore read together.
+_STEPS_PER_SYNC = 25
+
+# Maximum distance between the results of a replay and of the eager step, relative to their norm:
+# much more than the rounding of nondeterministic kernels, much less than another dropout mask.
+_MAX_DIFFERENCE = 1e-2
 
 
-class Outputs(NamedTuple):
-    """What a step has computed; on CUDA always in the same place.
+class CapturedTensors(NamedTuple):
+    """Results of a replay; on CUDA always in the same memory.
 
     Attributes:
-        figures: loss summed over the tokens, in nats, and global norm before clipping, [2].
-        clip: what the gradients are to be multiplied by, float64, no dimensions.
-        gradients: of each parameter; None where the cost does not depend on it.
+        metrics: as in `StepOutput`, [2].
+        gradients: the gradient of each parameter; None if the loss does not depend on it.
     """
 
-    figures: Tensor
-    clip: Tensor
+    metrics: Tensor
     gradients: list[Tensor | None]
 
 
-Body = Callable[[], Outputs]
-# Takes what is to be captured, and the generator that it draws from. Returns where the outputs
-# will be, and what computes them.
-Capture = Callable[[Body, torch.Generator], tuple[Outputs, Callable[[], None]]]
+Body = Callable[[], CapturedTensors]
+# Captures a function that draws from a generator. Returns the tensors that hold its results and a
+# function that replays it.
+Capture = Callable[[Body, torch.Generator], tuple[CapturedTensors, Callable[[], None]]]
 
 
-class ReplayDiffersError(RuntimeError):
-    """A captured step does not compute what it is to compute."""
+class ReplayMismatchError(RuntimeError):
+    """A captured step computes something else than the eager step."""
 
 
 class GraphedStep:
-    """Forward, backward and norm of a step, captured once and replayed for any batch.
+    """The same call as `train_step`, with `forward_backward` captured once.
 
     Args:
-        backward: gives the gradients.
-        model: the model; its weights must stay where they are, and may change.
-        parameters: whose gradients are wanted.
-        precision: the run's precision.
-        inputs: ids of some batch, [B, T].
-        targets: the ids that follow them, [B, T].
-        state: a start state.
-        max_grad_norm: the gradient is clipped to this norm.
-        capture: makes the graph.
-
-    Attributes:
-        state: where the last replay ended. The next one overwrites it.
+        model: the model. Its weights may change but must stay in the same memory.
+        optimizer: optimizer of the model's trainable parameters.
+        precision: the precision of the run, without loss scaler.
+        max_grad_norm: the gradient is clipped to this global norm.
+        batch: any batch of the run.
+        hidden_state: an initial hidden state.
+        capture: captures the graph.
 
     Raises:
-        Exception: of any kind, if the step can't be captured: it waits for the device, say. The
-            step can be made eagerly then.
-        ReplayDiffersError: if the captured step computes something else than the eager one. What
-            a cell of the user's own decides or draws on the host would be the same forever.
+        Exception: of any type, if the step cannot be captured, for example because it waits for
+            the device. An eager step still works.
+        ReplayMismatchError: if the captured step differs from the eager one. A custom cell that
+            decides or draws something on the host would repeat it in every replay.
     """
 
     def __init__(
         self,
-        backward: Backward,
-        model: LanguageModel,
-        parameters: Sequence[nn.Parameter],
+        model: nn.Module,
+        optimizer: Optimizer,
         precision: Precision,
-        inputs: Tensor,
-        targets: Tensor,
-        state: State,
         max_grad_norm: float,
+        batch: Batch,
+        hidden_state: HiddenState,
         capture: Capture,
     ) -> None:
-        self._backward, self._model, self._arithmetic = backward, model, precision
-        self._parameters = parameters
+        self._model, self._optimizer, self._precision = model, optimizer, precision
         self._max_grad_norm = max_grad_norm
-        # Its own: of a generator that a capture failed with, nobody can draw any more.
+        # Not shared with eager steps: a generator cannot be used after a failed capture.
         self._generator = torch.Generator(precision.device)
-        self._inputs, self._targets = inputs.clone().long(), targets.clone().long()
-        self.state: State = tuple(tuple(part.detach().clone() for part in s) for s in state)
+        self._batch = Batch(batch.inputs.clone().long(), batch.targets.clone().long())
+        self._hidden_state: HiddenState = _copy(hidden_state)
         try:
-            self._outputs, self._replay = capture(self._body, self._generator)
+            self._captured, self._replay = capture(self._body, self._generator)
             for seed in (1, 2):
-                self._refuse_difference(seed)
+                self._check_replay(seed)
         finally:
-            for parameter in parameters:
-                parameter.grad = None
+            model.zero_grad(set_to_none=True)
 
-    def __call__(self, inputs: Tensor, targets: Tensor, state: State, seed: int) -> Outputs:
-        """Computes a step's gradients, and puts them into the parameters' `.grad`.
+    def __call__(
+        self, batch: Batch, hidden_state: HiddenState, *, learning_rate: float, seed: int
+    ) -> StepOutput:
+        """Makes one update without waiting for the device; for arguments see `train_step`.
 
-        Args:
-            inputs: ids, [B, T].
-            targets: the ids that follow them, [B, T].
-            state: to start from; `self.state` costs nothing.
-            seed: of all that is drawn at random.
-
-        Returns:
-            What the next call overwrites; nothing has been waited for.
+        The update is made even if the loss or the gradient is not finite; `metrics` tells. The
+        next call overwrites the hidden state that is returned.
         """
-        self._inputs.copy_(inputs)
-        self._targets.copy_(targets)
-        if state is not self.state:
-            self._put_state(state)
-        return self._run(seed)
+        self._batch.inputs.copy_(batch.inputs)
+        self._batch.targets.copy_(batch.targets)
+        if hidden_state is not self._hidden_state:
+            self._set_hidden_state(hidden_state)
+        metrics = self._run(seed).metrics
+        clip = clip_coefficient_on_device(metrics[1], self._max_grad_norm)
+        self._optimizer.step(learning_rate, clip)
+        return StepOutput(metrics.clone(), self._hidden_state)
 
-    def _run(self, seed: int) -> Outputs:
-        self._seed(seed)
+    def _run(self, seed: int) -> CapturedTensors:
+        seed_generators(self._generator, seed)
         self._replay()
-        # An eager step in between has put others there.
-        for parameter, gradient in zip(self._parameters, self._outputs.gradients, strict=True):
+        # An eager step in between has replaced the gradients.
+        pairs = zip(self._model.parameters(), self._captured.gradients, strict=True)
+        for parameter, gradient in pairs:
             parameter.grad = gradient
-        return self._outputs
+        return self._captured
 
-    def _body(self) -> Outputs:
-        """The step itself, on what is in the buffers; its last state replaces the first one."""
-        for parameter in self._parameters:
-            parameter.grad = None
-        summed_nll, state = self._backward(
-            self._model,
-            self._arithmetic,
-            self._inputs,
-            self._targets,
-            self.state,
-            self._generator,
+    def _body(self) -> CapturedTensors:
+        """The step on the buffers; its last hidden state replaces the first one."""
+        output = forward_backward(
+            self._model, self._batch, self._hidden_state, self._generator, self._precision
         )
-        norm = global_norm(self._parameters)
-        clip = clip_coefficient_on_device(norm, self._max_grad_norm)
-        figures = torch.stack([summed_nll, norm])
-        self._put_state(state)
-        return Outputs(figures, clip, [parameter.grad for parameter in self._parameters])
+        self._set_hidden_state(output.hidden_state)
+        return CapturedTensors(output.metrics, [p.grad for p in self._model.parameters()])
 
-    def _put_state(self, state: State) -> None:
-        """Copies a state into the buffers, though a part of it may be a part of these."""
-        parts = [part.detach() for layer in state for part in layer]
-        buffers = [buffer for layer in self.state for buffer in layer]
-        locations = {buffer.untyped_storage().data_ptr() for buffer in buffers}
-        parts = [p.clone() if p.untyped_storage().data_ptr() in locations else p for p in parts]
+    def _set_hidden_state(self, hidden_state: HiddenState) -> None:
+        """Copies a hidden state into the buffers, which it may share memory with."""
+        parts = [part.detach() for layer in hidden_state for part in layer]
+        buffers = [buffer for layer in self._hidden_state for buffer in layer]
+        shared = {buffer.untyped_storage().data_ptr() for buffer in buffers}
+        parts = [p.clone() if p.untyped_storage().data_ptr() in shared else p for p in parts]
         for buffer, part in zip(buffers, parts, strict=True):
             buffer.copy_(part)
 
-    def _seed(self, seed: int) -> None:
-        self._generator.manual_seed(seed)
-        seed_global_generator(self._arithmetic.device, seed)
-
-    def _refuse_difference(self, seed: int) -> None:
-        """Makes a step both ways from where the state is, and compares."""
-        before = _copy(self.state)
-        self._seed(seed)
-        eager = self._body()  # its outputs are tensors of their own, the state is overwritten
-        wanted = _parts(eager, _copy(self.state))
-        self._put_state(before)
-        found = _parts(self._run(seed), self.state)
-        if not all(map(_agree, found, wanted)):
-            raise ReplayDiffersError("a captured step does not compute what the step does")
+    def _check_replay(self, seed: int) -> None:
+        """Runs a step eagerly and as a replay, from the same hidden state, and compares."""
+        before = _copy(self._hidden_state)
+        seed_generators(self._generator, seed)
+        expected = _tensors(self._body(), _copy(self._hidden_state))
+        self._set_hidden_state(before)
+        found = _tensors(self._run(seed), self._hidden_state)
+        if not all(map(_agree, found, expected)):
+            raise ReplayMismatchError("the captured step does not compute what the step computes")
 
 
-def _copy(state: State) -> State:
-    return tuple(tuple(part.clone() for part in layer) for layer in state)
+def _copy(hidden_state: HiddenState) -> HiddenState:
+    return tuple(tuple(part.detach().clone() for part in layer) for layer in hidden_state)
 
 
-def _parts(outputs: Outputs, state: State) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """PublishedResult, gradients and state of a step."""
-    gradients = [gradient for gradient in outputs.gradients if gradient is not None]
-    return [outputs.figures], gradients, [part for layer in state for part in layer]
+def _tensors(
+    captured: CapturedTensors, hidden_state: HiddenState
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Returns the metrics, gradients and hidden state of a step."""
+    gradients = [gradient for gradient in captured.gradients if gradient is not None]
+    return [captured.metrics], gradients, [part for layer in hidden_state for part in layer]
 
 
-def _agree(found: list[Tensor], wanted: list[Tensor]) -> bool:
-    """Whether two lists of tensors, each as one vector, are the same but for rounding."""
-    if len(found) != len(wanted):
+def _agree(found: list[Tensor], expected: list[Tensor]) -> bool:
+    """Returns whether two lists of tensors, each taken as one vector, are equal up to rounding."""
+    if len(found) != len(expected):
         return False
-    apart = math.hypot(
-        *(torch.linalg.vector_norm(f - w).item() for f, w in zip(found, wanted, strict=True))
+    difference = math.hypot(
+        *(torch.linalg.vector_norm(f - e).item() for f, e in zip(found, expected, strict=True))
     )
-    size = math.hypot(*(torch.linalg.vector_norm(w).item() for w in wanted))
-    return apart <= _LARGEST_DIFFERENCE * size
+    norm = math.hypot(*(torch.linalg.vector_norm(e).item() for e in expected))
+    return difference <= _MAX_DIFFERENCE * norm
 
 
-def capture_on_cuda(body: Body, generator: torch.Generator) -> tuple[Outputs, Callable[[], None]]:
+def capture_on_cuda(
+    body: Body, generator: torch.Generator
+) -> tuple[CapturedTensors, Callable[[], None]]:
     """Captures `body` as a CUDA graph; a `Capture`.
 
     Raises:
-        Exception: of any kind, if it can't be captured.
+        Exception: of any type, if it cannot be captured.
     """
     device = generator.device
     with torch.cuda.device(device):
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         try:
-            # This also brings the stream back that a capture which fails leaves behind.
+            # The outer block also restores the current stream after a failed capture.
             with torch.cuda.stream(side):
-                body()  # libraries make their handles, and compilers compile
-                # A capture that fails on its way leaves torch's generators and its allocator in
-                # disorder; what waits for the device, as most of what can't be captured does,
-                # fails here before it is tried.
+                body()  # libraries create their handles; compilers compile
+                # A failed capture leaves torch's generators and allocator in an undefined state.
+                # Most code that cannot be captured waits for the device, and fails here first.
                 with forbid_host_sync():
                     body()
                 graph = torch.cuda.CUDAGraph()
                 graph.register_generator_state(generator)
                 with torch.cuda.graph(graph, stream=side):
-                    outputs = body()
+                    captured = body()
         except Exception:
             torch.cuda.synchronize()
-            # It still counts as captured in some versions of torch, and refuses to draw.
+            # In some torch versions the default generator still counts as captured.
             default = torch.cuda.default_generators[torch.cuda.current_device()]
             default.graphsafe_set_state(torch.Generator(device))
             raise
         torch.cuda.current_stream().wait_stream(side)
-    return outputs, graph.replay
+    return captured, graph.replay
 
 
 @contextmanager
 def forbid_host_sync() -> Iterator[None]:
-    """Within this, whatever makes the host wait for a CUDA device is a RuntimeError."""
+    """Raises RuntimeError for every operation in the block that waits for a CUDA device."""
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch calls this mode a prototype
+        warnings.simplefilter("ignore")  # torch warns that this mode is a prototype
         torch.cuda.set_sync_debug_mode("error")
     try:
         yield
     finally:
         torch.cuda.set_sync_debug_mode(before)
+
+
+def steps_until_sync(step: int, batches_left: int, log_every: int) -> int:
+    """Returns how many graphed steps to make until their metrics are read.
+
+    Metrics are read at fixed steps, so that a resumed run has the records of an uninterrupted one:
+    where a record is logged, at the end of an epoch, and every `_STEPS_PER_SYNC` steps.
+
+    Args:
+        step: updates since the start of the run.
+        batches_left: batches left in the epoch.
+        log_every: steps between two records that are logged.
+    """
+    return min(_STEPS_PER_SYNC - step % _STEPS_PER_SYNC, log_every - step % log_every, batches_left)

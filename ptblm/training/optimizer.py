@@ -1,85 +1,88 @@
-"""The update: gradient descent, plain, with momentum, Adam, RMSProp.
+"""Optimizers: our SGD, which is the hot path, and torch.optim for everything else."""
 
-torch.optim's optimizers would do the same, but the first of them that is made imports torch's
-compiler, which takes as long as importing torch itself (1.2 s measured) and needs a place for
-temporary files, which a full disk has not.
-
-Here w is a parameter, g its clipped gradient, rate the step's learning rate. A parameter that the
-cost does not depend on has a gradient of zero, as the equations have it. No update waits for the
-device: where the host does not know what g is to be scaled by, it is a tensor.
-"""
-
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from ptblm.checkpoint.structure import check_structure
 from ptblm.config.optimizers import AdamConfig, MomentumConfig, RMSPropConfig, SGDConfig
 from ptblm.config.training import TrainingConfig
 
 
 class Optimizer(Protocol):
-    """What updates the weights.
+    """Updates the weights.
 
     Attributes:
-        parameters: what is updated.
+        parameters: the parameters to update, by name.
+        accepts_sparse: whether gradients may be sparse.
     """
 
-    parameters: list[nn.Parameter]
+    parameters: dict[str, nn.Parameter]
+    accepts_sparse: bool
 
     def step(self, learning_rate: float, gradient_scale: float | Tensor = 1.0) -> None:
-        """Makes one update by `gradient_scale` times the gradients, which are used up.
+        """Makes one update with `gradient_scale` times the gradients, which may be overwritten.
 
         Args:
-            learning_rate: of this update.
-            gradient_scale: a number, or a tensor of no dimensions on the parameters' device.
+            learning_rate: learning rate of this update.
+            gradient_scale: a number, or a scalar tensor on the parameters' device.
         """
 
-    def state_dict(self) -> dict[str, Any]:
-        """What must be saved: numbers, and lists of a tensor for each parameter."""
+    def state_dict(self) -> dict[str, Tensor]:
+        """Returns the state to save, by parameter and name: "head.weight.exp_avg"."""
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave, onto the parameters' device."""
+    def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
+        """Restores what `state_dict` returned.
+
+        Raises:
+            StructureMismatchError: if it is the state of another optimizer or model.
+        """
 
 
-def make_optimizer(parameters: Sequence[nn.Parameter], config: TrainingConfig) -> Optimizer:
-    """The optimizer that `training.optimizer` asks for, at its start."""
+def make_optimizer(parameters: Mapping[str, nn.Parameter], config: TrainingConfig) -> Optimizer:
+    """Returns the optimizer that `training.optimizer` selects.
+
+    Args:
+        parameters: the parameters to update, by name.
+        config: the training config.
+    """
     match config.optimizer:
         case SGDConfig():
             return SGD(parameters)
         case MomentumConfig(momentum=momentum):
-            return Momentum(parameters, momentum)
+            return TorchOptimizer(parameters, torch.optim.SGD, {"momentum": momentum})
         case AdamConfig(beta1=beta1, beta2=beta2, epsilon=epsilon):
-            return Adam(parameters, beta1, beta2, epsilon)
+            options = {"betas": (beta1, beta2), "eps": epsilon}
+            return TorchOptimizer(parameters, torch.optim.Adam, options)
         case RMSPropConfig(decay=decay, epsilon=epsilon):
-            return RMSProp(parameters, decay, epsilon)
-
-
-def state_tensors(optimizer: Optimizer) -> list[Tensor]:
-    """All that an optimizer keeps in the size of the weights."""
-    parts = optimizer.state_dict().values()
-    return [tensor for part in parts if isinstance(part, list) for tensor in part]
+            options = {"alpha": decay, "eps": epsilon}
+            return TorchOptimizer(parameters, torch.optim.RMSprop, options)
 
 
 class SGD:
-    """w <- w - rate * g (ptb_word_lm.py's GradientDescentOptimizer).
+    """w <- w - learning_rate * g (GradientDescentOptimizer in ptb_word_lm.py).
+
+    The gradient scale is folded into the update, so clipping takes no pass of its own, and sparse
+    gradients are supported.
 
     Args:
-        parameters: what is updated.
+        parameters: the parameters to update, by name.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        self.parameters = list(parameters)
+    accepts_sparse = True
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        self.parameters = dict(parameters)
 
     @torch.no_grad()
     def step(self, learning_rate: float, gradient_scale: float | Tensor = 1.0) -> None:
-        """Makes one update; only here, and with a number for a scale, may gradients be sparse."""
+        """Makes one update; a sparse gradient requires a number as `gradient_scale`."""
         factor = gradient_scale * -learning_rate
         if isinstance(factor, Tensor):
-            factor = factor.float()  # after the product: as exact as the host's
-        for parameter in self.parameters:
+            factor = factor.float()  # after the product, which is as exact as the host's
+        for parameter in self.parameters.values():
             if parameter.grad is None:
                 continue
             if isinstance(factor, Tensor):
@@ -87,154 +90,93 @@ class SGD:
             else:
                 parameter.add_(parameter.grad, alpha=factor)
 
-    def state_dict(self) -> dict[str, Any]:
-        """What must be saved: nothing."""
+    def state_dict(self) -> dict[str, Tensor]:
+        """Returns an empty dict: SGD has no state."""
         return {}
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave."""
+    def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
+        """Checks that `saved` is empty."""
+        check_structure({}, dict(saved), "optimizer")
 
 
-class Momentum:
-    """v <- momentum * v + g;  w <- w - rate * v.
+class TorchOptimizer:
+    """An optimizer of torch.optim on named parameters.
 
-    The form of torch.optim.SGD: the rate stands outside of v, so a new rate acts at once. (In
-    Sutskever et al. 2013, equation 1, it stands inside; at a constant rate the two are one.)
-
-    Args:
-        parameters: what is updated.
-        momentum: share of v that stays.
-    """
-
-    def __init__(self, parameters: Sequence[nn.Parameter], momentum: float) -> None:
-        self.parameters = list(parameters)
-        self.momentum = momentum
-        self.velocity = _zeros(self.parameters)
-
-    @torch.no_grad()
-    def step(self, learning_rate: float, gradient_scale: float | Tensor = 1.0) -> None:
-        """Makes one update."""
-        gradients = _gradients(self.parameters, gradient_scale)
-        parts = zip(self.parameters, gradients, self.velocity, strict=True)
-        for parameter, gradient, velocity in parts:
-            velocity.mul_(self.momentum).add_(gradient)
-            parameter.add_(velocity, alpha=-learning_rate)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What must be saved."""
-        return {"velocity": self.velocity}
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave."""
-        _restore(self.velocity, saved["velocity"])
-
-
-class Adam:
-    """Adam (Kingma & Ba 2015, algorithm 1).
-
-    m <- beta1 * m + (1 - beta1) * g
-    v <- beta2 * v + (1 - beta2) * g^2
-    w <- w - rate * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)
-
-    computed in the order that the end of their section 2 gives, which saves a pass over the
-    weights: both corrections go into the rate, and sqrt(1 - beta2^t) into epsilon, so that it
-    stays the same update.
+    The first one of a process imports torch's compiler, which takes 1.2 s; SGD does not need it.
 
     Args:
-        parameters: what is updated.
-        beta1: share of m that stays.
-        beta2: share of v that stays.
-        epsilon: keeps the quotient finite; beside the square root.
+        parameters: the parameters to update, by name.
+        kind: a class of torch.optim.
+        options: its options, except the learning rate.
     """
+
+    accepts_sparse = False
 
     def __init__(
-        self, parameters: Sequence[nn.Parameter], beta1: float, beta2: float, epsilon: float
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        kind: type[torch.optim.Optimizer],
+        options: dict[str, Any],
     ) -> None:
-        self.parameters = list(parameters)
-        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
-        self.updates = 0
-        self.mean = _zeros(self.parameters)
-        self.mean_square = _zeros(self.parameters)
+        self.parameters = dict(parameters)
+        self._kind, self._options = kind, options
+        self._optimizer = self._make(self.parameters)
 
     @torch.no_grad()
     def step(self, learning_rate: float, gradient_scale: float | Tensor = 1.0) -> None:
-        """Makes one update."""
-        self.updates += 1
-        correction1 = 1 - self.beta1**self.updates
-        correction2 = math.sqrt(1 - self.beta2**self.updates)
-        rate = learning_rate * correction2 / correction1
-        gradients = _gradients(self.parameters, gradient_scale)
-        parts = zip(self.parameters, gradients, self.mean, self.mean_square, strict=True)
-        for parameter, gradient, mean, mean_square in parts:
-            mean.lerp_(gradient, 1 - self.beta1)
-            mean_square.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
-            # From here on the gradient's place is free.
-            root = torch.sqrt(mean_square, out=gradient).add_(self.epsilon * correction2)
-            parameter.addcdiv_(mean, root, value=-rate)
+        """Makes one update; see `Optimizer`."""
+        scale = gradient_scale.float() if isinstance(gradient_scale, Tensor) else gradient_scale
+        for parameter in self.parameters.values():
+            if parameter.grad is None:  # torch would skip it, and not even decay its averages
+                parameter.grad = torch.zeros_like(parameter)
+            elif isinstance(scale, Tensor) or scale != 1:
+                parameter.grad.mul_(scale)
+        self._optimizer.param_groups[0]["lr"] = learning_rate
+        self._optimizer.step()
 
-    def state_dict(self) -> dict[str, Any]:
-        """What must be saved."""
-        return {"updates": self.updates, "mean": self.mean, "mean_square": self.mean_square}
+    def state_dict(self) -> dict[str, Tensor]:
+        """Returns the state; empty before the first update."""
+        return _named_state(self._optimizer, self.parameters)
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave."""
-        self.updates = saved["updates"]
-        _restore(self.mean, saved["mean"])
-        _restore(self.mean_square, saved["mean_square"])
+    def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
+        """Restores what `state_dict` returned; see `Optimizer`."""
+        if saved:
+            check_structure(self._expected_state(), dict(saved), "optimizer")
+        state: dict[int, dict[str, Tensor]] = {}
+        indices = {name: index for index, name in enumerate(self.parameters)}
+        for key, tensor in saved.items():
+            name, _, part = key.rpartition(".")
+            state.setdefault(indices[name], {})[part] = tensor.clone()
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": state, "param_groups": groups})
 
+    def _make(self, parameters: Mapping[str, Tensor]) -> torch.optim.Optimizer:
+        optimizer: Any = self._kind
+        made: torch.optim.Optimizer = optimizer(list(parameters.values()), lr=1.0, **self._options)
+        return made
 
-class RMSProp:
-    """v <- decay * v + (1 - decay) * g^2;  w <- w - rate * g / (sqrt(v) + epsilon).
+    def _expected_state(self) -> dict[str, Tensor]:
+        """Returns tensors of the names, shapes and types that the state has after an update.
 
-    (Tieleman & Hinton 2012, lecture 6.5, which has no epsilon. Here it is beside the square root,
-    as in torch.optim.RMSprop; TensorFlow 1 has it under the root.)
-
-    Args:
-        parameters: what is updated.
-        decay: share of v that stays.
-        epsilon: keeps the quotient finite.
-    """
-
-    def __init__(self, parameters: Sequence[nn.Parameter], decay: float, epsilon: float) -> None:
-        self.parameters = list(parameters)
-        self.decay, self.epsilon = decay, epsilon
-        self.mean_square = _zeros(self.parameters)
-
-    @torch.no_grad()
-    def step(self, learning_rate: float, gradient_scale: float | Tensor = 1.0) -> None:
-        """Makes one update."""
-        gradients = _gradients(self.parameters, gradient_scale)
-        parts = zip(self.parameters, gradients, self.mean_square, strict=True)
-        for parameter, gradient, mean_square in parts:
-            mean_square.mul_(self.decay).addcmul_(gradient, gradient, value=1 - self.decay)
-            root = mean_square.sqrt().add_(self.epsilon)
-            parameter.addcdiv_(gradient, root, value=-learning_rate)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What must be saved."""
-        return {"mean_square": self.mean_square}
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave."""
-        _restore(self.mean_square, saved["mean_square"])
+        Obtained by an update of copies on the meta device, which takes neither memory nor time.
+        """
+        copies = {
+            name: torch.empty_like(parameter, device="meta").requires_grad_()
+            for name, parameter in self.parameters.items()
+        }
+        for copy in copies.values():
+            copy.grad = torch.empty_like(copy)
+        optimizer = self._make(copies)
+        optimizer.step()
+        return _named_state(optimizer, copies)
 
 
-def _zeros(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
-    return [torch.zeros_like(parameter) for parameter in parameters]
-
-
-def _gradients(parameters: Iterable[nn.Parameter], scale: float | Tensor) -> Iterator[Tensor]:
-    """Each parameter's gradient times `scale`, made when it is asked for, in its own place."""
-    factor = scale.float() if isinstance(scale, Tensor) else scale
-    for parameter in parameters:
-        if parameter.grad is None:
-            yield torch.zeros_like(parameter)
-        elif isinstance(factor, float) and factor == 1:
-            yield parameter.grad
-        else:
-            yield parameter.grad.mul_(factor)
-
-
-def _restore(tensors: Iterable[Tensor], saved: Iterable[Tensor]) -> None:
-    for tensor, value in zip(tensors, saved, strict=True):
-        tensor.copy_(value)
+def _named_state(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    return {
+        f"{name}.{key}": value
+        for name, parameter in parameters.items()
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }

@@ -1,22 +1,26 @@
-"""Where a run is, all of it that is no tensor."""
+"""The part of a run's state that is not a tensor: where it is and what it has measured."""
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
+from ptblm.checkpoint.structure import StructureMismatchError, check_structure
 from ptblm.training.records import EpochDone
 
 
 @dataclass
 class TrainState:
-    """Where a run is.
+    """Progress of a run.
 
     Attributes:
-        epoch: epochs wholly done, validation included.
-        batch: batches of the current epoch that are done.
-        step: updates since the run began.
-        nll: summed over the current epoch so far, in nats.
+        epoch: completed epochs, validation included.
+        batch: completed batches of the current epoch.
+        step: updates since the start of the run.
+        nll: loss summed over the current epoch so far, in nats.
         tokens: targets of the current epoch so far.
-        seconds: spent on training in the current epoch so far.
-        history: an `EpochDone` for each epoch done.
+        seconds: training time of the current epoch so far.
+        history: one `EpochDone` for each completed epoch.
     """
 
     epoch: int = 0
@@ -26,3 +30,47 @@ class TrainState:
     tokens: int = 0
     seconds: float = 0.0
     history: list[EpochDone] = field(default_factory=list)
+
+    @property
+    def valid_perplexities(self) -> list[float]:
+        """Validation perplexity after each completed epoch."""
+        return [done.valid_perplexity for done in self.history]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns plain data that `from_dict` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(
+        cls, saved: Mapping[str, Any], *, batches: int, tokens_per_batch: int
+    ) -> "TrainState":
+        """Restores what `as_dict` returned.
+
+        Args:
+            saved: plain data from a checkpoint.
+            batches: batches in an epoch of the run.
+            tokens_per_batch: targets in a batch of the run.
+
+        Raises:
+            StructureMismatchError: if a value is missing, unknown, of another type, or not
+                possible in a run with such batches.
+        """
+        check_structure(asdict(cls()), dict(saved), "train_state", {"train_state.history"})
+        for index, done in enumerate(saved["history"]):
+            check_structure(asdict(_ANY_EPOCH), done, f"train_state.history.{index}")
+        history = [EpochDone(**done) for done in saved["history"]]
+        state = cls(**{**saved, "history": history})
+        consistent = (
+            state.epoch == len(history)
+            and state.step == state.epoch * batches + state.batch
+            and 0 <= state.batch <= batches
+            and state.tokens == state.batch * tokens_per_batch
+            and 0 <= state.nll < math.inf
+            and 0 <= state.seconds < math.inf
+        )
+        if not consistent:
+            raise StructureMismatchError("train_state: not possible in a run on this text")
+        return state
+
+
+_ANY_EPOCH = EpochDone(0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, best=False)

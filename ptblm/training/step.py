@@ -1,90 +1,112 @@
-"""One step of training: forward, backward, clip, update.
+"""One training step: forward, backward, clip, update.
+
+The loss is the summed cross-entropy divided by B, not by B * T (ptb_word_lm.py); published
+learning rates and gradient norms refer to this loss.
 
 Shapes: B batch, T time.
 """
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ptblm.backend.precision import Precision
-from ptblm.model.language_model import LanguageModel
-from ptblm.model.layers.recurrent import State, detach_state
+from ptblm.backend.randomness import seed_generators
+from ptblm.model.layers.recurrent import HiddenState, detach
 from ptblm.training.clipping import clip_coefficient, global_norm
-from ptblm.training.gradients import Backward
 from ptblm.training.optimizer import Optimizer
 
 
-@dataclass(frozen=True)
-class StepResult:
-    """What a step gives back.
+class Batch(NamedTuple):
+    """The text of one step.
 
     Attributes:
-        nll: summed over its tokens, in nats, before the update.
-        grad_norm: global norm before clipping; None where fp16 overflowed and no update was made.
-        state: after its last word, detached.
+        inputs: token ids, [B, T].
+        targets: the ids that follow them, int64, [B, T].
     """
 
-    nll: float
-    grad_norm: float | None
-    state: State
+    inputs: Tensor
+    targets: Tensor
 
 
-class NotFiniteError(ArithmeticError):
-    """The summed loss (in nats) or the gradient's norm of a step is NaN or infinite."""
+class StepOutput(NamedTuple):
+    """Results of a step, still on the device.
 
-    def __init__(self, nll: float, grad_norm: float) -> None:
-        super().__init__(nll, grad_norm)
-        self.nll = nll
-        self.grad_norm = grad_norm
+    Attributes:
+        metrics: [2]: the loss summed over all targets, in nats, before the update; and the global
+            norm of the gradient before clipping.
+        hidden_state: the state after the last token, detached.
+    """
+
+    metrics: Tensor
+    hidden_state: HiddenState
+
+
+def forward_backward(
+    model: nn.Module,
+    batch: Batch,
+    hidden_state: HiddenState,
+    generator: torch.Generator,
+    precision: Precision,
+) -> StepOutput:
+    """Computes the gradients of a step. It never waits for the device, so it can be captured.
+
+    Args:
+        model: a `LanguageModel`, or a module that wraps one.
+        batch: the text.
+        hidden_state: the state after the previous step.
+        generator: draws the dropout masks.
+        precision: the precision of the run; its loss scale is a factor on the gradients.
+    """
+    model.zero_grad(set_to_none=True)
+    with precision.autocast():
+        loss, nll, hidden_state = model(
+            batch.inputs,
+            batch.targets,
+            hidden_state,
+            generator,
+            scale=precision.loss_scale / len(batch.inputs),
+        )
+    loss.backward()
+    grad_norm = global_norm(model.parameters()) / precision.loss_scale
+    metrics = torch.stack([nll.sum().to(grad_norm.dtype), grad_norm])
+    return StepOutput(metrics, detach(hidden_state))
 
 
 def train_step(
-    backward: Backward,
-    model: LanguageModel,
+    model: nn.Module,
     optimizer: Optimizer,
     precision: Precision,
-    inputs: Tensor,
-    targets: Tensor,
-    state: State,
+    generator: torch.Generator,
+    max_grad_norm: float,
+    batch: Batch,
+    hidden_state: HiddenState,
     *,
     learning_rate: float,
-    max_grad_norm: float,
-    generator: torch.Generator,
-) -> StepResult:
-    """Makes one update.
+    seed: int,
+) -> StepOutput:
+    """Makes one update, unless the loss or the gradient is not finite.
 
     Args:
-        backward: gives the gradients.
         model: the model, updated in place.
-        optimizer: of the model's trainable parameters.
-        precision: the run's precision.
-        inputs: ids, [B, T].
-        targets: the ids that follow them, [B, T].
-        state: carried from the step before.
-        learning_rate: of this update.
-        max_grad_norm: the gradient is clipped to this norm.
+        optimizer: optimizer of the model's trainable parameters.
+        precision: the precision of the run; its loss scaler learns from the step.
         generator: draws the dropout masks.
-
-    Raises:
-        NotFiniteError: if loss or gradient is not finite; the weights are as before.
+        max_grad_norm: the gradient is clipped to this global norm.
+        batch: the text.
+        hidden_state: the state after the previous step.
+        learning_rate: learning rate of this update.
+        seed: seed of everything that the step draws.
     """
-    parameters = optimizer.parameters
-    for parameter in parameters:
-        parameter.grad = None
-    summed_nll, state = backward(model, precision, inputs, targets.long(), state, generator)
-    norm = global_norm(parameters) / precision.loss_scale
-    nll_value, norm_value = torch.stack([summed_nll, norm]).tolist()
-    scaler = precision.scaler
-    overflowed = scaler is not None and scaler.can_back_off() and not math.isfinite(norm_value)
-    if not math.isfinite(nll_value) or not (math.isfinite(norm_value) or overflowed):
-        raise NotFiniteError(nll_value, norm_value)
-
-    if not overflowed:
-        clip = clip_coefficient(norm_value, max_grad_norm)
+    seed_generators(generator, seed)
+    output = forward_backward(model, batch, hidden_state, generator, precision)
+    nll, grad_norm = output.metrics.tolist()  # waits for the device
+    is_finite = math.isfinite(nll) and math.isfinite(grad_norm)
+    if is_finite:
+        clip = clip_coefficient(grad_norm, max_grad_norm)
         optimizer.step(learning_rate, clip / precision.loss_scale)
-    if scaler is not None:
-        scaler.update(overflowed=overflowed)
-    return StepResult(nll_value, None if overflowed else norm_value, detach_state(state))
+    if precision.scaler is not None:
+        precision.scaler.update(overflowed=not is_finite)
+    return output

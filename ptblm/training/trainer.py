@@ -1,15 +1,19 @@
-"""The loop: epochs of steps, a validation after each, the test at the end.
+"""The training loop: epochs of steps, validation after each epoch, the test at the end.
 
-The trainer yields records and knows nothing of files, bars or signals. Between any two records
-it can be abandoned, and `state_dict` says all that a later one needs to go on from there.
+The trainer yields records and knows nothing of files, progress bars or signals. It can be stopped
+between any two records; `state_dict` holds all that another trainer needs to continue from there.
+
+Shapes: B batch, T time.
 """
 
+import logging
 import math
 import time
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import asdict
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ptblm.backend.precision import Precision
@@ -22,35 +26,37 @@ from ptblm.errors import DivergedError
 from ptblm.evaluation.score import Score, perplexity
 from ptblm.evaluation.scorer import on_device, running_scores
 from ptblm.model.language_model import LanguageModel
-from ptblm.model.layers.recurrent import State, detach_state
-from ptblm.training.cuda_graph import Capture
-from ptblm.training.optimizer import make_optimizer, state_tensors
+from ptblm.model.layers.recurrent import HiddenState, detach
+from ptblm.training.cuda_graph import Capture, GraphedStep, steps_until_sync
+from ptblm.training.optimizer import SGD, make_optimizer
 from ptblm.training.records import EpochDone, Evaluating, Record, RunDone, StepDone
 from ptblm.training.schedule import learning_rate
 from ptblm.training.state import TrainState
-from ptblm.training.step import NotFiniteError
-from ptblm.training.stepper import StepInputs, Stepper, steps_until_sync
+from ptblm.training.step import Batch, train_step
 
-_SOME_EPOCH = EpochDone(0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, best=False)
+logger = logging.getLogger(__name__)
 
 
 class Trainer:
     """Trains a model.
 
     Args:
-        model: with its initial weights, on its device.
-        config: the optimization.
-        precision: device and precision.
+        model: the model with its initial weights, on its device.
+        config: the training config.
+        precision: precision and device of the run.
         train: batches to train on.
         valid: batches to validate on after every epoch.
         test: the test split as one stream.
-        marks: ids whose share of a score is kept apart.
-        fused: whether to use fused kernels.
-        log_every: steps between two records that are logged.
-        capture: makes graphs of steps; None for a device that has none.
+        special_ids: ids of the tokens that are scored separately as well, by name.
+        log_every: steps between two records that are logged; at these, metrics are always read.
+        capture: captures steps as graphs; None on a device without graphs.
+
+    Attributes:
+        train_state: progress of the run.
+        hidden_state: the hidden state after the last step.
 
     Raises:
-        torch.OutOfMemoryError: if a step does not fit into a CUDA device.
+        torch.OutOfMemoryError: if a step does not fit into the memory of a CUDA device.
     """
 
     def __init__(
@@ -62,214 +68,228 @@ class Trainer:
         train: Batches,
         valid: Batches,
         test: Batches,
-        marks: Mapping[str, int] | None = None,
-        capture: Capture | None = None,
-        fused: bool = True,
+        special_ids: Mapping[str, int] | None = None,
         log_every: int = 100,
+        capture: Capture | None = None,
     ) -> None:
         self.model = model
         self.config = config
-        self.log_every = log_every
         self.precision = precision
+        self.log_every = log_every
         self.optimizer = make_optimizer(model.trainable_parameters(), config)
-        # A step sees 400 of 10,000 words; the zeros of all others are 2 % of it at small, and 60 MB
-        # at large. (On a GPU they cost nothing, and finding out which words these are would.)
-        model.embedding.sparse = (
-            config.optimizer.type == "sgd"
-            and fused
-            and precision.device.type == "cpu"
-            and capture is None
-        )
+        on_cpu = precision.device.type == "cpu" and capture is None
+        model.embedding.sparse = self.optimizer.accepts_sparse and on_cpu
         self.batches = train
         self.train_text = on_device(train, precision.device)
         self.evaluation_texts: dict[Split, tuple[Tensor, Tensor]] = {
             "valid": on_device(valid, precision.device),
             "test": on_device(test, precision.device),
         }
-        self.marks = marks or {}
-        self.position = TrainState()
-        self.state = self._start_state()
-        self.stepper = Stepper(model, self.optimizer, precision, config, fused=fused)
-        if capture is not None:
-            self.stepper.capture(*self._batch(0), self.state, capture)
+        self.special_ids = special_ids or {}
+        self.train_state = TrainState()
+        self.hidden_state = detach(model.initial_state(config.batch_size))
+        generator = torch.Generator(precision.device)
+        self.step = partial(
+            train_step, model, self.optimizer, precision, generator, config.max_grad_norm
+        )
+        self.graphed_step = None if capture is None else self._graphed_step(capture)
+
+    def _graphed_step(self, capture: Capture) -> GraphedStep | None:
+        """Captures a step; if that fails, the run uses eager steps."""
+        if self.precision.scaler is not None:  # it decides on the host whether to update
+            return None
+        args = self.model, self.optimizer, self.precision, self.config.max_grad_norm
+        try:
+            return GraphedStep(*args, self._batch(0), self.hidden_state, capture)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a custom cell can fail with any exception
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            logger.warning(f"a step cannot be captured as a CUDA graph ({reason})")
+            return None
 
     def records(self) -> Iterator[Record]:
-        """Trains from where `position` is to the end."""
-        while self.position.epoch < self.config.epochs:
-            yield from self._train_epoch()
+        """Trains from `train_state` to the end of the run."""
+        while self.train_state.epoch < self.config.epochs:
+            while self.train_state.batch < len(self.batches):
+                yield self._train()
             yield from self._finish_epoch()
         score = yield from self._evaluate("test")
-        yield RunDone(self.position.step, score)
+        yield RunDone(self.train_state.step, score)
 
-    def _train_epoch(self) -> Iterator[StepDone]:
-        while self.position.batch < len(self.batches):
-            yield self._train_block()
-
-    def _train_block(self) -> StepDone:
-        """Makes one step, or a block of captured ones.
+    def _train(self) -> StepDone:
+        """Makes one step, or several graphed steps whose metrics are read together.
 
         Raises:
-            DivergedError: if a loss or a norm is not finite. The weights are as before, but for
-                those of captured steps, which `refuse_divergence` keeps from being saved.
+            DivergedError: if a loss or a gradient norm is not finite. The weights are unchanged,
+                except after graphed steps, for which `check_finite` prevents a save.
         """
         start = time.perf_counter()
-        position, config = self.position, self.config
-        # At an epoch's start anew, and not what was stored: a learned state wants its gradient.
-        state = self.state if position.batch else self.model.initial_state(config.batch_size)
+        state, config = self.train_state, self.config
+        # The initial state is computed again for each epoch, since a learned one has a gradient.
+        hidden_state = self.hidden_state if state.batch else self._initial_state()
+        step, count = self._next_steps(hidden_state)
+        outputs = []
+        for ahead in range(count):
+            output = step(
+                self._batch(state.batch + ahead),
+                hidden_state,
+                learning_rate=self._learning_rate(ahead),
+                seed=derive_seed(config.seed, "dropout", state.step + ahead),
+            )
+            outputs.append(output.metrics)
+            hidden_state = output.hidden_state
         tokens = config.batch_size * config.num_steps
-        try:
-            figures, self.state = self.stepper.make_steps(self._next_steps(), state)
-        except NotFiniteError as seen:
-            raise DivergedError(self._figures(seen.nll / tokens, seen.grad_norm)) from None
-        for nll, grad_norm in figures:
-            if not math.isfinite(nll + (grad_norm or 0.0)):
-                raise DivergedError(self._figures(nll / tokens, grad_norm or 0.0))
-            position.batch += 1
-            position.step += 1
-            position.nll += nll
-            position.tokens += tokens
-        position.seconds += time.perf_counter() - start
+        for nll, grad_norm in torch.stack(outputs).tolist():
+            skipped = self.precision.scaler is not None and not math.isfinite(grad_norm)
+            if not math.isfinite(nll) or not (math.isfinite(grad_norm) or self._backs_off()):
+                raise DivergedError(self._metrics(nll / tokens, grad_norm))
+            state.batch += 1
+            state.step += 1
+            state.nll += nll
+            state.tokens += tokens
+        self.hidden_state = hidden_state
+        state.seconds += time.perf_counter() - start
         return StepDone(
-            epoch=position.epoch + 1,
-            batch=position.batch,
+            epoch=state.epoch + 1,
+            batch=state.batch,
             batches=len(self.batches),
-            step=position.step,
+            step=state.step,
             learning_rate=self._learning_rate(-1),
             nll=nll,
             tokens=tokens,
-            grad_norm=grad_norm,
-            epoch_nll=position.nll,
-            epoch_tokens=position.tokens,
-            epoch_seconds=position.seconds,
+            grad_norm=None if skipped else grad_norm,
+            epoch_nll=state.nll,
+            epoch_tokens=state.tokens,
+            epoch_seconds=state.seconds,
         )
 
-    def _next_steps(self) -> Iterator[StepInputs]:
-        """What there may be of steps before figures are read."""
-        position, config = self.position, self.config
-        left = len(self.batches) - position.batch
-        for ahead in range(steps_until_sync(position.step, left, self.log_every)):
-            inputs, targets = self._batch(position.batch + ahead)
-            seed = derive_seed(config.seed, "dropout", position.step + ahead)
-            yield StepInputs(inputs, targets, self._learning_rate(ahead), seed)
+    def _next_steps(self, hidden_state: HiddenState) -> tuple[Any, int]:
+        """Returns the function that makes the next steps, and how many to make at once."""
+        # The gradient of a learned initial state is not part of the captured step.
+        has_gradient = any(part.requires_grad for layer in hidden_state for part in layer)
+        if self.graphed_step is None or has_gradient:
+            return self.step, 1
+        batches_left = len(self.batches) - self.train_state.batch
+        return self.graphed_step, steps_until_sync(
+            self.train_state.step, batches_left, self.log_every
+        )
 
-    def _batch(self, batch: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of a batch, [B, T] each."""
-        columns = self.batches.columns(batch)
-        inputs, targets = (text[:, columns].int() for text in self.train_text)
-        return inputs, targets
+    def _backs_off(self) -> bool:
+        """Returns whether an overflow is explained by the loss scale, which was then lowered."""
+        return self.precision.scaler is not None and not self.precision.scaler.has_failed
+
+    def _batch(self, index: int) -> Batch:
+        columns = self.batches.columns(index)
+        inputs, targets = (text[:, columns] for text in self.train_text)
+        return Batch(inputs.int(), targets.long())
 
     def _finish_epoch(self) -> Iterator[Record]:
         """Validates, then moves to the start of the next epoch."""
         valid = yield from self._evaluate("valid")
-        position = self.position
+        state = self.train_state
         if not math.isfinite(valid.perplexity):
-            raise DivergedError(self._figures(valid.nats, math.nan))
-        best_before = min((done.valid_perplexity for done in position.history), default=None)
+            raise DivergedError(self._metrics(valid.nats, math.nan))
         done = EpochDone(
-            epoch=position.epoch + 1,
-            step=position.step,
+            epoch=state.epoch + 1,
+            step=state.step,
             learning_rate=self._learning_rate(),
-            train_perplexity=perplexity(position.nll, position.tokens),
+            train_perplexity=perplexity(state.nll, state.tokens),
             valid_perplexity=valid.perplexity,
-            seconds=position.seconds,
-            tokens_per_second=position.tokens / max(position.seconds, 1e-9),
-            best=best_before is None or valid.perplexity < best_before,
+            seconds=state.seconds,
+            tokens_per_second=state.tokens / max(state.seconds, 1e-9),
+            best=valid.perplexity < min(state.valid_perplexities, default=math.inf),
         )
-        self.position = TrainState(
-            epoch=position.epoch + 1, step=position.step, history=[*position.history, done]
-        )
-        self.state = self._start_state()
+        history = [*state.history, done]
+        self.train_state = TrainState(epoch=state.epoch + 1, step=state.step, history=history)
+        self.hidden_state = detach(self._initial_state())
         yield done
 
     def _learning_rate(self, ahead: int = 0) -> float:
-        """Of the next step, or one so far ahead of it; of the epoch's last if there is none."""
-        position, batches = self.position, len(self.batches)
+        """Returns the rate of the step `ahead` of the next one, at most the epoch's last one."""
+        state, batches = self.train_state, len(self.batches)
         return learning_rate(
             self.config,
-            epoch=position.epoch,
-            batch=min(position.batch + ahead, batches - 1),
+            epoch=state.epoch,
+            batch=min(state.batch + ahead, batches - 1),
             batches=batches,
-            valid=[done.valid_perplexity for done in position.history],
+            valid=state.valid_perplexities,
         )
 
-    def _start_state(self) -> State:
-        return detach_state(self.model.initial_state(self.config.batch_size))
+    def _initial_state(self) -> HiddenState:
+        return self.model.initial_state(self.config.batch_size)
 
     def _evaluate(self, split: Split) -> Generator[Record, None, Score]:
-        """Yields progress; its return value is the split's score."""
+        """Yields progress and returns the score of the split."""
         inputs, targets = self.evaluation_texts[split]
         score = Score()
-        self.model.eval()  # for dropout in a user's own cell; ours asks for a generator
-        with self.precision.exact():
-            for score in running_scores(self.model, inputs, targets, marks=self.marks):
+        self.model.eval()  # for dropout in a custom cell; ours requires a generator
+        with self.precision.full_precision():
+            for score in running_scores(self.model, inputs, targets, marks=self.special_ids):
                 yield Evaluating(split, score, inputs.numel())
         self.model.train()
         return score
 
-    def refuse_divergence(self) -> None:
-        """Looks at all weights and averages; what is not finite must not be saved over what is.
+    def check_finite(self) -> None:
+        """Checks all weights and optimizer state, so that a save never replaces good values.
 
         Raises:
-            DivergedError: if one is not.
+            DivergedError: if a value is not finite.
         """
-        tensors = [*self.optimizer.parameters, *state_tensors(self.optimizer)]
+        tensors = [*self.optimizer.parameters.values(), *self.optimizer.state_dict().values()]
         if not all(bool(tensor.isfinite().all()) for tensor in tensors):
-            raise DivergedError(self._figures(math.nan, math.nan))
+            raise DivergedError(self._metrics(math.nan, math.nan))
 
-    def _figures(self, nll: float, grad_norm: float) -> dict[str, float]:
-        """What there is to say of a divergence here: nats per token, norm, place and rate."""
+    def _metrics(self, nll: float, grad_norm: float) -> dict[str, float]:
+        """Returns what is known of a divergence; `nll` is in nats per token."""
         return {
-            "epoch": self.position.epoch + 1,
-            "batch": min(self.position.batch + 1, len(self.batches)),
-            "step": self.position.step + 1,
+            "epoch": self.train_state.epoch + 1,
+            "batch": min(self.train_state.batch + 1, len(self.batches)),
+            "step": self.train_state.step + 1,
             "nll": nll,
             "grad_norm": grad_norm,
             "learning_rate": self._learning_rate(),
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimizer, carried state and position, as tensors and plain values."""
+        """Returns everything that the rest of the run depends on.
+
+        Returns:
+            "model" and "optimizer", tensors by name; "hidden_state", lists of tensors by layer;
+            "train_state" and "loss_scaler", plain values.
+        """
         scaler = self.precision.scaler
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "hidden_state": [list(layer) for layer in self.hidden_state],
+            "train_state": self.train_state.as_dict(),
             "loss_scaler": {} if scaler is None else scaler.state_dict(),
-            "state": [list(layer) for layer in self.state],
-            "position": asdict(self.position),
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Goes to where another trainer's `state_dict` was taken.
+        """Restores what another trainer's `state_dict` returned.
 
         Raises:
-            StructureMismatchError: if anything in it is missing, unknown, or unlike this
-                trainer's own; the trainer is unchanged.
+            StructureMismatchError: if a part is missing, unknown, or does not fit this trainer,
+                whose state is then unchanged, except for the optimizer's.
         """
-        check_structure(self.state_dict(), saved, varying={"position.history"})
-        history = saved["position"]["history"]
-        for number, done in enumerate(history):
-            check_structure(asdict(_SOME_EPOCH), done, f"position.history.{number}")
-        position = TrainState(
-            **{**saved["position"], "history": [EpochDone(**done) for done in history]}
+        scaler = self.precision.scaler
+        check_structure(self.state_dict(), saved, varying={"optimizer", "train_state"})
+        tokens = self.config.batch_size * self.config.num_steps
+        train_state = TrainState.from_dict(
+            saved["train_state"], batches=len(self.batches), tokens_per_batch=tokens
         )
-        steps = position.epoch * len(self.batches) + position.batch
-        tokens = position.batch * self.config.batch_size * self.config.num_steps
-        whole = (
-            position.epoch == len(history)
-            and position.step == steps
-            and 0 <= position.batch <= len(self.batches)
-            and position.tokens == tokens
-            and 0 <= position.nll < math.inf
-            and 0 <= position.seconds < math.inf
-            # fp16 leaves updates out; where there is no count, the optimizer needs none.
-            and 0 <= saved["optimizer"].get("updates", 0) <= position.step
-        )
-        if not whole:
-            raise StructureMismatchError("position: not one that a run of this text can be in")
-        self.model.load_state_dict(saved["model"])
+        # Only an fp16 run can have made steps without an update.
+        has_updated = train_state.step > 0 and scaler is None
+        if has_updated and not saved["optimizer"] and not isinstance(self.optimizer, SGD):
+            raise StructureMismatchError("optimizer: missing")
         self.optimizer.load_state_dict(saved["optimizer"])
-        if self.precision.scaler is not None:
-            self.precision.scaler.load_state_dict(saved["loss_scaler"])
+        self.model.load_state_dict(saved["model"])
+        if scaler is not None:
+            scaler.load_state_dict(saved["loss_scaler"])
         device = self.precision.device
-        self.state = tuple(tuple(part.to(device) for part in layer) for layer in saved["state"])
-        self.position = position
+        self.hidden_state = tuple(
+            tuple(part.to(device) for part in layer) for layer in saved["hidden_state"]
+        )
+        self.train_state = train_state

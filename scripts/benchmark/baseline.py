@@ -103,7 +103,7 @@ def train_steps(
             logits, state = model(inputs, state)
             loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
         # The published learning rates are for a loss that is summed over time.
-        scaler.scale(loss * len(inputs)).backward()  # type: ignore[no-untyped-call]
+        scaler.scale(loss * len(inputs)).backward()
         scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(parameters, training.max_grad_norm)
         scaler.step(optimizer)

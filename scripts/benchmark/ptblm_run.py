@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ptblm.backend.allocator import keep_freed_memory
-from ptblm.backend.device import choose_device
+from ptblm.backend.device import select_device
 from ptblm.config.cells import LSTMConfig
 from ptblm.config.loading import load_config, override_config
 from ptblm.config.schema import Config
@@ -18,7 +18,6 @@ from ptblm.corpus.splits import corpus_path
 from ptblm.errors import DataError, UsageError
 from ptblm.evaluation.scorer import running_scores
 from ptblm.run.setup import RunComponents, setup_run
-from ptblm.training.gradients import gradient_bytes
 from ptblm.training.records import StepDone
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def precision_of(config: Config) -> str:
 
 def pick_device(name: str) -> torch.device:
     """The device that ptblm selects for a name."""
-    return choose_device(name)[0]
+    return select_device(name).device
 
 
 def read_corpus(config: Config) -> Corpus:
@@ -95,14 +94,24 @@ def training_steps(components: RunComponents) -> Iterator[StepDone]:
 
 
 def execution_path(components: RunComponents) -> str:
-    """How a run makes its steps: fused kernels, a CUDA graph."""
-    return components.trainer.stepper.path
+    """How a run makes its steps: the kernel of the recurrent layers, eager or a CUDA graph."""
+    trainer = components.trainer
+    graph = "eager" if trainer.graphed_step is None else "one CUDA graph"
+    return f"{trainer.model.recurrent.kernel}, {graph}"
 
 
 def weight_and_gradient_bytes(components: RunComponents) -> tuple[int, int]:
     """Memory of a run's weights and of their gradients, some of which are sparse."""
-    parameters = components.trainer.optimizer.parameters
-    return sum(parameter.nbytes for parameter in parameters), gradient_bytes(parameters)
+    parameters = list(components.trainer.optimizer.parameters.values())
+    gradients = 0
+    for parameter in parameters:
+        gradient = parameter.grad
+        if gradient is not None and gradient.is_sparse:
+            gradient = gradient.coalesce()
+            gradients += gradient.indices().nbytes + gradient.values().nbytes
+        elif gradient is not None:
+            gradients += gradient.nbytes
+    return sum(parameter.nbytes for parameter in parameters), gradients
 
 
 def training_text(corpus: Corpus, config: Config, device: torch.device) -> Tensor:
@@ -125,7 +134,7 @@ def score(components: RunComponents, ids: Tensor) -> float:
     marks = components.corpus.vocabulary.marks
     text = ids.view(1, -1)
     trainer = components.trainer
-    with trainer.precision.exact():
+    with trainer.precision.full_precision():
         *_, last = running_scores(trainer.model, text[:, :-1], text[:, 1:], marks=marks)
     return last.nll
 
@@ -148,8 +157,8 @@ def copy_weights(components: RunComponents, baseline: "BaselineModel") -> None:
     """
     weights = components.trainer.model.state_dict()
     baseline.embedding.weight.copy_(weights["embedding.weight"])
-    baseline.softmax.weight.copy_(weights["softmax.weight"])
-    baseline.softmax.bias.copy_(weights["softmax.bias"])
+    baseline.softmax.weight.copy_(weights["head.weight"])
+    baseline.softmax.bias.copy_(weights["head.bias"])
     size = baseline.lstm.hidden_size
     for layer in range(baseline.lstm.num_layers):
         gates = f"recurrent.layers.{layer}.cell.gates"

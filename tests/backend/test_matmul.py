@@ -1,97 +1,96 @@
-"""Who computes fp32 products: exactness, the choice, and that a run keeps it."""
+"""The matmul backend: accuracy, selection, and that a run keeps its backend."""
 
 import sys
 
 import pytest
 import torch
 
-from ptblm.backend import matmul as products_module
+from ptblm.backend import matmul as matmul_module
 from ptblm.backend.matmul import (
-    choose_products,
-    onednn_is_exact,
-    products_by,
-    products_phrase,
-    start_products,
+    MatmulBackend,
+    onednn_is_accurate,
+    preferred_matmul_backend,
+    select_matmul_backend,
+    use_matmul_backend,
 )
 
 CPU = torch.device("cpu")
 
-needs_onednn = pytest.mark.skipif(not onednn_is_exact(), reason="oneDNN is absent, or rounds")
+needs_onednn = pytest.mark.skipif(
+    not onednn_is_accurate(), reason="oneDNN is not available or not accurate here"
+)
 
 
-def test_both_ways_are_exact_for_all_shapes() -> None:
+def test_every_backend_is_accurate_for_all_shapes() -> None:
     torch.manual_seed(0)
-    for sizes in [(1, 1, 1), (20, 200, 800), (400, 37, 1001), (3, 650, 1), (1, 1500, 64)]:
-        rows, inner, columns = sizes
+    backends: list[MatmulBackend] = ["default"]
+    backends += ["onednn"] if onednn_is_accurate() else []
+    for rows, inner, columns in [
+        (1, 1, 1),
+        (20, 200, 800),
+        (400, 37, 1001),
+        (3, 650, 1),
+        (1, 1500, 64),
+    ]:
         x, w = torch.randn(rows, inner), torch.randn(columns, inner)
         exact = x.double() @ w.double().t()
-        scale = exact.abs().max().item()
-        for way in ("torch", "onednn") if onednn_is_exact() else ("torch",):
-            with products_by(way):
-                assert (x @ w.t() - exact).abs().max().item() <= 3e-6 * scale, (way, sizes)
-                kept = (x.t() @ (x @ w.t())).double()  # a transposed operand
-            again = x.t().double() @ exact
-            assert (kept - again).abs().max().item() <= 3e-6 * again.abs().max().item()
+        again = x.t().double() @ exact
+        for backend in backends:
+            with use_matmul_backend(backend):
+                product = x @ w.t()
+                transposed = (x.t() @ product).double()  # with a transposed operand
+            assert (product - exact).abs().max() <= 3e-6 * exact.abs().max(), backend
+            assert (transposed - again).abs().max() <= 3e-6 * again.abs().max(), backend
 
 
 @pytest.mark.parametrize("amd", [True, False])
-def test_onednn_is_taken_where_mkl_is_slow(amd: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products_module, "_mkl_is_slow", lambda: amd)
-    assert choose_products() == ("onednn" if amd and onednn_is_exact() else "torch")
+def test_onednn_is_selected_where_mkl_is_slow(amd: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matmul_module, "_mkl_is_slow", lambda: amd)
+    expected = "onednn" if amd and onednn_is_accurate() else "default"
+    assert preferred_matmul_backend() == expected
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/cpuinfo")
-def test_the_processor_is_asked() -> None:
+def test_processor_vendor_is_detected() -> None:
     with open("/proc/cpuinfo", encoding="utf-8") as file:
-        assert products_module._is_amd() == ("AuthenticAMD" in file.read())
+        assert matmul_module._is_amd() == ("AuthenticAMD" in file.read())
 
 
-def test_onednn_is_never_taken_where_it_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a processor with matrix units for bf16; an error of that size stands in for them."""
-    monkeypatch.setattr(products_module, "_LARGEST_ERROR", 1e-9)
-    monkeypatch.setattr(products_module, "_mkl_is_slow", lambda: True)
-    assert not onednn_is_exact()
-    assert choose_products() == choose_products("onednn") == "torch"
+def test_inaccurate_onednn_is_never_selected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor with bf16 matrix units; a lower bound simulates its error."""
+    monkeypatch.setattr(matmul_module, "_MAX_ERROR", 1e-9)
+    monkeypatch.setattr(matmul_module, "_mkl_is_slow", lambda: True)
+    assert not onednn_is_accurate()
+    assert preferred_matmul_backend() == preferred_matmul_backend("onednn") == "default"
 
 
-def test_bf16_would_be_noticed() -> None:
-    """Products of bf16 operands err by far more than what passes for fp32."""
-    x, w = products_module._operands()
+def test_accuracy_check_detects_bf16() -> None:
+    """bf16 operands have an error far above the bound."""
+    x, w = matmul_module._example_operands()
     exact = x.double() @ w.double()
     rounded = (x.bfloat16().float() @ w.bfloat16().float() - exact).abs().max() / exact.abs().max()
-    assert rounded > 100 * products_module._LARGEST_ERROR
+    assert rounded > 100 * matmul_module._MAX_ERROR
 
 
 @needs_onednn
 @pytest.mark.parametrize("amd", [True, False])
-def test_a_run_keeps_what_it_began_with(amd: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products_module, "_mkl_is_slow", lambda: amd)
-    assert choose_products("torch") == "torch"
-    assert choose_products("onednn") == "onednn"
+def test_run_keeps_its_backend(amd: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matmul_module, "_mkl_is_slow", lambda: amd)
+    assert preferred_matmul_backend("default") == "default"
+    assert preferred_matmul_backend("onednn") == "onednn"
 
 
 @needs_onednn
-def test_the_choice_is_said_and_ends_with_the_block() -> None:
-    with products_by("torch"):
-        way = start_products(CPU, "onednn")
-        assert way == "onednn"
-        assert products_module._ONEDNN.fp32_precision == "bf16"
-        assert products_phrase(way) == "; products by oneDNN"
-        assert start_products(CPU, "torch") == "torch"
-        assert products_phrase("torch") == ""
-        before = products_module._ONEDNN.fp32_precision
-        with products_by("onednn"):
-            assert products_module._ONEDNN.fp32_precision != before
-        assert products_module._ONEDNN.fp32_precision == before
+def test_selection_is_set_and_block_is_restored() -> None:
+    assert select_matmul_backend(CPU, "onednn") == "onednn"
+    assert matmul_module._ONEDNN.fp32_precision == "bf16"
+    assert select_matmul_backend(CPU, "default") == "default"
+    before = matmul_module._ONEDNN.fp32_precision
+    with use_matmul_backend("onednn"):
+        assert matmul_module._ONEDNN.fp32_precision != before
+    assert matmul_module._ONEDNN.fp32_precision == before
 
 
-@pytest.mark.parametrize("amd", [True, False])
-def test_a_gpu_leaves_the_choice_to_the_cpu_that_goes_on(
-    amd: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(products_module, "_mkl_is_slow", lambda: amd)
-    with products_by("torch"):
-        way = start_products(torch.device("cuda"), "onednn")
-        assert (way, products_phrase(way)) == ("device", "")
-        assert products_module._ONEDNN.fp32_precision == "none"
-        assert start_products(CPU, way) == choose_products()
+def test_gpu_uses_the_default_backend() -> None:
+    assert select_matmul_backend(torch.device("cuda"), "onednn") == "default"
+    assert matmul_module._ONEDNN.fp32_precision == "none"

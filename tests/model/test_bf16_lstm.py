@@ -1,23 +1,23 @@
-"""Our own LSTM kernel: with operands as exact as the rest it must equal torch's."""
+"""The bf16 LSTM kernel: with operands in full precision it equals torch's LSTM."""
 
 import pytest
 import torch
 
-from ptblm.model.kernels import bf16_lstm as mixed_lstm_module
-from ptblm.model.kernels.bf16_lstm import Bf16LSTM, _repeated_product
+from ptblm.model.kernels import bf16_lstm as kernel_module
+from ptblm.model.kernels.bf16_lstm import Bf16LSTM, _repeated_matmul
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("needed", ["outputs", "last state", "both"])
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (5, 3, 7, 4), (9, 1, 2, 33), (1, 20, 8, 8)])
-def test_equals_torchs(
+def test_equals_the_lstm_of_torch(
     shape: tuple[int, int, int, int],
     needed: str,
     dtype: torch.dtype,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Outputs, last state, and the gradients of all that goes in, the start state included."""
-    monkeypatch.setattr(mixed_lstm_module, "_OPERAND", dtype)
+    """Outputs, last state, and the gradient of every argument, the initial state included."""
+    monkeypatch.setattr(kernel_module, "_OPERAND", dtype)
     near = 1e-5 if dtype == torch.float32 else 1e-13
     steps, batch, inputs, hidden = shape
     source = torch.Generator().manual_seed(0)
@@ -40,11 +40,11 @@ def test_equals_torchs(
         torch.testing.assert_close(one, other, rtol=10 * near, atol=near)
 
 
-def test_a_processor_without_bf16_products_multiplies_in_the_usual_way(
+def test_processor_without_bf16_support_uses_plain_matmul(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     weight, x = torch.randn(6, 4).bfloat16(), torch.randn(3, 4).bfloat16()
     usual = x @ weight.t()
-    torch.testing.assert_close(_repeated_product(weight, 3)(x), usual, rtol=0.02, atol=0.02)
-    monkeypatch.setattr(mixed_lstm_module, "_can_lay_out", lambda: False)
-    assert torch.equal(_repeated_product(weight, 3)(x), usual)
+    torch.testing.assert_close(_repeated_matmul(weight, 3)(x), usual, rtol=0.02, atol=0.02)
+    monkeypatch.setattr(kernel_module, "_can_reorder", lambda: False)
+    assert torch.equal(_repeated_matmul(weight, 3)(x), usual)

@@ -1,4 +1,4 @@
-"""The model: TensorFlow's semantics, each trap that re-implementations fall into."""
+"""The model: semantics of TensorFlow's tutorial, and common errors of re-implementations."""
 
 import math
 
@@ -12,7 +12,7 @@ from ptblm.config.model import ModelConfig
 from ptblm.model.build import build_model
 from ptblm.model.initializers import Initializer
 from ptblm.model.language_model import LanguageModel
-from ptblm.model.layers.recurrent import detach_state
+from ptblm.model.layers.recurrent import detach
 
 
 def make_model(dropout: float = 0.0, num_layers: int = 2) -> LanguageModel:
@@ -36,8 +36,8 @@ def test_trainable_parameters_on_ptb(name: str, count: int) -> None:
     assert model.parameter_count() == count
 
 
-def test_initialisation() -> None:
-    """All uniform in [-scale, scale], the softmax's bias too; the LSTMs' biases zero."""
+def test_initialization() -> None:
+    """Uniform in [-scale, scale], the bias of the head included; zero for the LSTM biases."""
     model = build_model(
         ModelConfig(hidden_size=40, num_layers=2, cell=LSTMConfig(forget_bias=1.0)), vocab_size=500
     )
@@ -63,7 +63,7 @@ def test_gradients_by_finite_differences() -> None:
     def cost() -> Tensor:
         return model.nll(inputs, targets, state)[0].sum() / 2
 
-    torch.autograd.backward(cost())
+    cost().backward()
     step = 1e-5
     for name, parameter in model.named_parameters():
         if parameter.grad is None:
@@ -82,42 +82,42 @@ def test_gradients_by_finite_differences() -> None:
             assert analytic == pytest.approx(numeric, rel=1e-6, abs=1e-8), name
 
 
-def test_a_uniform_model_is_as_perplexed_as_the_vocabulary_is_large() -> None:
+def test_perplexity_of_a_uniform_model_is_the_vocabulary_size() -> None:
     model = make_model()
     with torch.no_grad():
-        model.softmax.weight.zero_()
-        model.softmax.bias.fill_(0.7)
+        model.head.weight.zero_()
+        model.head.bias.fill_(0.7)
     nll, _ = model.nll(*make_text(), model.initial_state(2))
     assert nll.mean().exp().item() == pytest.approx(11, rel=1e-12)
 
 
 def test_large_logits_stay_finite() -> None:
-    """A softmax by raw exp() overflows here."""
+    """A softmax that calls exp() directly overflows here."""
     model = make_model()
     with torch.no_grad():
-        model.softmax.bias.copy_(torch.arange(11) * 1000.0)
+        model.head.bias.copy_(torch.arange(11) * 1000.0)
     nll, _ = model.nll(*make_text(), model.initial_state(2))
     assert torch.isfinite(nll).all()
 
 
-def test_the_state_carries_the_text_over_the_cut() -> None:
+def test_hidden_state_carries_the_text_across_batches() -> None:
     model = make_model()
     inputs, targets = make_text(steps=8)
     whole, last = model.nll(inputs, targets, model.initial_state(2))
     first, state = model.nll(inputs[:, :3], targets[:, :3], model.initial_state(2))
-    rest, cut_last = model.nll(inputs[:, 3:], targets[:, 3:], detach_state(state))
+    rest, cut_last = model.nll(inputs[:, 3:], targets[:, 3:], detach(state))
     torch.testing.assert_close(torch.cat([first, rest], dim=1), whole, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(cut_last, last, rtol=1e-12, atol=1e-12)
 
 
-def test_no_gradient_crosses_a_detached_state() -> None:
+def test_detached_state_has_no_gradient() -> None:
     model = make_model()
     _, state = model.nll(*make_text(), model.initial_state(2))
     assert all(part.requires_grad for layer in state for part in layer)
-    assert not any(part.requires_grad for layer in detach_state(state) for part in layer)
+    assert not any(part.requires_grad for layer in detach(state) for part in layer)
 
 
-def test_a_target_is_predicted_from_the_past_alone() -> None:
+def test_target_is_predicted_from_the_past_only() -> None:
     model = make_model()
     inputs, targets = make_text(batch=1, steps=6)
     before, _ = model.nll(inputs, targets, model.initial_state(1))
@@ -128,7 +128,7 @@ def test_a_target_is_predicted_from_the_past_alone() -> None:
     assert not torch.equal(before[:, 4:], after[:, 4:])
 
 
-def test_streams_do_not_touch_each_other() -> None:
+def test_streams_are_independent() -> None:
     model = make_model()
     inputs, targets = make_text(batch=3)
     together, _ = model.nll(inputs, targets, model.initial_state(3))

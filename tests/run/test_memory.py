@@ -101,7 +101,7 @@ before = most_resident()
 fast_backward(
     model, precision, ids[:, :-1], ids[:, 1:], model.initial_state(20), torch.Generator()
 )
-gradient = model.softmax.weight.grad.nbytes
+gradient = model.head.weight.grad.nbytes
 print(most_resident() - before - gradient // 1024)
 """
 

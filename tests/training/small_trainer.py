@@ -1,4 +1,4 @@
-"""A trainer of a small model on texts made by chance, and what its tests compare."""
+"""A trainer of a small model on random texts, and helpers to compare trainers."""
 
 from typing import Any
 
@@ -17,12 +17,13 @@ from ptblm.training.trainer import Trainer
 
 VOCABULARY = 13
 
+# A learning rate for each optimizer.
 OPTIMIZERS = {"sgd": 1.0, "momentum": 0.1, "adam": 0.01, "rmsprop": 0.01}
 
 
 def make_text(tokens: int, seed: int) -> Any:
-    source = torch.Generator().manual_seed(seed)
-    return torch.randint(VOCABULARY, (tokens,), generator=source, dtype=torch.int32).numpy()
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(VOCABULARY, (tokens,), generator=generator, dtype=torch.int32).numpy()
 
 
 def make_trainer(
@@ -30,7 +31,7 @@ def make_trainer(
     precision: str = "fp32",
     cell: dict[str, Any] | None = None,
     capture: Capture | None = None,
-    plain: bool = False,
+    fused: bool = True,
     log_every: int = 100,
     **changes: Any,
 ) -> Trainer:
@@ -44,7 +45,7 @@ def make_trainer(
     }
     config = TrainingConfig(**{**settings, **changes})
     model_config = ModelConfig(hidden_size=6, num_layers=2, dropout=0.3, **(cell or {}))
-    model = build_model(model_config, VOCABULARY, plain=plain)
+    model = build_model(model_config, VOCABULARY, fused=fused)
     model.initialize(Initializer("uniform", 0.4), make_generator(seed, "initial weights"))
     return Trainer(
         model,
@@ -53,9 +54,8 @@ def make_trainer(
         train=batchify(make_text(100, 1), config.batch_size, config.num_steps, "train"),
         valid=batchify(make_text(60, 2), 3, 4, "valid"),
         test=batchify(make_text(40, 3), 1, 1, "test"),
-        capture=capture,
-        fused=not plain,
         log_every=log_every,
+        capture=capture,
     )
 
 
@@ -67,6 +67,12 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
     assert a.keys() == b.keys()
     for name in a:
         assert torch.equal(a[name], b[name]), name
+
+
+def assert_same_state(a: Trainer, b: Trainer) -> None:
+    """Compares weights and optimizer state bit for bit."""
+    assert_same(weights(a), weights(b))
+    assert_same(a.optimizer.state_dict(), b.optimizer.state_dict())
 
 
 def without_times(records: list[Any]) -> list[Any]:

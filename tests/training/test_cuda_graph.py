@@ -1,7 +1,4 @@
-"""Captured steps: everything about them but the graph itself, for which `replayed` stands in.
-
-What a CUDA device makes of them is in tests/test_gpu.py.
-"""
+"""Graphed steps, with `replayed` in place of a CUDA graph; tests/test_gpu.py uses a real one."""
 
 import io
 from collections.abc import Callable
@@ -16,73 +13,60 @@ from ptblm.errors import DivergedError
 from ptblm.model.cells.cell import Cell, CellState
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers.recurrent import RecurrentLayer
-from ptblm.training import stepper
-from ptblm.training.clipping import clip_coefficient, clip_coefficient_on_device
-from ptblm.training.cuda_graph import Body, Outputs
-from ptblm.training.optimizer import state_tensors
+from ptblm.training import cuda_graph
+from ptblm.training.cuda_graph import Body, CapturedTensors, steps_until_sync
 from ptblm.training.records import EpochDone, StepDone
-from ptblm.training.stepper import steps_until_sync
 from ptblm.training.trainer import Trainer
 from tests.training.small_trainer import (
     OPTIMIZERS,
-    assert_same,
+    assert_same_state,
     make_trainer,
-    weights,
     without_times,
 )
 
 
-def replayed(body: Body, _generator: torch.Generator) -> tuple[Outputs, Callable[[], None]]:
-    """A graph's manners without a graph: what it computes lands where it landed when captured.
-
-    And it knows nothing of what Python calls by which name.
-    """
+def replayed(body: Body, _generator: torch.Generator) -> tuple[CapturedTensors, Callable[[], None]]:
+    """Acts like a graph: each replay writes to the tensors of the capture."""
     outputs = body()
-    parameters = cast(Any, body).__self__._parameters
+    parameters = list(cast(Any, body).__self__._model.parameters())
 
     def replay() -> None:
         gradients = [parameter.grad for parameter in parameters]
         again = body()
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
-        locations = [outputs.figures, outputs.clip, *outputs.gradients]
-        values = [again.figures, again.clip, *again.gradients]
-        for place, value in zip(locations, values, strict=True):
-            if place is not None and value is not None:
-                place.copy_(value)
+        captured = [outputs.metrics, *outputs.gradients]
+        values = [again.metrics, *again.gradients]
+        for tensor, value in zip(captured, values, strict=True):
+            if tensor is not None and value is not None:
+                tensor.copy_(value)
 
     return outputs, replay
 
 
 @pytest.fixture(autouse=True)
 def _short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ends within an epoch of 8 steps, at its end, and on either side of it."""
-    monkeypatch.setattr(stepper, "_STEPS_BETWEEN_READS", 5)
+    """Metrics are read within an epoch of 8 steps, at its end, and around it."""
+    monkeypatch.setattr(cuda_graph, "_STEPS_PER_SYNC", 5)
 
 
 def eager_trainer(**options: Any) -> Trainer:
     trainer = make_trainer(**options)
-    # Where only some rows have a gradient the norm is summed in another order.
+    # The norm of a sparse gradient is summed in another order.
     trainer.model.embedding.sparse = False
     return trainer
 
 
-def captured_trainer(**options: Any) -> Trainer:
+def graphed_trainer(**options: Any) -> Trainer:
     trainer = make_trainer(capture=replayed, **options)
-    assert trainer.stepper.path.endswith(", one captured graph")
+    assert trainer.graphed_step is not None
     return trainer
 
 
-def assert_all_the_same(ours: Trainer, theirs: Trainer) -> None:
-    assert_same(weights(ours), weights(theirs))
-    kept = zip(state_tensors(ours.optimizer), state_tensors(theirs.optimizer), strict=True)
-    assert all(torch.equal(one, other) for one, other in kept)
-
-
-def records_by_place(records: list[Any]) -> dict[Any, dict[str, Any]]:
+def records_by_step(records: list[Any]) -> dict[Any, dict[str, Any]]:
     return {
-        (type(record), getattr(record, "step", None)): figures
-        for record, figures in zip(records, without_times(records), strict=True)
+        (type(record), getattr(record, "step", None)): values
+        for record, values in zip(records, without_times(records), strict=True)
     }
 
 
@@ -92,8 +76,8 @@ def run(trainer: Trainer) -> list[Any]:
 
 @pytest.mark.parametrize("log_every", [100, 3, 1])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_captured_run_equals_an_eager_one_bit_for_bit(optimizer: str, log_every: int) -> None:
-    """Dropout, clipping, a rate that changes at every step; every record but those between."""
+def test_graphed_run_equals_eager_run_bit_for_bit(optimizer: str, log_every: int) -> None:
+    """With dropout, clipping, and a rate that changes at every step."""
     options = {
         "optimizer": optimizer,
         "learning_rate": OPTIMIZERS[optimizer],
@@ -101,12 +85,12 @@ def test_a_captured_run_equals_an_eager_one_bit_for_bit(optimizer: str, log_ever
         "warmup_steps": 11,
         "log_every": log_every,
     }
-    eager, captured = eager_trainer(**options), captured_trainer(**options)
-    wanted, found = run(eager), run(captured)
-    assert_all_the_same(captured, eager)
-    by_place = records_by_place(wanted)
-    for place, figures in records_by_place(found).items():
-        assert figures == by_place[place]
+    eager, graphed = eager_trainer(**options), graphed_trainer(**options)
+    wanted, found = run(eager), run(graphed)
+    assert_same_state(graphed, eager)
+    by_step = records_by_step(wanted)
+    for key, values in records_by_step(found).items():
+        assert values == by_step[key]
     ends = [record.step for record in found if isinstance(record, StepDone)]
     fixed = [s for s in range(1, 25) if s % 5 == 0 or s % 8 == 0 or s % log_every == 0]
     assert ends == fixed
@@ -115,24 +99,24 @@ def test_a_captured_run_equals_an_eager_one_bit_for_bit(optimizer: str, log_ever
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("start", ["zeros", "ones", "learned"])
 @pytest.mark.parametrize("cell", ["lstm", "rnn", "gru", "slstm", "janet", "mogrifier"])
-def test_every_cell_and_start_state(cell: str, start: str, precision: str) -> None:
+def test_graphed_run_equals_eager_run_for_every_cell(cell: str, start: str, precision: str) -> None:
     options: dict[str, Any] = {"cell": {"cell": cell, "initial_state": start}}
     eager = eager_trainer(precision=precision, **options)
-    captured = captured_trainer(precision=precision, **options)
+    graphed = graphed_trainer(precision=precision, **options)
     run(eager)
-    records = run(captured)
-    assert_all_the_same(captured, eager)
-    # The gradient of a learned state is an eager step's.
+    records = run(graphed)
+    assert_same_state(graphed, eager)
+    # A learned initial state is trained by an eager step.
     ends = [record.step for record in records if isinstance(record, StepDone)]
     assert ends[:2] == ([1, 5] if start == "learned" else [5, 8])
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_run_stopped_at_every_record_equals_one_that_was_not(optimizer: str) -> None:
+def test_run_resumed_at_every_record_equals_uninterrupted_run(optimizer: str) -> None:
     options = {"optimizer": optimizer, "learning_rate": OPTIMIZERS[optimizer]}
-    whole = captured_trainer(**options)
+    whole = graphed_trainer(**options)
     wanted = list(whole.records())
-    trainer, found = captured_trainer(**options), []
+    trainer, found = graphed_trainer(**options), []
     ended = False
     while not ended:
         for record in trainer.records():
@@ -144,14 +128,14 @@ def test_a_run_stopped_at_every_record_equals_one_that_was_not(optimizer: str) -
         file = io.BytesIO()
         torch.save(trainer.state_dict(), file)
         file.seek(0)
-        trainer = captured_trainer(**options)
+        trainer = graphed_trainer(**options)
         trainer.load_state_dict(torch.load(file, weights_only=True))
-    assert_all_the_same(trainer, whole)
+    assert_same_state(trainer, whole)
     assert without_times(found) == without_times(wanted)
 
 
 @pytest.mark.parametrize("log_every", [1, 4, 7, 100])
-def test_where_figures_are_read_does_not_depend_on_where_one_comes_from(log_every: int) -> None:
+def test_metrics_are_read_at_fixed_steps(log_every: int) -> None:
     ends = set()
     for start in range(40):
         step = start + steps_until_sync(start, 40 - start, log_every)
@@ -160,11 +144,11 @@ def test_where_figures_are_read_does_not_depend_on_where_one_comes_from(log_ever
     assert ends == {s for s in range(1, 41) if s % 5 == 0 or s % log_every == 0}
 
 
-def test_the_host_reads_once_for_each_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the launches, that is: what is launched is a graph, and can't ask the host."""
-    trainer = captured_trainer(optimizer="adam", learning_rate=0.01)
-    assert trainer.stepper.captured is not None
-    trainer.stepper.captured._replay = lambda: None
+def test_host_waits_once_per_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the launches; inside a graph it cannot."""
+    trainer = graphed_trainer(optimizer="momentum", learning_rate=0.1)
+    assert trainer.graphed_step is not None
+    trainer.graphed_step._replay = lambda: None
     reads = 0
 
     def counted(self: Tensor) -> Any:
@@ -172,13 +156,13 @@ def test_the_host_reads_once_for_each_record(monkeypatch: pytest.MonkeyPatch) ->
         reads += 1
         return original(self)
 
-    def refused(self: Tensor) -> Any:
+    def forbidden(self: Tensor) -> Any:
         raise AssertionError("the host waits for the device")
 
     original = Tensor.tolist
     monkeypatch.setattr(Tensor, "tolist", counted)
     for name in ("item", "__bool__", "__float__", "__int__", "cpu", "numpy", "nonzero"):
-        monkeypatch.setattr(Tensor, name, refused)
+        monkeypatch.setattr(Tensor, name, forbidden)
     records = trainer.records()
     for count in (1, 2):
         next(records)
@@ -186,35 +170,35 @@ def test_the_host_reads_once_for_each_record(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_divergence_in_the_middle_of_a_block_is_noticed_with_its_step(bad: float) -> None:
-    """Whatever the steps after it find: this word comes in the third batch, and not again soon."""
-    trainer = captured_trainer()
+def test_divergence_between_two_reads_is_reported_with_its_step(bad: float) -> None:
+    """The token with a bad vector first occurs in the third batch."""
+    trainer = graphed_trainer()
     early, third = (
         set(trainer.train_text[0][:, columns].flatten().tolist())
         for columns in (slice(0, 8), slice(8, 12))
     )
-    word = min(third - early)
+    token = min(third - early)
     with torch.no_grad():
-        trainer.model.embedding.weight[word] = bad
+        trainer.model.embedding.weight[token] = bad
     with pytest.raises(DivergedError, match="training diverged") as caught:
         next(trainer.records())
     assert caught.value.figures["step"] == 3
     assert caught.value.figures["batch"] == 3
     with pytest.raises(DivergedError):
-        trainer.refuse_divergence()
+        trainer.check_finite()
 
 
-def test_a_norm_that_overflows_is_noticed_though_every_loss_is_finite() -> None:
-    trainer = captured_trainer()
-    outputs = trainer.stepper.captured
-    assert outputs is not None
-    replay = outputs._replay
+def test_overflowing_norm_is_a_divergence() -> None:
+    trainer = graphed_trainer()
+    graphed = trainer.graphed_step
+    assert graphed is not None
+    replay = graphed._replay
 
     def overflowing() -> None:
         replay()
-        outputs._outputs.figures[1] = float("inf")
+        graphed._captured.metrics[1] = float("inf")
 
-    outputs._replay = overflowing
+    graphed._replay = overflowing
     with pytest.raises(DivergedError) as caught:
         next(trainer.records())
     assert caught.value.figures["step"] == 1
@@ -228,8 +212,8 @@ def failing(error: Exception) -> Any:
     return capture
 
 
-def frozen(body: Body, _generator: torch.Generator) -> tuple[Outputs, Callable[[], None]]:
-    """As if the host had drawn the masks: every replay has the first one's."""
+def frozen(body: Body, _generator: torch.Generator) -> tuple[CapturedTensors, Callable[[], None]]:
+    """As if the host had drawn the dropout masks: every replay has the same ones."""
     return body(), lambda: None
 
 
@@ -237,38 +221,35 @@ def frozen(body: Body, _generator: torch.Generator) -> tuple[Outputs, Callable[[
     ("capture", "name"),
     [
         (failing(RuntimeError("called a synchronizing CUDA operation")), "RuntimeError"),
-        (frozen, "ReplayDiffersError"),
+        (frozen, "ReplayMismatchError"),
     ],
 )
-def test_where_nothing_can_be_captured_the_run_is_eager(capture: Any, name: str) -> None:
+def test_failed_capture_falls_back_to_eager_steps(
+    capture: Any, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     eager, trainer = eager_trainer(), make_trainer(capture=capture)
-    assert trainer.stepper.path == f"fused (not captured: {name})"
+    assert trainer.graphed_step is None
+    assert f"a step cannot be captured as a CUDA graph ({name}" in caplog.text
     assert all(parameter.grad is None for parameter in trainer.model.parameters())
     wanted, found = list(eager.records()), list(trainer.records())
     assert without_times(found) == without_times(wanted)
-    assert_all_the_same(trainer, eager)
+    assert_same_state(trainer, eager)
 
 
-def test_a_device_that_is_full_is_no_reason_to_go_on_eagerly() -> None:
+def test_out_of_memory_during_capture_is_raised() -> None:
     with pytest.raises(torch.OutOfMemoryError):
         make_trainer(capture=failing(torch.OutOfMemoryError("CUDA out of memory")))
 
 
-def test_steps_as_they_read_are_not_captured() -> None:
-    trainer = make_trainer(capture=replayed, plain=True)
-    assert trainer.stepper.captured is None
-    assert trainer.stepper.path == "step by step"
-
-
-def test_loss_scaling_is_the_hosts() -> None:
+def test_run_with_loss_scaling_uses_eager_steps() -> None:
+    """The host decides after each step whether to update."""
     trainer = make_trainer()
     trainer.precision.scaler = LossScaler()
-    trainer.stepper.capture(*trainer._batch(0), trainer.state, replayed)
-    assert trainer.stepper.captured is None
+    assert trainer._graphed_step(replayed) is None
 
 
 class Delay(Cell):
-    """Its state is its last two outputs, so after one step the older one is a part passed on."""
+    """A cell whose state is its last two outputs, so that a step passes a tensor on unchanged."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size)
@@ -281,34 +262,12 @@ class Delay(Cell):
         return output, (output, new)
 
 
-def test_a_state_that_is_a_part_of_the_state_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_that_shares_memory_with_the_previous_state(monkeypatch: pytest.MonkeyPatch) -> None:
     def with_delays(*_: Any, **__: Any) -> LanguageModel:
         return LanguageModel(13, 6, [RecurrentLayer(Delay(6, 6))], 0.3)
 
     monkeypatch.setattr("tests.training.small_trainer.build_model", with_delays)
-    eager, captured = eager_trainer(num_steps=1), captured_trainer(num_steps=1)
-    for trainer in (eager, captured):
+    eager, graphed = eager_trainer(num_steps=1), graphed_trainer(num_steps=1)
+    for trainer in (eager, graphed):
         run(trainer)
-    assert_all_the_same(captured, eager)
-
-
-@pytest.mark.parametrize("norm", [0.0, 1e-3, 0.5, 7.25, 1e30, float("inf")])
-def test_the_device_clips_as_the_host_does(norm: float) -> None:
-    on_device = clip_coefficient_on_device(torch.tensor(norm), 0.5)
-    assert on_device.item() == pytest.approx(clip_coefficient(norm, 0.5), rel=1e-15)
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_scale_may_be_a_tensor(optimizer: str) -> None:
-    """And is applied as exactly as a number; a gradient that is not there is zero."""
-    results = []
-    for scale in (0.3, torch.tensor(0.3, dtype=torch.float64), 1.0, cast(Any, torch.tensor(1.0))):
-        trainer = make_trainer(optimizer=optimizer)
-        source = torch.Generator().manual_seed(3)
-        for parameter in trainer.optimizer.parameters[1:]:
-            parameter.grad = torch.randn(parameter.shape, generator=source)
-        trainer.optimizer.step(0.7, scale)
-        results.append(weights(trainer))
-    assert_same(results[0], results[1])
-    assert_same(results[2], results[3])
-    assert not torch.equal(results[0]["softmax.weight"], results[2]["softmax.weight"])
+    assert_same_state(graphed, eager)

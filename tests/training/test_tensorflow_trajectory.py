@@ -1,6 +1,6 @@
-"""ptblm's own training, step by step, against the tutorial's run by TensorFlow itself."""
+"""Training with ptblm's trainer equals, step by step, runs of the tutorial in TensorFlow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ptblm.backend.matmul import onednn_is_exact, products_by
+from ptblm.backend.matmul import onednn_is_accurate, use_matmul_backend
 from ptblm.backend.precision import Precision
 from ptblm.config.model import ModelConfig
 from ptblm.config.schedules import TutorialSchedule
@@ -19,24 +19,25 @@ from ptblm.model.interop.tensorflow import load_tensorflow_weights, to_tensorflo
 from ptblm.training import clipping
 from ptblm.training import step as step_module
 from ptblm.training.records import StepDone
+from ptblm.training.step import Batch, forward_backward
 from ptblm.training.trainer import Trainer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 STEPS = 30
 
-# Relative to the largest number of each array.
+# Relative to the largest value of each array.
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-7}
 
 
-EACH_PATH = pytest.mark.parametrize("path", ["fast", "onednn", "plain"], indirect=True)
+EACH_PATH = pytest.mark.parametrize("path", ["fused", "onednn", "unfused"], indirect=True)
 
 
 @pytest.fixture
 def path(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The way that products and gradients are computed."""
-    if request.param == "onednn" and not onednn_is_exact():
-        pytest.skip("oneDNN is absent, or rounds")
-    with products_by("onednn" if request.param == "onednn" else "torch"):
+    """How matrix multiplications and gradients are computed."""
+    if request.param == "onednn" and not onednn_is_accurate():
+        pytest.skip("oneDNN is not available or not accurate here")
+    with use_matmul_backend("onednn" if request.param == "onednn" else "default"):
         yield request.param
 
 
@@ -47,10 +48,10 @@ def relative_error(ours: Any, theirs: Any) -> float:
 
 
 def make_trainer(
-    golden: dict[str, Any], dtype: torch.dtype, max_grad_norm: float, *, plain: bool
+    golden: dict[str, Any], dtype: torch.dtype, max_grad_norm: float, *, fused: bool
 ) -> Trainer:
     config = ModelConfig(hidden_size=8, num_layers=2)
-    model = build_model(config, vocab_size=50, plain=plain).to(dtype)
+    model = build_model(config, vocab_size=50, fused=fused).to(dtype)
     load_tensorflow_weights(
         model, {k.removeprefix("init/"): v for k, v in golden.items() if k.startswith("init/")}
     )
@@ -70,7 +71,6 @@ def make_trainer(
         train=batches,
         valid=batches,
         test=batches,
-        fused=not plain,
     )
 
 
@@ -81,7 +81,7 @@ def make_trainer(
     # 1.3 was a float32 in TensorFlow.
     [("tiny_trajectory", 1.0), ("tiny_strong_trajectory", float(np.float32(1.3)))],
 )
-def test_reproduces_tensorflow_step_by_step(
+def test_every_step_equals_tensorflow(
     run: str,
     max_grad_norm: float,
     dtype: torch.dtype,
@@ -89,23 +89,23 @@ def test_reproduces_tensorflow_step_by_step(
     monkeypatch: pytest.MonkeyPatch,
     record_property: Any,
 ) -> None:
-    """Cost, norm, rate, state and weights of 30 steps, clipping and decay included."""
+    """Cost, norm, rate, hidden state and weights of 30 steps, with clipping and decay."""
     golden = dict(np.load(GOLDEN / f"{run}.npz"))
     theirs = {k.removeprefix("f64/"): v for k, v in golden.items() if k.startswith("f64/")}
     if dtype == torch.float32:
         theirs = {k: v for k, v in golden.items() if not k.startswith("f64/")}
-    trainer = make_trainer(golden, dtype, max_grad_norm, plain=path == "plain")
+    trainer = make_trainer(golden, dtype, max_grad_norm, fused=path != "unfused")
 
     own_norms: list[float] = []
     recorded: Iterator[float] = iter(theirs["grad_norm"].tolist())
     own_global_norm = clipping.global_norm
 
-    def norm_for_the_clip(parameters: list[torch.nn.Parameter]) -> torch.Tensor:
-        """Ours; in the strong run TensorFlow's, which counts repeated words otherwise."""
+    def norm_for_the_clip(parameters: Iterable[torch.nn.Parameter]) -> torch.Tensor:
+        """Ours; in the strong run TensorFlow's, which counts the rows of repeated words singly."""
         own = own_global_norm(parameters)
         own_norms.append(float(own))
         given = next(recorded)
-        return torch.tensor(given, dtype=dtype) if run == "tiny_strong_trajectory" else own
+        return torch.tensor(given, dtype=own.dtype) if run == "tiny_strong_trajectory" else own
 
     monkeypatch.setattr(step_module, "global_norm", norm_for_the_clip)
 
@@ -114,10 +114,10 @@ def test_reproduces_tensorflow_step_by_step(
         if isinstance(record, StepDone):
             costs.append(record.nll / 4)
             rates.append(record.learning_rate)
-            states.append(trainer.state)
+            states.append(trainer.hidden_state)
 
     assert len(costs) == STEPS
-    # An epoch's end zeroes the state, so the last step's is the one seen at its record.
+    # The end of an epoch resets the hidden state, so the last one is taken from the step record.
     last_state = {
         f"state/layer{layer}/{name}": states[-1][layer][index].numpy()
         for layer in range(2)
@@ -139,21 +139,22 @@ def test_reproduces_tensorflow_step_by_step(
 @EACH_PATH
 @pytest.mark.parametrize("run", ["tiny_trajectory", "tiny_strong_trajectory"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-def test_raw_gradients_of_the_first_step(run: str, dtype: torch.dtype, path: str) -> None:
+def test_first_gradients_equal_tensorflow(run: str, dtype: torch.dtype, path: str) -> None:
     golden = dict(np.load(GOLDEN / f"{run}.npz"))
-    trainer = make_trainer(golden, dtype, 1.0, plain=path == "plain")
+    trainer = make_trainer(golden, dtype, 1.0, fused=path != "unfused")
     model = trainer.model
     inputs, targets = (torch.tensor(golden[name][0]).long() for name in ("x", "y"))
     state = model.initial_state(4)
-    trainer.stepper.backward(model, trainer.precision, inputs, targets, state, torch.Generator())
+    batch = Batch(inputs, targets)
+    forward_backward(model, batch, state, torch.Generator(), trainer.precision)
     gradients = {n: p.grad.to_dense() for n, p in model.named_parameters() if p.grad is not None}
     prefix = "f64/grad_step0/" if dtype == torch.float64 else "grad_step0/"
     for name, ours in to_tensorflow_weights(trainer.model, gradients).items():
         assert relative_error(ours, golden[prefix + name]) < TOLERANCE[dtype], name
 
 
-def test_clipping_and_decay_took_part() -> None:
-    """The figures would prove less if the clip had never fired or the rate never fallen."""
+def test_golden_run_contains_clipping_and_decay() -> None:
+    """Otherwise the golden values would not test them."""
     golden = np.load(GOLDEN / "tiny_trajectory.npz")
     assert (golden["grad_norm"] > 1.0).sum() == 21
     assert sorted(set(golden["lr"].tolist())) == [0.5, 1.0]

@@ -29,8 +29,8 @@ def load_tensorflow_weights(model: LanguageModel, variables: Mapping[str, Any]) 
         load_tensorflow_cell(layer.cell, {"kernel": kernel, "bias": bias})
     ours = {
         "embedding.weight": np.asarray(variables["Model/embedding"]),
-        "softmax.weight": np.asarray(variables["Model/softmax_w"]).T,
-        "softmax.bias": np.asarray(variables["Model/softmax_b"]),
+        "head.weight": np.asarray(variables["Model/softmax_w"]).T,
+        "head.bias": np.asarray(variables["Model/softmax_b"]),
     }
     with torch.no_grad():
         for name, array in ours.items():
@@ -44,8 +44,8 @@ def to_tensorflow_weights(model: LanguageModel, tensors: Mapping[str, torch.Tens
     """The tutorial's variables from `tensors`, weights or gradients, named as in `model`."""
     theirs = {
         "Model/embedding": tensors["embedding.weight"].detach().cpu().numpy(),
-        "Model/softmax_w": tensors["softmax.weight"].detach().cpu().numpy().T,
-        "Model/softmax_b": tensors["softmax.bias"].detach().cpu().numpy(),
+        "Model/softmax_w": tensors["head.weight"].detach().cpu().numpy().T,
+        "Model/softmax_b": tensors["head.bias"].detach().cpu().numpy(),
     }
     for index, layer in enumerate(model.recurrent.layers):
         own = f"recurrent.layers.{index}.cell."

@@ -1,8 +1,8 @@
-"""An LSTM layer for a CPU in mixed precision: products in bf16, everything between in fp32.
+"""An LSTM layer for CPUs in mixed precision: bf16 matrix multiplications, fp32 elsewhere.
 
-torch's own bf16 layer takes as long as its fp32 one. Here forward and backward are written out:
-the input's products of all steps are one, the weights' gradients too, and only the recurrent
-products go step by step.
+torch's own bf16 layer takes as long as its fp32 layer. Here forward and backward are written out:
+one multiplication computes the input projections of all time steps, another one each weight
+gradient, and only the recurrent multiplications run step by step.
 
 Shapes: T time, B batch, I inputs, H hidden.
 """
@@ -19,9 +19,9 @@ _OPERAND = torch.bfloat16
 
 
 class Bf16LSTM(torch.autograd.Function):
-    """LSTM of the equations in cells/lstm.py, without its options.
+    """The LSTM of cells/lstm.py without its options.
 
-    With g the four gates before their activation, and d. for the cost's gradient by it:
+    With g the four gates before activation, and d for the gradient of the loss:
 
         dc += dh o (1 - tanh²c)
         dg_i = dc j i(1 - i)    dg_f = dc c_before f(1 - f)
@@ -33,19 +33,19 @@ class Bf16LSTM(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, h: Tensor, c: Tensor, w: Tensor, u: Tensor, bias: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Runs over time.
+        """Runs the layer over time.
 
         Args:
-            ctx: autograd's.
+            ctx: context of autograd.
             x: [T, B, I].
-            h: the start state, [B, H].
-            c: the start state, [B, H].
-            w: of the input, [4H, I], gates in the order i, f, j, o.
-            u: of h, [4H, H].
-            bias: [4H], a constant forget_bias included.
+            h: initial state, [B, H].
+            c: initial state, [B, H].
+            w: input weights, [4H, I], with the gates in the order i, f, j, o.
+            u: recurrent weights, [4H, H].
+            bias: [4H], the constant forget_bias included.
 
         Returns:
-            h of all steps, [T, B, H], in bf16; the last h and c, in the bias's type.
+            h of all steps, [T, B, H], in bf16; the last h and c in the type of `bias`.
         """
         steps, batch, inputs = x.shape
         hidden = h.shape[1]
@@ -55,9 +55,9 @@ class Bf16LSTM(torch.autograd.Function):
         cs = gates.new_empty(steps + 1, batch, hidden)
         tanh_c = gates.new_empty(steps, batch, hidden)
         hs[0], cs[0] = h, c
-        times_u = _repeated_product(u2, batch)
+        times_u = _repeated_matmul(u2, batch)
         i_f, _ = gates.chunk(2, dim=2)
-        # Views of all steps at once: to make them in the loop takes a tenth of a small layer.
+        # Creating all views at once saves 10% of a small layer's time.
         views = (gates, i_f, *gates.chunk(4, dim=2), hs[:-1], hs[1:], cs[:-1], cs[1:], tanh_c)
         for g, i_and_f, i, f, j, o, h, h_next, c, c_next, tanh in zip(
             *(view.unbind() for view in views), strict=True
@@ -78,11 +78,11 @@ class Bf16LSTM(torch.autograd.Function):
     def backward(
         ctx: Any, d_hs: Tensor | None, d_last_h: Tensor | None, d_last_c: Tensor | None
     ) -> tuple[Tensor, ...]:
-        """The gradients for all that `forward` takes."""
+        """Returns the gradient of each argument of `forward`."""
         x2, w2, u2, gates, hs, cs, tanh_c = ctx.saved_tensors
         steps, batch, hidden = tanh_c.shape
         i, f, j, o = gates.chunk(4, dim=2)
-        # All that does not depend on dh or dc, for all steps at once.
+        # Everything that does not depend on dh or dc is computed for all steps at once.
         dh_to_dc = torch.addcmul(o, o * tanh_c, tanh_c, value=-1)
         to_gates = gates.new_empty(steps, batch, 4, hidden)
         i_j, f_c, o_c = i * j, f * cs[:-1], o * tanh_c
@@ -92,7 +92,7 @@ class Bf16LSTM(torch.autograd.Function):
         torch.addcmul(o_c, o_c, o, value=-1, out=to_gates[:, :, 3])
         d_outputs = torch.zeros_like(tanh_c) if d_hs is None else d_hs.to(cs.dtype)
         d_gates = torch.empty(steps, batch, 4 * hidden, dtype=_OPERAND)
-        times_u_t = _repeated_product(u2.t(), batch)
+        times_u_t = _repeated_matmul(u2.t(), batch)
         dh = d_outputs[-1] if d_last_h is None else d_outputs[-1] + d_last_h
         dc = torch.zeros_like(cs[0]) if d_last_c is None else d_last_c.clone()
         before = torch.cat([torch.zeros_like(d_outputs[:1]), d_outputs[:-1]])
@@ -113,22 +113,22 @@ class Bf16LSTM(torch.autograd.Function):
         return dx, dh, dc, dw.to(cs.dtype), du.to(cs.dtype), d.sum(0).to(cs.dtype)
 
 
-def _repeated_product(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
-    """What multiplies [rows, K] by the transpose of `weight`, [N, K], many times.
+def _repeated_matmul(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
+    """Returns a function that multiplies [rows, K] by the transpose of `weight`, [N, K].
 
-    oneDNN lays a weight out anew in every product. Once before all of them, where torch lets one
-    say so, is a tenth of a layer's time with 1,500 units, and makes no difference with 650.
+    oneDNN reorders a weight in every multiplication. Reordering it once, where torch supports it,
+    saves 10% of a layer's time with 1,500 units and makes no difference with 650.
     """
-    if weight.dtype == torch.bfloat16 and _can_lay_out():
+    if weight.dtype == torch.bfloat16 and _can_reorder():
         mkldnn = torch.ops.mkldnn
-        laid_out = mkldnn._reorder_linear_weight(weight.contiguous(), rows)
-        return lambda x: mkldnn._linear_pointwise(x, laid_out, None, "none", [], "")
+        reordered = mkldnn._reorder_linear_weight(weight.contiguous(), rows)
+        return lambda x: mkldnn._linear_pointwise(x, reordered, None, "none", [], "")
     return lambda x: torch.mm(x, weight.t())
 
 
 @cache
-def _can_lay_out() -> bool:
-    """Whether this torch, on this processor, has what `_repeated_product` uses."""
+def _can_reorder() -> bool:
+    """Returns whether this torch on this processor can reorder a weight once."""
     try:
         torch.ops.mkldnn._reorder_linear_weight(torch.zeros(1, 1, dtype=torch.bfloat16), 1)
     except (AttributeError, RuntimeError):

@@ -1,8 +1,9 @@
-"""Recurrent layers: a cell run over time, and the stack of them with dropout after each.
+"""Recurrent layers: a cell run over time, and a stack of layers with dropout after each.
 
-Shapes: T time, B batch, I the layer's inputs.
+Shapes: T time, B batch, I inputs of the layer.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, cast
@@ -15,38 +16,51 @@ from ptblm.model.initializers import Initializer
 from ptblm.model.kernels.fused import fused_kernel
 from ptblm.model.layers.dropout import dropout
 
-State = tuple[CellState, ...]
+logger = logging.getLogger(__name__)
+
+HiddenState = tuple[CellState, ...]
 Step = Callable[[Tensor, CellState], tuple[Tensor, CellState]]
-StartState = Literal["zeros", "ones", "learned"]
+InitialState = Literal["zeros", "ones", "learned"]
+Kernel = Literal["fused", "unfused", "compiled"]
 
 
-def detach_state(state: State) -> State:
-    """The same values with no gradient behind them: where back-propagation is truncated."""
-    return tuple(tuple(part.detach() for part in layer) for layer in state)
+def detach(hidden_state: HiddenState) -> HiddenState:
+    """Returns the same values without gradients: this truncates back-propagation."""
+    return tuple(tuple(part.detach() for part in layer) for layer in hidden_state)
 
 
 class RecurrentLayer(nn.Module):
-    """Runs a cell over time, with a fused kernel where there is one for its equations.
+    """Runs a cell over time, with a fused kernel if one implements the cell's equations.
 
     Args:
-        cell: the equations.
-        initial_state: "zeros" (or what the cell itself starts with), "ones", or "learned":
-            trained, and zeros at first.
-        plain: whether to go step by step even if there is a fused kernel.
+        cell: the cell.
+        initial_state: "zeros" (or the initial state that the cell defines), "ones", or "learned"
+            (trained, zeros at first).
+        fused: whether to use a fused kernel if there is one.
+
+    Attributes:
+        kernel: "fused"; "unfused", the cell's `step` for each time step; or "compiled", the same
+            compiled by torch.
     """
 
     def __init__(
-        self, cell: Cell, initial_state: StartState = "zeros", *, plain: bool = False
+        self, cell: Cell, initial_state: InitialState = "zeros", *, fused: bool = True
     ) -> None:
         super().__init__()
         self.cell = cell
         self.initial_state_kind = initial_state
-        self.fused = None if plain else fused_kernel(cell)
+        self.fused = fused_kernel(cell) if fused else None
         self.compiled: Step | None = None
-        self.path = "step by step" if self.fused is None else "fused"
         self.learned_state = nn.ParameterList(
             torch.empty(size) for size in cell.state_sizes if initial_state == "learned"
         )
+
+    @property
+    def kernel(self) -> Kernel:
+        """See the class."""
+        if self.fused is not None:
+            return "fused"
+        return "unfused" if self.compiled is None else "compiled"
 
     def initialize(self, initializer: Initializer, generator: torch.Generator) -> None:
         """Sets all weights."""
@@ -54,17 +68,15 @@ class RecurrentLayer(nn.Module):
         for part in self.learned_state:
             nn.init.zeros_(part)
 
-    def compile_steps(
-        self, batch_size: int, backend: str | Callable[..., Any] = "inductor"
-    ) -> None:
-        """Has torch compile the cell's step into few kernels for training, if it goes by steps.
+    def compile_step(self, batch_size: int, backend: str | Callable[..., Any] = "inductor") -> None:
+        """Compiles the cell's `step` for training, unless the layer has a fused kernel.
 
-        Launching the dozen kernels of a step takes a GPU longer than what they do. Where the
-        compiler is not to be had, or refuses the cell, the steps stay as they are.
+        On a GPU, launching the dozen kernels of a step takes longer than running them. If the
+        cell cannot be compiled, it runs as it is.
 
         Args:
-            batch_size: B; another would be compiled anew.
-            backend: of torch.compile.
+            batch_size: B; any other batch size would trigger a compilation.
+            backend: backend of torch.compile.
         """
         if self.fused is not None:
             return
@@ -75,37 +87,36 @@ class RecurrentLayer(nn.Module):
                 like.new_zeros(2, batch_size, self.cell.input_size), self.initial_state(batch_size)
             )
             torch.autograd.grad(outputs.sum(), list(self.cell.parameters()), allow_unused=True)
-        except Exception as error:  # a compiler fails in any way it likes
+        except Exception as error:  # a compiler can fail with any exception
             self.compiled = None
-            self.path = f"step by step (not compiled: {type(error).__name__})"
-        else:
-            self.path = "step by step, compiled"
+            name = type(self.cell).__name__
+            logger.warning(f"torch.compile failed for {name} ({type(error).__name__})")
 
     def initial_state(self, batch_size: int) -> CellState:
-        """The state before a text's first word: its parts, each [B, size]."""
+        """Returns the state before the first token of a text; each part is [B, size]."""
         if self.initial_state_kind == "learned":
             return tuple(part.repeat(batch_size, 1) for part in self.learned_state)
         state = self.cell.initial_state(batch_size)
         return tuple(map(torch.ones_like, state)) if self.initial_state_kind == "ones" else state
 
     def forward(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """Runs over time.
+        """Runs the cell over time.
 
         Args:
             x: [T, B, I].
             state: its parts, each [B, size].
 
         Returns:
-            The outputs of every step, [T, B, the cell's output_size], and the last step's state.
+            The outputs of every step, [T, B, output_size of the cell], and the last state.
         """
         run = self._run_steps if self.fused is None else partial(self.fused, self.cell)
         outputs, last = run(x, state)
-        # Carried on in the precision that it came in, whatever computed it.
-        kept = zip(last, state, strict=True)
-        return outputs, tuple(part.to(before.dtype) for part, before in kept)
+        # The carried state keeps its type, whatever type the kernel computes in.
+        pairs = zip(last, state, strict=True)
+        return outputs, tuple(part.to(before.dtype) for part, before in pairs)
 
     def _run_steps(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        # Evaluation, of other batch sizes and no hurry, is not worth another compilation.
+        # Evaluation has other batch sizes, each of which would trigger a compilation.
         step = self.compiled if self.compiled and torch.is_grad_enabled() else self.cell.step
         outputs = []
         for step_input in self.cell.inputs(x).unbind(0):
@@ -115,11 +126,11 @@ class RecurrentLayer(nn.Module):
 
 
 class RecurrentStack(nn.Module):
-    """Layers one upon the other, with dropout on the output of each, the last included.
+    """Stacked layers, with dropout on the output of each, the last one included.
 
     Args:
         layers: from the lowest to the highest.
-        dropout_rate: share dropped after every layer.
+        dropout_rate: fraction dropped after every layer.
     """
 
     def __init__(self, layers: Sequence[RecurrentLayer], dropout_rate: float) -> None:
@@ -133,26 +144,26 @@ class RecurrentStack(nn.Module):
             layer.initialize(initializer, generator)
 
     @property
-    def path(self) -> str:
-        """How the layers are run, in words."""
-        return self.layers[0].path
+    def kernel(self) -> Kernel:
+        """The kernel of the layers; see `RecurrentLayer`."""
+        return self.layers[0].kernel
 
     def compile_steps(self, batch_size: int) -> None:
-        """Has the steps compiled of all layers that go step by step, for a batch's size."""
+        """Compiles the layers that have no fused kernel, for a batch size."""
         for layer in self.layers:
-            layer.compile_steps(batch_size)
+            layer.compile_step(batch_size)
 
-    def initial_state(self, batch_size: int) -> State:
-        """Every layer's start state."""
+    def initial_state(self, batch_size: int) -> HiddenState:
+        """Returns the initial state of every layer."""
         return tuple(layer.initial_state(batch_size) for layer in self.layers)
 
     def forward(
-        self, x: Tensor, state: State, generator: torch.Generator | None
-    ) -> tuple[Tensor, State]:
-        """Runs x ([T, B, I]) through all layers; dropout only with a generator."""
+        self, x: Tensor, hidden_state: HiddenState, generator: torch.Generator | None
+    ) -> tuple[Tensor, HiddenState]:
+        """Runs x, [T, B, I], through all layers; dropout requires a generator."""
         last_states = []
-        for layer, layer_state in zip(self.layers, state, strict=True):
-            x, last_state = layer(x, layer_state)
+        for layer, state in zip(self.layers, hidden_state, strict=True):
+            x, last_state = layer(x, state)
             x = dropout(x, self.dropout_rate, generator)
             last_states.append(last_state)
         return x, tuple(last_states)

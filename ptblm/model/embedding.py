@@ -1,0 +1,60 @@
+"""Token embedding with sparse gradients.
+
+Shapes: V vocabulary, E embedding.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+class Embedding(nn.Embedding):
+    """A table of token vectors, [V, E].
+
+    With `sparse` set, the gradient is a sparse tensor that has one row for each distinct token of
+    the batch. A training step of the Penn Treebank sees about 400 of 10,000 tokens; a dense
+    gradient costs 2% of a step at the small config and 60 MB at the large one. Unlike in
+    `nn.Embedding`, the rows of a repeated token are already added up, so that the gradient's norm
+    is the norm of its values.
+
+    Args:
+        vocab_size: V.
+        embedding_size: E.
+    """
+
+    def __init__(self, vocab_size: int, embedding_size: int) -> None:
+        # `initialize` fills the table; nn.Embedding itself would draw from the global generator.
+        table = nn.Parameter(torch.empty(vocab_size, embedding_size))
+        super().__init__(vocab_size, embedding_size, _weight=table)
+
+    def initialize(self, scale: float, generator: torch.Generator) -> None:
+        """Initializes the table uniformly in [-scale, scale]."""
+        nn.init.uniform_(self.weight, -scale, scale, generator)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Returns the vectors of `ids`, [..., E]."""
+        if self.sparse and torch.is_grad_enabled():
+            vectors: Tensor = _SparseLookup.apply(ids, self.weight)  # type: ignore[no-untyped-call]
+            return vectors
+        return nn.functional.embedding(ids, self.weight)
+
+
+class _SparseLookup(torch.autograd.Function):
+    """Embedding lookup whose gradient is a coalesced sparse tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, ids: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(ids)
+        ctx.shape = weight.shape
+        return nn.functional.embedding(ids, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_vectors: Tensor) -> tuple[None, Tensor]:
+        (ids,) = ctx.saved_tensors
+        indices = ids.reshape(1, -1).long()
+        rows = d_vectors.reshape(-1, ctx.shape[1])
+        gradient = torch.sparse_coo_tensor(indices, rows, ctx.shape, check_invariants=False)
+        return None, gradient.coalesce()
