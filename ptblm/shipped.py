@@ -1,12 +1,13 @@
-"""Finds what ptblm ships beside its code: the configs and the sample corpus."""
+"""Finds files that are shipped with ptblm: the configs and the sample corpus."""
 
 from pathlib import Path
 
 
 def shipped_directory(name: str) -> Path:
-    """The directory `name` ("configs", "data/sample") that came with ptblm.
+    """The path of a shipped directory ("configs", "data/sample").
 
-    Installed from a wheel it lies inside the package; in a checkout, at the repository's top.
+    It is inside the package if installed from a wheel, and at the top of the repository in a
+    checkout.
     """
     package = Path(__file__).parent
     installed = package / name

@@ -1,4 +1,4 @@
-"""Makes a large text of made-up words that are as frequent as words are, to try the reader on.
+"""Generates a large text of random words with realistic frequencies, to test the reader.
 
 python scripts/make_large_text.py big.txt --megabytes 1000
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 VOCABULARY = 250_000
-WORDS_PER_LINE = 21  # of the Penn Treebank
+WORDS_PER_LINE = 21  # as in the Penn Treebank
 _WORDS_AT_A_TIME = 2**20
 _LETTERS = np.frombuffer(b"etaoinshrdlucmfwypvbgkqjxz", dtype=np.uint8)
 
@@ -17,13 +17,14 @@ _LETTERS = np.frombuffer(b"etaoinshrdlucmfwypvbgkqjxz", dtype=np.uint8)
 def make_text(path: Path, megabytes: int, seed: int = 1) -> None:
     """Writes lines of words whose frequencies follow Zipf's law; frequent words are short.
 
-    The word of rank r has a share of 1 / (r + 2.7), as in Mandelbrot's form of the law. `<unk>` is
-    the first, so that a part of the text can be read in another part's vocabulary.
+    The frequency of the word of rank r is proportional to 1 / (r + 2.7) (Mandelbrot's form of the
+    law). `<unk>` is the first word, so that any part of the text can be read with the vocabulary of
+    another part.
 
     Args:
-        path: of the file; what is there is replaced.
-        megabytes: 10**6 bytes each, at least; there are up to ten more.
-        seed: equal seeds make equal files.
+        path: the file, which is overwritten if it exists.
+        megabytes: minimum size, in units of 10**6 bytes; the file is up to 10 MB larger.
+        seed: seed of the random generator; equal seeds give equal files.
     """
     rng = np.random.default_rng(seed)
     words = _words(rng)
@@ -38,7 +39,7 @@ def make_text(path: Path, megabytes: int, seed: int = 1) -> None:
 
 
 def _words(rng: np.random.Generator) -> list[bytes]:
-    """Distinct words, the longer the later."""
+    """Distinct words; later words are longer."""
     words = {b"<unk>": None}
     while len(words) < VOCABULARY:
         size = 1 + int(np.log2(len(words) + 1) / 2.2) + int(rng.integers(4))

@@ -1,17 +1,17 @@
-"""Draws the embedded sample corpus, and computes the lowest perplexity possible on it.
+"""Generates the sample corpus and computes the lowest expected perplexity on it.
 
-The language is a hidden Markov model written down as a small grammar. What a state hides makes
-its words depend on others far away:
+The language is a hidden Markov model, defined by a small grammar. Its hidden states create
+long-range dependencies:
 
-- a clause's verb agrees in number with its head noun, whatever nouns stand in between;
-- "either" calls for "or", and "if" for "then", a whole clause later;
-- the topic decides which nouns, verbs and adjectives come, and mostly lasts from sentence to
-  sentence, so a model that carries its state over `<eos>` knows more.
+- the verb of a clause agrees in number with its head noun, regardless of the nouns between them;
+- "either" requires "or", and "if" requires "then", one clause later;
+- the topic determines which nouns, verbs and adjectives occur, and usually lasts from sentence to
+  sentence, so a model that keeps its hidden state across `<eos>` predicts better.
 
-Because all of that is finite, the probability of each word given all words before it is a sum
-over the hidden paths, which the forward algorithm takes exactly (Rabiner 1989, equations 18 to
-21). Averaged over a split's text that gives its floor: what the best possible model scores. It
-is computed as ptblm scores a split, `<eos>` included, the first word as context alone.
+The model is finite, so the probability of each word given all previous words is a sum over hidden
+paths that the forward algorithm computes exactly (Rabiner 1989, equations 18 to 21). Its average
+over a split is the entropy bound, the score of the best possible model. It is computed as ptblm
+scores a split: `<eos>` is included, and the first word is only context.
 
     python scripts/make_sample_corpus.py data/sample
 """
@@ -79,14 +79,14 @@ OPENERS = {"either": "or", "if": "then"}
 
 
 class State(NamedTuple):
-    """What is hidden: where in the clause, and what must be remembered until its end.
+    """A hidden state: the position in the clause and what the rest of the clause depends on.
 
     Attributes:
-        slot: what kind of word stands here.
+        slot: kind of the current word.
         topic: of the sentence.
         number: "one" or "many", of the clause's head.
-        opened: the opener that still has to be answered, "" for none.
-        noun_number: of the noun phrase that is under way.
+        opened: the opener that still needs its second word; "" for none.
+        noun_number: number of the current noun phrase.
     """
 
     slot: str
@@ -114,13 +114,13 @@ class Grammar:
 
 
 def clause_start(topic: str, opened: str) -> Iterator[tuple[float, State]]:
-    """A clause begins with the determiner of its head."""
+    """The states at the start of a clause: the determiner of its head."""
     for number, share in (("one", 0.6), ("many", 0.4)):
         yield share, State("head determiner", topic, number, opened, number)
 
 
 def sentence_start(topic: str) -> Iterator[tuple[float, State]]:
-    """Most sentences are one clause; some open with a word that a second one must answer."""
+    """The states at the start of a sentence: of one clause, or of two that start with an opener."""
     for share, state in clause_start(topic, ""):
         yield 0.6 * share, state
     for opener, share in (("either", 0.2), ("if", 0.2)):
@@ -173,7 +173,7 @@ def _clause_end(topic: str, opened: str, share: float) -> Iterator[tuple[float, 
 
 
 def emissions(state: State) -> Distribution:
-    """The words that a state may show, with their probabilities."""
+    """The words that a state can emit, with their probabilities."""
     nouns, verbs, adjectives = (text.split() for text in TOPICS[state.topic])
     kind = state.slot.split()[-1]
     match kind:
@@ -205,7 +205,7 @@ def emissions(state: State) -> Distribution:
 
 
 def zipf(words: list[str]) -> Distribution:
-    """Probabilities that fall with the rank, as words' do."""
+    """Probabilities by Zipf's law: inversely proportional to the rank."""
     total = sum(1 / (rank + 1) for rank in range(len(words)))
     return {word: 1 / (rank + 1) / total for rank, word in enumerate(words)}
 
@@ -216,7 +216,7 @@ def plural(noun: str) -> str:
 
 
 def base_form(verb: str) -> str:
-    """The form of a third-person verb that goes with a plural."""
+    """The plural form of a third-person verb."""
     special = {"fishes": "fish", "teaches": "teach", "studies": "study", "fries": "fry"}
     return special.get(verb, verb[:-1])
 
@@ -229,13 +229,13 @@ def _mixed(most: Distribution, rest: Distribution, share_of_rest: float) -> Dist
 
 
 def build_grammar() -> Grammar:
-    """Finds all states from the start on, and writes the grammar as matrices."""
+    """Finds all reachable states and builds the matrices of the grammar."""
     starts = [
         (share / len(TOPICS), state) for topic in TOPICS for share, state in sentence_start(topic)
     ]
     states = [state for _, state in starts]
     index = {state: number for number, state in enumerate(states)}
-    for state in states:  # grows while it is walked
+    for state in states:  # grows during iteration
         for _, successor in successors(state):
             if successor not in index:
                 index[successor] = len(states)
@@ -256,9 +256,9 @@ def build_grammar() -> Grammar:
 
 
 def draw(grammar: Grammar, tokens: int, seed: str) -> list[list[str]]:
-    """Sentences of at least so many tokens in all, `<eos>` counted and not written."""
-    # random() itself is the same in every Python; what is built on it need not be.
-    source = random.Random(seed)  # noqa: S311 - no secret
+    """Random sentences of at least `tokens` tokens in total, counting `<eos>`."""
+    # random() is the same in every Python version; functions based on it may change.
+    source = random.Random(seed)  # noqa: S311 - not for cryptography
     ends = np.cumsum(grammar.transitions, axis=1)
     shows = np.cumsum(grammar.emissions, axis=1)
     state = _pick(np.cumsum(grammar.start), source)
@@ -283,9 +283,9 @@ def _pick(cumulative: NDArray[np.float64], source: random.Random) -> int:
 
 
 def negative_log_likelihoods(grammar: Grammar, words: Iterable[str]) -> list[float]:
-    """-log p(word given all words before it) of each word, in nats: the forward algorithm."""
+    """-log p(word | all previous words) of each word, in nats, by the forward algorithm."""
     word_index = {word: number for number, word in enumerate(grammar.words)}
-    belief = grammar.start  # over states, given all words so far
+    belief = grammar.start  # distribution of the state given the words so far, [S]
     result = []
     for word in words:
         joint = belief * grammar.emissions[:, word_index[word]]
@@ -296,7 +296,7 @@ def negative_log_likelihoods(grammar: Grammar, words: Iterable[str]) -> list[flo
 
 
 def main() -> None:
-    """Writes train.txt, valid.txt, test.txt and floor.json."""
+    """Writes train.txt, valid.txt, test.txt and entropy_bound.json."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("directory", type=Path)
     directory: Path = parser.parse_args().directory
@@ -305,13 +305,13 @@ def main() -> None:
     splits = {}
     for split, tokens in TOKENS.items():
         sentences = draw(grammar, tokens, f"{SEED}/{split}")
-        # PTB's lines too begin and end with a space.
+        # Lines start and end with a space, as in the Penn Treebank.
         text = "".join(f" {' '.join(sentence)} \n" for sentence in sentences)
         (directory / f"{split}.txt").write_text(text, encoding="utf-8")
         words = [word for sentence in sentences for word in [*sentence, "<eos>"]]
         print(f"{split}: {len(sentences):,} sentences, {len(words):,} tokens")
         if split == "train":
-            continue  # a model may know its training text by heart: there is no floor
+            continue  # no bound: a model can memorize its training text
         nll = negative_log_likelihoods(grammar, words)[1:]
         nats = math.fsum(nll) / len(nll)
         splits[split] = {
@@ -320,9 +320,9 @@ def main() -> None:
             "nats_per_token": nats,
             "perplexity": math.exp(nats),
         }
-        print(f"  floor {nats:.4f} nats per token, perplexity {math.exp(nats):.4f}")
-    floor = json.dumps({"splits": splits}, indent=2) + "\n"
-    (directory / "floor.json").write_text(floor, encoding="utf-8")
+        print(f"  entropy bound {nats:.4f} nats per token, perplexity {math.exp(nats):.4f}")
+    bounds = json.dumps({"tokenizer": "word", "splits": splits}, indent=2) + "\n"
+    (directory / "entropy_bound.json").write_text(bounds, encoding="utf-8")
 
 
 if __name__ == "__main__":

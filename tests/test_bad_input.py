@@ -180,7 +180,7 @@ def test_odd_texts_have_a_meaning(tmp_path: Path, text: bytes, tokens: int) -> N
         (tmp_path / f"{split}.txt").write_bytes(text if split == "train" else text[:400])
     components = setup_run(load_config("small", [f"data.path={tmp_path}", *TINY[1::2]]))
     assert len(components.corpus.splits["train"].ids) == tokens
-    assert {"a", "b"} <= set(components.corpus.vocabulary.words)
+    assert {"a", "b"} <= set(components.corpus.vocabulary.tokens)
 
 
 # --- checkpoints ---
@@ -197,7 +197,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("good") / "last.pt"
     checkpoint = Checkpoint(
         config=components.config.model_dump(),
-        vocabulary=list(components.corpus.vocabulary.words),
+        vocabulary=list(components.corpus.vocabulary.tokens),
         corpus={
             "name": "sample",
             "sha256": {split: text.sha256 for split, text in components.corpus.splits.items()},

@@ -204,7 +204,7 @@ def test_every_precision_learns(precision: str) -> None:
     components = make(run__precision=precision)
     *_, last = components.trainer.records()
     assert isinstance(last, RunDone)
-    assert components.corpus.floors["test"] < last.score.perplexity < 30
+    assert components.corpus.entropy_bounds["test"] < last.score.perplexity < 30
 
 
 def test_divergence_reports_its_step() -> None:

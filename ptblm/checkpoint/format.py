@@ -88,7 +88,7 @@ class Checkpoint:
 
     def parsed_vocabulary(self) -> Vocabulary:
         """The vocabulary."""
-        return Vocabulary(self.vocabulary)
+        return Vocabulary(self.vocabulary, [0] * len(self.vocabulary))
 
 
 def current_versions() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The command line: thin, and quick to answer `--help`, so nothing heavy is imported up here."""
 
+import logging
 import signal
 import sys
 import traceback
@@ -12,9 +13,11 @@ from ptblm import __version__
 from ptblm.cli.checkpoint_commands import checkpoint_app
 from ptblm.cli.config_commands import config_app
 from ptblm.cli.options import ConfigName, Data, Device, Set, complete_run
-from ptblm.cli.output import open_standard_streams, print_result
+from ptblm.cli.output import configure_logging, open_standard_streams, print_result
 from ptblm.errors import PtblmError, UsageError
 from ptblm.files import strict_json
+
+logger = logging.getLogger(__name__)
 
 app = typer.Typer(
     name="ptblm",
@@ -32,6 +35,7 @@ _debug = False
 def main() -> None:
     """Runs the command line; this is where errors become messages and exit codes."""
     open_standard_streams()
+    configure_logging()
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)
@@ -227,8 +231,15 @@ def download_data(
     """
     if url is not None and source is not None:
         raise UsageError("--url and --from are two sources: give one")
-    from ptblm.corpus.datasets.fetch import fetch_ptb
-    from ptblm.corpus.datasets.ptb import DEFAULT_DIRECTORY, MIRRORS
+    from ptblm.corpus.datasets import DATASETS
+    from ptblm.corpus.datasets.fetch import fetch
 
-    mirrors = MIRRORS if url is None else (url,)
-    print_result("\n".join(fetch_ptb(to or DEFAULT_DIRECTORY, mirrors=mirrors, source=source)))
+    result = fetch(DATASETS["ptb"], to, urls=None if url is None else [url], source=source)
+    for failure in result.failures:
+        logger.warning("%s", failure)
+    if result.missing:
+        logger.warning("not found: %s", ", ".join(result.missing))
+    print_result(
+        f"{result.directory} contains {len(result.verified)} verified files: "
+        f"{', '.join(result.verified)}"
+    )

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import os
 import signal
 import sys
@@ -25,6 +26,22 @@ def open_standard_streams() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     sys.stderr = cast(TextIO, _Forgiving(sys.stderr))
+
+
+class _StderrHandler(logging.Handler):
+    """Writes `note: message` or `warning: message` to the current stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        label = "note" if record.levelno < logging.WARNING else "warning"
+        print(f"{label}: {record.getMessage()}", file=sys.stderr)
+
+
+def configure_logging() -> None:
+    """Shows the messages of ptblm's library code on stderr."""
+    logger = logging.getLogger("ptblm")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.handlers = [_StderrHandler()]
 
 
 class _Forgiving:

@@ -1,1 +1,1 @@
-"""The data's way in: fetching text, reading it into ids, cutting ids into batches."""
+"""Input data: downloads text, tokenizes it into ids, and arranges ids in batches."""

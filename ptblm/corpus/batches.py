@@ -1,4 +1,4 @@
-"""Cuts a text into contiguous streams and these into `[batch_size, num_steps]` shifted pairs.
+"""Batches: a text as contiguous streams, divided into `[batch_size, num_steps]` input-target pairs.
 
 Shapes: N tokens in the text, B batch_size, T num_steps.
 """
@@ -11,10 +11,10 @@ from ptblm.errors import DataError
 
 @dataclass(frozen=True)
 class Batches:
-    """The steps of one epoch, in text order.
+    """The batches of one epoch, in text order.
 
     Attributes:
-        streams: ids, [B, len(self) * T + 1]; row b is one contiguous stretch of the text.
+        streams: ids, [B, len(self) * T + 1]; row b is one contiguous part of the text.
         num_steps: T.
     """
 
@@ -23,34 +23,34 @@ class Batches:
 
     @property
     def inputs(self) -> Ids:
-        """All ids but each stream's last, [B, len(self) * T]."""
+        """All ids except the last one of each stream, [B, len(self) * T]."""
         return self.streams[:, :-1]
 
     @property
     def targets(self) -> Ids:
-        """The ids that follow each of `inputs`, same shape."""
+        """The id that follows each of `inputs`, same shape."""
         return self.streams[:, 1:]
 
     def __len__(self) -> int:
         return int(self.inputs.shape[1]) // self.num_steps
 
     def __getitem__(self, step: int) -> tuple[Ids, Ids]:
-        """Inputs and targets of one step, each [B, T]."""
+        """Inputs and targets of one batch, each [B, T]."""
         columns = self.columns(step)
         return self.inputs[:, columns], self.targets[:, columns]
 
     def columns(self, step: int) -> slice:
-        """Where one step's pairs lie in `inputs` and `targets`."""
+        """The columns of one batch in `inputs` and `targets`."""
         if not 0 <= step < len(self):
             raise IndexError(step)
         return slice(step * self.num_steps, (step + 1) * self.num_steps)
 
 
 def batchify(ids: Ids, batch_size: int, num_steps: int, split: str) -> Batches:
-    """Cuts `ids` ([N]) as the tutorial's reader does.
+    """Divides `ids` [N] into batches, as the TensorFlow tutorial's reader does.
 
-    The text becomes B streams of N // B tokens, of which (N // B - 1) // T whole steps are
-    used; what is left over at the text's and each stream's end is dropped. Nothing is copied.
+    The text becomes B streams of N // B tokens, which give (N // B - 1) // T batches. The
+    remaining tokens at the end of the text and of each stream are dropped. Nothing is copied.
 
     Raises:
         DataError: if the text is shorter than one batch; `split` names it in the message.
@@ -61,16 +61,16 @@ def batchify(ids: Ids, batch_size: int, num_steps: int, split: str) -> Batches:
         raise DataError(
             f"the {split} split has {len(ids):,} tokens; one batch of {batch_size} streams x "
             f"{num_steps} steps needs {batch_size * (num_steps + 1):,}",
-            hint=_what_fits(len(ids), num_steps),
+            hint=_suggestion(len(ids), num_steps),
         )
     streams = ids[: batch_size * stream_length].reshape(batch_size, stream_length)
     return Batches(streams[:, : steps * num_steps + 1], num_steps)
 
 
-def _what_fits(tokens: int, num_steps: int) -> str:
+def _suggestion(tokens: int, num_steps: int) -> str:
     largest_batch = tokens // (num_steps + 1)
     if largest_batch >= 1:
-        return f"training.batch_size of {largest_batch} or less"
+        return f"set training.batch_size to {largest_batch} or less"
     if tokens >= 2:
-        return f"training.batch_size of 1 and training.num_steps of {tokens - 1} or less"
-    return "a longer text"
+        return f"set training.batch_size to 1 and training.num_steps to {tokens - 1} or less"
+    return "use a longer text"

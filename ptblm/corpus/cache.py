@@ -1,113 +1,121 @@
-"""Keeps large corpora as ids, so that they are read once, and take no memory when trained on.
+"""Caches the ids of large corpora, so that they are tokenized once and mapped into memory.
 
-A corpus has a file in the user's cache, of its place and level. In it are the ids of the splits,
-one after another; then JSON, with the vocabulary and what is known of each split; then the JSON's
-length; then the sha256 of all that.
+Each corpus and tokenizer has a directory in the user's cache. Its file `ids` contains, in this
+order: the ids of the splits; a JSON document with the vocabulary and a description of each split;
+the length of the JSON document; the SHA-256 of all of that.
 
-The file counts only for texts of the same bytes: these are hashed at every start, at more than a
-gigabyte a second. Sizes and times would be quicker to ask, and wrong for a text that changed within
-a tick of the clock, or was copied with its times.
+A cached corpus is used only if its texts have the same hashes. They are hashed at every start, at
+more than 1 GB/s: comparing sizes and modification times is faster, but misses a text that was
+replaced within the resolution of the clock or copied with its times.
 """
 
 import hashlib
 import json
+import logging
 import mmap
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from ptblm.corpus.reader import Encoded, Written, texts_in, write_corpus
-from ptblm.corpus.source import BLOCK, Source
+from filelock import FileLock, Timeout
+
+from ptblm.corpus.reader import EncodedCorpus, IdRange, split_ids, write_corpus
+from ptblm.corpus.source import BLOCK_SIZE, Source
 from ptblm.corpus.splits import Split
-from ptblm.corpus.tokenizers.base import Level
+from ptblm.corpus.tokenizers import make_tokenizer
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.files import replacing
-from ptblm.lock import TakenError, locked
 
-FORMAT = 1
-_LENGTH, _DIGEST = 8, 32  # bytes of the JSON's length, and of the sha256
+logger = logging.getLogger(__name__)
+
+FORMAT = 2
+_LENGTH_SIZE, _DIGEST_SIZE = 8, 32  # in bytes
 
 
 def cached_corpus(
-    place: Path, name: str, level: Level, sources: Mapping[Split, Source]
-) -> Encoded | None:
-    """A corpus from the cache, into which it is read first unless it is there.
+    location: Path, name: str, tokenizer_name: str, sources: Mapping[Split, Source]
+) -> EncodedCorpus | None:
+    """Loads a corpus from the cache, after adding it if necessary.
 
     Args:
-        place: where the corpus is.
-        name: how people call it.
-        level: what its tokens are.
-        sources: the text of all splits.
+        location: the corpus's directory or file.
+        name: name of the corpus, for messages and for the cache directory.
+        tokenizer_name: "word", "char" or "byte".
+        sources: the text of each split.
 
     Returns:
-        None if it can't be kept, which is said on stderr.
+        None if the corpus could not be cached; the reason is logged.
 
     Raises:
         DataError: if the texts can't be read.
     """
     try:
-        directory = cache_directory() / _entry_name(place, name, level)
+        directory = cache_directory() / _entry_name(location, name, tokenizer_name)
         path = directory / "ids"
-        cached = _load(path, level, sources)
+        cached = _load(path, tokenizer_name, sources)
         if cached is not None:
             return cached
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # the text may be under licence
-        with ExitStack() as stack:
-            _await_turn(directory, stack)
-            # Who held the lock may have been at the same.
-            cached = _load(path, level, sources)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # the text may be licensed
+        with _locked(directory, name):
+            # Another process may have written it in the meantime.
+            cached = _load(path, tokenizer_name, sources)
             if cached is None:
-                _write(path, level, sources)
-                cached = _load(path, level, sources)
+                hashes = _write(path, tokenizer_name, sources)
+                cached = _load(path, tokenizer_name, sources, hashes)
         if cached is None:
-            raise OSError("what was written is not what is read")
-    except OSError as error:
-        print(f"note: {name} can't be cached, and takes memory: {error}", file=sys.stderr)
+            raise OSError("the file differs from what was written")
+    except (OSError, NotImplementedError) as error:
+        logger.info("%s could not be cached; keeping it in memory: %s", name, error)
         return None
     return cached
 
 
 def cache_directory() -> Path:
-    """Where corpora are cached: PTBLM_CACHE, or ptblm's directory in the user's cache.
+    """The cache: PTBLM_CACHE, or the `ptblm` directory in the user's cache.
 
     Raises:
-        OSError: if the user has no home.
+        OSError: if the user has no home directory.
     """
-    if own := os.environ.get("PTBLM_CACHE"):
-        return Path(own)
+    if directory := os.environ.get("PTBLM_CACHE"):
+        return Path(directory)
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ptblm"
     except RuntimeError as error:
         raise OSError(str(error)) from None
 
 
-def _entry_name(place: Path, name: str, level: Level) -> str:
-    """One for each place and level: when a text changes, its ids take the old ones' place."""
-    return f"{name[:40]}-{level}-{hashlib.sha256(os.fsencode(place.resolve())).hexdigest()[:12]}"
+def _entry_name(location: Path, name: str, tokenizer_name: str) -> str:
+    """One name per location and tokenizer, so that a changed text replaces its old ids."""
+    digest = hashlib.sha256(os.fsencode(location.resolve())).hexdigest()
+    return f"{name[:40]}-{tokenizer_name}-{digest[:12]}"
 
 
-def _await_turn(directory: Path, stack: ExitStack) -> None:
-    """Takes the directory's lock into the stack, when whoever has it is done."""
-    said = False
-    while True:
-        try:
-            stack.enter_context(locked(directory))
-        except TakenError as error:
-            if not said:
-                print(f"note: waiting for {error.holder}, which reads this too", file=sys.stderr)
-            said = True
-            time.sleep(0.1)
-        else:
-            return
+@contextmanager
+def _locked(directory: Path, name: str) -> Iterator[None]:
+    """Holds the directory's lock; waits for a process that is writing to it.
+
+    Raises:
+        OSError, NotImplementedError: if the file system has no locks.
+    """
+    lock = FileLock(directory / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("waiting for another process that is reading %s", name)
+        lock.acquire(poll_interval=0.1)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _write(path: Path, level: Level, sources: Mapping[Split, Source]) -> None:
+def _write(path: Path, tokenizer_name: str, sources: Mapping[Split, Source]) -> dict[Split, str]:
+    """Writes a corpus to the cache; returns the hash of each split's text."""
     digest = hashlib.sha256()
     with replacing(path) as file, tempfile.TemporaryFile(dir=path.parent) as spare:
 
@@ -115,75 +123,91 @@ def _write(path: Path, level: Level, sources: Mapping[Split, Source]) -> None:
             digest.update(data)
             file.write(data)
 
-        vocabulary, written = write_corpus(sources, level, write, spare)
-        about = {
-            **_kind(level, sources),
-            "vocabulary": vocabulary.words,
+        tokenizer, written = write_corpus(sources, tokenizer_name, write, spare)
+        vocabulary = tokenizer.vocabulary
+        document = {
+            **_key(tokenizer_name, sources),
+            "vocabulary": {"tokens": vocabulary.tokens, "counts": vocabulary.counts},
             "splits": {split: asdict(text) for split, text in written.items()},
         }
-        as_json = json.dumps(about).encode()
+        as_json = json.dumps(document).encode()
         write(as_json)
-        write(len(as_json).to_bytes(_LENGTH, "little"))
+        write(len(as_json).to_bytes(_LENGTH_SIZE, "little"))
         file.write(digest.digest())
+    return {split: text.sha256 for split, text in written.items()}
 
 
-def _load(path: Path, level: Level, sources: Mapping[Split, Source]) -> Encoded | None:
-    """The corpus in a file; None where there is none, of these texts and undamaged."""
+def _load(
+    path: Path,
+    tokenizer_name: str,
+    sources: Mapping[Split, Source],
+    hashes: Mapping[Split, str] | None = None,
+) -> EncodedCorpus | None:
+    """Maps a cached corpus into memory; None if it is missing, outdated or damaged.
+
+    Args:
+        path: the file.
+        tokenizer_name: "word", "char" or "byte".
+        sources: the text of each split.
+        hashes: of these texts, if they were just computed.
+    """
     try:
         with path.open("rb") as file:
-            about = _about(file)
-            if {key: about[key] for key in _kind(level, sources)} != _kind(level, sources):
+            document = _read_document(file)
+            key = _key(tokenizer_name, sources)
+            if {name: document[name] for name in key} != key:
                 return None
-            written = {split: Written(**about["splits"][split]) for split in sources}
-            if any(written[split].sha256 != sources[split].sha256() for split in sources):
+            written = {split: IdRange(**document["splits"][split]) for split in sources}
+            for split, source in sources.items():
+                if written[split].sha256 != (hashes[split] if hashes else source.sha256()):
+                    return None
+            if not _is_intact(file):
                 return None
-            if not _is_whole(file):
-                return None
-            mapping = _mapped(file)
-        vocabulary = Vocabulary(about["vocabulary"])
-        return Encoded(vocabulary, texts_in(mapping, vocabulary, written), mapping)
+            memory = _map(file)
+        tokenizer = make_tokenizer(tokenizer_name, Vocabulary(**document["vocabulary"]))
+        return EncodedCorpus(tokenizer, split_ids(memory, tokenizer, written), memory)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
-def _mapped(file: IO[bytes]) -> mmap.mmap:
-    """The file's bytes, which take memory only while they are used.
+def _map(file: IO[bytes]) -> mmap.mmap:
+    """Maps a file, which takes memory only for the parts in use.
 
-    Copied on write, since torch knows no memory that is only read; nobody writes to it. So the
-    system need not see to it that there is room for a copy of all.
+    The mapping is private and writable, because torch does not support read-only memory, but it
+    is never written to. So no swap space is reserved for a copy.
     """
     if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    # Python 3.11 has no name for Linux's.
+    # Python 3.11 does not define it; this is the value on Linux.
     no_reserve = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
-    flags, may = mmap.MAP_PRIVATE | no_reserve, mmap.PROT_READ | mmap.PROT_WRITE
-    return mmap.mmap(file.fileno(), 0, flags=flags, prot=may)
+    flags, protection = mmap.MAP_PRIVATE | no_reserve, mmap.PROT_READ | mmap.PROT_WRITE
+    return mmap.mmap(file.fileno(), 0, flags=flags, prot=protection)
 
 
-def _kind(level: Level, sources: Mapping[Split, Source]) -> dict[str, Any]:
-    """What must be the same, beside the texts, for the ids to be."""
+def _key(tokenizer_name: str, sources: Mapping[Split, Source]) -> dict[str, Any]:
+    """What determines the ids, in addition to the texts."""
     return {
         "format": FORMAT,
         "byte order": sys.byteorder,
-        "level": level,
-        "spelled": [source.is_spelled for source in sources.values()],
+        "tokenizer": tokenizer_name,
+        "space separated": [source.space_separated for source in sources.values()],
     }
 
 
-def _about(file: IO[bytes]) -> dict[str, Any]:
-    """The file's JSON."""
-    end = file.seek(-_LENGTH - _DIGEST, os.SEEK_END)
-    length = int.from_bytes(file.read(_LENGTH), "little")
+def _read_document(file: IO[bytes]) -> dict[str, Any]:
+    """The JSON document of a cached corpus."""
+    end = file.seek(-_LENGTH_SIZE - _DIGEST_SIZE, os.SEEK_END)
+    length = int.from_bytes(file.read(_LENGTH_SIZE), "little")
     file.seek(end - length)
     return dict(json.loads(file.read(length)))
 
 
-def _is_whole(file: IO[bytes]) -> bool:
-    """Whether the file's bytes are those that were written."""
-    rest = file.seek(-_DIGEST, os.SEEK_END)
+def _is_intact(file: IO[bytes]) -> bool:
+    """Whether the file's digest matches its content."""
+    rest = file.seek(-_DIGEST_SIZE, os.SEEK_END)
     digest = hashlib.sha256()
     file.seek(0)
-    while piece := file.read(min(BLOCK, rest)):
+    while piece := file.read(min(BLOCK_SIZE, rest)):
         digest.update(piece)
         rest -= len(piece)
     return file.read() == digest.digest()

@@ -1,18 +1,18 @@
-"""A corpus: three splits of a text, one vocabulary, and what is known of their entropy."""
+"""A corpus: three splits of a text as ids, one vocabulary, and known entropy bounds."""
 
 import math
 import mmap
 from dataclasses import dataclass
 
 from ptblm.corpus.cache import cached_corpus
-from ptblm.corpus.reader import Text, read_corpus
-from ptblm.corpus.splits import Split, corpus_name, corpus_path, how_cut, read_splits
-from ptblm.corpus.tokenizers.base import Level
+from ptblm.corpus.reader import EncodedText, read_corpus
+from ptblm.corpus.splits import Split, corpus_name, corpus_path, read_splits, split_rule
+from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.files import read_json
 
-# Bytes of text from which on a corpus is cached: less is read in about a second.
-WORTH_CACHING = 2**25
+# Size in bytes from which a corpus is cached; a smaller one is read in about a second.
+MIN_CACHED_SIZE = 2**25
 
 
 @dataclass(frozen=True)
@@ -20,68 +20,79 @@ class Corpus:
     """The splits of a corpus as ids of the training split's vocabulary.
 
     Attributes:
-        name: how people call it: "ptb", "sample", or the directory's or the file's name.
-        level: what its tokens are.
-        vocabulary: the training split's tokens.
+        name: "ptb", "sample", or the name of the directory or file.
+        tokenizer: with the vocabulary of the training split.
         splits: the text of each split.
-        floors: the lowest perplexity an honest model can reach on each split, where known.
-        cut: how one file was cut into the splits, in words; None where they are three files.
-        memory: where the ids are.
+        entropy_bounds: the lowest possible expected perplexity on each split, where known.
+        split_rule: how one file was split, for people; None if the splits are separate files.
+        memory: the buffer that contains the ids.
     """
 
     name: str
-    level: Level
-    vocabulary: Vocabulary
-    splits: dict[Split, Text]
-    floors: dict[Split, float]
-    cut: str | None
+    tokenizer: Tokenizer
+    splits: dict[Split, EncodedText]
+    entropy_bounds: dict[Split, float]
+    split_rule: str | None
     memory: mmap.mmap | memoryview
 
-    def release(self) -> None:
-        """Lets go of the parts of the ids' file that are in memory; those in use come back.
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The tokens of the training split."""
+        return self.tokenizer.vocabulary
 
-        The system counts them for the process, though it could take them at any time. Nothing is
-        lost: nobody writes to the ids.
+    def release(self) -> None:
+        """Frees the memory of ids that are mapped from the cache; they are read again on use.
+
+        The operating system counts mapped pages as memory of the process, although it can free
+        them at any time. The ids are never written to, so nothing is lost.
         """
         if isinstance(self.memory, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
             self.memory.madvise(mmap.MADV_DONTNEED)
 
 
-def load_corpus(path: str, level: Level = "word") -> Corpus:
+def load_corpus(path: str, tokenizer_name: str = "word") -> Corpus:
     """Loads all splits of the corpus that `data.path` names.
 
+    Args:
+        path: a known name, a directory or a file.
+        tokenizer_name: "word", "char" or "byte".
+
     Raises:
-        DataError: if a split is missing, empty, or not text.
+        DataError: if a split is missing, empty, or can't be tokenized.
     """
-    sources = read_splits(path, level)
+    sources = read_splits(path, tokenizer_name)
     name = corpus_name(path)
     encoded = None
-    if sum(source.size for source in sources.values()) >= WORTH_CACHING:
-        encoded = cached_corpus(corpus_path(path, level), name, level, sources)
-    encoded = encoded or read_corpus(sources, level)
-    splits = encoded.splits
-    floors = {split: read_floor(path, split, text.sha256, level) for split, text in splits.items()}
+    if sum(source.size for source in sources.values()) >= MIN_CACHED_SIZE:
+        location = corpus_path(path, tokenizer_name)
+        encoded = cached_corpus(location, name, tokenizer_name, sources)
+    encoded = encoded or read_corpus(sources, tokenizer_name)
+    bounds = {
+        split: read_entropy_bound(path, split, text.sha256, tokenizer_name)
+        for split, text in encoded.splits.items()
+    }
     return Corpus(
         name=name,
-        level=level,
-        vocabulary=encoded.vocabulary,
-        splits=splits,
-        floors={split: floor for split, floor in floors.items() if floor is not None},
-        cut=how_cut(path, level),
+        tokenizer=encoded.tokenizer,
+        splits=encoded.splits,
+        entropy_bounds={split: bound for split, bound in bounds.items() if bound is not None},
+        split_rule=split_rule(path, tokenizer_name),
         memory=encoded.memory,
     )
 
 
-def read_floor(path: str, split: Split, sha256: str, level: Level) -> float | None:
-    """The lowest honest perplexity on a split, from the `floor.json` beside its text.
+def read_entropy_bound(path: str, split: Split, sha256: str, tokenizer_name: str) -> float | None:
+    """The lowest possible expected perplexity on a split, from the corpus's `entropy_bound.json`.
 
-    The figure counts only for the very bytes that it was computed for, read word by word.
+    Returns:
+        None if the file is missing or malformed, or was computed for a different text or
+        tokenizer.
     """
-    if level != "word":
-        return None
+    content = read_json(corpus_path(path, tokenizer_name) / "entropy_bound.json")
     try:
-        entry = read_json(corpus_path(path, level) / "floor.json")["splits"][split]
-        floor, of = float(entry["perplexity"]), entry["sha256"]
+        entry = content["splits"][split]
+        bound, hash_of_text = float(entry["perplexity"]), entry["sha256"]
     except (ValueError, KeyError, TypeError, OverflowError):
         return None
-    return floor if of == sha256 and 1 <= floor < math.inf else None
+    is_same = (content.get("tokenizer"), hash_of_text) == (tokenizer_name, sha256)
+    return bound if is_same and 1 <= bound < math.inf else None

@@ -1,41 +1,36 @@
-"""Reads text into ids, at the level that the config asks for: once, block by block.
+"""Reads text into ids: once, block by block, in bounded memory.
 
-The ids are written one after another, to memory or to a file. The training text's go by count,
-which is known only when all of it was read: until then its tokens have numbers, by first
-appearance, in a spare file.
+The ids of all splits are written one after another to memory or to a file. Final ids of the
+training split are sorted by count, which is known only after all of it was read; until then, its
+tokens have provisional ids, by first appearance, in a temporary file.
 """
 
-import hashlib
 import io
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from mmap import mmap
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ptblm.corpus.source import Source, Watcher
+from ptblm.corpus.source import Source, TextBlocks
 from ptblm.corpus.splits import Split
-from ptblm.corpus.tokenizers.base import Level
-from ptblm.corpus.tokenizers.bytes import BYTES, encode_bytes
-from ptblm.corpus.tokenizers.characters import encode_characters
-from ptblm.corpus.tokenizers.words import encode_words
-from ptblm.corpus.vocabulary import EOS, UNK, Ids, Vocabulary, id_type
-from ptblm.errors import DataError
+from ptblm.corpus.tokenizers import make_tokenizer
+from ptblm.corpus.tokenizers.base import Tokenizer
+from ptblm.corpus.vocabulary import Ids, id_dtype
 
 Write = Callable[[memoryview], object]
 
 
 @dataclass(frozen=True)
-class Text:
+class EncodedText:
     """A text as ids.
 
     Attributes:
-        ids: of its tokens, shape [N], of the vocabulary's `id_type`; of words and characters,
-            `<eos>` after every line.
-        unknown: how many tokens were outside the vocabulary and became `<unk>`.
-        sha256: of the bytes that were read.
+        ids: token ids, [N], of the vocabulary's `id_dtype`.
+        unknown: how many tokens were not in the vocabulary and became `<unk>`.
+        sha256: of the bytes of the text, in hexadecimal.
     """
 
     ids: Ids
@@ -44,156 +39,149 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """A corpus as ids.
+class EncodedCorpus:
+    """All splits of a corpus as ids.
 
     Attributes:
-        vocabulary: the training split's tokens.
+        tokenizer: with the vocabulary of the training split.
         splits: the text of each split.
-        memory: where the ids are, one split's after another's.
+        memory: the buffer that contains the ids of all splits, one after another.
     """
 
-    vocabulary: Vocabulary
-    splits: dict[Split, Text]
+    tokenizer: Tokenizer
+    splits: dict[Split, EncodedText]
     memory: mmap | memoryview
 
 
 @dataclass(frozen=True)
-class Written:
-    """A text whose ids were written: their number, and the rest as in `Text`."""
+class IdRange:
+    """Describes ids that were written: how many, and the rest as in `EncodedText`."""
 
     tokens: int
     unknown: int
     sha256: str
 
 
-def read_text(source: Source, level: Level, vocabulary: Vocabulary) -> Text:
-    """The ids of a text's tokens, in memory.
+def read_text(source: Source, tokenizer: Tokenizer) -> EncodedText:
+    """Encodes a text in memory.
 
     Raises:
-        DataError: if the text is empty, can't be read, should be UTF-8 and is not, or has a word
-            that is not in a vocabulary without `<unk>`.
+        DataError: if the text is empty, can't be read, can't be tokenized, or contains an unknown
+            word and the vocabulary has no `<unk>`.
     """
     file = io.BytesIO()
-    written = write_text(source, level, vocabulary, file.write)
-    return texts_in(file.getbuffer(), vocabulary, {"test": written})["test"]
+    written = write_text(source, tokenizer, file.write)
+    return split_ids(file.getbuffer(), tokenizer, {"test": written})["test"]
 
 
-def read_corpus(sources: Mapping[Split, Source], level: Level) -> Encoded:
-    """All splits, in memory.
+def read_corpus(sources: Mapping[Split, Source], tokenizer_name: str) -> EncodedCorpus:
+    """Encodes all splits in memory.
 
     Raises:
-        DataError: as `read_text` does.
+        DataError: see `read_text`.
     """
     file = io.BytesIO()
-    vocabulary, written = write_corpus(sources, level, file.write, spare=io.BytesIO())
-    return Encoded(vocabulary, texts_in(file.getbuffer(), vocabulary, written), file.getbuffer())
+    tokenizer, written = write_corpus(sources, tokenizer_name, file.write, spare=io.BytesIO())
+    memory = file.getbuffer()
+    return EncodedCorpus(tokenizer, split_ids(memory, tokenizer, written), memory)
 
 
 def write_corpus(
-    sources: Mapping[Split, Source], level: Level, write: Write, spare: IO[bytes]
-) -> tuple[Vocabulary, dict[Split, Written]]:
-    """Writes the ids of all splits, one after another, in the training split's vocabulary.
+    sources: Mapping[Split, Source], tokenizer_name: str, write: Write, spare: IO[bytes]
+) -> tuple[Tokenizer, dict[Split, IdRange]]:
+    """Writes the ids of all splits one after another, the training split first.
 
     Args:
-        sources: of all splits.
-        level: what a token is.
-        write: takes the ids' bytes, piece by piece.
-        spare: a file to write to and read from, for the training text's tokens meanwhile.
+        sources: the text of each split.
+        tokenizer_name: a name for `make_tokenizer`.
+        write: receives the bytes of the ids piece by piece.
+        spare: an empty file to write and read, for provisional ids.
+
+    Returns:
+        The tokenizer with the vocabulary of the training split, and what was written.
 
     Raises:
-        DataError: as `read_text` does.
-        OSError: if `write` does, or the spare file can't be written.
+        DataError: see `read_text`.
+        OSError: if `write` fails or the spare file can't be written.
     """
-    vocabulary, train = write_training_text(sources["train"], level, write, spare)
-    written: dict[Split, Written] = {"train": train}
+    tokenizer = make_tokenizer(tokenizer_name)
+    train = write_training_text(sources["train"], tokenizer, write, spare)
+    written: dict[Split, IdRange] = {"train": train}
     for split, source in sources.items():
         if split != "train":
-            written[split] = write_text(source, level, vocabulary, write)
-    return vocabulary, written
+            written[split] = write_text(source, tokenizer, write)
+    return tokenizer, written
 
 
-def write_text(source: Source, level: Level, vocabulary: Vocabulary, write: Write) -> Written:
+def write_text(source: Source, tokenizer: Tokenizer, write: Write) -> IdRange:
     """Writes the ids of a text's tokens.
 
     Raises:
-        DataError: as `read_text` does.
-        OSError: if `write` does.
+        DataError: see `read_text`.
+        OSError: if `write` fails.
     """
-    _refuse_unfit(vocabulary, level)
-    digest = hashlib.sha256()
+    dtype, unk_id = tokenizer.vocabulary.id_dtype, tokenizer.vocabulary.unk_id
+    blocks = TextBlocks(source, tokenizer.block_end)
     tokens = unknown = 0
-    for ids in _numbers(source, level, vocabulary.ids, digest.update, learn=False):
-        is_unknown = ids < 0
-        if is_unknown.any():
-            unknown += int(is_unknown.sum())
-            ids[is_unknown] = vocabulary.ids[UNK]
-        write(ids.astype(vocabulary.id_type).data)
+    for ids in tokenizer.encode(blocks):
+        if unk_id is not None:
+            is_unknown = ids < 0
+            if is_unknown.any():
+                unknown += int(is_unknown.sum())
+                ids[is_unknown] = unk_id
+        write(ids.astype(dtype, copy=False).data)
         tokens += len(ids)
-    return Written(tokens, unknown, digest.hexdigest())
+    return IdRange(tokens, unknown, blocks.sha256)
 
 
 def write_training_text(
-    source: Source, level: Level, write: Write, spare: IO[bytes]
-) -> tuple[Vocabulary, Written]:
-    """Writes the ids of a training text's tokens, and learns the vocabulary from it.
+    source: Source, tokenizer: Tokenizer, write: Write, spare: IO[bytes]
+) -> IdRange:
+    """Builds the tokenizer's vocabulary from the training split and writes the split's ids.
 
     Raises:
-        DataError: if the text is empty, can't be read, or should be UTF-8 and is not.
-        OSError: if `write` does, or the spare file can't be written.
+        DataError: if the text is empty, can't be read or can't be tokenized.
+        OSError: if `write` fails or the spare file can't be written.
     """
-    if level == "byte":
-        return BYTES, write_text(source, level, BYTES, write)
-    numbers = {EOS: 0} if level == "word" else {EOS: 0, UNK: 1}
-    digest = hashlib.sha256()
-    counts = np.zeros(1, dtype=np.int64)
-    blocks: list[tuple[np.dtype[Any], int]] = []
-    for block in _numbers(source, level, numbers, digest.update, learn=True):
-        if len(counts) < len(numbers):
-            counts = np.append(counts, np.zeros(2 * len(numbers) - len(counts), dtype=np.int64))
-        np.add.at(counts, block, 1)
-        kind = id_type(len(numbers))
-        spare.write(block.astype(kind).data)
-        blocks.append((kind, len(block)))
-    by_count = dict(zip(numbers, counts.tolist(), strict=False))
-    vocabulary = Vocabulary.from_counts(Counter(by_count))
-    ids = np.array([vocabulary.ids[symbol] for symbol in numbers], dtype=vocabulary.id_type)
-    spare.seek(0)
-    for kind, length in blocks:
-        write(ids[np.frombuffer(spare.read(length * kind.itemsize), dtype=kind)].data)
-    return vocabulary, Written(sum(length for _, length in blocks), 0, digest.hexdigest())
+    write_block = write if tokenizer.keeps_ids else spare.write
+    counts = np.zeros(len(tokenizer.ids), dtype=np.int64)
+    written: list[tuple[np.dtype[Any], int]] = []
+    blocks = TextBlocks(source, tokenizer.block_end)
+    for ids in tokenizer.encode(blocks, grow_vocabulary=True):
+        size = len(tokenizer.ids)
+        if len(counts) < size:
+            counts = np.append(counts, np.zeros(2 * size - len(counts), dtype=np.int64))
+        _count(ids, counts)
+        dtype = id_dtype(size)
+        write_block(ids.astype(dtype, copy=False).data)
+        written.append((dtype, len(ids)))
+    final_ids = tokenizer.finish_vocabulary(counts[: len(tokenizer.ids)])
+    if not tokenizer.keeps_ids:
+        spare.seek(0)
+        for dtype, length in written:
+            ids = np.frombuffer(spare.read(length * dtype.itemsize), dtype=dtype)
+            write(final_ids[ids].data)
+    return IdRange(sum(length for _, length in written), 0, blocks.sha256)
 
 
-def texts_in(
-    file: mmap | memoryview, vocabulary: Vocabulary, written: Mapping[Split, Written]
-) -> dict[Split, Text]:
-    """The texts whose ids a file begins with, one after another; these stay in it."""
-    texts: dict[Split, Text] = {}
-    start, kind = 0, vocabulary.id_type
+def split_ids(
+    memory: mmap | memoryview, tokenizer: Tokenizer, written: Mapping[Split, IdRange]
+) -> dict[Split, EncodedText]:
+    """The splits whose ids `memory` begins with, one after another; the ids are not copied."""
+    splits: dict[Split, EncodedText] = {}
+    start, dtype = 0, tokenizer.vocabulary.id_dtype
     for split, text in written.items():
-        ids: Ids = np.frombuffer(file, dtype=kind, count=text.tokens, offset=start)
-        texts[split] = Text(ids, text.unknown, text.sha256)
+        ids: Ids = np.frombuffer(memory, dtype=dtype, count=text.tokens, offset=start)
+        splits[split] = EncodedText(ids, text.unknown, text.sha256)
         start += ids.nbytes
-    return texts
+    return splits
 
 
-def _numbers(
-    source: Source, level: Level, numbers: dict[str, int], watch: Watcher, *, learn: bool
-) -> Iterator[Ids]:
-    """The numbers of a text's tokens, an array for each block."""
-    match level:
-        case "word":
-            return encode_words(source, numbers, watch, learn=learn)
-        case "char":
-            return encode_characters(source, numbers, watch, learn=learn)
-        case "byte":
-            return encode_bytes(source, watch)
-
-
-def _refuse_unfit(vocabulary: Vocabulary, level: Level) -> None:
-    """Raises DataError if a vocabulary lacks what the level can't do without."""
-    if level == "byte" and vocabulary.words != BYTES.words:
-        raise DataError("the vocabulary is not that of the 256 bytes")
-    for mark in {"word": [EOS], "char": [EOS, UNK], "byte": []}[level]:
-        if mark not in vocabulary.ids:
-            raise DataError(f"the vocabulary has no {mark}")
+def _count(ids: Ids, counts: NDArray[np.int64]) -> None:
+    """Adds the occurrences of each id to `counts`."""
+    if ids.dtype == np.uint8:  # twice as fast: two bytes at a time
+        even = len(ids) // 2 * 2
+        pairs = np.bincount(ids[:even].view("<u2"), minlength=2**16).reshape(2**8, 2**8)
+        counts += pairs.sum(axis=0) + pairs.sum(axis=1)
+        ids = ids[even:]
+    np.add.at(counts, ids, 1)

@@ -1,87 +1,84 @@
-"""Where the splits of a corpus lie: in three files of a directory, or in one file, cut in three."""
+"""Where the splits of a corpus are: in three files of a directory, or in one file, by position."""
 
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from ptblm.corpus.datasets.ptb import DEFAULT_DIRECTORY
-from ptblm.corpus.source import SPELLED, Source, read_file
-from ptblm.corpus.tokenizers.base import Level
+from ptblm.corpus.datasets import DATASETS
+from ptblm.corpus.source import Source, read_file
+from ptblm.corpus.tokenizers import TOKENIZERS
 from ptblm.errors import DataError
 from ptblm.shipped import shipped_directory
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-CORPUS_NAMES = ("ptb", "sample")
-
-# What the files of a directory begin with, in the order in which they are looked for.
-_PREFIXES: dict[Level, tuple[str, ...]] = {
-    "word": ("ptb.", ""),
-    "char": (SPELLED, ""),
-    "byte": ("ptb.", ""),
-}
+CORPUS_NAMES = (*DATASETS, "sample")
 
 _HINT = "--data ptb, --data sample, a directory with {ptb.,}{train,valid,test}.txt, or a text file"
 
 
-def read_splits(path: str, level: Level, splits: Iterable[Split] = SPLITS) -> dict[Split, Source]:
+def read_splits(
+    path: str, tokenizer_name: str, splits: Iterable[Split] = SPLITS
+) -> dict[Split, Source]:
     """The text of splits of the corpus that `data.path` names.
 
     Raises:
-        DataError: if one is missing, can't be read, or would be empty after the cut.
+        DataError: if a split is missing, can't be read, or would be empty.
     """
-    place = corpus_path(path, level)
-    if place.is_dir():
-        files = {split: split_file(place, split, level) for split in splits}
+    location = corpus_path(path, tokenizer_name)
+    if location.is_dir():
+        files = {split: split_file(location, split, tokenizer_name) for split in splits}
         return {split: read_file(file) for split, file in files.items()}
-    parts = cut_by_position(read_file(place), level)
+    parts = split_by_position(read_file(location), tokenizer_name)
     return {split: parts[split] for split in splits}
 
 
 def corpus_name(path: str) -> str:
-    """What to call the corpus at `path`: its own name, or its directory's, or its file's."""
+    """The name of the corpus at `path`: "ptb", "sample", or that of its directory or file."""
     if path in CORPUS_NAMES:
         return path
-    place = Path(path).resolve()
-    return place.stem if place.is_file() else place.name
+    location = Path(path).resolve()
+    return location.stem if location.is_file() else location.name
 
 
-def corpus_path(path: str, level: Level) -> Path:
-    """The directory or the file that `data.path` means: a name ("ptb", "sample") or a path.
+def corpus_path(path: str, tokenizer_name: str) -> Path:
+    """The directory or file that `data.path` means: a name ("ptb", "sample") or a path.
 
     Raises:
-        DataError: if there is none.
+        DataError: if it does not exist.
     """
     if path == "sample":
         return shipped_directory("data/sample")
-    place = DEFAULT_DIRECTORY if path == "ptb" else Path(path)
-    if path == "ptb" and not (place / f"{_PREFIXES[level][0]}train.txt").is_file():
-        what = "Penn Treebank, by characters," if level == "char" else "Penn Treebank"
-        raise DataError(
-            f"the {what} is not here yet",
-            where=str(place.resolve()),
-            hint="`ptblm download-data` to fetch it, or `--data sample` for the embedded corpus",
+    if path in DATASETS:
+        dataset = DATASETS[path]
+        first = f"{TOKENIZERS[tokenizer_name].file_prefixes[0]}train.txt"
+        if not (dataset.directory / first).is_file():
+            raise DataError(
+                f"the {dataset.title} is not downloaded: {first} is missing",
+                where=str(dataset.directory.resolve()),
+                hint="run `ptblm download-data`, or use `--data sample`, the embedded corpus",
+            )
+        return dataset.directory
+    location = Path(path)
+    if not location.is_dir() and not location.is_file():
+        problem = (
+            "not a directory or regular file" if location.exists() else "no such directory or file"
         )
-    if not place.is_dir() and not place.is_file():
-        what = (
-            "is no directory and no plain file" if place.exists() else "no such directory or file"
-        )
-        raise DataError(f"{path}: {what}", hint=_HINT)
-    return place
+        raise DataError(f"{path}: {problem}", hint=_HINT)
+    return location
 
 
-def split_file(directory: Path, split: Split, level: Level) -> Path:
-    """The file of a split: `ptb.train.txt` where there is one, else `train.txt`.
+def split_file(directory: Path, split: Split, tokenizer_name: str) -> Path:
+    """The file of a split: `train.txt` with the first of the tokenizer's prefixes that is used.
 
-    At character level it is `ptb.char.train.txt` that goes before `train.txt`.
+    All splits of a directory have the same prefix, so that two corpora are never mixed.
 
     Raises:
-        DataError: if there is neither.
+        DataError: if the file is missing.
     """
-    # All splits of a directory share one prefix: files of two corpora must not mix.
-    prefixes = _PREFIXES[level]
+    prefixes = TOKENIZERS[tokenizer_name].file_prefixes
     present = [p for p in prefixes if any((directory / f"{p}{s}.txt").is_file() for s in SPLITS)]
     names = [f"{prefix}{split}.txt" for prefix in present[:1] or prefixes]
     path = directory / names[0]
@@ -90,38 +87,38 @@ def split_file(directory: Path, split: Split, level: Level) -> Path:
     raise DataError(
         f"the {split} split is missing",
         where=str(directory),
-        hint=f"a file named {' or '.join(names)} belongs there",
+        hint=f"add a file named {' or '.join(names)}",
     )
 
 
-def cut_by_position(whole: Source, level: Level) -> dict[Split, Source]:
-    """The first 90% of a text to train on, the next 5% to validate, the last 5% to test.
+def split_by_position(whole: Source, tokenizer_name: str) -> dict[Split, Source]:
+    """Splits a text: the first 90% is train, the next 5% valid, and the last 5% test.
 
-    At byte level the cuts are at 90% and 95% of the bytes, rounded down. At the others each is
-    at the first start of a line from there on, so that no line is torn.
+    Both boundaries are rounded down to a byte. Unless the tokenizer is for bytes, they then move
+    to the next start of a line, so that no line is divided.
 
     Raises:
-        DataError: if nothing would be left for a split, or the file can't be read.
+        DataError: if a split would be empty, or the file can't be read.
     """
-    cuts = [whole.size * percent // 100 for percent in (90, 95)]
-    if level != "byte":
-        cuts = [whole.line_start(cut) for cut in cuts]
+    boundaries = [whole.size * percent // 100 for percent in (90, 95)]
+    if TOKENIZERS[tokenizer_name].splits_at_lines:
+        boundaries = [whole.line_start(boundary) for boundary in boundaries]
     parts: dict[Split, Source] = {}
-    for split, start, end in zip(SPLITS, [0, *cuts], [*cuts, whole.size], strict=True):
+    for split, start, end in zip(SPLITS, [0, *boundaries], [*boundaries, whole.size], strict=True):
         if start == end:
             raise DataError(
-                f"too short to be cut by position: nothing is left for {split}",
+                f"too short to be split by position: the {split} split would be empty",
                 where=whole.name,
-                hint="a text of more lines, data.tokenizer byte, or a directory with "
-                "{train,valid,test}.txt",
+                hint="use a text of more lines (data.tokenizer byte needs none), or a directory "
+                "with {train,valid,test}.txt",
             )
         parts[split] = replace(whole, start=start, end=end)
     return parts
 
 
-def how_cut(path: str, level: Level) -> str | None:
-    """How the corpus is cut, in words; None where its splits are files of their own."""
-    if corpus_path(path, level).is_dir():
+def split_rule(path: str, tokenizer_name: str) -> str | None:
+    """How one file is split, for people; None if the splits are separate files."""
+    if corpus_path(path, tokenizer_name).is_dir():
         return None
-    where = "" if level == "byte" else ", at line ends"
+    where = ", at line ends" if TOKENIZERS[tokenizer_name].splits_at_lines else ""
     return f"by position: 90% train, 5% valid, 5% test{where}"

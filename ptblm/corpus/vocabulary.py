@@ -1,7 +1,6 @@
-"""The tokens a model knows, words or characters or bytes, and the id of each."""
+"""The vocabulary: a model's tokens (words, characters or bytes), their ids and training counts."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,42 +13,63 @@ Ids = NDArray[np.integer[Any]]
 
 
 class Vocabulary:
-    """Words in the order of their ids.
+    """Tokens in the order of their ids.
 
     Args:
-        words: distinct words; a word's place is its id.
+        tokens: distinct tokens; the index of a token is its id.
+        counts: how often each token occurs in the training split; 0 for a token that does not.
+
+    Attributes:
+        tokens: as given.
+        counts: as given.
+        ids: maps each token to its id.
+
+    Raises:
+        ValueError: if the lengths differ or a token occurs twice.
     """
 
-    def __init__(self, words: Sequence[str]) -> None:
-        self.words = tuple(words)
-        self.ids = {word: index for index, word in enumerate(self.words)}
+    def __init__(self, tokens: Sequence[str], counts: Sequence[int]) -> None:
+        self.tokens = tuple(tokens)
+        self.counts = tuple(counts)
+        self.ids = {token: index for index, token in enumerate(self.tokens)}
+        if len(self.counts) != len(self.tokens):
+            raise ValueError(f"{len(self.tokens)} tokens, but {len(self.counts)} counts")
+        if len(self.ids) != len(self.tokens):
+            raise ValueError("a token occurs twice in the vocabulary")
 
     @classmethod
-    def from_counts(cls, counts: Counter[str]) -> "Vocabulary":
-        """Orders words by falling count, equal counts by code points (the tutorial's reader)."""
-        return cls(sorted(counts, key=lambda word: (-counts[word], word)))
+    def sorted_by_count(cls, counts: Mapping[str, int]) -> "Vocabulary":
+        """Orders tokens by descending count and equal counts by code points.
+
+        This is the order of the TensorFlow tutorial's reader.
+        """
+        tokens = sorted(counts, key=lambda token: (-counts[token], token))
+        return cls(tokens, [counts[token] for token in tokens])
 
     def __len__(self) -> int:
-        return len(self.words)
+        return len(self.tokens)
 
     @property
-    def id_type(self) -> np.dtype[Any]:
-        """What its ids are stored as."""
-        return id_type(len(self))
+    def id_dtype(self) -> np.dtype[Any]:
+        """The dtype in which ids are stored."""
+        return id_dtype(len(self))
 
     @property
     def unk_id(self) -> int | None:
-        """The id that unknown words get; None where the training text has no `<unk>`."""
+        """The id of `<unk>`; None if the vocabulary does not contain it."""
         return self.ids.get(UNK)
 
     @property
-    def marks(self) -> dict[str, int]:
-        """The ids of `<unk>` and `<eos>`, of those that there are."""
-        return {mark: self.ids[mark] for mark in (UNK, EOS) if mark in self.ids}
+    def special_ids(self) -> dict[str, int]:
+        """The ids of `<unk>` and `<eos>`, if the vocabulary contains them."""
+        return {token: self.ids[token] for token in (UNK, EOS) if token in self.ids}
 
 
-def id_type(size: int) -> np.dtype[Any]:
-    """The smallest type for ids below `size`, int32 the largest: torch has no real uint32."""
+def id_dtype(size: int) -> np.dtype[Any]:
+    """The smallest dtype for ids below `size`.
+
+    The largest is int32: torch has no complete support for uint32.
+    """
     if size <= 2**8:
         return np.dtype(np.uint8)
     return np.dtype(np.uint16 if size <= 2**16 else np.int32)

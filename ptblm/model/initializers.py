@@ -1,4 +1,4 @@
-"""How the recurrent layers' weights start."""
+"""Initialization of the recurrent layers' weights."""
 
 import math
 from dataclasses import dataclass
@@ -7,28 +7,30 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Kind = Literal["uniform", "glorot_uniform", "orthogonal"]
+InitializerKind = Literal["uniform", "glorot_uniform", "orthogonal"]
 
 
 @dataclass(frozen=True)
 class Initializer:
-    """Fills weights.
+    """Fills weight matrices with random values.
 
-    uniform: in [-scale, scale] (Zaremba et al. 2014).
-    glorot_uniform: in [-l, l], l = sqrt(6 / (fan in + fan out)) (Glorot & Bengio 2010, eq. 16).
-    orthogonal: orthonormal columns (Saxe et al. 2014) for what multiplies the state, and
-        glorot_uniform for what multiplies the inputs, as Keras's recurrent layers start.
+    - uniform: uniform in [-scale, scale] (Zaremba et al. 2014, section 4).
+    - glorot_uniform: uniform in [-l, l] with l = sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio
+      2010, equation 16).
+    - orthogonal: orthonormal columns (Saxe et al. 2014) for weights that multiply the hidden
+      state, glorot_uniform for weights that multiply the input. This is the default of Keras's
+      recurrent layers.
 
     Attributes:
-        kind: one of the three.
-        scale: of uniform.
+        kind: name of the distribution.
+        scale: bound of the uniform distribution; not used by the others.
     """
 
-    kind: Kind
+    kind: InitializerKind
     scale: float
 
     def matrix(self, weight: Tensor, generator: torch.Generator) -> None:
-        """Fills a matrix of [outputs, inputs] that stands alone."""
+        """Fills a single matrix, [outputs, inputs], in place."""
         if self.kind == "orthogonal":
             nn.init.orthogonal_(weight, generator=generator)
             return
@@ -36,9 +38,14 @@ class Initializer:
         nn.init.uniform_(weight, -limit, limit, generator)
 
     def kernel(self, weight_ih: Tensor, weight_hh: Tensor, generator: torch.Generator) -> None:
-        """Fills the two parts of a kernel, [rows, I] for the inputs and [rows, H] for the state.
+        """Fills the two parts of an affine map in place.
 
-        For glorot_uniform they count as one matrix of I + H inputs, as TensorFlow's cells have.
+        For glorot_uniform both parts count as one matrix with I + H inputs, as in TensorFlow.
+
+        Args:
+            weight_ih: weights of the input, [rows, I].
+            weight_hh: weights of the hidden state, [rows, H].
+            generator: source of the random values.
         """
         rows, input_size = weight_ih.shape
         if self.kind == "orthogonal":

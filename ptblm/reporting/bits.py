@@ -6,7 +6,6 @@ which bytes have not.
 
 import math
 
-from ptblm.corpus.tokenizers.base import UNITS, Level
 from ptblm.corpus.vocabulary import EOS
 from ptblm.evaluation.score import Score
 from ptblm.training.records import EpochDone
@@ -14,23 +13,23 @@ from ptblm.training.records import EpochDone
 Bits = dict[str, float | None]
 
 
-def epoch_bits(done: EpochDone, level: Level) -> Bits:
+def epoch_bits(done: EpochDone, unit: str) -> Bits:
     """An epoch's, by name; none at word level, whose figure is the perplexity."""
-    if level == "word":
+    if unit == "word":
         return {}
-    name = f"bits_per_{UNITS[level]}"
+    name = f"bits_per_{unit}"
     return {
         f"train_{name}": math.log2(done.train_perplexity),
         f"valid_{name}": math.log2(done.valid_perplexity),
     }
 
 
-def score_bits(score: Score, level: Level, prefix: str = "") -> Bits:
+def score_bits(score: Score, unit: str, prefix: str = "") -> Bits:
     """A text's, by name, with `prefix` before it; none at word level."""
-    if level == "word":
+    if unit == "word":
         return {}
-    name = f"{prefix}bits_per_{UNITS[level]}"
-    if level == "byte":
+    name = f"{prefix}bits_per_{unit}"
+    if EOS not in score.shares:
         return {name: score.bits}
     without = score.without(EOS)
     return {name: score.bits, f"{name}_without_eos": None if without is None else without.bits}

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ptblm.corpus.tokenizers.base import Level
 from ptblm.files import strict_json
 from ptblm.reporting.bits import epoch_bits, score_bits
 from ptblm.training.records import EpochDone, Record, RunDone, StepDone
@@ -21,13 +20,13 @@ class MetricsFile:
         path: of the file.
         keep: bytes that are kept; what a stopped run wrote after its checkpoint is dropped.
         log_every: steps between two step records.
-        level: what the run's tokens are.
+        unit: what the run's tokens are.
 
     Attributes:
         offset: bytes written, whole lines all of them.
     """
 
-    def __init__(self, path: Path, keep: int, log_every: int, level: Level) -> None:
+    def __init__(self, path: Path, keep: int, log_every: int, unit: str) -> None:
         self.path = path
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
         self._file = os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
@@ -39,7 +38,7 @@ class MetricsFile:
             )
         self._file.truncate(self.offset)
         self._log_every = log_every
-        self._level = level
+        self._unit = unit
         self._unwritten = b""
 
     def write(self, record: Record) -> None:
@@ -48,9 +47,9 @@ class MetricsFile:
             if record.step % self._log_every == 0:
                 self._append(step_metrics(record))
         elif isinstance(record, EpochDone):
-            self._append({"kind": "epoch", **asdict(record), **epoch_bits(record, self._level)})
+            self._append({"kind": "epoch", **asdict(record), **epoch_bits(record, self._unit)})
         elif isinstance(record, RunDone):
-            figures = test_metrics(record, self._level)
+            figures = test_metrics(record, self._unit)
             self._append({"kind": "test", "step": record.step, **figures})
 
     def sync(self) -> None:
@@ -106,11 +105,11 @@ def step_metrics(record: StepDone) -> dict[str, Any]:
     }
 
 
-def test_metrics(record: RunDone, level: Level) -> dict[str, Any]:
+def test_metrics(record: RunDone, unit: str) -> dict[str, Any]:
     """The test split's figures."""
     return {
         "test_perplexity": record.score.perplexity,
         "nll": record.score.nats,
         "tokens": record.score.tokens,
-        **score_bits(record.score, level, "test_"),
+        **score_bits(record.score, unit, "test_"),
     }

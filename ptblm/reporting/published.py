@@ -5,7 +5,7 @@ from typing import NamedTuple
 from ptblm.config.loading import load_config
 from ptblm.config.schema import Config
 from ptblm.corpus.corpus import Corpus
-from ptblm.corpus.datasets.ptb import FILES
+from ptblm.corpus.datasets.ptb import PTB
 
 
 class PublishedResult(NamedTuple):
@@ -48,7 +48,7 @@ def published_results(config: Config, corpus: Corpus) -> list[PublishedResult]:
     must equal those of a shipped config; otherwise the list is empty.
     """
     hashes = {split: text.sha256 for split, text in corpus.splits.items()}
-    if any(hashes[split] != FILES[f"ptb.{split}.txt"][1] for split in hashes):
+    if any(hashes[split] != PTB.files[f"ptb.{split}.txt"].sha256 for split in hashes):
         return []
     for name, results in PUBLISHED.items():
         if _recipe(load_config(name)) == _recipe(config):

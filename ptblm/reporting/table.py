@@ -3,7 +3,6 @@
 import math
 
 from ptblm.corpus.splits import Split
-from ptblm.corpus.tokenizers.base import Level
 from ptblm.corpus.vocabulary import EOS
 from ptblm.reporting.bits import epoch_bits, score_bits
 from ptblm.reporting.published import PublishedResult
@@ -14,16 +13,16 @@ Floors = dict[Split, float]
 _COLUMNS = "{:>5}  {:>8}  {:>9}  {:>9}  {:>8}  {:>9}"
 
 
-def header(level: Level, floors: Floors) -> list[str]:
+def header(unit: str, floors: Floors) -> list[str]:
     """The table's first lines; the floor stands under the split that it is known for."""
     head = _COLUMNS.format("epoch", "rate", "train", "valid", "seconds", "tokens/s")
-    lines = [head if level == "word" else f"{head}  valid bits"]
+    lines = [head if unit == "word" else f"{head}  valid bits"]
     if "valid" in floors:
         lines.append(_COLUMNS.format("floor", "", "", f"{floors['valid']:.2f}", "", "").rstrip())
     return lines
 
 
-def epoch_row(done: EpochDone, level: Level) -> str:
+def epoch_row(done: EpochDone, unit: str) -> str:
     """One epoch under the header; a star marks the best valid perplexity so far."""
     row = _COLUMNS.format(
         done.epoch,
@@ -33,7 +32,7 @@ def epoch_row(done: EpochDone, level: Level) -> str:
         f"{done.seconds:.1f}",
         f"{done.tokens_per_second:,.0f}",
     )
-    bits = "" if level == "word" else f"{math.log2(done.valid_perplexity):>12.4f}"
+    bits = "" if unit == "word" else f"{math.log2(done.valid_perplexity):>12.4f}"
     return row + bits + (" *" if done.best else "")
 
 
@@ -44,10 +43,10 @@ def with_floor(perplexity: float, floors: Floors, split: Split) -> str:
 
 
 def summary(
-    last: EpochDone, test: RunDone, level: Level, floors: Floors, published: list[PublishedResult]
+    last: EpochDone, test: RunDone, unit: str, floors: Floors, published: list[PublishedResult]
 ) -> list[str]:
     """The lines that end a run."""
-    bits = {**epoch_bits(last, level), **score_bits(test.score, level, "test_")}
+    bits = {**epoch_bits(last, unit), **score_bits(test.score, unit, "test_")}
     lines = [
         "",
         f"valid perplexity {with_floor(last.valid_perplexity, floors, 'valid')}",

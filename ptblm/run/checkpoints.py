@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ptblm.checkpoint.format import Checkpoint, load_checkpoint
-from ptblm.corpus.tokenizers.base import UNITS
+from ptblm.corpus.tokenizers import TOKENIZERS
 from ptblm.errors import CheckpointError
 from ptblm.run.directory import RunDirectory, find_checkpoint
 from ptblm.run.setup import trained_model
@@ -18,7 +18,7 @@ def show_checkpoint(path: Path) -> list[str]:
     path = find_checkpoint(path)
     checkpoint, parameters = _loaded(path)
     epochs, steps = checkpoint.trained()
-    unit = UNITS[checkpoint.parsed_config().data.tokenizer]
+    unit = TOKENIZERS[checkpoint.parsed_config().data.tokenizer].unit
     versions = ", ".join(f"{name} {version}" for name, version in checkpoint.versions.items())
     return [
         f"checkpoint   {path}, {path.stat().st_size:,} bytes, format {checkpoint.format}",

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from ptblm.config.schema import Config
-from ptblm.corpus.tokenizers.base import UNITS
 from ptblm.run.directory import refuse_taken
 from ptblm.run.memory import training_memory
 from ptblm.run.setup import setup_run
@@ -46,9 +45,9 @@ def dry_run(config: Config, run_dir: Path | None, *, overwrite: bool) -> list[st
     first = "first step " if record.batch == 1 else f"first {record.batch} steps"
     steps_in_all = record.batches * config.training.epochs
     corpus = components.corpus
-    cut = [] if corpus.cut is None else [f"split            {corpus.cut}"]
+    cut = [] if corpus.split_rule is None else [f"split            {corpus.split_rule}"]
     return [
-        f"corpus           {corpus.name}, {len(corpus.vocabulary):,} {UNITS[corpus.level]}s",
+        f"corpus           {corpus.name}, {len(corpus.vocabulary):,} {corpus.tokenizer.unit}s",
         *cut,
         f"device           {components.device}",
         f"parameters       {trainer.model.parameter_count():,}",

@@ -14,11 +14,11 @@ from ptblm.backend.matmul import MatmulBackend, select_matmul_backend
 from ptblm.backend.precision import allow_tf32
 from ptblm.checkpoint.format import load_checkpoint
 from ptblm.corpus.batches import batchify
-from ptblm.corpus.corpus import read_floor
-from ptblm.corpus.reader import Text, read_text
+from ptblm.corpus.corpus import read_entropy_bound
+from ptblm.corpus.reader import EncodedText, read_text
 from ptblm.corpus.source import Source, bytes_source, read_file
-from ptblm.corpus.splits import Split, corpus_name, how_cut, read_splits
-from ptblm.corpus.tokenizers.base import UNITS, Level
+from ptblm.corpus.splits import Split, corpus_name, read_splits, split_rule
+from ptblm.corpus.tokenizers import make_tokenizer
 from ptblm.corpus.vocabulary import EOS, UNK
 from ptblm.errors import CheckpointError
 from ptblm.evaluation.score import Score
@@ -44,7 +44,7 @@ class Evaluation:
         epochs: that its model was trained in full.
         steps: updates that were made to it.
         text: what was scored, in words.
-        level: what its tokens are.
+        unit: what its tokens are.
         score: of it.
         unknown: tokens of the text outside the vocabulary.
         floor: the lowest honest perplexity, where known.
@@ -56,7 +56,7 @@ class Evaluation:
     epochs: int
     steps: int
     text: str
-    level: Level
+    unit: str
     score: Score
     unknown: int
     floor: float | None
@@ -75,9 +75,9 @@ class Evaluation:
             "nats_per_token": self.score.nats,
             "bits_per_token": self.score.bits,
             "perplexity": self.score.perplexity,
-            **score_bits(self.score, self.level),
+            **score_bits(self.score, self.unit),
             "floor": self.floor,
-            f"unknown_{UNITS[self.level]}s": self.unknown,
+            f"unknown_{self.unit}s": self.unknown,
             "unk_tokens": self.score.share(UNK).tokens,
             "perplexity_without_unk": None if without_unk is None else without_unk.perplexity,
             "protocol": self.protocol,
@@ -96,7 +96,7 @@ class Evaluation:
             f"nats         {score.nats:.4f} per token",
             f"bits         {score.bits:.4f} per {self._per()}",
             f"perplexity   {score.perplexity:.2f}{floor}",
-            f"unknown      {self.unknown:,} {UNITS[self.level]}s are outside the vocabulary",
+            f"unknown      {self.unknown:,} {self.unit}s are outside the vocabulary",
         ]
         if unk_tokens and without is not None:
             lines.append(
@@ -107,11 +107,11 @@ class Evaluation:
 
     def _per(self) -> str:
         """What the bits are per."""
-        if self.level == "word":
+        if self.unit == "word":
             return "token"
-        without = self.score.without(EOS) if self.level == "char" else None
+        without = self.score.without(EOS) if EOS in self.score.shares else None
         more = "" if without is None else f", {without.bits:.4f} without the {EOS}"
-        return UNITS[self.level] + more
+        return self.unit + more
 
 
 @explained_out_of_memory(
@@ -145,16 +145,16 @@ def evaluate_checkpoint(
     path = find_checkpoint(path)
     checkpoint = load_checkpoint(path)
     config = checkpoint.parsed_config()
-    vocabulary = checkpoint.parsed_vocabulary()
-    level, floor = config.data.tokenizer, None
+    tokenizer = make_tokenizer(config.data.tokenizer, checkpoint.parsed_vocabulary())
+    floor = None
     if text is not None:
         source = _any_text(text)
-        encoded, name = read_text(source, level, vocabulary), source.name
+        encoded, name = read_text(source, tokenizer), source.name
     else:
         corpus, split = data or config.data.path, split or "test"
-        encoded = read_text(read_splits(corpus, level, [split])[split], level, vocabulary)
-        floor = read_floor(corpus, split, encoded.sha256, level)
-        cut = how_cut(corpus, level)
+        encoded = read_text(read_splits(corpus, tokenizer.name, [split])[split], tokenizer)
+        floor = read_entropy_bound(corpus, split, encoded.sha256, tokenizer.name)
+        cut = split_rule(corpus, tokenizer.name)
         name = f"{split} split of {corpus_name(corpus)}" + ("" if cut is None else f", {cut}")
     # As the run computed, so that it finds the run's own figure again. Checkpoints of old did not
     # say how, since there was no other way.
@@ -163,7 +163,7 @@ def evaluate_checkpoint(
     if not plain:
         keep_freed_memory()
     model = trained_model(config.model, checkpoint, path, fused=not plain).to(device).eval()
-    score = _score(model, encoded, name, vocabulary.marks)
+    score = _score(model, encoded, name, tokenizer.special_ids)
     if math.isnan(score.nll):
         raise CheckpointError(
             "its weights give no finite likelihood", where=str(path), hint="best.pt of its run"
@@ -172,7 +172,7 @@ def evaluate_checkpoint(
         path,
         *checkpoint.trained(),
         name,
-        level,
+        tokenizer.unit,
         score,
         encoded.unknown,
         floor,
@@ -181,7 +181,7 @@ def evaluate_checkpoint(
     )
 
 
-def _score(model: LanguageModel, text: Text, name: str, marks: dict[str, int]) -> Score:
+def _score(model: LanguageModel, text: EncodedText, name: str, marks: dict[str, int]) -> Score:
     # One stream of single steps: all tokens but the first are targets.
     batches = batchify(text.ids, 1, 1, "text")
     inputs, targets = on_device(batches, model.head.weight.device)

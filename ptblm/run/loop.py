@@ -9,7 +9,6 @@ from typing import Any
 
 from ptblm import __version__
 from ptblm.checkpoint.format import Checkpoint
-from ptblm.corpus.tokenizers.base import UNITS
 from ptblm.errors import CheckpointError, DivergedError, Interrupted
 from ptblm.files import write_json
 from ptblm.reporting.bits import epoch_bits, score_bits
@@ -55,12 +54,12 @@ class TrainingRun:
         training, run = self.config.training, self.config.run
         step = self.trainer.train_state.step
         self.metrics = MetricsFile(
-            directory.metrics, metrics_offset, run.log_every, self.corpus.level
+            directory.metrics, metrics_offset, run.log_every, self.corpus.tokenizer.unit
         )
         self.logs: list[MetricsFile | TensorBoard] = [self.metrics]
         if run.tensorboard:
             self.logs.append(TensorBoard(directory.tensorboard, step + 1, run.log_every))
-        self.progress = Progress(training.epochs, self.corpus.floors)
+        self.progress = Progress(training.epochs, self.corpus.entropy_bounds)
         self.published = published_results(self.config, self.corpus)
         self.versions = run_versions(components)
         self.taken = 0
@@ -75,9 +74,9 @@ class TrainingRun:
             CheckpointError: if a checkpoint that nothing can make up for could not be saved.
         """
         print("\n".join(self._introduction()), file=sys.stderr, flush=True)
-        level = self.corpus.level
+        level = self.corpus.tokenizer.unit
         rows = [epoch_row(done, level) for done in self.trainer.train_state.history]
-        self.progress.print_lines(header(level, self.corpus.floors) + rows)
+        self.progress.print_lines(header(level, self.corpus.entropy_bounds) + rows)
         try:
             for record in self.trainer.records():
                 self._take(record)
@@ -118,7 +117,7 @@ class TrainingRun:
                 self._finish(record)
 
     def _finish_epoch(self, done: EpochDone) -> None:
-        self.progress.print_lines([epoch_row(done, self.corpus.level)])
+        self.progress.print_lines([epoch_row(done, self.corpus.tokenizer.unit)])
         if done.best:
             save_or_warn(self.directory.best, self._checkpoint)
         last_epoch = done.epoch >= self.config.training.epochs
@@ -134,7 +133,7 @@ class TrainingRun:
         self._refuse_another_directory()
         last = self.trainer.train_state.history[-1]
         corpus = self.corpus
-        lines = summary(last, test, corpus.level, corpus.floors, self.published)
+        lines = summary(last, test, corpus.tokenizer.unit, corpus.entropy_bounds, self.published)
         self.progress.print_lines(lines)
         try:
             write_json(self.directory.result, self._result(last, test))
@@ -153,7 +152,7 @@ class TrainingRun:
         raise Interrupted(signal_number, hint=f"ptblm train --resume {path}")
 
     def _introduction(self) -> list[str]:
-        unit = UNITS[self.corpus.level]
+        unit = self.corpus.tokenizer.unit
         vocabulary = f"{len(self.corpus.vocabulary):,} {unit}s"
         tokens = f"{len(self.corpus.splits['train'].ids):,} training tokens"
         position = self.trainer.train_state
@@ -166,8 +165,8 @@ class TrainingRun:
             f"  precision   {self.config.run.precision}",
             f"  run         {self.directory.path}",
         ]
-        if self.corpus.cut is not None:
-            lines.insert(2, f"  split       {self.corpus.cut}")
+        if self.corpus.split_rule is not None:
+            lines.insert(2, f"  split       {self.corpus.split_rule}")
         training = self.config.training
         optimizer = training.optimizer.type
         if optimizer in ("adam", "rmsprop") and training.learning_rate > 0.1:
@@ -189,7 +188,7 @@ class TrainingRun:
         splits = {split: text.sha256 for split, text in self.corpus.splits.items()}
         return Checkpoint(
             config=self.config.model_dump(),
-            vocabulary=list(self.corpus.vocabulary.words),
+            vocabulary=list(self.corpus.vocabulary.tokens),
             corpus={"name": self.corpus.name, "sha256": splits},
             trainer=self.trainer.state_dict(),
             metrics_offset=self.metrics.offset,
@@ -213,9 +212,9 @@ class TrainingRun:
             "best_epoch": best.epoch,
             "test_perplexity": test.score.perplexity,
             "test_tokens": test.score.tokens,
-            **epoch_bits(last, self.corpus.level),
-            **score_bits(test.score, self.corpus.level, "test_"),
-            "floors": dict(self.corpus.floors),
+            **epoch_bits(last, self.corpus.tokenizer.unit),
+            **score_bits(test.score, self.corpus.tokenizer.unit, "test_"),
+            "floors": dict(self.corpus.entropy_bounds),
             "training_seconds": sum(done.seconds for done in history),
             "published": [figures._asdict() for figures in self.published],
         }

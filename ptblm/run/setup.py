@@ -92,7 +92,7 @@ def setup_run(config: Config, products_before: MatmulBackend | None = None) -> R
         train=cut["train"],
         valid=cut["valid"],
         test=test,
-        special_ids=corpus.vocabulary.marks,
+        special_ids=corpus.tokenizer.special_ids,
         log_every=run.log_every,
         capture=capture_on_cuda if device.type == "cuda" and run.fused else None,
     )

@@ -131,7 +131,7 @@ def test_ids(components: RunComponents) -> Tensor:
 
 def score(components: RunComponents, ids: Tensor) -> float:
     """Summed negative log-likelihood of ids, [N + 1], by ptblm's evaluation of the test split."""
-    marks = components.corpus.vocabulary.marks
+    marks = components.corpus.tokenizer.special_ids
     text = ids.view(1, -1)
     trainer = components.trainer
     with trainer.precision.full_precision():

@@ -1,4 +1,4 @@
-"""Reading block by block: the same tokens and the same errors, wherever the blocks' ends fall."""
+"""Reading block by block: tokens and errors do not depend on where blocks end."""
 
 from collections import Counter
 from pathlib import Path
@@ -11,21 +11,20 @@ from hypothesis import strategies as st
 from ptblm.corpus import source as source_module
 from ptblm.corpus.corpus import load_corpus
 from ptblm.corpus.reader import read_corpus, read_text
-from ptblm.corpus.source import Source, bytes_source
-from ptblm.corpus.splits import SPLITS, cut_by_position
-from ptblm.corpus.tokenizers import word_table as word_numbers
-from ptblm.corpus.tokenizers.base import Level
+from ptblm.corpus.source import Source, TextBlocks, bytes_source
+from ptblm.corpus.splits import SPLITS, split_by_position
+from ptblm.corpus.tokenizers import TOKENIZERS, make_tokenizer, word_table
 from ptblm.corpus.tokenizers.word_table import WordTable
-from ptblm.corpus.vocabulary import EOS, UNK, Vocabulary, id_type
+from ptblm.corpus.vocabulary import EOS, UNK, Vocabulary, id_dtype
 from ptblm.errors import DataError
-from tests.corpus.helpers import raw, read_vocabulary
+from tests.corpus.helpers import TOKENIZER_NAMES, raw, tokenizer_of, trained_tokenizer
 
-LEVELS: list[Level] = ["word", "char", "byte"]
+NAMES = st.sampled_from(TOKENIZER_NAMES)
 BOM = "\ufeff".encode()
 BLOCKS = st.sampled_from([1, 2, 3, 5, 8, 64])
 
-# Words that differ in their first eight bytes, in their second, and in those beyond, which are not
-# compared at once; all that separates words, or could.
+# Words that differ in their first eight bytes, in the second eight, or after the 16 bytes that the
+# table compares; and everything that separates words, or might be expected to.
 BEGINNINGS = st.sampled_from(["", "abcdefgh", "abcdefghabcdefgh"])
 ENDINGS = st.text(st.sampled_from("ab\x00é語😀"), max_size=3)
 WORDS = st.tuples(BEGINNINGS, ENDINGS).map("".join).filter(bool)
@@ -38,8 +37,8 @@ RAW = TEXTS.map(str.encode) | st.lists(
 ).map(b"".join)
 
 
-def read_plainly(content: bytes) -> list[str]:
-    """The words of a text, line by line, as simply as can be."""
+def simple_reader(content: bytes) -> list[str]:
+    """The words of a text, line by line, in the simplest way."""
     lines = content.split(b"\n")
     if lines[-1] == b"":
         lines.pop()
@@ -47,53 +46,59 @@ def read_plainly(content: bytes) -> list[str]:
     return [word for line in words for word in [*line, EOS]]
 
 
-def outcome(content: bytes, level: Level, vocabulary: Vocabulary | None) -> object:
-    """All that can be seen of a reading."""
+def outcome(content: bytes, name: str, tokens: list[str] | None) -> object:
+    """Everything observable of reading a text."""
     source = bytes_source("text", content)
     try:
-        vocabulary = vocabulary or read_vocabulary(source, level)
-        text = read_text(source, level, vocabulary)
+        tokenizer = tokenizer_of(name, *tokens) if tokens else trained_tokenizer(source, name)
+        text = read_text(source, tokenizer)
     except DataError as error:
         return str(error)
-    return vocabulary.words, text.ids.tolist(), text.ids.dtype, text.unknown, text.sha256
+    vocabulary = tokenizer.vocabulary
+    seen = text.ids.tolist(), text.ids.dtype, text.unknown, text.sha256
+    return vocabulary.tokens, vocabulary.counts, seen
 
 
-@given(RAW, BLOCKS, st.sampled_from(LEVELS), st.sampled_from([None, [EOS, "a"], [EOS, UNK, "a"]]))
-def test_blocks_of_any_size_read_the_same(
-    content: bytes, size: int, level: Level, words: list[str] | None
+@given(RAW, BLOCKS, NAMES, st.sampled_from([None, [EOS, "a"], [EOS, UNK, "a"]]))
+def test_result_does_not_depend_on_block_size(
+    content: bytes, size: int, name: str, tokens: list[str] | None
 ) -> None:
-    vocabulary = None if words is None else Vocabulary(words)
-    whole = outcome(content, level, vocabulary)
+    whole = outcome(content, name, tokens)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source_module, "BLOCK", size)
-        assert outcome(content, level, vocabulary) == whole
+        patch.setattr(source_module, "BLOCK_SIZE", size)
+        assert outcome(content, name, tokens) == whole
 
 
-@given(RAW, BLOCKS, st.sampled_from(LEVELS))
-def test_blocks_are_the_whole_and_end_between_tokens(
-    content: bytes, size: int, level: Level
-) -> None:
+@given(RAW, BLOCKS, NAMES)
+def test_blocks_are_complete_and_end_between_tokens(content: bytes, size: int, name: str) -> None:
     source = bytes_source("text", content)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source_module, "BLOCK", size)
-        blocks = list(source.blocks(level))
+        patch.setattr(source_module, "BLOCK_SIZE", size)
+        blocks = list(source.blocks(TOKENIZERS[name].block_end))
     assert b"".join(block for _, block in blocks) == content
-    assert [place for place, _ in blocks] == [
+    assert [offset for offset, _ in blocks] == [
         sum(len(block) for _, block in blocks[:n]) for n in range(len(blocks))
     ]
-    assert level != "word" or all(block[-1:] in b" \n" for _, block in blocks[:-1])
+    assert name != "word" or all(block[-1:] in b" \n" for _, block in blocks[:-1])
+
+
+def test_blocks_can_be_read_again() -> None:
+    blocks = TextBlocks(bytes_source("text", b"a b\n"), len)
+    first = (list(blocks), blocks.sha256)
+    assert (list(blocks), blocks.sha256) == first
+    assert blocks.sha256 == blocks.source.sha256()
 
 
 @given(RAW, BLOCKS)
-def test_a_file_is_cut_the_same_with_blocks_of_any_size(content: bytes, size: int) -> None:
-    for level in LEVELS:
+def test_splits_do_not_depend_on_block_size(content: bytes, size: int) -> None:
+    for name in TOKENIZER_NAMES:
         with pytest.MonkeyPatch.context() as patch:
             try:
-                parts = cut_by_position(bytes_source("text", content), level)
+                parts = split_by_position(bytes_source("text", content), name)
             except DataError:
                 continue
-            patch.setattr(source_module, "BLOCK", size)
-            assert cut_by_position(bytes_source("text", content), level) == parts
+            patch.setattr(source_module, "BLOCK_SIZE", size)
+            assert split_by_position(bytes_source("text", content), name) == parts
             for part in parts.values():
                 line, byte = part.line_and_byte(part.start)
                 before = content[: part.start]
@@ -102,62 +107,75 @@ def test_a_file_is_cut_the_same_with_blocks_of_any_size(content: bytes, size: in
 
 
 @given(TEXTS, st.sampled_from([2, 21]))
-def test_words_are_those_of_a_plain_reader(text: str, table_bits: int) -> None:
-    """Also where nearly all words fall on the same place of the table."""
+def test_words_equal_those_of_a_simple_reader(text: str, table_bits: int) -> None:
+    """Also if nearly all words hash to the same slot of the table."""
     content = b"first\n" + text.encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(word_numbers, "_TABLE_BITS", table_bits)
+        patch.setattr(word_table, "_TABLE_BITS", table_bits)
         source = bytes_source("text", content)
-        vocabulary = read_vocabulary(source, "word")
-        ids = read_text(source, "word", vocabulary).ids
-    expected = read_plainly(content)
-    assert vocabulary.words == Vocabulary.from_counts(Counter(expected)).words
-    assert [vocabulary.words[index] for index in ids] == expected
+        tokenizer = trained_tokenizer(source, "word")
+        ids = read_text(source, tokenizer).ids
+    expected = simple_reader(content)
+    counts = Counter(expected)
+    vocabulary = tokenizer.vocabulary
+    assert vocabulary.tokens == Vocabulary.sorted_by_count(counts).tokens
+    assert dict(zip(vocabulary.tokens, vocabulary.counts, strict=True)) == counts
+    assert [vocabulary.tokens[index] for index in ids] == expected
 
 
 @given(st.lists(st.lists(WORDS, max_size=30), max_size=8))
-def test_words_keep_their_numbers_from_block_to_block(blocks: list[list[str]]) -> None:
-    numbers: dict[str, int] = {}
-    learning, plain = WordTable(numbers, learn=True), dict[str, int]()
+def test_words_keep_their_ids_across_blocks(blocks: list[list[str]]) -> None:
+    ids: dict[str, int] = {}
+    growing, expected_ids = WordTable(ids, grow_vocabulary=True), dict[str, int]()
     for words in blocks:
-        expected = [plain.setdefault(word, len(plain)) for word in words]
-        assert learning.find(" ".join(words)).tolist() == expected
-    assert numbers == plain
-    known = WordTable(numbers, learn=False)
+        expected = [expected_ids.setdefault(word, len(expected_ids)) for word in words]
+        assert growing.find(" ".join(words)).tolist() == expected
+    assert ids == expected_ids
+    fixed = WordTable(ids, grow_vocabulary=False)
     for words in blocks:
-        assert known.find("\t".join([*words, "unknown"])).tolist() == [*map(plain.get, words), -1]
+        expected = [*(expected_ids[word] for word in words), -1]
+        assert fixed.find("\t".join([*words, "unknown"])).tolist() == expected
 
 
-def test_the_first_bad_thing_of_a_text_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    vocabulary = Vocabulary([EOS, "a"])
+def test_first_error_of_a_text_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = tokenizer_of("word", EOS, "a")
     content = b"a a\na zebra a\na \xff\n"
     for size in (1, 10, 1000):
-        monkeypatch.setattr(source_module, "BLOCK", size)
+        monkeypatch.setattr(source_module, "BLOCK_SIZE", size)
         with pytest.raises(DataError, match="'zebra' is not in") as caught:
-            read_text(bytes_source("text", content), "word", vocabulary)
+            read_text(bytes_source("text", content), tokenizer)
         assert caught.value.where == "text:2"
         with pytest.raises(DataError, match=r"byte 3 of the line") as caught:
-            read_text(bytes_source("text", content.replace(b"zebra", b"a")), "word", vocabulary)
+            read_text(bytes_source("text", content.replace(b"zebra", b"a")), tokenizer)
         assert caught.value.where == "text:3"
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_a_file_is_read_like_its_bytes(
-    tmp_path: Path, level: Level, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", TOKENIZER_NAMES)
+def test_file_gives_the_same_ids_as_its_bytes(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = b"the cat sat\non the <unk> mat\n" * 400
     path = tmp_path / "text.txt"
     path.write_bytes(content)
-    monkeypatch.setattr(source_module, "BLOCK", 1000)
-    corpus = load_corpus(str(path), level)
-    whole = read_corpus(cut_by_position(bytes_source("text", content), level), level)
+    monkeypatch.setattr(source_module, "BLOCK_SIZE", 1000)
+    corpus = load_corpus(str(path), name)
+    whole = read_corpus(split_by_position(bytes_source("text", content), name), name)
     for split in SPLITS:
         assert np.array_equal(corpus.splits[split].ids, whole.splits[split].ids)
         assert corpus.splits[split].sha256 == whole.splits[split].sha256
-    assert corpus.vocabulary.words == whole.vocabulary.words
+    assert corpus.vocabulary.tokens == whole.tokenizer.vocabulary.tokens
 
 
-def test_a_file_that_goes_away_is_a_clear_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", TOKENIZER_NAMES)
+def test_counts_are_those_of_the_training_split(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes("the cat\n😀 mat <unk>\n".encode() * 41)
+    corpus = load_corpus(str(path), name)
+    counts = np.bincount(corpus.splits["train"].ids, minlength=len(corpus.vocabulary))
+    assert list(corpus.vocabulary.counts) == counts.tolist()
+
+
+def test_file_that_disappears_is_a_data_error(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     source = Source(str(path), path, 0, 10)
     for read in (raw, lambda source: source.line_start(3), Source.sha256):
@@ -166,10 +184,17 @@ def test_a_file_that_goes_away_is_a_clear_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "kind"), [(256, "u1"), (257, "u2"), (65536, "u2"), (65537, "i4")])
-def test_ids_take_the_smallest_type(size: int, kind: str) -> None:
-    assert id_type(size) == np.dtype(kind)
-    words = [EOS, *(f"w{number}" for number in range(size - 1))]
-    text = " ".join(words[1:]).encode()
-    ids = read_text(bytes_source("text", text), "word", Vocabulary(words)).ids
+def test_ids_have_the_smallest_dtype(size: int, kind: str) -> None:
+    assert id_dtype(size) == np.dtype(kind)
+    tokens = [EOS, *(f"w{number}" for number in range(size - 1))]
+    text = " ".join(tokens[1:]).encode()
+    tokenizer = make_tokenizer("word", Vocabulary(tokens, [0] * size))
+    ids = read_text(bytes_source("text", text), tokenizer).ids
     assert ids.dtype == np.dtype(kind)
     assert ids.tolist() == [*range(1, size), 0]
+
+
+@pytest.mark.parametrize(("tokens", "counts"), [(["a", "a"], [1, 1]), (["a"], [1, 2])])
+def test_malformed_vocabulary_is_rejected(tokens: list[str], counts: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"twice|counts"):
+        Vocabulary(tokens, counts)

@@ -1,4 +1,4 @@
-"""The cache: the same corpus from it, never an old or a damaged one, and no run that it stops."""
+"""The cache: same corpus, never outdated or damaged, and its errors do not stop a run."""
 
 import errno
 import os
@@ -12,67 +12,72 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from ptblm.corpus import cache
 from ptblm.corpus import corpus as corpus_module
 from ptblm.corpus.batches import batchify
 from ptblm.corpus.cache import cache_directory
 from ptblm.corpus.corpus import Corpus, load_corpus
-from ptblm.corpus.tokenizers.base import Level
 from ptblm.errors import DataError
 from ptblm.evaluation.scorer import on_device
-from ptblm.lock import locked
 from tests.conftest import plain_environment
+from tests.corpus.helpers import TOKENIZER_NAMES
 
-LEVELS: list[Level] = ["word", "char", "byte"]
+
+@pytest.fixture(autouse=True)
+def _log_notes(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="ptblm")
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, into which even the smallest corpus goes."""
-    monkeypatch.setattr(corpus_module, "WORTH_CACHING", 1)
+    """An empty cache for corpora of any size."""
+    monkeypatch.setattr(corpus_module, "MIN_CACHED_SIZE", 1)
     monkeypatch.setenv("PTBLM_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
-def uncached(path: Path, level: Level = "word") -> Corpus:
+def uncached(path: Path, tokenizer: str = "word") -> Corpus:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus_module, "WORTH_CACHING", sys.maxsize)
-        return load_corpus(str(path), level)
+        patch.setattr(corpus_module, "MIN_CACHED_SIZE", sys.maxsize)
+        return load_corpus(str(path), tokenizer)
 
 
 def assert_equal(ours: Corpus, theirs: Corpus) -> None:
-    assert ours.vocabulary.words == theirs.vocabulary.words
+    assert ours.vocabulary.tokens == theirs.vocabulary.tokens
     assert list(ours.splits) == list(theirs.splits)
     for split, text in theirs.splits.items():
         assert np.array_equal(ours.splits[split].ids, text.ids)
         assert ours.splits[split].ids.dtype == text.ids.dtype
         assert ours.splits[split].unknown == text.unknown
         assert ours.splits[split].sha256 == text.sha256
-    assert (ours.name, ours.level, ours.cut) == (theirs.name, theirs.level, theirs.cut)
-    assert ours.floors == theirs.floors
+    assert ours.vocabulary.counts == theirs.vocabulary.counts
+    assert (ours.name, ours.tokenizer.name) == (theirs.name, theirs.tokenizer.name)
+    assert ours.split_rule == theirs.split_rule
+    assert ours.entropy_bounds == theirs.entropy_bounds
 
 
-def refuse_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(*_: object) -> None:
-        raise AssertionError("read again")
+        raise AssertionError("the text was tokenized again")
 
     monkeypatch.setattr(cache, "write_corpus", read)
     monkeypatch.setattr(corpus_module, "read_corpus", read)
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("tokenizer", TOKENIZER_NAMES)
 @pytest.mark.parametrize("layout", ["three files", "one file"])
-def test_the_cache_gives_the_same_corpus(
-    small_corpus: Path, place: Path, level: Level, layout: str, monkeypatch: pytest.MonkeyPatch
+def test_cached_corpus_is_the_same(
+    small_corpus: Path, place: Path, tokenizer: str, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if layout == "three files":
-        (small_corpus / "valid.txt").write_text("the zebra\n" * 30)  # it has unknown words
+        (small_corpus / "valid.txt").write_text("the zebra\n" * 30)  # with unknown words
     path = small_corpus if layout == "three files" else small_corpus / "train.txt"
-    expected = uncached(path, level)
-    written = load_corpus(str(path), level)
-    refuse_reading(monkeypatch)
-    read = load_corpus(str(path), level)
+    expected = uncached(path, tokenizer)
+    written = load_corpus(str(path), tokenizer)
+    forbid_reading(monkeypatch)
+    read = load_corpus(str(path), tokenizer)
     for corpus in (written, read):
         assert_equal(corpus, expected)
         corpus.release()
@@ -80,21 +85,21 @@ def test_the_cache_gives_the_same_corpus(
     assert len(list(place.iterdir())) == 1
 
 
-def test_levels_and_places_have_caches_of_their_own(small_corpus: Path, place: Path) -> None:
+def test_each_tokenizer_and_location_has_its_cache(small_corpus: Path, place: Path) -> None:
     other = small_corpus.with_name("other")
     other.mkdir()
     for path in small_corpus.iterdir():
         (other / path.name).write_text(path.read_text().replace("cat", "cow"))
     for _ in range(2):
-        for level in LEVELS:
+        for tokenizer in TOKENIZER_NAMES:
             for path in (small_corpus, other, small_corpus / "train.txt"):
-                assert_equal(load_corpus(str(path), level), uncached(path, level))
+                assert_equal(load_corpus(str(path), tokenizer), uncached(path, tokenizer))
     assert len(list(place.iterdir())) == 9
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
-def test_a_changed_text_is_noticed(small_corpus: Path, place: Path, split: str) -> None:
-    """Of the same size, and of the same time: as if within a tick of the clock."""
+def test_changed_text_is_noticed(small_corpus: Path, place: Path, split: str) -> None:
+    """Even if it has the same size and modification time."""
     load_corpus(str(small_corpus))
     path = small_corpus / f"{split}.txt"
     before = path.stat()
@@ -105,7 +110,7 @@ def test_a_changed_text_is_noticed(small_corpus: Path, place: Path, split: str) 
     assert len(list(place.iterdir())) == 1  # the old ids are gone
 
 
-def test_a_damaged_cache_is_read_again(small_corpus: Path, place: Path) -> None:
+def test_damaged_cache_is_rewritten(small_corpus: Path, place: Path) -> None:
     load_corpus(str(small_corpus))
     (path,) = place.glob("*/ids")
     good = path.read_bytes()
@@ -123,13 +128,13 @@ def test_a_damaged_cache_is_read_again(small_corpus: Path, place: Path) -> None:
         assert path.read_bytes() == good
 
 
-def test_a_cache_of_another_format_is_read_again(
+def test_cache_of_another_format_is_rewritten(
     small_corpus: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_corpus(str(small_corpus))
     (path,) = place.glob("*/ids")
     before = path.read_bytes()
-    monkeypatch.setattr(cache, "FORMAT", 2)
+    monkeypatch.setattr(cache, "FORMAT", cache.FORMAT + 1)
     assert_equal(load_corpus(str(small_corpus)), uncached(small_corpus))
     assert path.read_bytes() != before
 
@@ -138,11 +143,11 @@ def full(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_full_disk_stops_nothing(
+def test_full_disk_does_not_stop_a_run(
     small_corpus: Path,
     place: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Full:
         def __getattr__(self, name: str) -> object:
@@ -158,34 +163,35 @@ def test_a_full_disk_stops_nothing(
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, (lambda **_: Full()) if owner is tempfile else full)
             assert_equal(load_corpus(str(small_corpus)), uncached(small_corpus))
-        notes = capsys.readouterr().err.splitlines()
+        notes = caplog.messages
+        caplog.clear()
         assert len(notes) == 1
-        assert notes[0].startswith("note: corpus can't be cached, and takes memory: ")
+        assert notes[0].startswith("corpus could not be cached; keeping it in memory: ")
         assert "No space left on device" in notes[0]
-        assert list(place.glob("*/*")) == []
+        assert [path.name for path in place.glob("*/*")] in ([], ["lock"])
 
 
-def test_a_place_that_is_none_stops_nothing(
-    small_corpus: Path, place: Path, capsys: pytest.CaptureFixture[str]
+def test_unusable_location_does_not_stop_a_run(
+    small_corpus: Path, place: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.write_text("a file, not a directory")
     assert_equal(load_corpus(str(small_corpus)), uncached(small_corpus))
-    assert capsys.readouterr().err.startswith("note: corpus can't be cached")
+    assert caplog.messages[0].startswith("corpus could not be cached")
     assert place.read_text() == "a file, not a directory"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
-def test_the_cache_is_its_users_alone(small_corpus: Path, place: Path) -> None:
+def test_cache_is_private_to_its_user(small_corpus: Path, place: Path) -> None:
     load_corpus(str(small_corpus))
     (entry,) = place.iterdir()
     assert stat.S_IMODE(entry.stat().st_mode) == 0o700
 
 
-def test_an_error_of_the_text_leaves_nothing_behind(small_corpus: Path, place: Path) -> None:
+def test_error_in_the_text_leaves_no_ids(small_corpus: Path, place: Path) -> None:
     (small_corpus / "test.txt").write_bytes(b"the \xff\n")
     with pytest.raises(DataError, match="not UTF-8"):
         load_corpus(str(small_corpus))
-    assert list(place.glob("*/*")) == []
+    assert [path.name for path in place.glob("*/*")] in ([], ["lock"])
 
 
 def test_small_corpora_are_not_cached(
@@ -196,8 +202,8 @@ def test_small_corpora_are_not_cached(
     assert not (tmp_path / "cache").exists()
 
 
-def test_who_comes_second_waits_and_reads_nothing(
-    small_corpus: Path, place: Path, capsys: pytest.CaptureFixture[str]
+def test_second_process_waits_and_reads_the_cache(
+    small_corpus: Path, place: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     load_corpus(str(small_corpus))
     (path,) = place.glob("*/ids")
@@ -205,7 +211,7 @@ def test_who_comes_second_waits_and_reads_nothing(
     path.unlink()
     found: list[Corpus] = []
     second = threading.Thread(target=lambda: found.append(load_corpus(str(small_corpus))))
-    with locked(path.parent):
+    with FileLock(path.parent / "lock"):
         second.start()
         second.join(0.5)
         assert second.is_alive()
@@ -214,11 +220,11 @@ def test_who_comes_second_waits_and_reads_nothing(
     second.join(20)
     assert_equal(found[0], uncached(small_corpus))
     assert path.stat().st_ino == inode
-    assert f"note: waiting for process {os.getpid()}" in capsys.readouterr().err
+    assert caplog.messages == ["waiting for another process that is reading corpus"]
 
 
-def test_four_processes_at_once(small_corpus: Path, place: Path) -> None:
-    code = "import sys; from ptblm.corpus import corpus; corpus.WORTH_CACHING = 1; "
+def test_four_processes_share_one_cache(small_corpus: Path, place: Path) -> None:
+    code = "import sys; from ptblm.corpus import corpus; corpus.MIN_CACHED_SIZE = 1; "
     code += "print(corpus.load_corpus(sys.argv[1]).splits['train'].ids.sum())"
     command = [sys.executable, "-c", code, str(small_corpus)]
     processes = [
@@ -227,11 +233,11 @@ def test_four_processes_at_once(small_corpus: Path, place: Path) -> None:
     ]
     expected = int(uncached(small_corpus).splits["train"].ids.sum())
     assert [int(process.communicate(timeout=60)[0]) for process in processes] == [expected] * 4
-    assert len(list(place.glob("*/*"))) == 1
+    assert sorted(path.name for path in place.glob("*/*")) == ["ids", "lock"]
 
 
-def test_batches_of_a_cached_text_are_no_copies(small_corpus: Path, place: Path) -> None:
-    """Neither NumPy's nor torch's, and what is written to them never reaches the file."""
+def test_batches_of_a_cached_text_are_not_copied(small_corpus: Path, place: Path) -> None:
+    """By NumPy or torch; and writing to them does not change the file."""
     corpus = load_corpus(str(small_corpus))
     (path,) = place.glob("*/ids")
     before = path.read_bytes()
@@ -246,7 +252,7 @@ def test_batches_of_a_cached_text_are_no_copies(small_corpus: Path, place: Path)
     assert path.read_bytes() == before
 
 
-def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_location_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PTBLM_CACHE", "/somewhere")
     assert cache_directory() == Path("/somewhere")
     monkeypatch.delenv("PTBLM_CACHE")

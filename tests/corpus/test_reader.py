@@ -1,4 +1,4 @@
-"""The reader and its batches: against TensorFlow's reader, and against bad text."""
+"""The reader and its batches: equality with TensorFlow's reader, and invalid text."""
 
 import hashlib
 import json
@@ -13,9 +13,8 @@ from ptblm.corpus.corpus import Corpus, load_corpus
 from ptblm.corpus.reader import read_text
 from ptblm.corpus.source import bytes_source, read_file
 from ptblm.corpus.splits import split_file
-from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.errors import DataError
-from tests.corpus.helpers import read_vocabulary
+from tests.corpus.helpers import tokenizer_of, trained_tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -24,44 +23,44 @@ def ptb(ptb_directory: Path) -> Corpus:
 
 
 def test_ids_equal_tensorflows_reader(ptb: Corpus, golden: Path) -> None:
-    figures = json.loads((golden / "reader.json").read_text())
+    expected = json.loads((golden / "reader.json").read_text())
     for split, text in ptb.splits.items():
-        assert len(text.ids) == figures["counts"][split]
+        assert len(text.ids) == expected["counts"][split]
         digest = hashlib.sha256(text.ids.astype("<i4").tobytes()).hexdigest()
-        assert digest == figures["ids_sha256_int32_le"][split]
+        assert digest == expected["ids_sha256_int32_le"][split]
         assert text.unknown == 0
         assert text.ids.dtype == np.uint16
 
 
 def test_vocabulary_equals_tensorflows_reader(ptb: Corpus, golden: Path) -> None:
-    figures = json.loads((golden / "reader.json").read_text())
-    words = ptb.vocabulary.words
-    assert len(words) == figures["vocab_size"]
-    assert list(words[:30]) == [word for word, _ in figures["first30_of_vocabulary_by_id"]]
-    joined = hashlib.sha256("\n".join(words).encode()).hexdigest()
-    assert joined == figures["vocabulary_sha256_newline_joined"]
-    for word, index in figures["special_ids"].items():
+    expected = json.loads((golden / "reader.json").read_text())
+    tokens = ptb.vocabulary.tokens
+    assert len(tokens) == expected["vocab_size"]
+    assert list(tokens[:30]) == [word for word, _ in expected["first30_of_vocabulary_by_id"]]
+    joined = hashlib.sha256("\n".join(tokens).encode()).hexdigest()
+    assert joined == expected["vocabulary_sha256_newline_joined"]
+    for word, index in expected["special_ids"].items():
         assert ptb.vocabulary.ids[word] == index
 
 
 @pytest.mark.parametrize("shape", ["20,20", "20,35", "1,1"])
 def test_epoch_sizes_equal_tensorflows_reader(ptb: Corpus, golden: Path, shape: str) -> None:
-    figures = json.loads((golden / "reader.json").read_text())["epoch_size"][shape]
+    expected = json.loads((golden / "reader.json").read_text())["epoch_size"][shape]
     batch_size, num_steps = map(int, shape.split(","))
     for split, text in ptb.splits.items():
-        assert len(batchify(text.ids, batch_size, num_steps, split)) == figures[split]
+        assert len(batchify(text.ids, batch_size, num_steps, split)) == expected[split]
 
 
 def test_batches_equal_tensorflows_queue(ptb: Corpus, golden: Path) -> None:
-    figures = json.loads((golden / "reader.json").read_text())["train_20_20"]
+    expected = json.loads((golden / "reader.json").read_text())["train_20_20"]
     batches = batchify(ptb.splits["train"].ids, 20, 20, "train")
     for place, step in (("first", 0), ("last", len(batches) - 1)):
         inputs, targets = batches[step]
-        assert inputs.tolist() == figures[place]["x"]
-        assert targets.tolist() == figures[place]["y"]
+        assert inputs.tolist() == expected[place]["x"]
+        assert targets.tolist() == expected[place]["y"]
 
 
-def test_targets_are_inputs_shifted_and_streams_contiguous() -> None:
+def test_targets_are_shifted_inputs_of_contiguous_streams() -> None:
     batches = batchify(np.arange(23, dtype=np.int32), 2, 5, "train")
     assert len(batches) == 2
     inputs, targets = batches[1]
@@ -71,17 +70,17 @@ def test_targets_are_inputs_shifted_and_streams_contiguous() -> None:
         batches[2]
 
 
-def test_the_last_full_step_is_kept() -> None:
-    """A stream of T + 1 tokens is one whole step: `<` for `<=` would drop it."""
+def test_last_full_step_is_kept() -> None:
+    """A stream of T + 1 tokens is one full step."""
     assert len(batchify(np.arange(6, dtype=np.int32), 1, 5, "train")) == 1
     assert len(batchify(np.arange(11, dtype=np.int32), 1, 5, "train")) == 2
 
 
 @pytest.mark.parametrize(
     ("tokens", "hint"),
-    [(100, "batch_size of 4 or less"), (12, "num_steps of 11 or less"), (1, "a longer text")],
+    [(100, "batch_size to 4 or less"), (12, "num_steps to 11 or less"), (1, "a longer text")],
 )
-def test_too_short_a_split_says_what_would_fit(tokens: int, hint: str) -> None:
+def test_too_short_split_suggests_smaller_batches(tokens: int, hint: str) -> None:
     with pytest.raises(DataError) as caught:
         batchify(np.zeros(tokens, dtype=np.int32), 20, 20, "valid")
     assert f"the valid split has {tokens}" in caught.value.what
@@ -90,12 +89,12 @@ def test_too_short_a_split_says_what_would_fit(tokens: int, hint: str) -> None:
     assert hint in caught.value.hint
 
 
-def test_what_would_fit_does_fit() -> None:
+def test_suggested_batches_fit() -> None:
     batchify(np.zeros(100, dtype=np.int32), 4, 20, "valid")
     batchify(np.zeros(12, dtype=np.int32), 1, 11, "valid")
 
 
-def test_vocabulary_is_the_training_splits_alone(small_corpus: Path) -> None:
+def test_vocabulary_is_from_the_training_split_only(small_corpus: Path) -> None:
     (small_corpus / "valid.txt").write_text("zebra the <unk>\n" * 30)
     corpus = load_corpus(str(small_corpus))
     assert "zebra" not in corpus.vocabulary.ids
@@ -104,34 +103,33 @@ def test_vocabulary_is_the_training_splits_alone(small_corpus: Path) -> None:
     assert (valid.ids == corpus.vocabulary.unk_id).sum() == 60
 
 
-def test_ids_go_by_count_then_by_word(tmp_path: Path) -> None:
+def test_ids_are_sorted_by_count_then_by_word(tmp_path: Path) -> None:
     path = tmp_path / "train.txt"
     path.write_text("b a c b\nc\n")
-    assert read_vocabulary(read_file(path), "word").words == ("<eos>", "b", "c", "a")
+    assert trained_tokenizer(read_file(path), "word").vocabulary.tokens == ("<eos>", "b", "c", "a")
 
 
-def test_unknown_words_without_unk_are_an_error_that_names_them(tmp_path: Path) -> None:
-    vocabulary = Vocabulary(["<eos>", "a"])
+def test_unknown_word_without_unk_is_located(tmp_path: Path) -> None:
     path = tmp_path / "valid.txt"
     path.write_text("a a\na zebra a\n")
     with pytest.raises(DataError, match="'zebra' is not in the vocabulary") as caught:
-        read_text(read_file(path), "word", vocabulary)
+        read_text(read_file(path), tokenizer_of("word", "<eos>", "a"))
     assert caught.value.where == f"{path}:2"
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"   \n\n \t\n", b"\xef\xbb\xbf\n"])
-def test_an_empty_text_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_empty_text_is_an_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "train.txt"
     path.write_bytes(content)
     with pytest.raises(DataError, match="empty"):
-        read_vocabulary(read_file(path), "word")
+        trained_tokenizer(read_file(path), "word")
 
 
-def test_text_that_is_no_utf8_names_its_line(tmp_path: Path) -> None:
+def test_invalid_utf8_names_its_line(tmp_path: Path) -> None:
     path = tmp_path / "train.txt"
     path.write_bytes(b"fine\nalso fine\nbad \xff byte\n")
     with pytest.raises(DataError, match=r"byte 5 of the line") as caught:
-        read_vocabulary(read_file(path), "word")
+        trained_tokenizer(read_file(path), "word")
     assert caught.value.where == f"{path}:3"
 
 
@@ -141,34 +139,34 @@ def test_text_that_is_no_utf8_names_its_line(tmp_path: Path) -> None:
         (b"a b\na\n", "a b / a /"),
         (b"a b\na", "a b / a /"),  # no final newline: the last line is a line
         (b"a b\r\na\r\n", "a b / a /"),
-        (b"\xef\xbb\xbfa b\na\n", "a b / a /"),  # a byte order mark is no letter
+        (b"\xef\xbb\xbfa b\na\n", "a b / a /"),  # a byte order mark is skipped
         (b" a  b \n\na\n", "a b / / a /"),  # an empty line is an empty sentence
-        (b"a <eos> b\n", "a / b /"),  # PTB's own spelling of a line's end
+        (b"a <eos> b\n", "a / b /"),  # as some corpora mark line ends
     ],
 )
 def test_lines_become_words_and_eos(content: bytes, words: str) -> None:
-    vocabulary = Vocabulary(["<eos>", "a", "b"])
-    text = read_text(bytes_source("text", content), "word", vocabulary)
+    tokenizer = tokenizer_of("word", "<eos>", "a", "b")
+    text = read_text(bytes_source("text", content), tokenizer)
     expected = words.replace("/", "<eos>").split()
-    assert [vocabulary.words[index] for index in text.ids] == expected
+    assert [tokenizer.vocabulary.tokens[index] for index in text.ids] == expected
     assert text.sha256 == hashlib.sha256(content).hexdigest()
 
 
-def test_both_spellings_of_file_names(small_corpus: Path) -> None:
+def test_both_file_name_schemes(small_corpus: Path) -> None:
     assert split_file(small_corpus, "test", "word").name == "test.txt"
     for path in list(small_corpus.iterdir()):
         path.rename(small_corpus / f"ptb.{path.name}")
     assert split_file(small_corpus, "test", "word").name == "ptb.test.txt"
 
 
-def test_a_missing_split_is_named(small_corpus: Path) -> None:
+def test_missing_split_is_named(small_corpus: Path) -> None:
     (small_corpus / "valid.txt").unlink()
     with pytest.raises(DataError, match="the valid split is missing"):
         load_corpus(str(small_corpus))
 
 
 @pytest.mark.usefixtures("in_directory")
-def test_missing_ptb_names_both_ways_to_get_going() -> None:
+def test_missing_ptb_suggests_download_and_sample() -> None:
     with pytest.raises(DataError) as caught:
         load_corpus("ptb")
     assert caught.value.hint is not None
@@ -176,10 +174,10 @@ def test_missing_ptb_names_both_ways_to_get_going() -> None:
     assert "--data sample" in caught.value.hint
 
 
-def test_a_path_that_is_no_corpus(tmp_path: Path) -> None:
+def test_path_that_is_not_a_corpus(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such directory or file") as caught:
         load_corpus(str(tmp_path / "nowhere"))
     assert "or a text file" in str(caught.value.hint)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(DataError, match="no plain file"):
+    with pytest.raises(DataError, match="not a directory or regular file"):
         load_corpus(str(tmp_path / "pipe"))

@@ -1,4 +1,4 @@
-"""Characters and bytes: everything that is in a text is in its ids, and comes back out of them."""
+"""Tokenizers: text to ids and back without loss, and the Penn Treebank's character files."""
 
 import time
 from pathlib import Path
@@ -9,94 +9,113 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptblm.corpus.corpus import Corpus, load_corpus
-from ptblm.corpus.reader import Text, read_text
+from ptblm.corpus.reader import read_text
 from ptblm.corpus.source import Source, bytes_source
-from ptblm.corpus.tokenizers.bytes import BYTES
-from ptblm.corpus.vocabulary import EOS, UNK, Vocabulary
+from ptblm.corpus.tokenizers import make_tokenizer
+from ptblm.corpus.vocabulary import EOS, UNK
 from ptblm.errors import DataError
-from tests.corpus.helpers import read_vocabulary
+from tests.corpus.helpers import tokenizer_of, trained_tokenizer
 
 UNICODE = st.text(
     st.characters(codec="utf-8") | st.sampled_from("\n\r\t \ufeff\u2028\x00<>"), min_size=1
 )
+WORDS = st.text(st.sampled_from("ab\u00e9\u8a9e\U0001f600\x00<>"), min_size=1)
 
 
-def spelled_out(text: Text, vocabulary: Vocabulary) -> str:
-    symbols = (vocabulary.words[index] for index in text.ids)
-    return "".join({EOS: "\n", UNK: "?"}.get(symbol, symbol) for symbol in symbols)
+@given(st.lists(st.lists(WORDS), min_size=1).filter(any), st.booleans())
+def test_words_decode_to_lines_with_single_spaces(lines: list[list[str]], plain: bool) -> None:
+    expected = "".join(" ".join(line) + "\n" for line in lines)
+    text = expected if plain else expected.replace(" ", " \t ").replace("\n", " \n ")
+    source = bytes_source("text", text.rstrip(" ").encode())
+    tokenizer = trained_tokenizer(source, "word")
+    assert tokenizer.decode(read_text(source, tokenizer).ids) == expected
 
 
 @given(UNICODE.filter(lambda text: text != "\ufeff"))
-def test_every_text_comes_back_from_its_characters(text: str) -> None:
+def test_characters_decode_to_the_exact_text(text: str) -> None:
     source = bytes_source("text", text.encode())
-    vocabulary = read_vocabulary(source, "char")
-    encoded = read_text(source, "char", vocabulary)
-    # A byte order mark is no letter, and the last line is a line.
+    tokenizer = trained_tokenizer(source, "char")
+    encoded = read_text(source, tokenizer)
+    # A byte order mark is skipped, and the last line always ends.
     expected = text.removeprefix("\ufeff")
     expected += "" if expected.endswith("\n") else "\n"
-    assert spelled_out(encoded, vocabulary) == expected
+    assert tokenizer.decode(encoded.ids) == expected
     assert encoded.unknown == 0
     assert encoded.ids.dtype == np.uint8
-    assert len(vocabulary) == len(set(expected) | {"\n"}) + 1
+    assert len(tokenizer.vocabulary) == len(set(expected) | {"\n"}) + 1
 
 
 @given(st.binary(min_size=1))
-def test_all_bytes_come_back_from_their_ids(content: bytes) -> None:
+def test_bytes_decode_to_the_exact_bytes(content: bytes) -> None:
     source = bytes_source("file", content)
-    assert read_vocabulary(source, "byte") is BYTES
-    encoded = read_text(source, "byte", BYTES)
+    tokenizer = trained_tokenizer(source, "byte")
+    encoded = read_text(source, tokenizer)
     assert bytes(encoded.ids.tolist()) == content
-    assert spelled_out(encoded, BYTES).encode("latin-1") == content
+    assert tokenizer.decode(encoded.ids).encode("utf-8", "surrogateescape") == content
+    assert tokenizer.vocabulary.tokens == make_tokenizer("byte").vocabulary.tokens
+    assert list(tokenizer.vocabulary.counts) == [content.count(byte) for byte in range(256)]
+    assert tokenizer.special_ids == {}
     assert encoded.unknown == 0
     assert encoded.ids.dtype == np.uint8
+
+
+def test_bytes_decode_as_utf8() -> None:
+    tokenizer = make_tokenizer("byte")
+    text = "caf\u00e9 \u8a9e\n"
+    assert tokenizer.decode(np.frombuffer(text.encode(), dtype=np.uint8)) == text
 
 
 @given(UNICODE, UNICODE)
 def test_any_text_can_be_scored_by_any_character_vocabulary(train: str, other: str) -> None:
-    vocabulary = Vocabulary(sorted({*train.replace("\n", ""), EOS, UNK}))
-    encoded = read_text(bytes_source("text", b"a" + other.encode()), "char", vocabulary)
+    tokenizer = tokenizer_of("char", *sorted({*train.replace("\n", ""), EOS, UNK}))
+    encoded = read_text(bytes_source("text", b"a" + other.encode()), tokenizer)
     text = f"a{other}" + ("" if other.endswith("\n") else "\n")
-    absent = [symbol not in train for symbol in text if symbol != "\n"]
-    assert encoded.unknown == sum(absent) == (encoded.ids == vocabulary.unk_id).sum()
+    absent = [character not in train for character in text if character != "\n"]
+    unknown_ids = encoded.ids == tokenizer.vocabulary.unk_id
+    assert encoded.unknown == sum(absent) == unknown_ids.sum()
     assert len(encoded.ids) == len(text)
 
 
-def test_characters_go_by_count_and_unk_last() -> None:
-    vocabulary = read_vocabulary(bytes_source("text", b"aab \r\nab\t\n"), "char")
-    assert vocabulary.words == ("a", EOS, "b", "\t", "\r", " ", UNK)
+def test_characters_are_sorted_by_count() -> None:
+    vocabulary = trained_tokenizer(bytes_source("text", b"aab \r\nab\t\n"), "char").vocabulary
+    assert vocabulary.tokens == ("a", EOS, "b", "\t", "\r", " ", UNK)
+    assert vocabulary.counts == (3, 2, 2, 1, 1, 1, 0)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf"])
-def test_no_characters_at_all_is_an_empty_text(content: bytes) -> None:
+def test_text_without_characters_is_empty(content: bytes) -> None:
     with pytest.raises(DataError, match="empty"):
-        read_vocabulary(bytes_source("text", content), "char")
+        trained_tokenizer(bytes_source("text", content), "char")
 
 
-def test_no_bytes_at_all_is_an_empty_text() -> None:
+def test_file_without_bytes_is_empty() -> None:
     with pytest.raises(DataError, match="empty"):
-        read_text(bytes_source("file", b""), "byte", BYTES)
+        read_text(bytes_source("file", b""), make_tokenizer("byte"))
 
 
-def test_characters_that_are_no_utf8_are_located() -> None:
+def test_invalid_utf8_is_located() -> None:
     content = b"\xef\xbb\xbffine\nalso fine\nbad \xff byte\n"
     with pytest.raises(DataError, match="byte 5 of the line") as caught:
-        read_vocabulary(bytes_source("some.txt", content), "char")
+        trained_tokenizer(bytes_source("some.txt", content), "char")
     assert caught.value.where == "some.txt:3"
     assert "data.tokenizer byte" in str(caught.value.hint)
+    source = Source("some.txt", b"\n" * 6 + b"\xef\xbb\xbf\xff", 6, 10)
     with pytest.raises(DataError, match="byte 4 of the line") as caught:
-        read_vocabulary(Source("some.txt", b"\n" * 6 + b"\xef\xbb\xbf\xff", 6, 10), "char")
+        trained_tokenizer(source, "char")
     assert caught.value.where == "some.txt:7"
 
 
-@pytest.mark.parametrize("words", [["a"], ["a", EOS], ["a", UNK]])
-def test_a_character_vocabulary_lacks_no_mark(words: list[str]) -> None:
+@pytest.mark.parametrize("tokens", [["a"], ["a", EOS], ["a", UNK]])
+def test_character_vocabulary_needs_special_tokens(tokens: list[str]) -> None:
     with pytest.raises(DataError, match="the vocabulary has no <"):
-        read_text(bytes_source("text", b"a\n"), "char", Vocabulary(words))
+        tokenizer_of("char", *tokens)
 
 
-def test_bytes_have_one_vocabulary() -> None:
-    with pytest.raises(DataError, match="not that of the 256 bytes"):
-        read_text(bytes_source("text", b"a\n"), "byte", Vocabulary(["a", EOS]))
+def test_byte_vocabulary_is_fixed() -> None:
+    tokens = make_tokenizer("byte").vocabulary.tokens
+    for wrong in (["a", EOS], [*tokens, EOS], tokens[::-1]):
+        with pytest.raises(DataError, match="the vocabulary"):
+            tokenizer_of("byte", *wrong)
 
 
 # --- the Penn Treebank's character files ---
@@ -122,11 +141,11 @@ def test_counts_of_the_penn_treebank(ptb: Corpus, split: str, characters: int, l
 
 
 def test_characters_of_the_penn_treebank(ptb: Corpus, ptb_directory: Path) -> None:
-    """49 characters, `_` read as the space it stands for; `<unk>` is five of them."""
+    """There are 49; `_` is read as the space that it stands for, and `<unk>` is five of them."""
     vocabulary = ptb.vocabulary
     assert len(vocabulary) == 49 + len({EOS, UNK})
-    assert set("abcdefghijklmnopqrstuvwxyz0123456789N #$&'*-./\\<>") < set(vocabulary.words)
-    first = spelled_out(ptb.splits["valid"], vocabulary)[:3000].splitlines()[:-1]
+    assert set("abcdefghijklmnopqrstuvwxyz0123456789N #$&'*-./\\<>") < set(vocabulary.tokens)
+    first = ptb.tokenizer.decode(ptb.splits["valid"].ids[:3000]).splitlines()[:-1]
     lines = (ptb_directory / "ptb.char.valid.txt").read_text().splitlines()
     assert [line.replace(" ", "_") for line in first] == [
         line.replace(" ", "") for line in lines[: len(first)]
@@ -134,14 +153,15 @@ def test_characters_of_the_penn_treebank(ptb: Corpus, ptb_directory: Path) -> No
     assert any("<unk>" in line for line in first)
 
 
-def test_the_same_text_plain_has_the_same_ids(ptb: Corpus, ptb_directory: Path) -> None:
-    spelled = (ptb_directory / "ptb.char.test.txt").read_bytes()
-    plain = bytes_source("plain", spelled.replace(b" ", b"").replace(b"_", b" "))
-    encoded = read_text(plain, "char", ptb.vocabulary)
+def test_plain_text_has_the_same_ids_as_space_separated(ptb: Corpus, ptb_directory: Path) -> None:
+    spaced = (ptb_directory / "ptb.char.test.txt").read_bytes()
+    plain = spaced.replace(b" ", b"").replace(b"_", b" ")
+    encoded = read_text(bytes_source("plain", plain), ptb.tokenizer)
     assert np.array_equal(encoded.ids, ptb.splits["test"].ids)
+    assert ptb.tokenizer.decode(encoded.ids).encode() == plain
 
 
-def test_the_penn_treebank_is_read_in_seconds(ptb: Corpus, ptb_directory: Path) -> None:
+def test_penn_treebank_is_read_in_seconds(ptb: Corpus, ptb_directory: Path) -> None:
     assert len(ptb.vocabulary) == 51
     start = time.process_time()
     load_corpus(str(ptb_directory), "char")

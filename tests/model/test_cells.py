@@ -1,4 +1,4 @@
-"""The cells: equal to TensorFlow's and Keras's, to their own equations, to the fused kernels."""
+"""Cells agree with TensorFlow and Keras, with their own equations, and with the fused kernels."""
 
 import math
 from collections.abc import Callable
@@ -20,19 +20,15 @@ from ptblm.model.cells.lstm import LSTMCell
 from ptblm.model.cells.rnn import RNNCell
 from ptblm.model.cells.slstm import SLSTMCell
 from ptblm.model.initializers import Initializer
-from ptblm.model.interop.cells import (
-    load_keras_cell,
-    load_tensorflow_cell,
-    to_keras_cell,
-    to_tensorflow_cell,
-)
+from ptblm.model.interop.keras import load_keras_cell, to_keras_cell
+from ptblm.model.interop.tensorflow import load_tensorflow_cell, to_tensorflow_cell
 from ptblm.model.kernels import fused as fused_module
 from ptblm.model.layers.recurrent import RecurrentLayer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
-# What TensorFlow made the figures with, and our cell for it.
-THEIR_CELLS: dict[str, Callable[[], Cell]] = {
+# Our equivalent of each TensorFlow and Keras cell in the golden files.
+GOLDEN_CELLS: dict[str, Callable[[], Cell]] = {
     "tf1_basic_rnn": lambda: RNNCell(4, 5),
     "tf1_basic_lstm": lambda: LSTMCell(4, 5, forget_bias=1.0),
     "tf1_basic_lstm_fb0": lambda: LSTMCell(4, 5),
@@ -51,8 +47,8 @@ THEIR_CELLS: dict[str, Callable[[], Cell]] = {
     "keras_gru_reset_before": lambda: GRUCell(4, 5, reset_gate="before"),
 }
 
-# Ours, each with every option that changes its equations.
-OUR_CELLS: dict[str, dict[str, Any]] = {
+# Every cell, with every option that changes its equations.
+CELLS: dict[str, dict[str, Any]] = {
     "rnn": {"cell": "rnn"},
     "rnn, relu": {"cell": "rnn", "activation": "relu"},
     "rnn, linear": {"cell": "rnn", "activation": "linear"},
@@ -85,20 +81,20 @@ def cell_config(options: dict[str, Any]) -> Any:
 
 def make_layer(
     *,
-    plain: bool = True,
+    fused: bool = False,
     kind: Any = "uniform",
     initial_state: Any = "zeros",
     size: int = 3,
     **options: Any,
 ) -> RecurrentLayer:
     cell = make_cell(ModelConfig(hidden_size=size, cell=cell_config(options)), input_size=4)
-    layer = RecurrentLayer(cell, initial_state, plain=plain).double()
+    layer = RecurrentLayer(cell, initial_state, fused=fused).double()
     layer.initialize(Initializer(kind, 0.7), torch.Generator().manual_seed(5))
     return layer
 
 
 def run(layer: RecurrentLayer, steps: int = 6, batch: int = 2) -> tuple[Tensor, ...]:
-    """Outputs, last state, and the gradient of the outputs' squares with respect to all."""
+    """Outputs, last state, and the gradients of a cost with respect to all inputs and weights."""
     generator = torch.Generator().manual_seed(6)
     shapes = [(steps, batch, 4), *[(batch, size) for size in layer.cell.state_sizes]]
     dtype = next(layer.parameters()).dtype
@@ -107,7 +103,7 @@ def run(layer: RecurrentLayer, steps: int = 6, batch: int = 2) -> tuple[Tensor, 
         for shape in shapes
     )
     outputs, last = layer(x, tuple(state))
-    # The last state's part lets a state that is wrong only at the end be seen, too.
+    # The cost includes the last state, to detect a state that is wrong only at the end.
     cost = outputs.square().sum() + sum(part.sum() for part in last)
     wanted = [x, *state, *layer.cell.parameters()]
     return outputs, *last, *torch.autograd.grad(cost, wanted)
@@ -117,19 +113,19 @@ def run(layer: RecurrentLayer, steps: int = 6, batch: int = 2) -> tuple[Tensor, 
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=["f32", "f64"]
 )
-@pytest.mark.parametrize("plain", [True, False], ids=["plain", "fused"])
-@pytest.mark.parametrize("name", THEIR_CELLS)
-def test_equals_tensorflows_and_kerass_cells(
-    name: str, plain: bool, dtype: torch.dtype, tolerance: float, start: str
+@pytest.mark.parametrize("fused", [False, True], ids=["unfused", "fused"])
+@pytest.mark.parametrize("name", GOLDEN_CELLS)
+def test_cells_match_tensorflow_and_keras(
+    name: str, fused: bool, dtype: torch.dtype, tolerance: float, start: str
 ) -> None:
-    """Outputs, states, and all gradients of sum(outputs²)."""
+    """Compares outputs, states, and all gradients of sum(outputs²)."""
     golden = load_golden("cells.npz" if dtype == torch.float32 else "cells_f64.npz")
     theirs = {
         key.removeprefix(f"{name}/"): golden[key] for key in golden if key.startswith(f"{name}/")
     }
-    cell = THEIR_CELLS[name]().to(dtype)
-    layer = RecurrentLayer(cell, plain=plain)
-    if not plain and layer.fused is None:
+    cell = GOLDEN_CELLS[name]().to(dtype)
+    layer = RecurrentLayer(cell, fused=fused)
+    if fused and layer.fused is None:
         pytest.skip("torch has no fused kernel for this cell")
     weights = {key.removeprefix("w/"): theirs[key] for key in theirs if key.startswith("w/")}
     load, to = (
@@ -152,7 +148,7 @@ def test_equals_tensorflows_and_kerass_cells(
     state_gradients = gradients[: len(state)]
     weight_gradients = to(cell, dict(zip(parameters, gradients[len(state) :], strict=True)))
     if name == "keras_gru_reset_after":
-        # Gates have two biases there and get the same gradient twice; ours have one.
+        # Keras has two biases per gate, with the same gradient; we have one.
         second = weight_gradients["bias"][1]
         weight_gradients["bias"][1] = np.where(second == 0, weight_gradients["bias"][0], second)
 
@@ -174,14 +170,14 @@ def test_equals_tensorflows_and_kerass_cells(
         same(ours, f"grad/{key}")
 
 
-def test_golden_figures_are_all_used() -> None:
+def test_all_golden_cells_are_tested() -> None:
     names = {key.split("/")[0] for key in load_golden("cells.npz")} - {"input"}
-    assert names == THEIR_CELLS.keys()
+    assert names == GOLDEN_CELLS.keys()
 
 
-@pytest.mark.parametrize("name", THEIR_CELLS)
-def test_weights_survive_the_conversion_there_and_back(name: str) -> None:
-    one, other = THEIR_CELLS[name](), THEIR_CELLS[name]()
+@pytest.mark.parametrize("name", GOLDEN_CELLS)
+def test_weight_conversion_round_trip(name: str) -> None:
+    one, other = GOLDEN_CELLS[name](), GOLDEN_CELLS[name]()
     one.initialize(Initializer("uniform", 1.0), torch.Generator().manual_seed(1))
     for parameter in one.parameters():
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(2))
@@ -201,23 +197,23 @@ def test_weights_survive_the_conversion_there_and_back(name: str) -> None:
         (LSTMCell(4, 5, peepholes=True), load_keras_cell),
     ],
 )
-def test_cells_that_they_do_not_have_are_refused(cell: Cell, load: Any) -> None:
+def test_converting_unsupported_cell_raises(cell: Cell, load: Any) -> None:
     weights = {name: np.zeros(1) for name in ("kernel", "recurrent_kernel", "bias")}
-    with pytest.raises(TypeError, match="no cell like"):
+    with pytest.raises(TypeError, match="has no equivalent of"):
         load(cell, weights)
 
 
-def test_weights_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match="does not fit"):
+def test_converting_weights_of_wrong_shape_raises() -> None:
+    with pytest.raises(ValueError, match=r"expected shape \(20, 4\), got \(24, 4\)"):
         load_tensorflow_cell(LSTMCell(4, 5), {"kernel": np.zeros((9, 24)), "bias": np.zeros(24)})
 
 
-def test_the_seven_vectors_of_tensorflows_lstm_cell() -> None:
-    """LSTMCell(3) on 7 steps of 4 inputs, forget_bias 1, as TensorFlow printed its outputs."""
-    source = np.random.RandomState(0)
-    inputs = source.normal(size=(1, 7, 4))
+def test_lstm_reproduces_printed_tensorflow_outputs() -> None:
+    """The outputs that TensorFlow printed for LSTMCell(3), forget_bias 1, 7 steps of 4 inputs."""
+    rng = np.random.RandomState(0)
+    inputs = rng.normal(size=(1, 7, 4))
     limit = math.sqrt(6 / (7 + 12))
-    kernel = source.uniform(-limit, limit, size=(7, 12))
+    kernel = rng.uniform(-limit, limit, size=(7, 12))
     expected = [
         [-0.2138602, -0.08401276, -0.25431478],
         [-0.22243595, -0.25817424, -0.16122109],
@@ -230,16 +226,16 @@ def test_the_seven_vectors_of_tensorflows_lstm_cell() -> None:
     cell = LSTMCell(4, 3, forget_bias=1.0)
     load_tensorflow_cell(cell, {"kernel": kernel, "bias": np.zeros(12)})
     x = torch.tensor(inputs, dtype=torch.float32).transpose(0, 1)
-    for plain in (True, False):
-        layer = RecurrentLayer(cell, plain=plain)
+    for fused in (False, True):
+        layer = RecurrentLayer(cell, fused=fused)
         with torch.no_grad():
             outputs, _ = layer(x, layer.initial_state(1))
         np.testing.assert_allclose(outputs.squeeze(1).numpy(), expected, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", OUR_CELLS)
-def test_gradients_by_finite_differences(name: str) -> None:
-    layer = make_layer(**OUR_CELLS[name])
+@pytest.mark.parametrize("name", CELLS)
+def test_gradients_match_finite_differences(name: str) -> None:
+    layer = make_layer(**CELLS[name])
     x = torch.randn(5, 2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     leaves = [x.requires_grad_()]
     leaves += [part.add(0.3).requires_grad_() for part in layer.initial_state(2)]
@@ -254,30 +250,30 @@ def test_gradients_by_finite_differences(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "size", "steps", "batch"),
-    [(name, 3, 6, 2) for name in OUR_CELLS]
+    [(name, 3, 6, 2) for name in CELLS]
     + [("lstm", 1, 1, 1), ("lstm", 17, 5, 3), ("gru, after", 1, 1, 1), ("rnn", 17, 5, 3)],
 )
-def test_fused_kernels_equal_the_plain_steps(name: str, size: int, steps: int, batch: int) -> None:
-    fused = make_layer(plain=False, size=size, **OUR_CELLS[name])
+def test_fused_kernels_match_step_by_step(name: str, size: int, steps: int, batch: int) -> None:
+    fused = make_layer(fused=True, size=size, **CELLS[name])
     if fused.fused is None:
         pytest.skip("torch has no fused kernel for this cell")
-    plain = make_layer(plain=True, size=size, **OUR_CELLS[name])
+    unfused = make_layer(fused=False, size=size, **CELLS[name])
     for dtype, forward, gradient in ((torch.float64, 1e-12, 1e-12), (torch.float32, 1e-6, 1e-5)):
-        ours, theirs = (run(layer.to(dtype), steps, batch) for layer in (plain, fused))
-        outputs = 1 + len(plain.cell.state_sizes)
+        ours, theirs = (run(layer.to(dtype), steps, batch) for layer in (unfused, fused))
+        outputs = 1 + len(unfused.cell.state_sizes)
         for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
             tolerance = forward if index < outputs else gradient
             torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_torchs_kernels_compute_in_the_type_that_they_are_told(
+def test_fused_kernels_compute_in_requested_dtype(
     cell: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on CUDA under autocast; here a CPU's kernels stand in, which know bf16 too."""
-    exact = run(make_layer(plain=False, cell=cell, size=17).float())
-    monkeypatch.setattr(fused_module, "_cuda_type", lambda _: torch.bfloat16)
-    outputs, *others = run(make_layer(plain=False, cell=cell, size=17).float())
+    """As on CUDA under autocast; the CPU kernels used here also support bf16."""
+    exact = run(make_layer(fused=True, cell=cell, size=17).float())
+    monkeypatch.setattr(fused_module, "_cuda_dtype", lambda _: torch.bfloat16)
+    outputs, *others = run(make_layer(fused=True, cell=cell, size=17).float())
     assert outputs.dtype == torch.bfloat16
     assert {other.dtype for other in others} == {torch.float32}
     for found, wanted in zip((outputs, *others), exact, strict=True):
@@ -285,64 +281,65 @@ def test_torchs_kernels_compute_in_the_type_that_they_are_told(
         assert 0 < error < 0.02
 
 
-def test_which_cells_torch_has_kernels_for() -> None:
-    fused = {name for name in OUR_CELLS if make_layer(plain=False, **OUR_CELLS[name]).fused}
+def test_cells_with_a_fused_kernel() -> None:
+    fused = {name for name in CELLS if make_layer(fused=True, **CELLS[name]).fused}
     assert fused == {"rnn", "rnn, relu", "lstm", "gru, after"}
 
 
-def test_a_subclass_with_its_own_equations_is_not_fused() -> None:
-    class Own(LSTMCell):
-        """Might do anything."""
+def test_subclass_of_fused_cell_is_not_fused() -> None:
+    class Subclass(LSTMCell):
+        """May override the equations."""
 
-    assert RecurrentLayer(Own(3, 4)).fused is None
+    assert RecurrentLayer(Subclass(3, 4)).fused is None
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 @pytest.mark.parametrize("name", ["lstm, peepholes", "gru, before", "janet", "mogrifier"])
-def test_a_compiled_step_equals_the_plain_one(name: str) -> None:
-    """The capture is what can go wrong here; what a GPU's compiler makes of it, there."""
-    plain, compiled = (make_layer(**OUR_CELLS[name]) for _ in range(2))
-    torch._dynamo.reset()  # or all cells of this process share one limit
+def test_compiled_step_matches_eager(name: str) -> None:
+    """Tests graph capture only; tests/test_gpu.py runs the compiled kernels."""
+    unfused, compiled = (make_layer(**CELLS[name]) for _ in range(2))
+    torch._dynamo.reset()  # otherwise all tests share one recompilation limit
     counters.clear()
-    compiled.compile_steps(batch_size=2, backend="aot_eager")
-    assert compiled.path == "step by step, compiled"
-    for one, other in zip(run(plain), run(compiled), strict=True):
+    compiled.compile_step(batch_size=2, backend="aot_eager")
+    assert compiled.kernel == "compiled"
+    for one, other in zip(run(unfused), run(compiled), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
     assert counters["stats"]["unique_graphs"] > 0
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
-def test_a_step_that_does_not_compile_stays_as_it_is() -> None:
-    def refuse(*_: Any) -> Any:
+def test_step_that_fails_to_compile_runs_eagerly(caplog: pytest.LogCaptureFixture) -> None:
+    def failing_backend(*_: Any) -> Any:
         raise NotImplementedError
 
-    plain, layer = (make_layer(cell="janet") for _ in range(2))
-    layer.compile_steps(batch_size=2, backend=refuse)
-    assert layer.path.startswith("step by step (not compiled: ")
-    for one, other in zip(run(plain), run(layer), strict=True):
+    unfused, layer = (make_layer(cell="janet") for _ in range(2))
+    layer.compile_step(batch_size=2, backend=failing_backend)
+    assert layer.kernel == "unfused"
+    assert "torch.compile failed for JANETCell (" in caplog.text
+    for one, other in zip(run(unfused), run(layer), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", OUR_CELLS)
-def test_the_state_is_all_that_a_cell_remembers(name: str) -> None:
-    layer = make_layer(**OUR_CELLS[name])
+@pytest.mark.parametrize("name", CELLS)
+def test_sequence_can_be_split_at_any_step(name: str) -> None:
+    layer = make_layer(**CELLS[name])
     x = torch.randn(7, 2, 4, dtype=torch.float64)
     whole, last = layer(x, layer.initial_state(2))
     first, state = layer(x[:3], layer.initial_state(2))
-    rest, cut_last = layer(x[3:], state)
+    rest, split_last = layer(x[3:], state)
     torch.testing.assert_close(torch.cat([first, rest]), whole, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(cut_last, last, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(split_last, last, rtol=1e-12, atol=1e-12)
 
 
-def test_a_mogrifier_without_rounds_is_an_lstm() -> None:
-    plain = make_layer(cell="lstm")
+def test_mogrifier_without_rounds_is_an_lstm() -> None:
+    unfused = make_layer(cell="lstm")
     mogrifier = make_layer(cell="mogrifier", rounds=0)
-    for one, other in zip(run(plain), run(mogrifier), strict=True):
+    for one, other in zip(run(unfused), run(mogrifier), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
-def test_an_slstm_forgets_what_it_takes_in() -> None:
-    """With f near 1 it keeps its state, with f near 0 it takes the candidate."""
+def test_slstm_gate_keeps_state_or_takes_candidate() -> None:
+    """With f near 1 the state is kept; with f near 0 it becomes the candidate."""
     layer = make_layer(cell="slstm")
     x = torch.randn(1, 2, 4, dtype=torch.float64)
     state = tuple(part + 0.4 for part in layer.initial_state(2))
@@ -355,7 +352,7 @@ def test_an_slstm_forgets_what_it_takes_in() -> None:
     torch.testing.assert_close(layer(x, state)[1][1], torch.ones_like(state[1]))
 
 
-def test_janets_chrono_initialisation() -> None:
+def test_janet_chrono_initialization() -> None:
     cell = make_layer(cell="janet", chrono_steps=20, size=500).cell
     forget, candidate = cell.get_parameter("gates.bias").exp().chunk(2)
     assert forget.min() >= 1
@@ -364,14 +361,14 @@ def test_janets_chrono_initialisation() -> None:
     assert torch.equal(candidate, torch.ones_like(candidate))
 
 
-def test_initialisers() -> None:
-    """The limits of each, and what they leave alone."""
+def test_initializers() -> None:
+    """Each fills weights within its bounds and leaves the biases at zero."""
     weights = {
         kind: dict(make_layer(kind=kind, cell="lstm", size=40).cell.named_parameters())
         for kind in ("uniform", "glorot_uniform", "orthogonal")
     }
     assert weights["uniform"]["gates.weight_hh"].abs().max().item() == pytest.approx(0.7, rel=0.01)
-    glorot = math.sqrt(6 / (4 + 40 + 160))  # one kernel of inputs and state, as in TensorFlow
+    glorot = math.sqrt(6 / (4 + 40 + 160))  # one kernel for input and state, as in TensorFlow
     for name in ("gates.weight_ih", "gates.weight_hh"):
         largest = weights["glorot_uniform"][name].abs().max().item()
         assert largest == pytest.approx(glorot, rel=0.02)
@@ -385,7 +382,7 @@ def test_initialisers() -> None:
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_initial_states(cell: str) -> None:
     for kind, value in (("zeros", 0.0), ("ones", 1.0), ("learned", 0.0)):
-        layer = make_layer(cell=cell, initial_state=kind, plain=False)
+        layer = make_layer(cell=cell, initial_state=kind, fused=True)
         parts = layer.initial_state(2)
         assert [part.shape for part in parts] == [(2, size) for size in layer.cell.state_sizes]
         assert all(bool((part == value).all()) for part in parts)

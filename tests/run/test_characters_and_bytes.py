@@ -11,7 +11,7 @@ import pytest
 
 from ptblm.checkpoint.format import load_checkpoint
 from ptblm.config.loading import load_config
-from ptblm.corpus.tokenizers.bytes import BYTES
+from ptblm.corpus.tokenizers import make_tokenizer
 from ptblm.errors import DataError
 from ptblm.run.setup import setup_run
 from tests.conftest import Ptblm, plain_environment
@@ -89,7 +89,7 @@ def test_a_run_on_bytes_scores_any_file(ptblm: Ptblm, tmp_path: Path, novel: Pat
     assert f"novel: 256 bytes, {size * 90 // 100:,} training tokens" in run.stderr
     assert run.stdout.splitlines()[-1].startswith("test bits per byte ")
     checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
-    assert tuple(checkpoint.vocabulary) == BYTES.words
+    assert tuple(checkpoint.vocabulary) == make_tokenizer("byte").vocabulary.tokens
     assert "256 bytes" in ptblm("checkpoint", "show", "run").stdout
     any_bytes = bytes(range(256)) * 3 + b"\xff\xfe\n\r\n\x00"
     scored = subprocess.run(
@@ -152,7 +152,7 @@ def test_a_words_run_says_nothing_of_bits_per_character(
 @pytest.mark.parametrize(
     ("content", "level", "message"),
     [
-        (b"", "char", "too short to be cut by position"),
+        (b"", "char", "too short to be split by position"),
         (b"one line without an end", "word", "a text of more lines"),
         (b"abc\n" * 40, "char", "the valid split has"),
         (b"ok\n" * 50 + b"caf\xe9\n" + b"ok\n" * 50, "char", "any.txt:51"),

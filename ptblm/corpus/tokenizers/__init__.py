@@ -1,1 +1,24 @@
-"""Tokenizers: from the bytes of a text to token ids and back."""
+"""Tokenizers by name: words, characters and bytes."""
+
+from ptblm.corpus.tokenizers.base import Tokenizer
+from ptblm.corpus.tokenizers.bytes import ByteTokenizer
+from ptblm.corpus.tokenizers.characters import CharacterTokenizer
+from ptblm.corpus.tokenizers.words import WordTokenizer
+from ptblm.corpus.vocabulary import Vocabulary
+
+TOKENIZERS: dict[str, type[Tokenizer]] = {
+    tokenizer.name: tokenizer for tokenizer in (WordTokenizer, CharacterTokenizer, ByteTokenizer)
+}
+
+
+def make_tokenizer(name: str, vocabulary: Vocabulary | None = None) -> Tokenizer:
+    """The tokenizer that the config key `data.tokenizer` names.
+
+    Args:
+        name: a key of `TOKENIZERS`.
+        vocabulary: the known tokens; None for a vocabulary that is still to be built.
+
+    Raises:
+        DataError: if the vocabulary does not fit the tokenizer.
+    """
+    return TOKENIZERS[name](vocabulary)

@@ -1,23 +1,49 @@
-"""Reads any file byte by byte: 256 tokens, nothing unknown, and a line's end is a byte too."""
+"""The byte tokenizer: 256 tokens, nothing is unknown, and a newline is a token like any other."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from ptblm.corpus.source import Source, Watcher, refuse_empty
+from ptblm.corpus.source import TextBlocks
+from ptblm.corpus.tokenizers.base import Tokenizer, check_not_empty
 from ptblm.corpus.vocabulary import Ids, Vocabulary
-
-# Each byte as the character of its number, so that it is its own id.
-BYTES = Vocabulary([chr(byte) for byte in range(256)])
+from ptblm.errors import DataError
 
 
-def encode_bytes(source: Source, watch: Watcher) -> Iterator[Ids]:
-    """Yields a text's bytes, which are their own numbers, an array for each block.
+class ByteTokenizer(Tokenizer):
+    """Tokens are the bytes of any file. The id of a byte is its value."""
 
-    Raises:
-        DataError: if there are none.
-    """
-    refuse_empty(source.size > 0, source.name, "byte")
-    for _, raw in source.blocks("byte"):
-        watch(raw)
-        yield np.frombuffer(raw, dtype=np.uint8)
+    name = "byte"
+    unit = "byte"
+    initial_tokens = tuple(chr(byte) for byte in range(256))
+    keeps_ids = True
+    splits_at_lines = False
+
+    def __init__(self, vocabulary: Vocabulary | None = None) -> None:
+        super().__init__(vocabulary)
+        if self.vocabulary.tokens != self.initial_tokens:
+            raise DataError("the vocabulary does not consist of the 256 bytes")
+
+    @staticmethod
+    def block_end(raw: bytes) -> int:
+        """Blocks end after any byte."""
+        return len(raw)
+
+    def encode(
+        self,
+        blocks: TextBlocks,
+        *,
+        grow_vocabulary: bool = False,  # noqa: ARG002
+    ) -> Iterator[Ids]:
+        """Yields the bytes of a text; the vocabulary never grows.
+
+        Raises:
+            DataError: if the text is empty.
+        """
+        check_not_empty(blocks.source.size > 0, blocks.source.name, self.unit)
+        for raw in blocks:
+            yield np.frombuffer(raw, dtype=np.uint8)
+
+    def decode(self, ids: Ids) -> str:
+        """The text as UTF-8; `.encode("utf-8", "surrogateescape")` returns the exact bytes."""
+        return ids.astype(np.uint8).tobytes().decode("utf-8", "surrogateescape")

@@ -1,56 +1,72 @@
-"""Reads text character by character: every one a token as it is, and `<eos>` for a line's end.
+"""The character tokenizer: each character is a token, and a newline is `<eos>`.
 
-Only a newline ends a line; a carriage return, a tab, a space are characters like any other. The
-last line has its `<eos>` even where no newline ends it, as the word reader has it.
+Only a newline ends a line; carriage returns, tabs and spaces are characters like any other. A last
+line without a newline has an `<eos>`, too, as in the word tokenizer.
 
-The vocabulary has an `<unk>` of its own, so that any text can be scored: characters that the
-training text lacks become it. It is never a target in training, where the softmax soon gives it
-next to nothing: it was measured to take 0.000002 bits per character (docs/results.md). (The
-characters `<unk>` of the Penn Treebank's own files are five tokens, as all published figures have
-it.)
+The vocabulary always contains `<unk>`, so that any text can be scored: characters that the training
+split lacks become `<unk>`. It is never a target in training, so the softmax soon assigns it almost
+no probability: the measured cost is 0.000002 bits per character (docs/results.md). (The string
+`<unk>` in the Penn Treebank's files is five tokens, as in all published results.)
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from ptblm.corpus.source import Source, Watcher, decoded, refuse_empty
-from ptblm.corpus.vocabulary import EOS, Ids
+from ptblm.corpus.source import SPACE_SEPARATED_PREFIX, TextBlocks
+from ptblm.corpus.tokenizers.base import Tokenizer, check_not_empty
+from ptblm.corpus.vocabulary import EOS, UNK, Ids
 
 _CODE_POINTS = 0x110000
 
 
-def encode_characters(
-    source: Source, numbers: dict[str, int], watch: Watcher, *, learn: bool
-) -> Iterator[Ids]:
-    """Yields the numbers of a text's characters, in order, an array for each block.
+class CharacterTokenizer(Tokenizer):
+    """Tokens are characters, `<eos>` and `<unk>`.
 
-    Args:
-        source: the text.
-        numbers: of the characters that are known, and of `<eos>`.
-        watch: sees the bytes.
-        learn: whether unknown characters get numbers, the next ones; if not, they are -1.
-
-    Raises:
-        DataError: if the text is no UTF-8 or is empty.
+    Files in the space-separated form of the Penn Treebank (`ptb.char.*`) give the same ids as the
+    plain text that they spell.
     """
-    number_of = np.full(_CODE_POINTS, -1, dtype=np.int32)
-    for symbol, number in numbers.items():
-        if len(symbol) == 1:
-            number_of[ord(symbol)] = number
-    number_of[ord("\n")] = numbers[EOS]
-    last = ""
-    for _, text in decoded(source, "char", watch):
-        if source.is_spelled:
-            text = text.replace(" ", "").replace("_", " ")
-        last = text[-1:] or last
-        points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
-        found: Ids = number_of[points]
-        if learn and (found < 0).any():
-            for point in np.unique(points[found < 0]).tolist():
-                number_of[point] = numbers[chr(point)] = len(numbers)
-            found = number_of[points]
-        yield found
-    refuse_empty(bool(last), source.name, "character")
-    if last != "\n":
-        yield number_of[[ord("\n")]]
+
+    name = "char"
+    unit = "character"
+    initial_tokens = (EOS, UNK)
+    file_prefixes = (SPACE_SEPARATED_PREFIX, "")
+
+    @staticmethod
+    def block_end(raw: bytes) -> int:
+        """Blocks end before the last byte that starts a character."""
+        # A UTF-8 character has at most three continuation bytes, 10xxxxxx.
+        starts = [at for at in range(max(0, len(raw) - 4), len(raw)) if raw[at] & 0xC0 != 0x80]
+        return starts[-1] if starts else len(raw)
+
+    def encode(self, blocks: TextBlocks, *, grow_vocabulary: bool = False) -> Iterator[Ids]:
+        """Yields the ids of a text's characters.
+
+        Raises:
+            DataError: if the text is not UTF-8 or is empty.
+        """
+        table = np.full(_CODE_POINTS, -1, dtype=np.int32)  # id of each code point
+        for token, index in self.ids.items():
+            if len(token) == 1:
+                table[ord(token)] = index
+        table[ord("\n")] = self.ids[EOS]
+        last = ""
+        for _, text in blocks.decoded():
+            if blocks.source.space_separated:
+                text = text.replace(" ", "").replace("_", " ")
+            last = text[-1:] or last
+            points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+            ids: Ids = table[points]
+            if grow_vocabulary and (ids < 0).any():
+                for point in np.unique(points[ids < 0]).tolist():
+                    table[point] = self.ids[chr(point)] = len(self.ids)
+                ids = table[points]
+            yield ids
+        check_not_empty(bool(last), blocks.source.name, self.unit)
+        if last != "\n":
+            yield table[[ord("\n")]]
+
+    def decode(self, ids: Ids) -> str:
+        """The plain text; `<eos>` becomes a newline."""
+        tokens = self.vocabulary.tokens
+        return "".join("\n" if tokens[index] == EOS else tokens[index] for index in ids.tolist())

@@ -1,53 +1,68 @@
-"""Reads text word by word: a line is its words and `<eos>`."""
+"""The word tokenizer: a line is its words, separated by white space, followed by `<eos>`."""
 
 from collections.abc import Iterator
 
-from ptblm.corpus.source import Source, Watcher, decoded, refuse_empty
+from ptblm.corpus.source import TextBlocks
+from ptblm.corpus.tokenizers.base import Tokenizer, check_not_empty
 from ptblm.corpus.tokenizers.word_table import WordTable
 from ptblm.corpus.vocabulary import EOS, UNK, Ids
 from ptblm.errors import DataError
 
 
-def encode_words(
-    source: Source, numbers: dict[str, int], watch: Watcher, *, learn: bool
-) -> Iterator[Ids]:
-    """Yields the numbers of a text's words, in order, an array for each block.
+class WordTokenizer(Tokenizer):
+    """Tokens are words and `<eos>`.
 
-    Args:
-        source: the text.
-        numbers: of the words that are known.
-        watch: sees the bytes.
-        learn: whether unknown words get numbers, the next ones; if not, they are -1.
-
-    Raises:
-        DataError: if the text is no UTF-8, has no word, or has one that is unknown while there
-            is no `<unk>` to stand in.
+    A last line without a newline has an `<eos>`, too. Unknown words become `<unk>` if the training
+    split contains that word; otherwise they are an error.
     """
-    words = WordTable(numbers, learn=learn)
-    any_word, text = False, "\n"
-    for place, text in decoded(source, "word", watch):
-        any_word = any_word or not (text == "" or text.isspace())
-        found = words.find(text.replace("\n", f" {EOS} "))
-        if not learn and UNK not in numbers and (found < 0).any():
-            raise _unknown_word(source, numbers, place, text)
-        yield found
-    refuse_empty(any_word, source.name, "word")
-    if not text.endswith("\n"):  # the last line is a line
-        yield words.find(EOS)
 
+    name = "word"
+    unit = "word"
+    initial_tokens = (EOS,)
 
-def _unknown_word(source: Source, numbers: dict[str, int], place: int, text: str) -> DataError:
-    """The error for a block with a word that is unknown."""
-    first_line, _ = source.line_and_byte(place)
-    line, word = next(
-        (number, word)
-        for number, words in enumerate(text.split("\n"), start=first_line)
-        for word in words.split()
-        if word not in numbers
-    )
-    return DataError(
-        f"'{word[:60]}' is not in the vocabulary, which has no {UNK} to stand in",
-        where=f"{source.name}:{line}",
-        hint=f"use text of the training text's words, put {UNK} into that text, "
-        "or train at data.tokenizer char",
-    )
+    @staticmethod
+    def block_end(raw: bytes) -> int:
+        """Blocks end after a space or a newline."""
+        return max(raw.rfind(b" "), raw.rfind(b"\n")) + 1
+
+    def encode(self, blocks: TextBlocks, *, grow_vocabulary: bool = False) -> Iterator[Ids]:
+        """Yields the ids of a text's words.
+
+        Raises:
+            DataError: if the text is not UTF-8, contains no word, or contains an unknown word
+                and the vocabulary has no `<unk>`.
+        """
+        table = WordTable(self.ids, grow_vocabulary=grow_vocabulary)
+        is_closed = not grow_vocabulary and UNK not in self.ids
+        any_word, text = False, "\n"
+        for offset, text in blocks.decoded():
+            any_word = any_word or not (text == "" or text.isspace())
+            ids = table.find(text.replace("\n", f" {EOS} "))
+            if is_closed and (ids < 0).any():
+                raise self._unknown_word_error(blocks, offset, text)
+            yield ids
+        check_not_empty(any_word, blocks.source.name, self.unit)
+        if not text.endswith("\n"):
+            yield table.find(EOS)
+
+    def decode(self, ids: Ids) -> str:
+        """Words separated by single spaces; `<eos>` becomes a newline."""
+        tokens = self.vocabulary.tokens
+        text = " ".join("\n" if tokens[index] == EOS else tokens[index] for index in ids.tolist())
+        return text.replace(" \n", "\n").replace("\n ", "\n")
+
+    def _unknown_word_error(self, blocks: TextBlocks, offset: int, text: str) -> DataError:
+        """The error for the first unknown word of a block that starts at `offset`."""
+        first_line, _ = blocks.source.line_and_byte(offset)
+        line, word = next(
+            (number, word)
+            for number, words in enumerate(text.split("\n"), start=first_line)
+            for word in words.split()
+            if word not in self.ids
+        )
+        return DataError(
+            f"'{word[:60]}' is not in the vocabulary, which has no {UNK}",
+            where=f"{blocks.source.name}:{line}",
+            hint=f"replace unknown words, use a training text that contains {UNK}, "
+            "or train with data.tokenizer char",
+        )

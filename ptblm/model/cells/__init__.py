@@ -1,1 +1,1 @@
-"""The recurrent cells, one a page: each is its equations and little else."""
+"""Recurrent cells, one cell per file."""

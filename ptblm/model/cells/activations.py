@@ -1,4 +1,4 @@
-"""The nonlinearities that cells can be given by name."""
+"""Activation functions that a config can select by name."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -11,12 +11,12 @@ GateActivation = Literal["sigmoid", "hard_sigmoid"]
 
 
 def hard_sigmoid(x: Tensor) -> Tensor:
-    """max(0, min(1, 0.2 x + 0.5)), Keras 2's straight line in the sigmoid's place."""
+    """max(0, min(1, 0.2 x + 0.5)), the piecewise linear sigmoid of Keras 2."""
     return (0.2 * x + 0.5).clamp(0, 1)
 
 
 def linear(x: Tensor) -> Tensor:
-    """`x` itself."""
+    """The identity: returns `x`."""
     return x
 
 

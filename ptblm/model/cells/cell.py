@@ -1,6 +1,6 @@
-"""What a cell is: one time step of a recurrent layer.
+"""Base class of all cells. A cell computes one time step of a recurrent layer.
 
-Shapes: T time, B batch, I the cell's inputs, H its units.
+Shapes: T time steps, B batch size, I input size, H hidden size.
 """
 
 import torch
@@ -12,15 +12,15 @@ CellState = tuple[Tensor, ...]
 
 
 class Cell(nn.Module):
-    """The base of all cells: a subclass has parameters, and a `step` that uses them.
+    """Base class of all cells. Subclasses define parameters and implement `step`.
 
     Args:
         input_size: I.
         hidden_size: H.
 
     Attributes:
-        state_sizes: numbers in each part of the state; (H,) unless a subclass says otherwise.
-        output_size: numbers that a step gives out; H unless a subclass says otherwise.
+        state_sizes: size of each part of the state; (H,) unless a subclass sets it.
+        output_size: size of the output; H unless a subclass sets it.
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
@@ -31,40 +31,41 @@ class Cell(nn.Module):
         self.output_size = hidden_size
 
     def inputs(self, x: Tensor) -> Tensor:
-        """What `step` is given for each time step; here `x` itself.
+        """Computes the input of `step` for all time steps at once; by default `x` itself.
 
-        One product over all time steps is several times as fast as one in every step, so
-        whatever does not depend on the state belongs here.
+        Override this to compute everything that does not depend on the state. One matrix
+        multiplication over all time steps is several times faster than one per step.
 
         Args:
-            x: [T, B, I].
+            x: input of the layer, [T, B, I].
 
         Returns:
-            [T, B, any size].
+            Input of `step`, [T, B, any size].
         """
         return x
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step.
+        """Computes one time step.
 
         Args:
-            x: one step of what `inputs` returned, [B, its size].
-            state: its parts, [B, size] for each of `state_sizes`.
+            x: one time step of the result of `inputs`, [B, any size].
+            state: parts of the state, [B, size] for each size in `state_sizes`.
 
         Returns:
             The output, [B, output_size], and the next state.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no step")
+        raise NotImplementedError(f"{type(self).__name__} does not implement step()")
 
     def initial_state(self, batch_size: int) -> CellState:
-        """The state before a text's first word; zeros unless a subclass says otherwise."""
+        """The state before the first token; zeros unless a subclass overrides it."""
         like = next(self.parameters())
         return tuple(like.new_zeros(batch_size, size) for size in self.state_sizes)
 
     def initialize(self, initializer: Initializer, generator: torch.Generator) -> None:
-        """Sets all matrices as `initializer` says, and the biases of affine maps to zero.
+        """Fills all matrices with `initializer` and sets the biases of affine maps to zero.
 
-        Other vectors stay as the subclass made them. To start otherwise, it overrides this.
+        Other vectors keep the values that the subclass gave them. Override this to initialize
+        parameters differently.
         """
         for module in self.modules():
             if isinstance(module, Affine):
@@ -79,15 +80,15 @@ class Cell(nn.Module):
 
 
 class Affine(nn.Module):
-    """W x + U h + b, for one gate or for several at once, whose rows lie one after another.
+    """The affine map W x + U h + b, for one gate or for several gates stacked in rows.
 
-    TensorFlow keeps W and U as one kernel of [I + H, rows]; apart, W x of all time steps is
-    one product.
+    TensorFlow stores W and U as one kernel of [I + H, rows]. With two matrices, W x of all time
+    steps is a single matrix multiplication.
 
     Args:
-        input_size: I, of x.
-        hidden_size: H, of h.
-        rows: numbers in the result.
+        input_size: I, size of x.
+        hidden_size: H, size of h.
+        rows: size of the result.
 
     Attributes:
         weight_ih: W, [rows, I].
@@ -102,9 +103,14 @@ class Affine(nn.Module):
         self.bias = nn.Parameter(torch.empty(rows))
 
     def inputs(self, x: Tensor) -> Tensor:
-        """W x + b, [..., rows], for x of [..., I]."""
+        """Returns W x + b, [..., rows], for x of shape [..., I]."""
         return nn.functional.linear(x, self.weight_ih, self.bias)
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        """`x` + U h, [B, rows], where `x` is a step of what `inputs` gave and h is [B, H]."""
+        """Returns `x` + U h, [B, rows].
+
+        Args:
+            x: one time step of the result of `inputs`, [B, rows].
+            h: hidden state, [B, H].
+        """
         return torch.addmm(x, h, self.weight_hh.t())

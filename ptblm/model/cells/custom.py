@@ -1,54 +1,60 @@
-"""Cells that people write themselves, named in a config as my_module:MyCell.
+"""Loads custom cells, which a config names as "my_module:MyCell".
 
-A checkpoint names its cell, too, and a stranger's checkpoint must not choose what code runs. So
-the module's file is found and read first, and only if its text defines that class as one of
-ptblm's cells does what was read run.
+A checkpoint also names its cell, and a checkpoint from an unknown source must not choose which
+code runs. Therefore the module's source is parsed before it is executed, and it is executed only
+if it defines the named class as a subclass of a ptblm cell.
 """
 
 import ast
 import hashlib
+import logging
 import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
 
 from ptblm.errors import ConfigError
 from ptblm.model.cells.cell import Cell
 
-_HINT = "docs/custom-cells.md says how a cell is written and where it is looked for"
+logger = logging.getLogger(__name__)
+
+_HINT = "see docs/custom-cells.md for how to write a cell and where ptblm looks for it"
 
 
 def load_cell_class(name: str) -> type[Cell]:
-    """The class that "my_module:MyCell" names; the current directory is first on the path.
+    """Returns the class that "my_module:MyCell" names.
+
+    The module is searched in the current directory first, then on Python's path.
 
     Raises:
-        ConfigError: if there is none, it is no cell, or its module fails.
+        ConfigError: if the module is missing or can't be executed, or does not define the class
+            as a subclass of a ptblm cell.
     """
     module_name, _, class_name = name.partition(":")
     path = _find(module_name)
     if path is None:
-        _refuse(f"no file {module_name}.py is here or on Python's path")
+        raise _error(f"no file {module_name}.py in the current directory or on Python's path")
     try:
         source = path.read_bytes()
         tree = ast.parse(source)
     except SyntaxError as error:
-        _refuse(f"not Python: {error.msg}", f"{path}:{error.lineno}")
+        raise _error(f"not valid Python: {error.msg}", f"{path}:{error.lineno}") from None
     except (OSError, ValueError, RecursionError, MemoryError) as error:
-        _refuse(f"can't be read: {error}", str(path))
-    if class_name not in _cells_defined(tree):
-        _refuse(
-            f"no class {class_name}(Cell) here, with Cell from ptblm.model.cells.cell", str(path)
+        raise _error(f"can't read the file: {error}", path) from None
+    if class_name not in _defined_cells(tree):
+        raise _error(
+            f"the file defines no class {class_name}(Cell), with Cell imported from "
+            "ptblm.model.cells.cell",
+            path,
         )
-    module = _run(module_name, path, source)
-    found = getattr(module, class_name, None)
-    if not (isinstance(found, type) and issubclass(found, Cell)):
-        _refuse(f"{class_name} is no subclass of Cell", str(path))
-    return found
+    cell_class = getattr(_execute(module_name, path, source), class_name, None)
+    if not (isinstance(cell_class, type) and issubclass(cell_class, Cell)):
+        raise _error(f"{class_name} is not a subclass of Cell", path)
+    return cell_class
 
 
 def source_hash(name: str) -> str:
-    """The sha256 of the file that defines "my_module:MyCell"; empty if there is none."""
+    """The sha256 of the file that defines "my_module:MyCell", or "" if it can't be read."""
     path = _find(name.partition(":")[0])
     try:
         return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
@@ -57,15 +63,15 @@ def source_hash(name: str) -> str:
 
 
 def _find(module_name: str) -> Path | None:
-    """The module's file, as Python would find it; a package is no cell's file."""
+    """The file that Python would import, or None if there is none or it is a package."""
     spec = PathFinder.find_spec(module_name, [str(Path.cwd()), *sys.path])
     if spec is None or spec.origin is None or spec.submodule_search_locations is not None:
         return None
     return Path(spec.origin) if spec.origin.endswith(".py") else None
 
 
-def _cells_defined(tree: ast.Module) -> set[str]:
-    """The classes in a file that have one of ptblm's cells as a base, directly or not."""
+def _defined_cells(tree: ast.Module) -> set[str]:
+    """The classes in a file that derive from a ptblm cell, directly or indirectly."""
     cells = {
         alias.asname or alias.name
         for node in tree.body
@@ -82,24 +88,25 @@ def _cells_defined(tree: ast.Module) -> set[str]:
     return defined
 
 
-def _run(name: str, path: Path, source: bytes) -> ModuleType:
-    """The module made from what was read, once in a process."""
+def _execute(name: str, path: Path, source: bytes) -> ModuleType:
+    """Executes the source that was checked, once per process, and returns the module."""
     known = sys.modules.get(name)
     if known is not None and getattr(known, "__file__", None) == str(path):
         return known
-    print(f"note: running {path}, which defines the cell", file=sys.stderr)
+    logger.info("running %s, which defines the cell", path)
     module = ModuleType(name)
     module.__file__ = str(path)
-    # What it imports may lie beside it.
+    # The module may import other modules from its own directory.
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     try:
-        exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 - it was read above
-    except (Exception, SystemExit) as error:  # it is somebody's code: anything may happen
-        _refuse(f"it failed: {type(error).__name__}: {error}", str(path), error)
+        exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 - checked by the caller
+    except (Exception, SystemExit) as error:  # user code may raise anything
+        raise _error(f"it failed: {type(error).__name__}: {error}", path) from error
     sys.modules.setdefault(name, module)
     return module
 
 
-def _refuse(what: str, where: str | None = None, cause: BaseException | None = None) -> NoReturn:
-    raise ConfigError(f"model.cell: {what}", where=where, hint=_HINT) from cause
+def _error(what: str, where: str | Path | None = None) -> ConfigError:
+    place = None if where is None else str(where)
+    return ConfigError(f"model.cell: {what}", where=place, hint=_HINT)

@@ -1,4 +1,4 @@
-"""The gated recurrent unit, in both of its forms."""
+"""Gated recurrent unit, with the reset gate before or after the matrix multiplication."""
 
 from typing import Literal
 
@@ -20,21 +20,21 @@ class GRUCell(Cell):
     """GRU (Cho et al. 2014, equations 5 to 8).
 
         r = σ(W_r x + U_r h + b_r)                      reset gate
-        z = σ(W_z x + U_z h + b_z)                      update gate, which keeps
-        n = tanh(W_n x + U_n (r ⊙ h) + b_n)             candidate, reset before the product
-        n = tanh(W_n x + r ⊙ (U_n h + b_u) + b_n)       candidate, reset after the product
+        z = σ(W_z x + U_z h + b_z)                      update gate
+        n = tanh(W_n x + U_n (r ⊙ h) + b_n)             candidate, if reset_gate is "before"
+        n = tanh(W_n x + r ⊙ (U_n h + b_u) + b_n)       candidate, if reset_gate is "after"
         h' = z ⊙ h + (1 - z) ⊙ n
 
-    Before is the paper's form, and TensorFlow 1's; after is cuDNN's, and Keras's default. The
-    three are rows of one affine map, in the order r, z, n of torch's fused kernels; Keras's
-    order is z, r, n.
+    The paper and TensorFlow 1 apply the reset gate before the matrix multiplication; cuDNN and,
+    by default, Keras apply it after. The three gates are rows of one affine map, in the order
+    r, z, n, as in PyTorch. Keras uses the order z, r, n.
 
     Args:
-        input_size: of x.
-        hidden_size: H, of h.
-        reset_gate: "before" or "after".
-        gate_activation: "hard_sigmoid" instead of σ.
-        activation: "relu" or "linear" instead of tanh.
+        input_size: I, size of x.
+        hidden_size: H, size of h.
+        reset_gate: whether the reset gate acts "before" or "after" the matrix multiplication.
+        gate_activation: "sigmoid", or "hard_sigmoid" in place of σ.
+        activation: "tanh", or "relu" or "linear" in place of tanh.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class GRUCell(Cell):
         )
 
     def inputs(self, x: Tensor) -> Tensor:
-        """W x + b of all three."""
+        """W x + b of all three gates, for all time steps, [T, B, 3H]."""
         return self.gates.inputs(x)
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """The equations; the state is (h,)."""
+        """One time step; the state is (h,)."""
         (h,) = state
         gate, activation = GATE_ACTIVATIONS[self.gate_activation], ACTIVATIONS[self.activation]
-        x_r, x_z, x_n = x.chunk(3, dim=1)
+        x_r, x_z, x_n = x.chunk(3, dim=1)  # [B, H] each
         if self.candidate_bias is not None:
             u_r, u_z, u_n = nn.functional.linear(h, self.gates.weight_hh).chunk(3, dim=1)
             r, z = gate(x_r + u_r), gate(x_z + u_z)

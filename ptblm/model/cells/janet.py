@@ -1,4 +1,4 @@
-"""The LSTM that has a forget gate alone."""
+"""JANET, an LSTM with only a forget gate."""
 
 import torch
 from torch import Tensor
@@ -8,21 +8,21 @@ from ptblm.model.initializers import Initializer
 
 
 class JANETCell(Cell):
-    """JANET, just another network (van der Westhuizen & Lasenby 2018, arXiv 1804.04849).
+    """JANET, "just another network" (van der Westhuizen & Lasenby 2018, arXiv:1804.04849).
 
         s = W_f x + U_f h + b_f
         c' = σ(s) ⊙ c + (1 - σ(s - β)) ⊙ tanh(W_c x + U_c h + b_c)
         h' = c'
 
-    β > 0 lets a little more in than is forgotten. With the chrono initialization (Tallec &
-    Ollivier 2018) b_f starts at log(u), u uniform in [1, T_max - 1]: units that remember for up
-    to T_max steps. Rows lie in the order f, c.
+    With β > 0 the cell admits slightly more than it forgets. Chrono initialization (Tallec &
+    Ollivier 2018, arXiv:1804.11188) sets b_f to log(u), with u uniform in [1, T_max - 1], so that
+    units remember for up to T_max time steps. The rows of the weights are in the order f, c.
 
     Args:
-        input_size: of x.
-        hidden_size: of h.
+        input_size: I, size of x.
+        hidden_size: H, size of h.
         beta: β.
-        chrono_steps: T_max; None starts b_f at zero.
+        chrono_steps: T_max, in time steps; None initializes b_f to zero.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class JANETCell(Cell):
         self.gates = Affine(input_size, hidden_size, 2 * hidden_size)
 
     def initialize(self, initializer: Initializer, generator: torch.Generator) -> None:
-        """As all cells, but for the forget gate's bias."""
+        """Initializes the weights as in `Cell`, then the bias of the forget gate."""
         super().initialize(initializer, generator)
         if self.chrono_steps is not None:
             with torch.no_grad():
@@ -47,12 +47,12 @@ class JANETCell(Cell):
                 forget.uniform_(1, self.chrono_steps - 1, generator=generator).log_()
 
     def inputs(self, x: Tensor) -> Tensor:
-        """W x + b of both."""
+        """W x + b of both rows, for all time steps, [T, B, 2H]."""
         return self.gates.inputs(x)
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """The equations; the state is (h,)."""
+        """One time step; the state is (h,)."""
         (h,) = state
-        s, candidate = self.gates(x, h).chunk(2, dim=1)
+        s, candidate = self.gates(x, h).chunk(2, dim=1)  # [B, H] each
         h = torch.sigmoid(s) * h + (1 - torch.sigmoid(s - self.beta)) * torch.tanh(candidate)
         return h, (h,)

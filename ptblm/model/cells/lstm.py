@@ -1,4 +1,4 @@
-"""The long short-term memory, with the options that TensorFlow's and Keras's cells have."""
+"""Long short-term memory, with the options of the TensorFlow and Keras cells."""
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from ptblm.model.cells.cell import Affine, Cell, CellState
 
 
 class LSTMCell(Cell):
-    """LSTM (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+    """LSTM (Hochreiter & Schmidhuber 1997) with a forget gate (Gers et al. 2000).
 
         i = σ(W_i x + U_i h + b_i)                    input gate
         f = σ(W_f x + U_f h + b_f + forget_bias)      forget gate
@@ -22,21 +22,21 @@ class LSTMCell(Cell):
         c' = f ⊙ c + i ⊙ j
         h' = o ⊙ tanh(c')
 
-    (Zaremba et al. 2014, equations of section 3.) The four are rows of one affine map, in the
-    order i, f, j, o, which is that of torch's fused kernels; TensorFlow's is i, j, f, o and
-    Keras's i, f, j, o.
+    The equations are those of Zaremba et al. 2014, section 3. The four gates are rows of one
+    affine map, in the order i, f, j, o, as in PyTorch and Keras. TensorFlow uses i, j, f, o.
 
-    With peepholes (Gers et al. 2002) i and f also see p_i ⊙ c and p_f ⊙ c, and o sees p_o ⊙ c'.
-    With a projection (Sak et al. 2014) the state and output is h' = P (o ⊙ tanh(c')).
+    Peepholes (Gers et al. 2002) add p_i ⊙ c to the input of i, p_f ⊙ c to that of f, and p_o ⊙ c'
+    to that of o. With a projection (Sak et al. 2014), h' = P (o ⊙ tanh(c')) is the output and the
+    hidden state.
 
     Args:
-        input_size: of x.
-        hidden_size: H, of c.
-        forget_bias: constant added to the forget gate's input; not trained.
-        peepholes: whether there are p_i, p_f and p_o.
-        projection_size: of h; None for no projection, which makes it H.
-        gate_activation: "hard_sigmoid" instead of σ.
-        activation: "relu" or "linear" instead of tanh, in both locations.
+        input_size: I, size of x.
+        hidden_size: H, size of c.
+        forget_bias: constant added to the input of the forget gate; not trained.
+        peepholes: whether to add the peephole weights p_i, p_f and p_o.
+        projection_size: size of h; None means no projection, and h has size H.
+        gate_activation: "sigmoid", or "hard_sigmoid" in place of σ.
+        activation: "tanh", or "relu" or "linear" in place of both tanh.
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class LSTMCell(Cell):
         )
 
     def inputs(self, x: Tensor) -> Tensor:
-        """W x + b of all four."""
+        """W x + b of all four gates, for all time steps, [T, B, 4H]."""
         return self.gates.inputs(x)
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """The equations; the state is (h, c)."""
+        """One time step; the state is (h, c)."""
         h, c = state
         gate, activation = GATE_ACTIVATIONS[self.gate_activation], ACTIVATIONS[self.activation]
-        i, f, j, o = self.gates(x, h).chunk(4, dim=1)
+        i, f, j, o = self.gates(x, h).chunk(4, dim=1)  # [B, H] each
         if self.peepholes is not None:
             i, f = i + self.peepholes[0] * c, f + self.peepholes[1] * c
         c = gate(f + self.forget_bias) * c + gate(i) * activation(j)
@@ -78,5 +78,5 @@ class LSTMCell(Cell):
             o = o + self.peepholes[2] * c
         h = gate(o) * activation(c)
         if self.projection is not None:
-            h = nn.functional.linear(h, self.projection)
+            h = nn.functional.linear(h, self.projection)  # [B, projection_size]
         return h, (h, c)

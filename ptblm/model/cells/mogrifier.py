@@ -1,4 +1,4 @@
-"""The LSTM whose input and state adjust each other before every step."""
+"""Mogrifier LSTM, whose input and hidden state gate each other before each step."""
 
 import torch
 from torch import Tensor, nn
@@ -8,18 +8,18 @@ from ptblm.model.cells.lstm import LSTMCell
 
 
 class MogrifierCell(Cell):
-    """Mogrifier LSTM (Melis et al. 2020, arXiv 1909.01792, equations 1 and 2).
+    """Mogrifier LSTM (Melis et al. 2020, arXiv:1909.01792, equations 1 and 2).
 
         x ← 2 σ(Q_k h) ⊙ x      in the odd rounds k = 1, 3, ...
         h ← 2 σ(R_k x) ⊙ h      in the even rounds k = 2, 4, ...
 
-    each with what the rounds before made of x and h; then an LSTM's step.
+    Each round uses x and h from the previous rounds. An LSTM step follows.
 
     Args:
-        input_size: I, of x.
-        hidden_size: H, of h and c.
-        rounds: how many; 0 is an LSTM.
-        forget_bias: of the LSTM.
+        input_size: I, size of x.
+        hidden_size: H, size of h and c.
+        rounds: number of rounds; 0 gives a plain LSTM.
+        forget_bias: constant added to the input of the LSTM's forget gate; not trained.
     """
 
     def __init__(
@@ -32,11 +32,11 @@ class MogrifierCell(Cell):
         self.rounds = nn.ParameterList(torch.empty(shapes[k % 2]) for k in range(rounds))
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """The equations; the state is (h, c)."""
+        """One time step; the state is (h, c)."""
         h, c = state
         for k, weight in enumerate(self.rounds):
             if k % 2 == 0:
-                x = 2 * torch.sigmoid(nn.functional.linear(h, weight)) * x
+                x = 2 * torch.sigmoid(nn.functional.linear(h, weight)) * x  # [B, I]
             else:
-                h = 2 * torch.sigmoid(nn.functional.linear(x, weight)) * h
+                h = 2 * torch.sigmoid(nn.functional.linear(x, weight)) * h  # [B, H]
         return self.lstm.step(self.lstm.inputs(x), (h, c))

@@ -1,4 +1,4 @@
-"""The simple recurrent network."""
+"""Simple recurrent network (Elman network)."""
 
 from torch import Tensor
 
@@ -7,14 +7,14 @@ from ptblm.model.cells.cell import Affine, Cell, CellState
 
 
 class RNNCell(Cell):
-    """The simple recurrent network (Elman 1990, "Finding Structure in Time").
+    """Simple recurrent network (Elman 1990, "Finding Structure in Time").
 
         h' = tanh(W x + U h + b)
 
     Args:
-        input_size: of x.
-        hidden_size: of h.
-        activation: "relu" or "linear" instead of tanh.
+        input_size: I, size of x.
+        hidden_size: H, size of h.
+        activation: "tanh", or "relu" or "linear" in place of tanh.
     """
 
     def __init__(self, input_size: int, hidden_size: int, activation: Activation = "tanh") -> None:
@@ -23,11 +23,11 @@ class RNNCell(Cell):
         self.affine = Affine(input_size, hidden_size, hidden_size)
 
     def inputs(self, x: Tensor) -> Tensor:
-        """W x + b."""
+        """W x + b for all time steps, [T, B, H]."""
         return self.affine.inputs(x)
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """The equation; the state is (h,)."""
+        """One time step; the state is (h,)."""
         (h,) = state
         h = ACTIVATIONS[self.activation](self.affine(x, h))
         return h, (h,)

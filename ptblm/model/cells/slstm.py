@@ -1,4 +1,4 @@
-"""The simplified LSTM."""
+"""Simplified LSTM (S-LSTM)."""
 
 import torch
 from torch import Tensor
@@ -7,18 +7,19 @@ from ptblm.model.cells.cell import Affine, Cell, CellState
 
 
 class SLSTMCell(Cell):
-    """S-LSTM, a simplified LSTM (Wu & King 2016, arXiv 1601.02539).
+    """S-LSTM, a simplified LSTM (Wu & King 2016, arXiv:1601.02539).
 
         f = σ(W_f x + R_f h + b_f + forget_bias)
         c' = f ⊙ c + (1 - f) ⊙ tanh(W_c x + R_c h + b_c)
         h' = tanh(c')
 
-    An LSTM without output gate whose input gate is 1 - f. Rows lie in the order f, c.
+    An LSTM without an output gate, whose input gate is 1 - f. The rows of the weights are in the
+    order f, c.
 
     Args:
-        input_size: of x.
-        hidden_size: of h and c.
-        forget_bias: constant added to the forget gate's input; not trained.
+        input_size: I, size of x.
+        hidden_size: H, size of h and c.
+        forget_bias: constant added to the input of the forget gate; not trained.
     """
 
     def __init__(self, input_size: int, hidden_size: int, *, forget_bias: float = 0.0) -> None:
@@ -28,13 +29,13 @@ class SLSTMCell(Cell):
         self.gates = Affine(input_size, hidden_size, 2 * hidden_size)
 
     def inputs(self, x: Tensor) -> Tensor:
-        """W x + b of both."""
+        """W x + b of both rows, for all time steps, [T, B, 2H]."""
         return self.gates.inputs(x)
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """The equations; the state is (h, c)."""
+        """One time step; the state is (h, c)."""
         h, c = state
-        f, candidate = self.gates(x, h).chunk(2, dim=1)
+        f, candidate = self.gates(x, h).chunk(2, dim=1)  # [B, H] each
         f = torch.sigmoid(f + self.forget_bias)
         c = f * c + (1 - f) * torch.tanh(candidate)
         h = torch.tanh(c)

@@ -1,1 +1,1 @@
-"""Conversion of weights from and to other frameworks."""
+"""Conversion of weights from and to other frameworks, one file per framework."""

@@ -1,19 +1,15 @@
-"""A real HTTP server on loopback that behaves, breaks off and dawdles, as a test wants it."""
+"""An HTTP server on the loopback interface whose faults a test chooses."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from ptblm.corpus.datasets.http import Patience
-
-IMPATIENT = Patience(silence=2.0, window=0.3, slowest=5000.0, attempts=3, pause=0.01)
-Behaviour = Callable[["Handler", bytes], None]
+Behavior = Callable[["Handler", bytes], None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers as the server's `behaviour` says; remembers the ranges that were asked for."""
+    """Answers with the server's `behavior` and records the requested ranges."""
 
     server: "Server"
 
@@ -23,7 +19,7 @@ class Handler(BaseHTTPRequestHandler):
         if data is None:
             self.send_error(404)
         else:
-            self.server.behaviour(self, data)
+            self.server.behavior(self, data)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
         pass
@@ -34,10 +30,10 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, pages: dict[str, bytes], behaviour: Behaviour) -> None:
+    def __init__(self, pages: dict[str, bytes], behavior: Behavior) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.pages = pages
-        self.behaviour = behaviour
+        self.behavior = behavior
         self.ranges: list[str | None] = []
 
     def url(self, path: str) -> str:
@@ -45,8 +41,8 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(pages: dict[str, bytes], behaviour: Behaviour) -> Iterator[Server]:
-    server = Server(pages, behaviour)
+def serving(pages: dict[str, bytes], behavior: Behavior) -> Iterator[Server]:
+    server = Server(pages, behavior)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -58,7 +54,7 @@ def serving(pages: dict[str, bytes], behaviour: Behaviour) -> Iterator[Server]:
 
 
 def start_of_answer(handler: Handler, data: bytes, *, ranges: bool) -> bytes:
-    """Sends the headers, and returns the bytes that are to follow."""
+    """Sends the headers and returns the bytes of the body."""
     asked = handler.headers.get("Range")
     if asked and ranges:
         first = int(asked.removeprefix("bytes=").removesuffix("-"))
@@ -80,7 +76,7 @@ def whole(handler: Handler, data: bytes) -> None:
 
 
 def cut_short(handler: Handler, data: bytes) -> None:
-    """Sends a third of what is missing, then hangs up."""
+    """Sends a third of the missing bytes, then closes the connection."""
     rest = start_of_answer(handler, data, ranges=True)
     handler.wfile.write(rest[: max(1, len(rest) // 3)])
 
@@ -92,30 +88,22 @@ def cut_short_without_ranges(handler: Handler, data: bytes) -> None:
     handler.wfile.write(rest)
 
 
-def trickle(handler: Handler, data: bytes) -> None:
-    for byte in start_of_answer(handler, data, ranges=True):
-        try:
-            handler.wfile.write(bytes([byte]))
-        except OSError:
-            return
-        time.sleep(0.01)
+def unavailable(times: int, code: int = 503) -> Behavior:
+    """Answers the first requests with an error."""
 
-
-def silence(handler: Handler, data: bytes) -> None:
-    start_of_answer(handler, data, ranges=True)
-    time.sleep(5)
-
-
-def busy(code: int, retry_after: str | None, times: int) -> Behaviour:
-    """Refuses so many times, then serves."""
-
-    def behaviour(handler: Handler, data: bytes) -> None:
-        if len(handler.server.ranges) > times:
+    def behavior(handler: Handler, data: bytes) -> None:
+        if len(handler.server.ranges) <= times:
+            handler.send_error(code)
+        else:
             whole(handler, data)
-            return
-        handler.send_response(code)
-        if retry_after is not None:
-            handler.send_header("Retry-After", retry_after)
+
+    return behavior
+
+
+def redirect(location: str) -> Behavior:
+    def behavior(handler: Handler, _: bytes) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", location)
         handler.end_headers()
 
-    return behaviour
+    return behavior

@@ -1,11 +1,11 @@
-"""Four small files in the Treebank's place, and the archive that they are fetched from."""
+"""A dataset of four small files, and archives of them."""
 
 import hashlib
 import io
 import tarfile
 from pathlib import Path
 
-from ptblm.corpus.datasets.fetch import Files
+from ptblm.corpus.datasets.base import DataFile, Dataset
 
 CONTENT = {
     "ptb.train.txt": b" the cat \n" * 9000,
@@ -13,9 +13,17 @@ CONTENT = {
     "ptb.test.txt": b" a cat \n" * 60,
     "ptb.char.train.txt": b" t h e \n" * 30,
 }
-FILES: Files = {
-    name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in CONTENT.items()
-}
+DATASET = Dataset(
+    title="small corpus",
+    license="none",
+    directory=Path("data/small"),
+    files={
+        name: DataFile(len(data), hashlib.sha256(data).hexdigest(), "char" not in name)
+        for name, data in CONTENT.items()
+    },
+    folder="simple-examples/data",
+    urls=(),
+)
 
 
 def make_archive(members: dict[str, bytes], mode: str = "w:gz") -> bytes:

@@ -1,18 +1,25 @@
-"""Unpacking: archives of any compression, and none that does harm."""
+"""Archives: tar with any compression and zip are read, unsafe ones are rejected."""
 
 import io
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from ptblm.corpus.datasets.fetch import fetch_ptb
+from ptblm.corpus.datasets.fetch import fetch
 from ptblm.errors import DataError
-from tests.corpus.datasets.small_ptb import ARCHIVE, FILES, PUBLIC_LAYOUT, assert_good, make_archive
+from tests.corpus.datasets.small_ptb import (
+    ARCHIVE,
+    DATASET,
+    PUBLIC_LAYOUT,
+    assert_good,
+    make_archive,
+)
 
 
 def hostile(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> bytes:
-    """A good archive with one member too many, at its end."""
+    """A good archive with one more member at its end."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for good_name, data in PUBLIC_LAYOUT.items():
@@ -29,60 +36,89 @@ def hostile(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> bytes
 @pytest.mark.parametrize(
     ("archive", "message"),
     [
-        (hostile("/etc/ptblm"), "outside"),
-        (hostile("../ptblm"), "outside"),
-        (hostile("data/../../ptblm"), "outside"),
-        (hostile("..\\ptblm"), "outside"),
-        (hostile("C:/ptblm"), "outside"),
+        (hostile("/etc/ptblm"), "leaves it"),
+        (hostile("../ptblm"), "leaves it"),
+        (hostile("data/../../ptblm"), "leaves it"),
+        (hostile("..\\ptblm"), "leaves it"),
+        (hostile("C:/ptblm"), "leaves it"),
         (hostile("link", tarfile.SYMTYPE, "/etc/passwd"), "link or a device"),
         (hostile("link", tarfile.LNKTYPE, "simple-examples/data/ptb.train.txt"), "link"),
         (hostile("pipe", tarfile.FIFOTYPE), "link or a device"),
         (ARCHIVE[: len(ARCHIVE) // 2], "damaged|ended"),
-        (b"", "not a tar archive"),
-        (make_archive({"other.txt": b"x"}), "holds none of"),
+        (b"", "not a tar or zip archive"),
+        (make_archive({"other.txt": b"x"}), "contains none of"),
     ],
     ids=range(11),
 )
-def test_hostile_and_broken_archives_are_refused(
+def test_unsafe_and_damaged_archives_are_rejected(
     tmp_path: Path, archive: bytes, message: str
 ) -> None:
     (tmp_path / "archive").write_bytes(archive)
     with pytest.raises(DataError, match=message):
-        fetch_ptb(tmp_path / "ptb", source=tmp_path / "archive", files=FILES)
+        fetch(DATASET, tmp_path / "ptb", source=tmp_path / "archive")
     assert list((tmp_path / "ptb").iterdir()) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["archive", "ptb"]
 
 
-def test_a_header_that_declares_a_gigabyte_is_not_read(tmp_path: Path) -> None:
-    """A long name's length is a stranger's word; tarfile reads as much as it says."""
+def test_header_that_declares_a_gigabyte_is_not_read(tmp_path: Path) -> None:
+    """Tarfile reads as many bytes as the header of a long name declares."""
     info = tarfile.TarInfo("././@LongLink")
     info.type = tarfile.GNUTYPE_LONGNAME
     info.size = 2**30
     (tmp_path / "long").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(10_240))
-    with pytest.raises(DataError, match=r"refused: a header of 1,073,741,\d+ bytes"):
-        fetch_ptb(tmp_path / "ptb", source=tmp_path / "long", files=FILES)
+    with pytest.raises(DataError, match=r"unsafe archive: a header of 1,073,741,\d+ bytes"):
+        fetch(DATASET, tmp_path / "ptb", source=tmp_path / "long")
 
 
-def test_an_archive_of_too_many_members_is_refused(
+def test_archive_with_too_many_members_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ptblm.corpus.datasets.archive.MOST_MEMBERS", 3)
+    monkeypatch.setattr("ptblm.corpus.datasets.archive.MAX_MEMBERS", 3)
     (tmp_path / "many").write_bytes(ARCHIVE)
     with pytest.raises(DataError, match="more than 3 members"):
-        fetch_ptb(tmp_path / "ptb", source=tmp_path / "many", files=FILES)
+        fetch(DATASET, tmp_path / "ptb", source=tmp_path / "many")
 
 
-def test_an_archive_that_unpacks_without_end_is_refused(
+def test_archive_that_unpacks_to_too_many_bytes_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ptblm.corpus.datasets.archive.LARGEST_UNPACKED", 10_000)
+    monkeypatch.setattr("ptblm.corpus.datasets.archive.MAX_UNPACKED_SIZE", 10_000)
     (tmp_path / "bomb").write_bytes(make_archive({"zeros": bytes(20_000), **PUBLIC_LAYOUT}))
     with pytest.raises(DataError, match="unpacks to more than 10,000 bytes"):
-        fetch_ptb(tmp_path / "ptb", source=tmp_path / "bomb", files=FILES)
+        fetch(DATASET, tmp_path / "ptb", source=tmp_path / "bomb")
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
-def test_a_local_archive_of_any_compression(tmp_path: Path, mode: str) -> None:
+def test_tar_archive_with_any_compression(tmp_path: Path, mode: str) -> None:
     (tmp_path / "archive").write_bytes(make_archive(PUBLIC_LAYOUT, mode))
-    fetch_ptb(tmp_path / "ptb", source=tmp_path / "archive", files=FILES)
+    fetch(DATASET, tmp_path / "ptb", source=tmp_path / "archive")
     assert_good(tmp_path / "ptb")
+
+
+def make_zip(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("simple-examples/", b"")
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def test_zip_archive(tmp_path: Path) -> None:
+    (tmp_path / "archive").write_bytes(make_zip(PUBLIC_LAYOUT))
+    fetch(DATASET, tmp_path / "ptb", source=tmp_path / "archive")
+    assert_good(tmp_path / "ptb")
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [({"../ptblm": b"x"}, "leaves it"), ({"zeros": bytes(200_000)}, "unpacks to more than")],
+)
+def test_unsafe_zip_archives_are_rejected(
+    tmp_path: Path, members: dict[str, bytes], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ptblm.corpus.datasets.archive.MAX_UNPACKED_SIZE", 150_000)
+    (tmp_path / "archive").write_bytes(make_zip({**PUBLIC_LAYOUT, **members}))
+    with pytest.raises(DataError, match=message):
+        fetch(DATASET, tmp_path / "ptb", source=tmp_path / "archive")
+    assert list((tmp_path / "ptb").iterdir()) == []

@@ -1,7 +1,6 @@
-"""Fetching: whole, verified, from the next mirror, after a stop; no wrong byte gets a good name."""
+"""Downloads: verified, resumed, from the next mirror if one fails; wrong bytes get no name."""
 
 import hashlib
-import os
 import signal
 import subprocess
 import sys
@@ -12,53 +11,74 @@ from typing import Any
 
 import pytest
 
-from ptblm.corpus.datasets.fetch import fetch_ptb
-from ptblm.corpus.datasets.http import Patience
-from ptblm.errors import DataError, UsageError
-from ptblm.lock import locked
-from tests.conftest import plain_environment
+from ptblm.corpus.datasets import DATASETS
+from ptblm.corpus.datasets import fetch as fetch_module
+from ptblm.corpus.datasets.fetch import ATTEMPTS, fetch
+from ptblm.errors import DataError
+from tests.conftest import Ptblm, plain_environment
 from tests.corpus.datasets.server import (
-    IMPATIENT,
-    Behaviour,
+    Behavior,
     Handler,
-    busy,
+    cut_short,
     cut_short_without_ranges,
+    redirect,
     serving,
-    silence,
     start_of_answer,
-    trickle,
+    unavailable,
     whole,
 )
-from tests.corpus.datasets.small_ptb import ARCHIVE, CONTENT, FILES, assert_good, make_archive
+from tests.corpus.datasets.small_ptb import ARCHIVE, CONTENT, DATASET, assert_good, make_archive
+
+PAGES = {f"/data/{name}": data for name, data in CONTENT.items()}
 
 
-def test_an_archive_is_fetched_whole(tmp_path: Path) -> None:
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch_module, "PAUSE", 0.0)
+    monkeypatch.setattr(fetch_module, "TIMEOUT", 2.0)
+
+
+def part_of(url: str) -> str:
+    return f"archive-{hashlib.sha256(url.encode()).hexdigest()[:12]}.part"
+
+
+def test_archive_is_downloaded_once(tmp_path: Path) -> None:
     with serving({"/a.tgz": ARCHIVE}, whole) as server:
-        (line,) = fetch_ptb(tmp_path / "ptb", mirrors=[server.url("/a.tgz")], files=FILES)
-        assert "4 files, verified" in line
+        result = fetch(DATASET, tmp_path / "ptb", urls=[server.url("/a.tgz")])
+        assert (result.directory, result.verified) == (tmp_path / "ptb", list(CONTENT))
+        assert result.missing == result.failures == []
         assert_good(tmp_path / "ptb")
-        # What is good is left alone, and nothing is asked for.
+        # Good files are kept, and nothing is requested.
         stamp = (tmp_path / "ptb" / "ptb.train.txt").stat().st_mtime_ns
-        asked = len(server.ranges)
-        (line,) = fetch_ptb(tmp_path / "ptb", mirrors=[server.url("/a.tgz")], files=FILES)
-        assert "already" in line
-        assert len(server.ranges) == asked
+        requests = len(server.ranges)
+        assert fetch(DATASET, tmp_path / "ptb", urls=[server.url("/a.tgz")]) == result
+        assert len(server.ranges) == requests
         assert (tmp_path / "ptb" / "ptb.train.txt").stat().st_mtime_ns == stamp
 
 
-def test_a_folder_of_files_is_fetched(tmp_path: Path) -> None:
-    with serving({f"/data/{name}": data for name, data in CONTENT.items()}, whole) as server:
-        fetch_ptb(tmp_path, mirrors=[server.url("/data/")], files=FILES)
+def test_folder_of_files_is_downloaded(tmp_path: Path) -> None:
+    with serving(PAGES, whole) as server:
+        fetch(DATASET, tmp_path, urls=[server.url("/data/")])
     assert_good(tmp_path)
 
 
-def test_a_server_without_ranges_sends_all_anew(tmp_path: Path) -> None:
+def test_cut_connection_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch_module, "ATTEMPTS", 50)
+    with serving({"/data/ptb.train.txt": CONTENT["ptb.train.txt"]}, cut_short) as server:
+        with pytest.raises(DataError, match="404"):
+            fetch(DATASET, tmp_path, urls=[server.url("/data/")])
+        size = len(CONTENT["ptb.train.txt"])
+        assert server.ranges[:2] == [None, f"bytes={size // 3}-"]
+    assert (tmp_path / "ptb.train.txt").read_bytes() == CONTENT["ptb.train.txt"]
+
+
+def test_server_without_ranges_restarts(tmp_path: Path) -> None:
     with serving({"/a.tgz": ARCHIVE}, cut_short_without_ranges) as server:
-        fetch_ptb(tmp_path, mirrors=[server.url("/a.tgz")], files=FILES, patience=IMPATIENT)
+        fetch(DATASET, tmp_path, urls=[server.url("/a.tgz")])
     assert_good(tmp_path)
 
 
-def test_another_process_continues_what_one_left(tmp_path: Path) -> None:
+def test_later_call_resumes_a_partial_download(tmp_path: Path) -> None:
     def first_half_then_nothing(handler: Handler, data: bytes) -> None:
         if handler.headers.get("Range"):
             handler.send_error(503)
@@ -68,30 +88,26 @@ def test_another_process_continues_what_one_left(tmp_path: Path) -> None:
     with serving({"/a.tgz": ARCHIVE}, first_half_then_nothing) as server:
         url = server.url("/a.tgz")
         with pytest.raises(DataError, match="503"):
-            fetch_ptb(tmp_path, mirrors=[url], files=FILES, patience=IMPATIENT)
-        # No file has a good name yet.
-        assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
-        server.behaviour = whole
-        fetch_ptb(tmp_path, mirrors=[url], files=FILES, patience=IMPATIENT)
+            fetch(DATASET, tmp_path, urls=[url])
+        # No file has its final name yet.
+        assert [path.name for path in tmp_path.iterdir()] == [part_of(url)]
+        server.behavior = whole
+        fetch(DATASET, tmp_path, urls=[url])
         assert server.ranges[-1] == f"bytes={len(ARCHIVE) // 2}-"
     assert_good(tmp_path)
 
 
-def test_a_bad_half_is_thrown_away_and_fetched_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [100, len(ARCHIVE) + 5])
+def test_wrong_partial_download_is_discarded(tmp_path: Path, size: int) -> None:
     with serving({"/a.tgz": ARCHIVE}, whole) as server:
         url = server.url("/a.tgz")
-        digest = hashlib.sha256(url.encode()).hexdigest()[:12]
-        (tmp_path / f"archive-{digest}.part").write_bytes(b"x" * 100)
-        fetch_ptb(tmp_path, mirrors=[url], files=FILES)
-        assert server.ranges == ["bytes=100-", None]
-        # So is a half that is longer than the whole.
-        (tmp_path / "ptb.train.txt").unlink()
-        (tmp_path / f"archive-{digest}.part").write_bytes(b"x" * (len(ARCHIVE) + 5))
-        fetch_ptb(tmp_path, mirrors=[url], files=FILES)
+        (tmp_path / part_of(url)).write_bytes(b"x" * size)
+        fetch(DATASET, tmp_path, urls=[url])
+        assert server.ranges == [f"bytes={size}-", None]
     assert_good(tmp_path)
 
 
-def test_wrong_bytes_never_get_a_good_name(tmp_path: Path) -> None:
+def test_wrong_bytes_never_get_the_final_name(tmp_path: Path) -> None:
     wrong = {name: data[:-1] + b"x" for name, data in CONTENT.items()}
     pages = {
         "/a.tgz": make_archive(wrong),
@@ -99,71 +115,159 @@ def test_wrong_bytes_never_get_a_good_name(tmp_path: Path) -> None:
         **{f"/data/{name}": data for name, data in wrong.items()},
     }
     with serving(pages, whole) as server:
-        mirrors = [server.url(path) for path in ("/a.tgz", "/b.tgz", "/data/")]
+        urls = [server.url(path) for path in ("/a.tgz", "/b.tgz", "/data/")]
         with pytest.raises(DataError) as caught:
-            fetch_ptb(tmp_path, mirrors=mirrors, files=FILES)
+            fetch(DATASET, tmp_path, urls=urls)
     assert caught.value.what.count("wrong bytes") == 2
-    assert "not a tar archive" in caught.value.what
+    assert "not a tar or zip archive" in caught.value.what
+    assert [line.split(": ")[0] for line in caught.value.what.splitlines()] == urls
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_next_mirror_is_taken_after_a_404(tmp_path: Path) -> None:
-    with serving({"/b.tgz": ARCHIVE}, whole) as server:
-        mirrors = [server.url("/a.tgz"), server.url("/b.tgz")]
-        fetch_ptb(tmp_path, mirrors=mirrors, files=FILES)
+def test_mirrors_are_tried_in_order_until_complete(tmp_path: Path) -> None:
+    with serving({"/b.tgz": ARCHIVE}, whole) as first, serving({"/c.tgz": ARCHIVE}, whole) as last:
+        urls = [first.url("/a.tgz"), first.url("/b.tgz"), last.url("/c.tgz")]
+        assert fetch(DATASET, tmp_path, urls=urls).failures == []
+        assert (len(first.ranges), len(last.ranges)) == (2, 0)
     assert_good(tmp_path)
 
 
-def test_word_files_alone_are_enough_and_a_warning(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = {f"/data/{n}": data for n, data in CONTENT.items() if "char" not in n}
-    with serving(words, whole) as server:
-        fetch_ptb(tmp_path, mirrors=[server.url("/data/")], files=FILES)
-    assert "without ptb.char.train.txt" in capsys.readouterr().err
+def test_missing_optional_files_are_reported(tmp_path: Path) -> None:
+    pages = {path: data for path, data in PAGES.items() if "char" not in path}
+    with serving(pages, whole) as server:
+        result = fetch(DATASET, tmp_path, urls=[server.url("/data/")])
+    assert result.missing == ["ptb.char.train.txt"]
+    assert result.verified == [name for name in CONTENT if "char" not in name]
+    assert "404" in result.failures[0]
     assert (tmp_path / "ptb.test.txt").read_bytes() == CONTENT["ptb.test.txt"]
 
 
-@pytest.mark.parametrize(("behaviour", "message"), [(trickle, "too slow"), (silence, "timed out")])
-def test_a_server_that_dawdles_is_given_up(
-    tmp_path: Path, behaviour: Behaviour, message: str
+def silent(handler: Handler, data: bytes) -> None:
+    start_of_answer(handler, data, ranges=True)
+    time.sleep(1)
+
+
+@pytest.mark.parametrize(
+    ("behavior", "message", "requests"),
+    [
+        (silent, "timed out", ATTEMPTS),
+        (unavailable(1000), "503 Service Unavailable", ATTEMPTS),
+        (unavailable(1000, 403), "403 Forbidden", 1),
+    ],
+)
+def test_failing_server_is_given_up(
+    tmp_path: Path,
+    behavior: Behavior,
+    message: str,
+    requests: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    patience = Patience(silence=0.3, window=0.3, slowest=5000.0, attempts=2, pause=0.01)
-    with serving({"/a.tgz": ARCHIVE}, behaviour) as server:
-        start = time.monotonic()
+    monkeypatch.setattr(fetch_module, "TIMEOUT", 0.1)
+    with serving({"/a.tgz": ARCHIVE}, behavior) as server:
         with pytest.raises(DataError, match=message):
-            fetch_ptb(tmp_path, mirrors=[server.url("/a.tgz")], files=FILES, patience=patience)
-        assert time.monotonic() - start < 20
+            fetch(DATASET, tmp_path, urls=[server.url("/a.tgz")])
+        assert len(server.ranges) == requests
+
+
+@pytest.mark.parametrize("code", [429, 500, 503])
+def test_busy_server_is_asked_again(tmp_path: Path, code: int) -> None:
+    with serving({"/a.tgz": ARCHIVE}, unavailable(ATTEMPTS - 1, code)) as server:
+        fetch(DATASET, tmp_path, urls=[server.url("/a.tgz")])
+        assert len(server.ranges) == ATTEMPTS
+    assert_good(tmp_path)
+
+
+def test_too_large_download_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch_module, "MAX_SIZE", len(ARCHIVE) - 1)
+    with (
+        serving({"/a.tgz": ARCHIVE}, whole) as server,
+        pytest.raises(DataError, match="more than"),
+    ):
+        fetch(DATASET, tmp_path, urls=[server.url("/a.tgz")])
+
+
+def test_full_disk_during_a_download_is_not_retried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tqdm.std.tqdm.update", full_disk)
+    with serving({"/a.tgz": ARCHIVE}, whole) as server:
+        with pytest.raises(DataError, match="can't be read or written: No space left"):
+            fetch(DATASET, tmp_path, urls=[server.url("/a.tgz")])
+        assert len(server.ranges) == 1
+
+
+def test_only_http_and_https_are_allowed(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(ARCHIVE)
+    for url in (f"file://{secret}", "ftp://127.0.0.1/x", "nonsense"):
+        with pytest.raises(DataError, match="only http and https"):
+            fetch(DATASET, tmp_path / "ptb", urls=[url])
+        with serving({"/a.tgz": b"x"}, redirect(url)) as server, pytest.raises(DataError):
+            fetch(DATASET, tmp_path / "ptb", urls=[server.url("/a.tgz")])
+    assert list((tmp_path / "ptb").iterdir()) == []
+
+
+def test_redirect_to_http_is_followed(tmp_path: Path) -> None:
+    with (
+        serving({"/b.tgz": ARCHIVE}, whole) as last,
+        serving({"/a.tgz": b"x"}, redirect(last.url("/b.tgz"))) as first,
+    ):
+        fetch(DATASET, tmp_path, urls=[first.url("/a.tgz")])
+    assert_good(tmp_path)
+
+
+def test_progress_is_shown_on_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving({"/a.tgz": ARCHIVE}, whole) as server:
+        fetch(DATASET, tmp_path / "quiet", urls=[server.url("/a.tgz")])
+        assert capsys.readouterr() == ("", "")
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        fetch(DATASET, tmp_path / "shown", urls=[server.url("/a.tgz")])
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "a.tgz: " in err
+
+
+def test_offline_error_suggests_a_mirror_or_a_local_archive(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="Connection refused") as caught:
+        fetch(DATASET, tmp_path, urls=["http://127.0.0.1:9/a.tgz"])
+    assert caught.value.hint is not None
+    assert "behind a proxy, pass a mirror (`--url`)" in caught.value.hint
+    assert "local archive (`--from`)" in caught.value.hint
 
 
 @pytest.mark.parametrize("folder", [".", "data", "simple-examples/data"])
-def test_a_local_directory(tmp_path: Path, folder: str) -> None:
+def test_local_directory(tmp_path: Path, folder: str) -> None:
     source = tmp_path / "source" / folder
     source.mkdir(parents=True)
     for name, data in CONTENT.items():
         (source / name).write_bytes(data)
-    fetch_ptb(tmp_path / "ptb", source=tmp_path / "source", files=FILES)
+    fetch(DATASET, tmp_path / "ptb", source=tmp_path / "source")
     assert_good(tmp_path / "ptb")
 
 
-def test_a_damaged_file_is_replaced(tmp_path: Path) -> None:
+def test_damaged_file_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "archive").write_bytes(ARCHIVE)
-    fetch_ptb(tmp_path / "ptb", source=tmp_path / "archive", files=FILES)
+    fetch(DATASET, tmp_path / "ptb", source=tmp_path / "archive")
     (tmp_path / "ptb" / "ptb.test.txt").write_bytes(b"cut")
-    fetch_ptb(tmp_path / "ptb", source=tmp_path / "archive", files=FILES)
+    fetch(DATASET, tmp_path / "ptb", source=tmp_path / "archive")
     assert_good(tmp_path / "ptb")
 
 
-def test_a_source_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_local_source_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or directory"):
-        fetch_ptb(tmp_path / "ptb", source=tmp_path / "nowhere", files=FILES)
+        fetch(DATASET, tmp_path / "ptb", source=tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"not found: ptb\.train\.txt"):
-        fetch_ptb(tmp_path / "ptb", source=tmp_path / "empty", files=FILES)
+        fetch(DATASET, tmp_path / "ptb", source=tmp_path / "empty")
 
 
-def test_a_stopped_download_goes_on_later(tmp_path: Path) -> None:
-    """SIGTERM in the middle: its exit code, no file of a good name, and the half is kept."""
+def test_terminated_download_is_resumed(tmp_path: Path) -> None:
+    """SIGTERM in the middle: exit code 143, no file with its final name, and a partial file."""
     sent = threading.Event()
 
     def half_then_nothing(handler: Handler, data: bytes) -> None:
@@ -184,92 +288,96 @@ def test_a_stopped_download_goes_on_later(tmp_path: Path) -> None:
             preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL) and None,
         )
         assert sent.wait(30)
-        part = tmp_path / "ptb"
-        while not any(path.stat().st_size for path in part.glob("*.part")):
+        directory = tmp_path / "ptb"
+        while not any(path.stat().st_size for path in directory.glob("*.part")):
             time.sleep(0.01)
         process.terminate()
         _, errors = process.communicate(timeout=30)
         assert process.returncode == 143
         assert "Traceback" not in errors
-        assert [path.suffix for path in part.iterdir()] == [".part"]
-        server.behaviour = whole
-        fetch_ptb(part, mirrors=[url], files=FILES, patience=IMPATIENT)
+        assert [path.name for path in directory.iterdir()] == [part_of(url)]
+        server.behavior = whole
+        fetch(DATASET, directory, urls=[url])
         assert server.ranges[-1] == f"bytes={len(ARCHIVE) // 2}-"
-    assert_good(part)
+    assert_good(directory)
 
 
-def test_a_file_that_cannot_be_read_is_a_clear_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreadable_file_is_a_data_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, data in CONTENT.items():
         (tmp_path / name).write_bytes(data)
-    kept = tmp_path / "ptb.valid.txt"
-    really_open = Path.open
+    unreadable = tmp_path / "ptb.valid.txt"
+    original = Path.open
 
-    def refusing(path: Path, *arguments: Any, **options: Any) -> Any:
-        if path == kept:  # root may read everything, so this stands for the mode
+    def open_or_raise(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path == unreadable:  # simulated: root can read every file
             raise PermissionError(13, "Permission denied", str(path))
-        return really_open(path, *arguments, **options)
+        return original(path, *arguments, **options)
 
-    monkeypatch.setattr(Path, "open", refusing)
+    monkeypatch.setattr(Path, "open", open_or_raise)
     with pytest.raises(DataError, match="can't be read or written: Permission denied") as caught:
-        fetch_ptb(tmp_path, mirrors=["http://127.0.0.1:9/"], files=FILES)
-    assert f"at: {kept}" in str(caught.value)
+        fetch(DATASET, tmp_path, urls=["http://127.0.0.1:9/"])
+    assert caught.value.where == str(unreadable)
 
 
-def test_a_directory_in_a_files_place_is_a_clear_line(tmp_path: Path) -> None:
+def test_directory_with_the_name_of_a_file_is_a_data_error(tmp_path: Path) -> None:
     (tmp_path / "archive").write_bytes(ARCHIVE)
     (tmp_path / "ptb" / "ptb.test.txt" / "notes").mkdir(parents=True)
     with pytest.raises(DataError, match="can't be read or written: Is a directory"):
-        fetch_ptb(tmp_path / "ptb", source=tmp_path / "archive", files=FILES)
+        fetch(DATASET, tmp_path / "ptb", source=tmp_path / "archive")
     assert (tmp_path / "ptb" / "ptb.test.txt" / "notes").is_dir()
 
 
-def test_two_downloads_do_not_share_a_directory(tmp_path: Path) -> None:
-    with serving({"/a.tgz": ARCHIVE}, whole) as server:
-        mirrors = [server.url("/a.tgz")]
-        with locked(tmp_path), pytest.raises(UsageError, match=f"in use by process {os.getpid()}"):
-            fetch_ptb(tmp_path, mirrors=mirrors, files=FILES)
-        assert server.ranges == []
-        fetch_ptb(tmp_path, mirrors=mirrors, files=FILES)
+@pytest.mark.parametrize("path", ["/a.tgz", "/data/"])
+def test_full_disk_keeps_the_download(
+    tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with serving({"/a.tgz": ARCHIVE, **PAGES}, whole) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr("shutil.copyfileobj", full_disk)
+            with pytest.raises(DataError, match="No space left"):
+                fetch(DATASET, tmp_path, urls=[server.url(path)])
+        (part,) = tmp_path.iterdir()
+        assert part.suffix == ".part"
+        size = part.stat().st_size
+        fetch(DATASET, tmp_path, urls=[server.url(path)])
+        # Nothing is downloaded again: the server has no bytes after these.
+        assert server.ranges[:2] == [None, f"bytes={size}-"]
+        assert len(server.ranges) == (2 if path == "/a.tgz" else len(CONTENT) + 1)
     assert_good(tmp_path)
 
 
-def test_a_whole_download_that_was_not_installed_is_not_fetched_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The disk is full when all is fetched: with room again, nothing is asked for."""
-    pages = {"/a.tgz": ARCHIVE, **{f"/data/{name}": data for name, data in CONTENT.items()}}
-    for path in ("/a.tgz", "/data/"):
-        directory = tmp_path / path.strip("/")
-        with serving(pages, whole) as server:
-            with monkeypatch.context() as patch:
-                patch.setattr("shutil.copyfileobj", full_disk)
-                with pytest.raises(DataError, match="No space left"):
-                    fetch_ptb(directory, mirrors=[server.url(path)], files=FILES)
-            assert [part.suffix for part in directory.iterdir()] == [".part"]
-            asked = len(server.ranges)
-            assert asked == 1
-            fetch_ptb(directory, mirrors=[server.url(path)], files=FILES)
-            assert len(server.ranges) - asked == (0 if path == "/a.tgz" else len(FILES) - 1)
-        assert_good(directory)
+def test_concurrent_downloads_leave_only_good_files(tmp_path: Path) -> None:
+    with serving({"/a.tgz": ARCHIVE, **PAGES}, whole) as server:
+        urls = [server.url("/a.tgz"), server.url("/data/")]
+        outcomes: list[object] = []
+
+        def download() -> None:
+            try:
+                outcomes.append(fetch(DATASET, tmp_path, urls=urls))
+            except DataError as error:
+                outcomes.append(error)
+
+        threads = [threading.Thread(target=download) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert len(outcomes) == 4
+        for name in CONTENT:
+            path = tmp_path / name
+            assert not path.exists() or path.read_bytes() == CONTENT[name]
+        fetch(DATASET, tmp_path, urls=urls)
+    assert {path.name for path in tmp_path.glob("*.txt")} == set(CONTENT)
 
 
-def full_disk(*_: object) -> None:
-    raise OSError(28, "No space left on device")
-
-
-@pytest.mark.parametrize(
-    "retry_after", ["61", "9" * 400, "9" * 5000, "Fri, 31 Dec 9999 23:59:59 GMT"]
-)
-def test_a_server_that_asks_for_too_long_a_wait_gives_way_to_the_next(
-    tmp_path: Path, retry_after: str
-) -> None:
-    with (
-        serving({"/a.tgz": ARCHIVE}, busy(503, retry_after, times=1000)) as first,
-        serving({"/a.tgz": ARCHIVE}, whole) as second,
-    ):
-        mirrors = [first.url("/a.tgz"), second.url("/a.tgz")]
-        fetch_ptb(tmp_path, mirrors=mirrors, files=FILES, patience=Patience(pause=0.01))
-        assert len(first.ranges) == 1
-    assert_good(tmp_path)
+def test_command_reports_verified_files_and_directory(ptblm: Ptblm, ptb_directory: Path) -> None:
+    result = ptblm("download-data", "--from", ptb_directory, "--to", "ptb")
+    assert result.returncode == 0, result.stderr
+    count = sum((ptb_directory / name).is_file() for name in DATASETS["ptb"].files)
+    assert result.stdout.startswith(f"ptb contains {count} verified files: ptb.train.txt, ")
+    failed = ptblm("download-data", "--from", "nowhere", "--to", "empty")
+    assert failed.returncode == 3
+    assert "behind a proxy" in failed.stderr
