@@ -70,7 +70,7 @@ def finish(process: "subprocess.Popen[str]") -> str:
 def digest(value: Any) -> str:
     """A hash of tensors and plain values, nested in any way; times are left out."""
     if isinstance(value, torch.Tensor):
-        return hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
+        return hashlib.sha256(value.reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
     if isinstance(value, dict):
         timed = ("seconds", "tokens_per_second")
         value = {str(key): digest(inner) for key, inner in value.items() if key not in timed}
@@ -82,9 +82,11 @@ def digest(value: Any) -> str:
 
 def digest_of_run(directory: Path) -> str:
     """A hash of all that a run leaves: weights, optimizer, position, metrics."""
-    checkpoint = load_checkpoint(directory / "checkpoints" / "last.pt")
+    checkpoint = load_checkpoint(directory / "checkpoints" / "last.safetensors")
     lines = (directory / "metrics.jsonl").read_text().splitlines()
-    return digest({"trainer": checkpoint.trainer, "metrics": [json.loads(line) for line in lines]})
+    return digest(
+        {"trainer": checkpoint.trainer_state(), "metrics": [json.loads(line) for line in lines]}
+    )
 
 
 def said(process: "subprocess.Popen[str]") -> IO[str]:
@@ -158,7 +160,7 @@ def kill_while_training(place: Path, kills: int, source: random.Random) -> str:
     finish(train(place / "killed", epochs))
     if digest_of_run(place / "killed") != expected:
         raise AssertionError(f"after {2 * kills} kills the run ended otherwise")
-    steps = load_checkpoint(place / "killed" / "checkpoints" / "last.pt").trained()[1]
+    steps = load_checkpoint(place / "killed" / "checkpoints" / "last.safetensors").trained()[1]
     return (
         f"{kills} kills while training {steps:,} steps, {kills} while going on with them: "
         "weights and metrics as without them"
@@ -188,7 +190,7 @@ def kill_while_saving(
     place: Path, checkpoint: Checkpoint, kills: int, source: random.Random
 ) -> str:
     """SIGKILLs of a process that saves without pause; there must always be a whole file."""
-    path = place / "saved.pt"
+    path = place / "saved.safetensors"
     for number in range(kills):
         reader, writer = os.pipe()
         with warnings.catch_warnings():
@@ -219,7 +221,7 @@ def flip_bits(place: Path, checkpoint: Path, flips: int, source: random.Random) 
     """Flips one bit at a time; it must be found, or change nothing that is loaded."""
     data = bytearray(checkpoint.read_bytes())
     expected = digest_of_checkpoint(checkpoint)
-    path = place / "flipped.pt"
+    path = place / "flipped.safetensors"
     found = 0
     for position in source.sample(range(len(data) * 8), flips):
         data[position // 8] ^= 1 << (position % 8)
@@ -241,7 +243,7 @@ def flip_bits(place: Path, checkpoint: Path, flips: int, source: random.Random) 
 def cut_short(place: Path, checkpoint: Path, cuts: int) -> str:
     """Cuts a checkpoint at so many lengths, evenly spread; each must be refused."""
     data = checkpoint.read_bytes()
-    path = place / "cut.pt"
+    path = place / "cut.safetensors"
     lengths = {len(data) * cut // cuts for cut in range(cuts)} | {0, 1, len(data) - 1}
     for length in lengths:
         path.write_bytes(data[:length])
@@ -278,15 +280,17 @@ def fill_the_disk(place: Path, whole: Path, limits: int) -> str:
         codes[process.returncode] = codes.get(process.returncode, 0) + 1
         if process.returncode not in (0, 2, 4) or "Traceback" in errors:
             raise AssertionError(f"{limit} bytes: exit code {process.returncode}: {errors}")
-        for path in directory.glob("checkpoints/*.pt"):
+        for path in directory.glob("checkpoints/*.safetensors"):
             load_checkpoint(path)
         # With room again the run ends as if nothing had been, whatever there was. (Runs whose
         # weights could not be saved are their owner's to delete.)
-        if not list(directory.glob("checkpoints/*.pt")):
+        if not list(directory.glob("checkpoints/*.safetensors")):
             shutil.rmtree(directory, ignore_errors=True)
         finish(train(directory, epochs=1))
-        last = load_checkpoint(directory / "checkpoints" / "last.pt").trainer
-        if digest(last) != digest(load_checkpoint(whole / "checkpoints" / "last.pt").trainer):
+        last = load_checkpoint(directory / "checkpoints" / "last.safetensors").trainer_state()
+        if digest(last) != digest(
+            load_checkpoint(whole / "checkpoints" / "last.safetensors").trainer_state()
+        ):
             raise AssertionError(f"{limit} bytes: the run ended otherwise")
     told = ", ".join(f"{count} with exit code {code}" for code, count in sorted(codes.items()))
     return f"{len(edges)} sizes of a full disk: {told}; all resumed to the same weights"
@@ -303,7 +307,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         finish(train(place / "one", epochs=1))
-        last = place / "one" / "checkpoints" / "last.pt"
+        last = place / "one" / "checkpoints" / "last.safetensors"
         start = time.monotonic()
         jobs: list[Callable[[], str]] = [
             lambda: flip_bits(place, last, 500 * n, source),

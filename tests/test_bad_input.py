@@ -6,11 +6,11 @@ Properties over random YAML, random bytes as corpora, mutated checkpoints and mu
 
 import contextlib
 import io
+import json
 import signal
 import sys
 import tarfile
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from ptblm.checkpoint.format import (
     load_checkpoint,
     save_checkpoint,
 )
+from ptblm.checkpoint.tensor_file import read_tensor_file, write_tensor_file
 from ptblm.cli import main
 from ptblm.config.loading import load_config, shipped_configs
 from ptblm.config.schema import Config
@@ -194,15 +195,15 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records = components.trainer.records()
     next(records)
     next(records)
-    path = tmp_path_factory.mktemp("good") / "last.pt"
+    path = tmp_path_factory.mktemp("good") / "last.safetensors"
     checkpoint = Checkpoint(
         config=components.config.model_dump(),
-        vocabulary=list(components.corpus.vocabulary.tokens),
+        vocabulary=components.corpus.vocabulary.as_dict(),
         corpus={
             "name": "sample",
             "sha256": {split: text.sha256 for split, text in components.corpus.splits.items()},
         },
-        trainer=components.trainer.state_dict(),
+        **components.trainer.state_dict(),
         metrics_offset=0,
         versions=current_versions(),
     )
@@ -220,7 +221,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @several_cases
 @given(data=st.data())
 def test_a_mutated_checkpoint(good: Path, text: Path, tmp_path: Path, data: st.DataObject) -> None:
-    path = tmp_path / "checkpoint.pt"
+    path = tmp_path / "checkpoint.safetensors"
     content = data.draw(mutated(good.read_bytes()) | st.binary(max_size=200))
     path.write_bytes(content)
     for arguments in (["eval", path, "--text", text], ["checkpoint", "show", path]):
@@ -238,10 +239,9 @@ def locations(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...
             yield from locations(inner, (*path, key))
 
 
-OTHER_VALUES = (
-    SCALARS
-    | st.integers(10**6, 10**12)
-    | st.sampled_from([{}, [], [1], {"a": 1}, torch.zeros(3), torch.zeros(2, 2, dtype=torch.int64)])
+OTHER_VALUES = SCALARS | st.integers(10**6, 10**12) | st.sampled_from([{}, [], [1], {"a": 1}])
+OTHER_TENSORS = st.sampled_from(
+    [torch.zeros(3), torch.zeros(2, 2, dtype=torch.int64), torch.tensor(float("nan"))]
 )
 
 
@@ -251,27 +251,30 @@ def test_a_checkpoint_with_another_value_somewhere(
     good: Path, text: Path, tmp_path: Path, data: st.DataObject
 ) -> None:
     """Well-formed, checksums right, and one thing in it changed, at any depth."""
-    checkpoint = load_checkpoint(good)
-    content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
-    everywhere = [p for p in locations(content) if p[0] != "vocabulary" or len(p) == 1]
+    text_document, tensors = read_tensor_file(good)
+    content: dict[str, Any] = {"document": json.loads(text_document), "tensors": tensors}
+    everywhere = [
+        p for p in locations(content) if len(p) > 1 and (p[1] != "vocabulary" or len(p) == 2)
+    ]
     path = data.draw(st.sampled_from(everywhere))
     inner: Any = content
     for key in path[:-1]:
         inner = inner[key]
-    inner[path[-1]] = data.draw(OTHER_VALUES)
+    inner[path[-1]] = data.draw(OTHER_TENSORS if path[0] == "tensors" else OTHER_VALUES)
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)
-    torch.save(content, run / "checkpoints" / "last.pt")
-    before = (run / "checkpoints" / "last.pt").read_bytes()
+    last = run / "checkpoints" / "last.safetensors"
+    write_tensor_file(last, json.dumps(content["document"]), content["tensors"])
+    before = (run / "checkpoints" / "last.safetensors").read_bytes()
     code, errors = ptblm("eval", run, "--text", text)
     assert_clear(code, errors, 3, 4)
     code, errors = ptblm("checkpoint", "verify", run)
     assert code in (0, 4)
     assert "Traceback" not in errors
-    assert (run / "checkpoints" / "last.pt").read_bytes() == before
+    assert (run / "checkpoints" / "last.safetensors").read_bytes() == before
     # Going on from it is refused, or is possible.
     with contextlib.suppress(PtblmError):
-        checkpoint = load_checkpoint(run / "checkpoints" / "last.pt")
+        checkpoint = load_checkpoint(run / "checkpoints" / "last.safetensors")
         config = checkpoint.parsed_config()
         trained_model(config.model, checkpoint, run)
         components = setup_run(config)

@@ -48,8 +48,8 @@ def test_a_run_leaves_what_it_should(run_directory: Path) -> None:
         "environment.json",
         "metrics.jsonl",
         "result.json",
-        "checkpoints/last.pt",
-        "checkpoints/best.pt",
+        "checkpoints/last.safetensors",
+        "checkpoints/best.safetensors",
     }
     metrics = [
         json.loads(line) for line in (run_directory / "metrics.jsonl").read_text().splitlines()
@@ -116,7 +116,7 @@ def test_eval_of_a_run_repeats_its_test_perplexity(ptblm: Ptblm, run_directory: 
     assert score["perplexity"] == pytest.approx(result["test_perplexity"], rel=1e-6)
     assert score["tokens"] == result["test_tokens"]
     assert score["unk_tokens"] == 8
-    people = ptblm("eval", run_directory / "checkpoints" / "last.pt").stdout
+    people = ptblm("eval", run_directory / "checkpoints" / "last.safetensors").stdout
     assert f"{result['test_perplexity']:.2f}" in people
     assert "perplexity without them" in people
     assert "protocol" in people
@@ -125,7 +125,9 @@ def test_eval_of_a_run_repeats_its_test_perplexity(ptblm: Ptblm, run_directory: 
 def test_eval_needs_the_checkpoint_and_the_text_alone(
     ptblm: Ptblm, run_directory: Path, small_corpus: Path, tmp_path: Path
 ) -> None:
-    checkpoint = (run_directory / "checkpoints" / "last.pt").rename(tmp_path / "moved.pt")
+    checkpoint = (run_directory / "checkpoints" / "last.safetensors").rename(
+        tmp_path / "moved.safetensors"
+    )
     text = (small_corpus / "test.txt").read_text()
     by_split = json.loads(ptblm("eval", checkpoint, "--json").stdout)
     for path in small_corpus.iterdir():
@@ -237,14 +239,14 @@ def test_divergence_by_the_rate_is_found_before_anything_is_saved(
     assert result.returncode == 5
     assert "training diverged" in result.stderr
     assert not (tmp_path / "run" / "result.json").exists()
-    assert not (tmp_path / "run" / "checkpoints" / "best.pt").exists()
+    assert not (tmp_path / "run" / "checkpoints" / "best.safetensors").exists()
     assert json.loads((tmp_path / "run" / "diverged.json").read_text())["grad_norm"] is None
 
 
 def test_divergence_is_exit_5_and_spares_the_checkpoints(ptblm: Ptblm, run_directory: Path) -> None:
-    last = run_directory / "checkpoints" / "last.pt"
+    last = run_directory / "checkpoints" / "last.safetensors"
     checkpoint = load_checkpoint(last)
-    checkpoint.trainer["model"]["head.bias"][2] = float("nan")
+    checkpoint.model["head.bias"][2] = float("nan")
     save_checkpoint(last, checkpoint)
     before = {path: path.read_bytes() for path in last.parent.iterdir()}
     result = ptblm("train", "--resume", run_directory, "--set", "training.epochs=3")
@@ -322,7 +324,7 @@ def test_a_full_disk_is_no_bug(limit: int, tmp_path: Path, small_corpus: Path) -
     assert result.returncode == expected, result.stderr
     if expected == 4:
         assert "could not be saved: File too large" in result.stderr
-    for path in (tmp_path / "run").rglob("*.pt"):
+    for path in (tmp_path / "run").rglob("*.safetensors"):
         load_checkpoint(path)
     for line in (tmp_path / "run").glob("metrics.jsonl"):
         assert all(json.loads(text) for text in line.read_text().splitlines())
@@ -354,7 +356,7 @@ def test_too_large_a_model_is_a_clear_line(ptblm: Ptblm, small_corpus: Path) -> 
 def test_a_checkpoint_that_declares_a_large_model_spends_no_memory(
     ptblm: Ptblm, run_directory: Path
 ) -> None:
-    last = run_directory / "checkpoints" / "last.pt"
+    last = run_directory / "checkpoints" / "last.safetensors"
     checkpoint = load_checkpoint(last)
     checkpoint.config["model"]["hidden_size"] = 900_000
     save_checkpoint(last, checkpoint)

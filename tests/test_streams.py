@@ -38,7 +38,7 @@ def assert_whole(run: Path) -> None:
     assert all(json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines())
     assert json.loads((run / "environment.json").read_text())["command"]
     assert (run / "config.yaml").read_text().startswith("# ")
-    load_checkpoint(run / "checkpoints" / "last.pt")
+    load_checkpoint(run / "checkpoints" / "last.safetensors")
 
 
 @pytest.mark.parametrize("redirections", [">&-", "2>&-", "<&- >&- 2>&-"])

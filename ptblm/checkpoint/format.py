@@ -1,61 +1,82 @@
-"""Checkpoints: self-contained, written safely, verified in full on every load.
+"""The checkpoint format: one self-contained safetensors file, verified in full on every load.
 
-A checkpoint is one torch zip of tensors, numbers, strings, lists and dicts, so that
-`weights_only` loading can refuse everything else: a stranger's checkpoint runs no code.
+Tensors are stored by name: `model.NAME`, `optimizer.NAME` and `hidden_state.LAYER.PART`.
+Everything else is one JSON document in the metadata. Nothing is pickled, so a file from a
+stranger cannot run code.
 """
 
 import copy
+import json
 import platform
 import reprlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ptblm import __version__
-from ptblm.checkpoint.inspection import SuspectError, inspect_checkpoint
 from ptblm.checkpoint.structure import StructureMismatchError, check_structure
+from ptblm.checkpoint.tensor_file import (
+    NotTensorFileError,
+    ReadBackError,
+    TensorFileError,
+    parse_json,
+    read_tensor_file,
+    write_tensor_file,
+)
 from ptblm.config.loading import validate
 from ptblm.config.schema import Config
 from ptblm.config.yaml_document import YamlDocument
 from ptblm.corpus.splits import SPLITS
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError
-from ptblm.files import replacing
 
-FORMAT = 2
+FORMAT = 3
 
-_TRAINER_PARTS = {"model", "optimizer", "loss_scaler", "hidden_state", "train_state"}
+# The fields of a checkpoint that are in the JSON document.
+_DOCUMENT_FIELDS = [
+    *("format", "config", "vocabulary", "corpus", "train_state", "metrics_offset", "versions")
+]
+_HINT = "`ptblm checkpoint verify RUN_DIR` shows which checkpoints of a run are intact"
+_DISK_HINT = "check the disk, or use another --run-dir"
+_PATH_HINT = "pass a run directory such as runs/small-ptb, or a checkpoint file"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a run needs to go on, and all that evaluation needs.
+    """Everything that is needed to resume a run, or to evaluate its model.
 
     Attributes:
-        config: the run's whole config, as plain data.
-        vocabulary: the words in the order of their ids.
-        corpus: its name, and the sha256 of each split's bytes.
-        trainer: `Trainer.state_dict()`.
-        metrics_offset: bytes of metrics.jsonl that were written before this checkpoint.
+        config: the run's complete config, as plain data.
+        vocabulary: "tokens" in the order of their ids, and their "counts" in the training split.
+        corpus: its "name", and the "sha256" of the bytes of each split.
+        model: the model's `state_dict`.
+        optimizer: the optimizer's tensors by name.
+        hidden_state: the tensors of each layer's recurrent state.
+        train_state: the rest of the trainer's state, as JSON values.
+        metrics_offset: size in bytes of metrics.jsonl when the checkpoint was taken.
         versions: of ptblm, torch and Python, and what the run computes on.
-        format: of the file.
+        format: version of the file format.
     """
 
     config: dict[str, Any]
-    vocabulary: list[str]
+    vocabulary: dict[str, Any]
     corpus: dict[str, Any]
-    trainer: dict[str, Any]
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    hidden_state: list[list[Tensor]]
+    train_state: dict[str, Any]
     metrics_offset: int
     versions: dict[str, str]
     format: int = FORMAT
 
     def parsed_config(self) -> Config:
-        """The config, checked: every key that this version of ptblm knows, and no other.
+        """The config, validated: it must have every key of this version of ptblm, and no other.
 
         Raises:
-            CheckpointError: if it is not usable as it is.
+            CheckpointError: if it is not valid.
         """
         ours = Config().model_dump()
         missing = [
@@ -70,29 +91,31 @@ class Checkpoint:
             return validate(YamlDocument(copy.deepcopy(self.config), {}))
         except ConfigError as error:
             first = error.what.splitlines()[0]
-            raise CheckpointError(f"the checkpoint's config is not usable: {first}") from None
+            raise CheckpointError(f"the checkpoint's config is not valid: {first}") from None
 
     def trained(self) -> tuple[int, int]:
-        """Epochs and steps that were done.
+        """Completed epochs, and steps.
 
         Raises:
-            CheckpointError: if the checkpoint does not say.
+            CheckpointError: if the train state lacks them.
         """
-        position = self.trainer["train_state"]
-        if not isinstance(position, dict):
-            raise CheckpointError("the checkpoint has no position")
-        epochs, steps = position.get("epoch"), position.get("step")
+        epochs, steps = self.train_state.get("epoch"), self.train_state.get("step")
         if not isinstance(epochs, int) or not isinstance(steps, int):
-            raise CheckpointError("the checkpoint's position lacks epoch or step")
+            raise CheckpointError("the checkpoint's train state lacks epoch or step")
         return epochs, steps
+
+    def trainer_state(self) -> dict[str, Any]:
+        """The fields that `Trainer.state_dict` returns and `Trainer.load_state_dict` takes."""
+        names = ("model", "optimizer", "hidden_state", "train_state")
+        return {name: getattr(self, name) for name in names}
 
     def parsed_vocabulary(self) -> Vocabulary:
         """The vocabulary."""
-        return Vocabulary(self.vocabulary, [0] * len(self.vocabulary))
+        return Vocabulary(self.vocabulary["tokens"], self.vocabulary["counts"])
 
 
 def current_versions() -> dict[str, str]:
-    """The versions that a checkpoint and a run's environment record."""
+    """The versions that are recorded in checkpoints and in a run's environment.json."""
     return {
         "ptblm": __version__,
         "torch": str(torch.__version__),
@@ -101,101 +124,152 @@ def current_versions() -> dict[str, str]:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint; whatever happens, `path` holds a whole one, the old or the new.
+    """Writes a checkpoint. At every instant, `path` is either the old file or the complete new one.
 
     Raises:
-        OSError: if the disk refuses.
+        OSError: if the file cannot be written.
+        CheckpointError: if the checkpoint holds something that cannot be stored.
+        DamagedCheckpointError: if the disk returns other bytes than were written.
     """
-    content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
-    with replacing(path, check=_inspected) as file:
-        try:
-            torch.save(content, file)
-        except RuntimeError as error:  # torch's writer hides the reason that the disk gave
-            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+    document = {name: getattr(checkpoint, name) for name in _DOCUMENT_FIELDS}
+    document["hidden_state"] = [len(layer) for layer in checkpoint.hidden_state]
+    try:
+        write_tensor_file(path, json.dumps(document), _named_tensors(checkpoint))
+    except ReadBackError as error:
+        raise DamagedCheckpointError(str(error), where=str(path), hint=_DISK_HINT) from None
+    except (TensorFileError, TypeError, ValueError) as error:
+        raise CheckpointError(f"cannot be saved: {error}", where=str(path)) from None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Reads and verifies a checkpoint, its tensors on the CPU.
+    """Reads and verifies a checkpoint; its tensors are on the CPU.
 
     Raises:
-        CheckpointError: saying what is wrong with it.
+        DamagedCheckpointError: if the file is missing, damaged, or no checkpoint at all. Another
+            checkpoint of the run may be intact.
+        CheckpointError: if it is intact but cannot be used here: unreadable, too large for the
+            memory, or of an unknown format.
     """
-    if not path.is_file():
-        hint = "a run's directory, as in runs/small-ptb, or a checkpoint's file"
-        raise DamagedCheckpointError("no such checkpoint", where=str(path), hint=hint)
     try:
-        _inspected(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
-    except OSError as error:
-        raise CheckpointError(f"can't be read: {error.strerror}", where=str(path)) from None
-    except MemoryError:
-        raise CheckpointError("too little memory to load it", where=str(path)) from None
-    except Exception as error:  # a damaged file fails in torch in any way it likes
-        first = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        text, tensors = read_tensor_file(path)
+        document = parse_json(text)
+    except FileNotFoundError:
         raise DamagedCheckpointError(
-            f"not a checkpoint that is safe to load: {first}", where=str(path), hint=_HINT
+            "no such checkpoint", where=str(path), hint=_PATH_HINT
         ) from None
-    return _checked(content, path)
-
-
-_HINT = "another checkpoint of the run: `ptblm checkpoint verify RUN_DIR` says which are good"
-
-
-def _inspected(path: Path) -> None:
-    try:
-        inspect_checkpoint(path)
-    except SuspectError as error:
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot be read: {error.strerror or error}", where=str(path), hint=_PATH_HINT
+        ) from None
+    except MemoryError:
+        raise CheckpointError(
+            "too little memory to load it",
+            where=str(path),
+            hint="close other programs, or use a machine with more memory",
+        ) from None
+    except NotTensorFileError as error:
+        raise DamagedCheckpointError(str(error), where=str(path), hint=_PATH_HINT) from None
+    except TensorFileError as error:
         raise DamagedCheckpointError(str(error), where=str(path), hint=_HINT) from None
-
-
-def _checked(content: Any, path: Path) -> Checkpoint:
-    if not isinstance(content, dict) or "format" not in content:
-        raise CheckpointError("not a ptblm checkpoint", where=str(path))
-    found = content["format"]
+    found = document.get("format")
     if type(found) is not int or found != FORMAT:
         raise CheckpointError(
             f"its format is {reprlib.repr(found)}; this ptblm reads format {FORMAT}",
             where=str(path),
-            hint=f"the ptblm that wrote it: {reprlib.repr(content.get('versions'))}",
+            hint=f"use the versions that wrote it: {reprlib.repr(document.get('versions'))}",
         )
-    problem = _problem(content)
-    if problem is not None:
+    try:
+        return _checkpoint(document, tensors)
+    except StructureMismatchError as error:
         raise DamagedCheckpointError(
-            f"incomplete or damaged: {problem}", where=str(path), hint=_HINT
-        )
-    return Checkpoint(**content)
+            f"incomplete or damaged: {error}", where=str(path), hint=_HINT
+        ) from None
 
 
-def _problem(content: dict[str, Any]) -> str | None:
-    """What is wrong with a checkpoint's outer parts; the trainer looks at its own."""
-    example: dict[str, Any] = {
+def _named_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    groups: dict[str, dict[str, Tensor]] = {
+        "model": checkpoint.model,
+        "optimizer": checkpoint.optimizer,
+        "hidden_state": {
+            f"{layer}.{part}": tensor
+            for layer, parts in enumerate(checkpoint.hidden_state)
+            for part, tensor in enumerate(parts)
+        },
+    }
+    named = {}
+    for group, tensors in groups.items():
+        for name, tensor in tensors.items():
+            if not isinstance(tensor, Tensor):
+                raise TypeError(f"{group}.{name} is a {type(tensor).__name__}, not a tensor")
+            named[f"{group}.{name}"] = tensor
+    return named
+
+
+def _checkpoint(document: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
+    """Builds a checkpoint from a file's content.
+
+    Raises:
+        StructureMismatchError: if anything is missing, unknown, or of another kind than expected.
+    """
+    _check_document(document)
+    groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "hidden_state": {}}
+    for full_name, tensor in tensors.items():
+        group, _, name = full_name.partition(".")
+        if group not in groups:
+            raise StructureMismatchError(f"{full_name}: unknown")
+        groups[group][name] = tensor
+    parts = groups["hidden_state"]
+    sizes = document.pop("hidden_state")
+    if sum(sizes) != len(parts):
+        raise StructureMismatchError(f"hidden_state: {len(parts)} tensors, not {sum(sizes)}")
+    try:
+        hidden_state = [
+            [parts[f"{layer}.{part}"] for part in range(size)] for layer, size in enumerate(sizes)
+        ]
+    except KeyError as error:
+        raise StructureMismatchError(f"hidden_state.{error.args[0]}: missing") from None
+    return Checkpoint(
+        **document, model=groups["model"], optimizer=groups["optimizer"], hidden_state=hidden_state
+    )
+
+
+def _check_document(document: dict[str, Any]) -> None:
+    """Checks the outer structure of the document; the trainer checks its own state."""
+    expected: dict[str, Any] = {
+        "format": FORMAT,
         "config": {},
-        "vocabulary": [],
+        "vocabulary": {"tokens": [], "counts": []},
         "corpus": {"name": "", "sha256": dict.fromkeys(SPLITS, "")},
-        "trainer": {},
+        "train_state": {},
         "metrics_offset": 0,
         "versions": {},
-        "format": FORMAT,
+        "hidden_state": [],
     }
-    varying = {"config", "vocabulary", "trainer", "versions"}
-    try:
-        check_structure(example, content, varying=varying)
-    except StructureMismatchError as error:
-        return str(error)
-    words = content["vocabulary"]
-    if not words or not all(isinstance(word, str) for word in words):
-        return "vocabulary: not a list of words"
-    if len(set(words)) != len(words):
-        return "vocabulary: a word is in it twice"
-    if content["trainer"].keys() != _TRAINER_PARTS:
-        return f"trainer: not {', '.join(sorted(_TRAINER_PARTS))}"
-    if not all(isinstance(keys, dict) for keys in content["config"].values()):
-        return "config: not sections of keys"
-    versions = content["versions"]
-    if not all(isinstance(version, str) for version in versions.values()):
-        return "versions: not names of versions"
-    if content["metrics_offset"] < 0:
-        return "metrics_offset: below zero"
-    return None
+    varying = {"config", "vocabulary.tokens", "vocabulary.counts", "train_state", "versions"}
+    check_structure(expected, document, varying=varying | {"hidden_state"})
+    tokens, counts = document["vocabulary"]["tokens"], document["vocabulary"]["counts"]
+    problems = {
+        "vocabulary: not a list of tokens": not tokens
+        or not all(isinstance(token, str) for token in tokens),
+        "vocabulary: not a count for each token": len(counts) != len(tokens)
+        or not _are_sizes(counts),
+        "config: not sections of keys": not all(
+            isinstance(section, dict) for section in document["config"].values()
+        ),
+        "versions: not version strings": not all(
+            isinstance(version, str) for version in document["versions"].values()
+        ),
+        "metrics_offset: below zero": document["metrics_offset"] < 0,
+        "hidden_state: not a number of tensors for each layer": not _are_sizes(
+            document["hidden_state"]
+        ),
+    }
+    for problem, found in problems.items():
+        if found:
+            raise StructureMismatchError(problem)
+    if len(set(tokens)) != len(tokens):
+        raise StructureMismatchError("vocabulary: a token occurs twice")
+
+
+def _are_sizes(values: list[Any]) -> bool:
+    return all(type(value) is int and value >= 0 for value in values)

@@ -49,6 +49,10 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def as_dict(self) -> dict[str, list[Any]]:
+        """Returns plain data: `Vocabulary(**as_dict())` is the same vocabulary."""
+        return {"tokens": list(self.tokens), "counts": list(self.counts)}
+
     @property
     def id_dtype(self) -> np.dtype[Any]:
         """The dtype in which ids are stored."""

@@ -20,10 +20,11 @@ def show_checkpoint(path: Path) -> list[str]:
     epochs, steps = checkpoint.trained()
     unit = TOKENIZERS[checkpoint.parsed_config().data.tokenizer].unit
     versions = ", ".join(f"{name} {version}" for name, version in checkpoint.versions.items())
+    tokens = len(checkpoint.vocabulary["tokens"])
     return [
         f"checkpoint   {path}, {path.stat().st_size:,} bytes, format {checkpoint.format}",
         f"trained      {epochs} epochs, {steps:,} steps",
-        f"model        {parameters:,} parameters, {len(checkpoint.vocabulary):,} {unit}s",
+        f"model        {parameters:,} parameters, {tokens:,} {unit}s",
         f"corpus       {checkpoint.corpus['name']}",
         f"written by   {versions}",
         *_history(checkpoint),
@@ -58,7 +59,7 @@ def _loaded(path: Path) -> tuple[Checkpoint, int]:
 
 
 def _history(checkpoint: Checkpoint) -> list[str]:
-    history = checkpoint.trainer["train_state"].get("history")
+    history = checkpoint.train_state.get("history")
     if not history or not isinstance(history, list) or not isinstance(history[-1], dict):
         return []
     valid = history[-1].get("valid_perplexity")

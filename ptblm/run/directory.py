@@ -3,7 +3,7 @@
 config.yaml         the resolved config
 environment.json    versions, hardware, command, seed
 metrics.jsonl       one record per line
-checkpoints/        last.pt, best.pt, and numbered ones when asked for
+checkpoints/        last.safetensors, best.safetensors, and numbered ones when asked for
 result.json         the final figures
 diverged.json       what the last step saw, if the run diverged
 tensorboard/        curves, when asked for
@@ -25,7 +25,7 @@ RUNS = Path("runs")
 
 _OWN_FILES = re.compile(
     r"(config\.yaml|environment\.json|metrics\.jsonl|result\.json|diverged\.json|lock"
-    r"|checkpoints/[^/]+\.pt(\.bad)?|tensorboard/events\.[^/]+)"
+    r"|checkpoints/[^/]+\.safetensors(\.bad)?|tensorboard/events\.[^/]+)"
     rf"({re.escape(TEMPORARY_SUFFIX)})?"
 )
 
@@ -80,20 +80,20 @@ class RunDirectory:
     @property
     def last(self) -> Path:
         """The newest checkpoint."""
-        return self.checkpoints / "last.pt"
+        return self.checkpoints / "last.safetensors"
 
     def numbered(self, step: int) -> Path:
         """The checkpoint that is kept of a step."""
-        return self.checkpoints / f"step-{step:09}.pt"
+        return self.checkpoints / f"step-{step:09}.safetensors"
 
     def all_checkpoints(self) -> list[Path]:
         """Every checkpoint that is there: the last, the best, the numbered."""
-        return sorted(self.checkpoints.glob("*.pt"))
+        return sorted(self.checkpoints.glob("*.safetensors"))
 
     @property
     def best(self) -> Path:
         """The checkpoint of the lowest valid perplexity."""
-        return self.checkpoints / "best.pt"
+        return self.checkpoints / "best.safetensors"
 
 
 @contextlib.contextmanager

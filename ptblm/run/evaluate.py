@@ -166,7 +166,9 @@ def evaluate_checkpoint(
     score = _score(model, encoded, name, tokenizer.special_ids)
     if math.isnan(score.nll):
         raise CheckpointError(
-            "its weights give no finite likelihood", where=str(path), hint="best.pt of its run"
+            "its weights give no finite likelihood",
+            where=str(path),
+            hint="best.safetensors of its run",
         )
     return Evaluation(
         path,

@@ -188,9 +188,9 @@ class TrainingRun:
         splits = {split: text.sha256 for split, text in self.corpus.splits.items()}
         return Checkpoint(
             config=self.config.model_dump(),
-            vocabulary=list(self.corpus.vocabulary.tokens),
+            vocabulary=self.corpus.vocabulary.as_dict(),
             corpus={"name": self.corpus.name, "sha256": splits},
-            trainer=self.trainer.state_dict(),
+            **self.trainer.state_dict(),
             metrics_offset=self.metrics.offset,
             versions=self.versions,
         )

@@ -108,7 +108,7 @@ def restore(components: RunComponents, checkpoint: Checkpoint, path: Path) -> No
                 hint="put the first text back, or start a new run",
             )
     try:
-        components.trainer.load_state_dict(checkpoint.trainer)
+        components.trainer.load_state_dict(checkpoint.trainer_state())
         position = components.trainer.train_state
     except (StructureMismatchError, RuntimeError) as error:
         first = str(error).splitlines()[0]

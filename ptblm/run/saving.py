@@ -60,7 +60,7 @@ def keep_numbered(directory: RunDirectory, step: int, keep: int) -> None:
         numbered.unlink(missing_ok=True)
         # A link costs nothing: the next save replaces the last checkpoint's name, not its bytes.
         os.link(directory.last, numbered)
-        for old in sorted(directory.checkpoints.glob("step-*.pt"))[:-keep]:
+        for old in sorted(directory.checkpoints.glob("step-*.safetensors"))[:-keep]:
             old.unlink()
     except OSError as error:
         print(f"warning: {numbered} was not kept ({error}); going on", file=sys.stderr)

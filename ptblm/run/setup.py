@@ -123,8 +123,8 @@ def trained_model(
         CheckpointError: if weights and config do not fit.
     """
     with nullcontext() if is_custom_cell(config) else torch.device("meta"):
-        model = build_model(config, len(checkpoint.vocabulary), fused=fused)
-    weights = checkpoint.trainer["model"]
+        model = build_model(config, len(checkpoint.vocabulary["tokens"]), fused=fused)
+    weights = checkpoint.model
     try:
         check_structure(model.state_dict(), weights, "model")
     except StructureMismatchError as error:

@@ -152,7 +152,7 @@ def _renew_last(directory: RunDirectory, path: Path, checkpoint: Checkpoint) -> 
     A damaged one is put aside, and not deleted: it is its owner's.
     """
     if path != directory.last and directory.last.exists():
-        os.replace(directory.last, directory.last.with_name("last.pt.bad"))
+        os.replace(directory.last, directory.last.with_name("last.safetensors.bad"))
     if path != directory.last or directory.diverged.is_file():
         save_checkpoint(directory.last, checkpoint)
 

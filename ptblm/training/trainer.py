@@ -256,15 +256,15 @@ class Trainer:
 
         Returns:
             "model" and "optimizer", tensors by name; "hidden_state", lists of tensors by layer;
-            "train_state" and "loss_scaler", plain values.
+            "train_state", JSON values, "loss_scaler" among them.
         """
         scaler = self.precision.scaler
+        scaler_state = {} if scaler is None else scaler.state_dict()
         return {
-            "model": self.model.state_dict(),
+            "model": dict(self.model.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "hidden_state": [list(layer) for layer in self.hidden_state],
-            "train_state": self.train_state.as_dict(),
-            "loss_scaler": {} if scaler is None else scaler.state_dict(),
+            "train_state": {**self.train_state.as_dict(), "loss_scaler": scaler_state},
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -276,18 +276,24 @@ class Trainer:
         """
         scaler = self.precision.scaler
         check_structure(self.state_dict(), saved, varying={"optimizer", "train_state"})
+        saved_state = dict(saved["train_state"])
+        saved_scaler = saved_state.pop("loss_scaler", None)
+        # The precision may change when a run is resumed; a new scaler starts with its defaults.
+        expected = scaler.state_dict() if scaler and saved_scaler else {}
+        if scaler or not saved_scaler:
+            check_structure(expected, saved_scaler, "train_state.loss_scaler")
         tokens = self.config.batch_size * self.config.num_steps
         train_state = TrainState.from_dict(
-            saved["train_state"], batches=len(self.batches), tokens_per_batch=tokens
+            saved_state, batches=len(self.batches), tokens_per_batch=tokens
         )
         # Only an fp16 run can have made steps without an update.
-        has_updated = train_state.step > 0 and scaler is None
+        has_updated = train_state.step > 0 and not saved_scaler
         if has_updated and not saved["optimizer"] and not isinstance(self.optimizer, SGD):
             raise StructureMismatchError("optimizer: missing")
         self.optimizer.load_state_dict(saved["optimizer"])
         self.model.load_state_dict(saved["model"])
-        if scaler is not None:
-            scaler.load_state_dict(saved["loss_scaler"])
+        if scaler and saved_scaler:
+            scaler.load_state_dict(saved_scaler)
         device = self.precision.device
         self.hidden_state = tuple(
             tuple(part.to(device) for part in layer) for layer in saved["hidden_state"]

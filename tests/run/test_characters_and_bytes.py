@@ -88,8 +88,8 @@ def test_a_run_on_bytes_scores_any_file(ptblm: Ptblm, tmp_path: Path, novel: Pat
     size = novel.stat().st_size
     assert f"novel: 256 bytes, {size * 90 // 100:,} training tokens" in run.stderr
     assert run.stdout.splitlines()[-1].startswith("test bits per byte ")
-    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
-    assert tuple(checkpoint.vocabulary) == make_tokenizer("byte").vocabulary.tokens
+    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.safetensors")
+    assert tuple(checkpoint.vocabulary["tokens"]) == make_tokenizer("byte").vocabulary.tokens
     assert "256 bytes" in ptblm("checkpoint", "show", "run").stdout
     any_bytes = bytes(range(256)) * 3 + b"\xff\xfe\n\r\n\x00"
     scored = subprocess.run(

@@ -48,12 +48,10 @@ def bytes_of(directory: Path) -> dict[str, bytes]:
 
 def test_weights_that_are_not_finite_are_never_saved(run: Path, ptblm: Ptblm) -> None:
     """A step sees only the rows of its own words: the loss is finite, a weight is not."""
-    last = run / "checkpoints" / "last.pt"
+    last = run / "checkpoints" / "last.safetensors"
     checkpoint = load_checkpoint(last)
-    rare = len(checkpoint.vocabulary) - 1
-    embedding = next(
-        weights for name, weights in checkpoint.trainer["model"].items() if "embedding" in name
-    )
+    rare = len(checkpoint.vocabulary["tokens"]) - 1
+    embedding = next(weights for name, weights in checkpoint.model.items() if "embedding" in name)
     embedding[rare, 0] = float("nan")
     save_checkpoint(last, checkpoint)
     before = bytes_of(last.parent)
@@ -97,7 +95,7 @@ def test_a_kill_just_after_a_diverged_run_goes_on_leaves_it_able_to(
 
 @pytest.mark.parametrize("key", ["ptblm", "torch", "device"])
 def test_what_may_change_the_last_bit_is_said(key: str, run: Path, ptblm: Ptblm) -> None:
-    last = run / "checkpoints" / "last.pt"
+    last = run / "checkpoints" / "last.safetensors"
     checkpoint = load_checkpoint(last)
     assert "may not end bit for bit" not in ptblm("train", "--resume", run).stderr
     save_checkpoint(last, replace(checkpoint, versions={**checkpoint.versions, key: "another"}))
@@ -161,7 +159,7 @@ def test_an_edit_of_the_config_file_is_told_and_never_taken(run: Path, ptblm: Pt
         assert f"{path} {told}" in notes[0]
         assert "--set" in notes[0]
         assert path.read_text() == written
-        assert load_checkpoint(run / "checkpoints" / "last.pt").trained() == (1, 39)
+        assert load_checkpoint(run / "checkpoints" / "last.safetensors").trained() == (1, 39)
 
 
 def test_a_config_file_that_says_the_same_is_left_alone(run: Path, ptblm: Ptblm) -> None:
@@ -207,7 +205,7 @@ def test_two_that_resume_auto_never_both_begin(
     assert other.returncode == 2
     assert f"in use by process {os.getpid()}" in other.stderr
     assert json.loads((directory / "environment.json").read_text())["command"] == ["ptblm", "first"]
-    assert load_checkpoint(directory / "checkpoints" / "last.pt").trained() == (1, 39)
+    assert load_checkpoint(directory / "checkpoints" / "last.safetensors").trained() == (1, 39)
 
 
 def test_resume_auto_that_can_not_begin_leaves_nothing(tmp_path: Path, ptblm: Ptblm) -> None:

@@ -31,7 +31,7 @@ FAST = ["--data", "sample", "--set", "model.hidden_size=8", "--set", "training.e
 
 @pytest.fixture(scope="module")
 def torture() -> ModuleType:
-    return load_script("torture")
+    return load_script("fault_injection")
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +70,13 @@ def test_kills_at_the_start(
 
 
 def test_kills_while_saving(torture: ModuleType, tmp_path: Path, finished: Path) -> None:
-    checkpoint = load_checkpoint(finished / "checkpoints" / "last.pt")
+    checkpoint = load_checkpoint(finished / "checkpoints" / "last.safetensors")
     told = torture.kill_while_saving(tmp_path, checkpoint, 20, random.Random(1))
     assert "always" in told
 
 
 def test_bit_flips_and_cuts(torture: ModuleType, tmp_path: Path, finished: Path) -> None:
-    last = finished / "checkpoints" / "last.pt"
+    last = finished / "checkpoints" / "last.safetensors"
     assert "300 bits" in torture.flip_bits(tmp_path, last, 300, random.Random(1))
     assert "all refused" in torture.cut_short(tmp_path, last, 50)
 
@@ -160,7 +160,7 @@ def test_validation_and_test_are_stopped_and_resumed_too(tmp_path: Path, ptblm: 
     process.send_signal(signal.SIGTERM)  # all steps are done: this is validation
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
-    position = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").trainer["position"]
+    position = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.safetensors").train_state
     assert (position["epoch"], position["batch"]) == (0, steps)
     resumed = ptblm("train", "--resume", tmp_path / "run")
     assert resumed.returncode == 0, resumed.stderr
@@ -195,7 +195,7 @@ def test_a_signal_saves_though_nobody_reads_stderr(number: signal.Signals, tmp_p
     for stream in (process.stdin, process.stdout):
         assert stream is not None
         stream.close()
-    load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
+    load_checkpoint(tmp_path / "run" / "checkpoints" / "last.safetensors")
 
 
 # --- files ---
@@ -208,10 +208,10 @@ def damage(path: Path) -> None:
 
 
 def test_a_bad_last_falls_back_to_the_newest_good_one(run: Path, ptblm: Ptblm) -> None:
-    last, best = run / "checkpoints" / "last.pt", run / "checkpoints" / "best.pt"
-    save_checkpoint(run / "checkpoints" / "step-000000099.pt", load_checkpoint(best))
+    last, best = run / "checkpoints" / "last.safetensors", run / "checkpoints" / "best.safetensors"
+    save_checkpoint(run / "checkpoints" / "step-000000099.safetensors", load_checkpoint(best))
     older = load_checkpoint(best)
-    older.trainer["position"]["step"] = 1
+    older.train_state["step"] = 1
     save_checkpoint(best, older)
     damage(last)
     verified = ptblm("checkpoint", "verify", run)
@@ -220,27 +220,27 @@ def test_a_bad_last_falls_back_to_the_newest_good_one(run: Path, ptblm: Ptblm) -
     assert lines == {
         str(best): "good",
         str(last): "bad,",
-        str(run / "checkpoints" / "step-000000099.pt"): "good",
+        str(run / "checkpoints" / "step-000000099.safetensors"): "good",
     }
     result = ptblm("train", "--resume", run)
     assert result.returncode == 0, result.stderr
     assert f"warning: {last} can't be used (damaged" in result.stderr
     assert "going on from" in result.stderr
-    assert "step-000000099.pt" in result.stderr
-    assert ptblm("checkpoint", "verify", run / "checkpoints" / "last.pt").returncode == 0
+    assert "step-000000099.safetensors" in result.stderr
+    assert ptblm("checkpoint", "verify", run / "checkpoints" / "last.safetensors").returncode == 0
 
 
 def test_a_damaged_last_is_put_aside(run: Path, ptblm: Ptblm) -> None:
-    last = run / "checkpoints" / "last.pt"
+    last = run / "checkpoints" / "last.safetensors"
     damage(last)
     damaged = last.read_bytes()
     assert ptblm("train", "--resume", run).returncode == 0
-    assert last.with_name("last.pt.bad").read_bytes() == damaged
+    assert last.with_name("last.safetensors.bad").read_bytes() == damaged
 
 
 def test_a_last_of_a_newer_format_is_not_damaged(run: Path, ptblm: Ptblm) -> None:
     """An older ptblm must not go back to an old checkpoint, and write over the newer one."""
-    last = run / "checkpoints" / "last.pt"
+    last = run / "checkpoints" / "last.safetensors"
     save_checkpoint(last, dataclasses.replace(load_checkpoint(last), format=FORMAT + 1))
     before = last.read_bytes()
     result = ptblm("train", "--resume", run)
@@ -291,7 +291,7 @@ def test_a_directory_that_was_replaced_is_not_written_into(tmp_path: Path, ptblm
     assert process.returncode == 4
     assert "was moved or replaced" in errors
     assert "seed: 9" in (tmp_path / "run" / "config.yaml").read_text()
-    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
+    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.safetensors")
     assert checkpoint.config["training"]["seed"] == 9
 
 
@@ -307,7 +307,7 @@ def test_fewer_epochs_than_were_begun_are_refused(tmp_path: Path, ptblm: Ptblm) 
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     result = ptblm("train", "--resume", "run", "--set", "training.epochs=1")
-    position = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").trainer["position"]
+    position = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.safetensors").train_state
     if position["epoch"] > 1 or position["batch"] > 0:
         assert result.returncode == 2
         assert "in epoch" in result.stderr
@@ -348,7 +348,12 @@ def test_numbered_checkpoints_are_kept_as_asked(tmp_path: Path, ptblm: Ptblm) ->
     keep = ["--set", "run.keep_checkpoints=2", "--set", "run.checkpoint_every=30 steps"]
     assert ptblm("train", *FAST, *keep, "--run-dir", "run").returncode == 0
     kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
-    assert kept == ["best.pt", "last.pt", "step-000000189.pt", "step-000000198.pt"]
+    assert kept == [
+        "best.safetensors",
+        "last.safetensors",
+        "step-000000189.safetensors",
+        "step-000000198.safetensors",
+    ]
     for name in kept[2:]:
         path = tmp_path / "run" / "checkpoints" / name
         assert load_checkpoint(path).trained()[1] == int(name[5:14])
@@ -393,7 +398,7 @@ def test_a_read_only_directory_is_a_clear_line(run: Path, ptblm: Ptblm) -> None:
 def test_a_failed_save_warns_in_the_middle_and_fails_at_the_end(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    last = run / "checkpoints" / "last.pt"
+    last = run / "checkpoints" / "last.safetensors"
     before = last.read_bytes()
 
     assert not save_or_warn(last, _full)
@@ -403,7 +408,7 @@ def test_a_failed_save_warns_in_the_middle_and_fails_at_the_end(
     assert "the one before is intact" in str(caught.value)
     assert last.read_bytes() == before
     with pytest.raises(CheckpointError) as caught:
-        save_or_fail(run / "checkpoints" / "none.pt", _full)
+        save_or_fail(run / "checkpoints" / "none.safetensors", _full)
     assert "there is none before it" in str(caught.value)
 
 

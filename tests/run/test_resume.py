@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ptblm.backend import matmul as products_module
-from ptblm.backend.matmul import onednn_is_exact, products_by
+from ptblm.backend.matmul import onednn_is_accurate, use_matmul_backend
 from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
 from ptblm.config.loading import load_config, override_config
 from ptblm.errors import ConfigError
@@ -64,9 +64,9 @@ def metrics(directory: Path) -> list[dict[str, Any]]:
 
 
 def final_weights(directory: Path) -> dict[str, torch.Tensor]:
-    model: dict[str, torch.Tensor] = load_checkpoint(directory / "checkpoints" / "last.pt").trainer[
-        "model"
-    ]
+    model: dict[str, torch.Tensor] = load_checkpoint(
+        directory / "checkpoints" / "last.safetensors"
+    ).model
     return model
 
 
@@ -109,13 +109,13 @@ def test_a_killed_run_resumes_to_the_same_weights(
     """Records that came after the last checkpoint are dropped, and written anew."""
     process = start(tmp_path / "run")
     deadline = time.monotonic() + 120
-    while not (tmp_path / "run" / "checkpoints" / "last.pt").exists():
+    while not (tmp_path / "run" / "checkpoints" / "last.safetensors").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
     wait_for_steps(tmp_path / "run", len(metrics(whole_run)) // 2 + 3)
     process.kill()
     process.communicate(timeout=60)
-    (tmp_path / "run" / "checkpoints" / "last.pt.part").write_bytes(b"half a file")
+    (tmp_path / "run" / "checkpoints" / "last.safetensors.part").write_bytes(b"half a file")
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "st')
     result = ptblm("train", "--resume", tmp_path / "run")
@@ -148,11 +148,11 @@ def test_a_fresh_process_goes_on_from_any_step_to_the_same_end(
 ) -> None:
     directory = copy_of(stops, tmp_path)
     checkpoints = directory / "checkpoints"
-    kept = (checkpoints / f"step-{step:09}.pt").read_bytes()
-    assert load_checkpoint(checkpoints / f"step-{step:09}.pt").trained()[1] == step
+    kept = (checkpoints / f"step-{step:09}.safetensors").read_bytes()
+    assert load_checkpoint(checkpoints / f"step-{step:09}.safetensors").trained()[1] == step
     shutil.rmtree(checkpoints)
     checkpoints.mkdir()
-    (checkpoints / "last.pt").write_bytes(kept)
+    (checkpoints / "last.safetensors").write_bytes(kept)
     assert ptblm("train", "--resume", directory).returncode == 0
     ours, theirs = final_weights(directory), final_weights(stops)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -178,21 +178,20 @@ def test_a_fresh_process_goes_on_with_any_optimizer(
     assert ptblm("train", "--run-dir", tmp_path / "whole", *options).returncode == 0
     directory = copy_of(tmp_path / "whole", tmp_path)
     checkpoints = directory / "checkpoints"
-    (checkpoints / f"step-{step:09}.pt").replace(checkpoints / "last.pt")
+    (checkpoints / f"step-{step:09}.safetensors").replace(checkpoints / "last.safetensors")
     again = ptblm("train", "--resume", directory)
     assert again.returncode == 0, again.stderr
     assert f"step {step}" in again.stderr
     ours, theirs = (
-        load_checkpoint(run / "checkpoints" / "last.pt").trainer
+        load_checkpoint(run / "checkpoints" / "last.safetensors").trainer_state()
         for run in (directory, tmp_path / "whole")
     )
     assert all(torch.equal(ours["model"][name], theirs["model"][name]) for name in theirs["model"])
-    for kept, value in theirs["optimizer"].items():
-        if isinstance(value, list):
-            pairs = zip(ours["optimizer"][kept], value, strict=True)
-            assert all(torch.equal(one, other) for one, other in pairs)
-        else:
-            assert ours["optimizer"][kept] == value == 198
+    assert theirs["optimizer"].keys() == ours["optimizer"].keys()
+    for name, value in theirs["optimizer"].items():
+        assert torch.equal(ours["optimizer"][name], value), name
+    if optimizer == "adam":
+        assert theirs["optimizer"]["head.bias.step"] == 198
     assert metrics(directory) == metrics(tmp_path / "whole")
 
 
@@ -229,13 +228,13 @@ def test_a_finished_run_can_be_prolonged(tmp_path: Path, whole_run: Path, ptblm:
     assert epochs == [1, 2, 3]
 
 
-@pytest.mark.skipif(not onednn_is_exact(), reason="there is only one way here")
+@pytest.mark.skipif(not onednn_is_accurate(), reason="there is only one way here")
 def test_a_run_keeps_who_computes_its_products(
     tmp_path: Path, whole_run: Path, ptblm: Ptblm
 ) -> None:
     """Else it would end in other last digits on another processor."""
     directory = copy_of(whole_run, tmp_path)
-    last = directory / "checkpoints" / "last.pt"
+    last = directory / "checkpoints" / "last.safetensors"
     checkpoint = load_checkpoint(last)
     other = "torch" if checkpoint.versions["products"] == "onednn" else "onednn"
     versions = {**checkpoint.versions, "products": other}
@@ -245,7 +244,7 @@ def test_a_run_keeps_who_computes_its_products(
     assert load_checkpoint(last).versions["products"] == other
 
 
-@pytest.mark.skipif(not onednn_is_exact(), reason="there is only one way here")
+@pytest.mark.skipif(not onednn_is_accurate(), reason="there is only one way here")
 @pytest.mark.parametrize(
     ("said", "chosen"), [("torch", False), ("onednn", True), (None, False), ("device", True)]
 )
@@ -258,12 +257,12 @@ def test_evaluation_computes_as_the_run_did(
 ) -> None:
     """A checkpoint of old does not say how; one of a GPU leaves it to the processor."""
     monkeypatch.setattr(products_module, "_mkl_is_slow", lambda: True)
-    last = copy_of(whole_run, tmp_path) / "checkpoints" / "last.pt"
+    last = copy_of(whole_run, tmp_path) / "checkpoints" / "last.safetensors"
     checkpoint = load_checkpoint(last)
     versions = {key: value for key, value in checkpoint.versions.items() if key != "products"}
     versions |= {} if said is None else {"products": said}
     save_checkpoint(last, replace(checkpoint, versions=versions))
-    with products_by("torch"):
+    with use_matmul_backend("default"):
         found = evaluate_checkpoint(last, split=None, data=None, text=None, device_name="cpu")
     assert found.device.endswith("products by oneDNN") == chosen
 
@@ -293,11 +292,11 @@ def test_evaluation_refuses_a_damaged_checkpoint_and_keeps_it(
     tmp_path: Path, whole_run: Path, ptblm: Ptblm
 ) -> None:
     directory = copy_of(whole_run, tmp_path)
-    last = directory / "checkpoints" / "last.pt"
+    last = directory / "checkpoints" / "last.safetensors"
     data = bytearray(last.read_bytes())
     data[len(data) // 2] ^= 1
     last.write_bytes(data)
     result = ptblm("eval", directory)
     assert result.returncode == 4
-    assert "fails its checksum" in result.stderr
+    assert "do not match its digest" in result.stderr
     assert last.read_bytes() == data

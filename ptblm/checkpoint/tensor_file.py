@@ -1,0 +1,291 @@
+"""Reads and writes safetensors files that carry a digest of all their bytes.
+
+A safetensors file is the length of its header (8 bytes, little endian), the header (JSON: dtype,
+shape and byte range of every tensor by name, and string metadata), then the tensors' bytes.
+Ours begin their header with `{"__metadata__":{"sha256":"..."`. The digest is that of the whole
+file, with 64 zeros in its own place, so it covers every other byte and stands at a fixed offset.
+
+The safetensors library reads these files. It is not used here because it reads through a memory
+map, where a failing disk or a truncation kills the process instead of raising OSError, or makes
+copies; and because it writes by file name and reports a full disk as text.
+"""
+
+import errno
+import hashlib
+import io
+import json
+import math
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ptblm.files import replacing
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "C64": torch.complex64,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+# The library's own limit. The Python objects of a hostile header take up to 25 times its bytes.
+MAX_HEADER_BYTES = 100_000_000
+_ALIGNMENT = 8
+_HEADER_START = b'{"__metadata__":{"sha256":"'
+_NO_DIGEST = "0" * 64
+_DIGEST_END = len(_HEADER_START) + len(_NO_DIGEST)
+_CHUNK_BYTES = 2**20
+
+
+class TensorFileError(ValueError):
+    """The file is damaged or is not one of ours; the message says how."""
+
+
+class NotTensorFileError(TensorFileError):
+    """The file does not begin like one of ours."""
+
+
+class ReadBackError(TensorFileError):
+    """Other bytes were read back than were written."""
+
+
+def write_tensor_file(path: Path, document: str, tensors: Mapping[str, Tensor]) -> None:
+    """Replaces a file atomically, after reading back what was written.
+
+    Args:
+        path: the file.
+        document: JSON that is stored in the metadata.
+        tensors: by name, on any device, of any strides. Shared memory is written once per name.
+
+    Raises:
+        OSError: if the file cannot be written; the old file stays.
+        ReadBackError: if other bytes are read back than were written; the old file stays.
+        TensorFileError: if a tensor cannot be stored or the header is too large; as above.
+    """
+    contents = {name: _dense(name, tensor) for name, tensor in tensors.items()}
+    # Large items first, so that every tensor is aligned to the size of its items.
+    names = sorted(contents, key=lambda name: (-contents[name].itemsize, name))
+    parts = [_bytes_of(contents[name]) for name in names]
+    header = _header(document, {name: contents[name] for name in names})
+    if len(header) > MAX_HEADER_BYTES:
+        raise TensorFileError(f"its header of {len(header):,} bytes is too large")
+    length = len(header).to_bytes(8, "little")
+    digest = hashlib.sha256(length + header)
+    written = bytearray(length + header)
+    pieces = [memoryview(written), *parts]
+    with replacing(path, check=lambda temporary: _check_written(temporary, pieces)) as file:
+        with ThreadPoolExecutor(1) as hashing:
+            for part in parts:
+                hashing.submit(digest.update, part)
+            for piece in pieces:
+                file.write(piece)
+        written[8 + len(_HEADER_START) : 8 + _DIGEST_END] = digest.hexdigest().encode()
+        file.seek(0)
+        file.write(written)
+
+
+def read_tensor_file(path: Path) -> tuple[str, dict[str, Tensor]]:
+    """Reads and verifies a file, once and front to back.
+
+    The digest is computed over the same memory that the tensors are views of. Every declared size
+    is compared with the file's size before memory is allocated.
+
+    Returns:
+        The document, and the tensors by name.
+
+    Raises:
+        OSError: if the file cannot be read.
+        MemoryError: if there is too little memory for the tensors.
+        TensorFileError: if any byte is not as it was written.
+        NotTensorFileError: if the file does not begin like one of ours.
+    """
+    with _open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        length = file.read(8)
+        header_bytes = int.from_bytes(length, "little")
+        start = file.read(_DIGEST_END)
+        if start[: len(_HEADER_START)] != _HEADER_START:
+            raise NotTensorFileError(_what_it_is(length + start))
+        if header_bytes > MAX_HEADER_BYTES or header_bytes < _DIGEST_END:
+            raise TensorFileError(f"damaged: its header declares {header_bytes:,} bytes")
+        if header_bytes > size - 8:
+            raise TensorFileError("truncated inside its header")
+        rest = file.read(header_bytes - _DIGEST_END)
+        document, entries = _parsed_header(start + rest)
+        expected = 8 + header_bytes + (entries[-1][3] if entries else 0)
+        if size < expected:
+            raise TensorFileError(f"truncated: {size:,} of {expected:,} bytes are there")
+        if size > expected:
+            raise TensorFileError(f"damaged: {size - expected:,} bytes too many")
+        digest = hashlib.sha256(length + _HEADER_START + _NO_DIGEST.encode() + rest)
+        tensors = {}
+        with ThreadPoolExecutor(1) as hashing:
+            for name, dtype, shape, _, nbytes in entries:
+                content = _allocated(nbytes)
+                for chunk in _chunks([_bytes_of(content)]):
+                    if file.readinto(chunk) != len(chunk):
+                        raise TensorFileError("truncated while it was read")
+                    hashing.submit(digest.update, chunk)
+                tensors[name] = _shaped(name, content, dtype, shape)
+    if digest.hexdigest().encode() != start[len(_HEADER_START) :]:
+        raise TensorFileError("damaged: its bytes do not match its digest")
+    return document, tensors
+
+
+def _dense(name: str, tensor: Tensor) -> Tensor:
+    """The tensor on the CPU and contiguous; a copy only where it is not already."""
+    if tensor.layout != torch.strided or tensor.dtype not in _DTYPE_NAMES or tensor.is_meta:
+        kind = f"{tensor.dtype}, {tensor.layout}, on {tensor.device}"
+        raise TensorFileError(f"{name} cannot be stored in a safetensors file ({kind})")
+    return tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    array: Any = tensor.reshape(-1).view(torch.uint8).numpy()
+    return memoryview(array)
+
+
+def _header(document: str, contents: Mapping[str, Tensor]) -> bytes:
+    """The header, with zeros in place of the digest, padded so that the tensors are aligned."""
+    entries: dict[str, Any] = {"__metadata__": {"sha256": _NO_DIGEST, "ptblm": document}}
+    end = 0
+    for name, tensor in contents.items():
+        begin, end = end, end + tensor.nbytes
+        entries[name] = {
+            "dtype": _DTYPE_NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    return header + b" " * (-len(header) % _ALIGNMENT)
+
+
+def _check_written(path: Path, pieces: Iterable[memoryview]) -> None:
+    with path.open("rb", buffering=0) as file:
+        for chunk in _chunks(pieces):
+            # bytearray: to compare two memoryviews is a hundred times slower.
+            found = bytearray(len(chunk))
+            if file.readinto(found) != len(chunk) or found != chunk:
+                raise ReadBackError("other bytes were read back than were written")
+        if file.read(1):
+            raise ReadBackError("more bytes were read back than were written")
+
+
+def _chunks(pieces: Iterable[memoryview]) -> Iterator[memoryview]:
+    for piece in pieces:
+        for start in range(0, len(piece), _CHUNK_BYTES):
+            yield piece[start : start + _CHUNK_BYTES]
+
+
+def _open_regular(path: Path) -> io.FileIO:
+    """Opens a regular file. Without waiting: to open a named pipe would wait for its writer."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return io.FileIO(descriptor)
+
+
+def _what_it_is(start: bytes) -> str:
+    """Names the kind of a file that is none of ours, as far as its first bytes tell."""
+    if not start:
+        return "the file is empty"
+    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        return "not a ptblm checkpoint, but a file of torch.save or pickle"
+    if start[8:9] == b"{":
+        return "not a ptblm checkpoint, but another safetensors file, or damaged"
+    return "not a ptblm checkpoint"
+
+
+_Entry = tuple[str, torch.dtype, list[int], int, int]  # name, dtype, shape, end, bytes
+
+
+def _parsed_header(header: bytes) -> tuple[str, list[_Entry]]:
+    """The document, and the tensors in the order of their bytes, which they fill without gaps."""
+    content = parse_json(header)
+    metadata = content.pop("__metadata__")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("ptblm"), str):
+        raise TensorFileError("damaged: it has no document")
+    entries: list[_Entry] = []
+    for name, entry in content.items():
+        try:
+            dtype, shape = DTYPES[entry["dtype"]], entry["shape"]
+            begin, end = entry["data_offsets"]
+        except (KeyError, TypeError, ValueError):
+            raise TensorFileError(f"damaged: tensor {name!r:.80} is not described") from None
+        if not isinstance(shape, list) or any(
+            type(number) is not int or number < 0 for number in (begin, end, *shape)
+        ):
+            raise TensorFileError(f"damaged: the sizes of tensor {name!r:.80} are not sizes")
+        if math.prod(shape) * dtype.itemsize != end - begin:
+            raise TensorFileError(f"damaged: tensor {name!r:.80} has another size than its shape")
+        entries.append((name, dtype, shape, end, end - begin))
+    entries.sort(key=lambda entry: (entry[3] - entry[4], entry[3]))
+    filled = 0
+    for name, _, _, end, nbytes in entries:
+        if end - nbytes != filled:
+            raise TensorFileError(f"damaged: tensor {name!r:.80} does not follow the one before")
+        filled = end
+    return metadata["ptblm"], entries
+
+
+def parse_json(text: str | bytes) -> dict[str, Any]:
+    """Parses a JSON object in which no key occurs twice; NaN and infinities are allowed.
+
+    Raises:
+        TensorFileError: if the text is anything else.
+    """
+    try:
+        content = json.loads(text, object_pairs_hook=_without_duplicates)
+    except RecursionError:
+        raise TensorFileError("damaged: its JSON is nested too deeply") from None
+    except TensorFileError:
+        raise
+    except ValueError:
+        raise TensorFileError("damaged: its JSON cannot be parsed") from None
+    if not isinstance(content, dict):
+        raise TensorFileError("damaged: its JSON is not an object")
+    return content
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise TensorFileError("damaged: a name occurs twice in its JSON")
+    return content
+
+
+def _allocated(nbytes: int) -> Tensor:
+    try:
+        return torch.empty(nbytes, dtype=torch.uint8)
+    except RuntimeError as error:  # how torch reports that there is too little memory
+        raise MemoryError(str(error)) from None
+
+
+def _shaped(name: str, content: Tensor, dtype: torch.dtype, shape: list[int]) -> Tensor:
+    if dtype == torch.bool and content.numel() and int(content.max()) > 1:
+        raise TensorFileError(f"damaged: tensor {name!r:.80} holds bytes that are not booleans")
+    try:
+        return content.view(dtype).view(shape)
+    except (RuntimeError, TypeError, OverflowError):  # empty, with sizes beyond all bounds
+        raise TensorFileError(f"damaged: tensor {name!r:.80} has an impossible shape") from None
