@@ -1,8 +1,8 @@
-"""Trains every cell alike and prints the table of docs/cells.md.
+"""Trains all cells with one recipe and prints the tables of docs/cells.md.
 
-python scripts/compare_cells.py train runs/cells     # goes on where it was stopped
+python scripts/compare_cells.py train runs/cells     # resumes if it was interrupted
 python scripts/compare_cells.py table runs/cells
-python scripts/compare_cells.py pace                 # training steps, measured in turn
+python scripts/compare_cells.py speed
 """
 
 import argparse
@@ -29,27 +29,27 @@ CELLS = {
     "lstm, peepholes": ["model.cell=lstm", "model.cell.peepholes=true"],
     "rnn, relu": ["model.cell=rnn", "model.cell.activation=relu", "model.initializer=orthogonal"],
 }
-# Adam, because one rate serves all cells: at the small config's own rate of 1.0 for gradient
-# descent, those without an output gate diverge.
+# With Adam, one learning rate works for all cells. With gradient descent and the small config's
+# learning rate of 1.0, cells without an output gate diverge.
 RECIPE = ["training.optimizer=adam", "training.learning_rate=0.002", "training.schedule=cosine"]
-STEP_BY_STEP = ["lstm", "gru"]
+UNFUSED = ["lstm", "gru"]
 
 
 def train(directory: Path, epochs: int) -> None:
-    """Trains all cells, one after another, each into a directory of its name."""
+    """Trains the cells one after another; the run directory has the name of the cell."""
     for name, options in CELLS.items():
-        ended = [directory / name / file for file in ("result.json", "diverged.json")]
-        if any(path.exists() for path in ended):
+        results = [directory / name / file for file in ("result.json", "diverged.json")]
+        if any(path.exists() for path in results):
             continue
         command = [sys.executable, "-m", "ptblm", "train", "--config", "small", "--seed", "1"]
         command += ["--run-dir", str(directory / name), "--resume", "auto"]
         for option in [*options, *RECIPE, f"training.epochs={epochs}"]:
             command += ["--set", option]
-        subprocess.run(command, check=False)  # noqa: S603 - our own words
+        subprocess.run(command, check=False)  # noqa: S603 - trusted arguments
 
 
 def table(directory: Path) -> None:
-    """Prints what the runs in `directory` ended with."""
+    """Prints the results of the runs in `directory`."""
     for name in CELLS:
         if (directory / name / "diverged.json").exists():
             print(f"| {name} | diverged |")
@@ -61,11 +61,11 @@ def table(directory: Path) -> None:
             )
 
 
-def pace(steps: int) -> None:
-    """Prints tokens per second of the training step of every cell, measured in turn."""
+def speed(steps: int) -> None:
+    """Prints tokens per second of training for each cell, measured in turn."""
     records = {name: _records(options, fused=True) for name, options in CELLS.items()}
-    for name in STEP_BY_STEP:
-        records[f"{name}, step by step"] = _records(CELLS[name], fused=False)
+    for name in UNFUSED:
+        records[f"{name}, unfused"] = _records(CELLS[name], fused=False)
     seconds: dict[str, list[float]] = {name: [] for name in records}
     tokens = 0
     for _ in range(steps):
@@ -83,16 +83,16 @@ def pace(steps: int) -> None:
 
 def _records(options: list[str], *, fused: bool) -> Iterator[Record]:
     trainer = setup_run(load_config("small", options)).trainer
-    if not fused:  # and all else as fast as ever, unlike with --no-fused
+    if not fused:  # only the layers; --no-fused would also replace the head
         for layer in trainer.model.recurrent.layers:
             layer.fused = None
     return trainer.records()
 
 
 def main() -> None:
-    """Reads the command line."""
+    """Parses the command line and runs the selected job."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("job", choices=["train", "table", "pace"])
+    parser.add_argument("job", choices=["train", "table", "speed"])
     parser.add_argument("directory", type=Path, nargs="?", default=Path("runs/cells"))
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=60)
@@ -102,8 +102,8 @@ def main() -> None:
             train(arguments.directory, arguments.epochs)
         case "table":
             table(arguments.directory)
-        case "pace":
-            pace(arguments.steps)
+        case "speed":
+            speed(arguments.steps)
 
 
 if __name__ == "__main__":
