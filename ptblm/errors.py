@@ -71,18 +71,18 @@ class DamagedCheckpointError(CheckpointError):
 
 
 class DivergedError(PtblmError):
-    """The loss or the gradient is no longer finite; `figures` are what the step saw."""
+    """The loss or the gradient is no longer finite; `metrics` are those of the step."""
 
     exit_code = 5
 
-    def __init__(self, figures: dict[str, float]) -> None:
+    def __init__(self, metrics: dict[str, float]) -> None:
         super().__init__(
             "training diverged: loss {nll:.4g} per token, gradient norm {grad_norm:.4g}, "
-            "learning rate {learning_rate:.4g}".format(**figures),
-            where="epoch {epoch:.0f}, batch {batch:.0f}, step {step:.0f}".format(**figures),
+            "learning rate {learning_rate:.4g}".format(**metrics),
+            where="epoch {epoch:.0f}, batch {batch:.0f}, step {step:.0f}".format(**metrics),
             hint="--resume with --set training.learning_rate or training.max_grad_norm, lower",
         )
-        self.figures = figures
+        self.metrics = metrics
 
 
 class Interrupted(PtblmError):  # noqa: N818 - no error of anyone's

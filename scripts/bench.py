@@ -1,14 +1,15 @@
-"""Measures ptblm against a plain version of itself, in one run, in turn.
+"""Benchmarks ptblm against PyTorch programs that train the same model.
 
-    make bench                                              everything, on this machine
+    make bench                                              all sections
     python scripts/bench.py train --config small            one section, one config
     python scripts/bench.py train --device cuda --precision bf16 --steps 1000
-    python scripts/bench.py profile --config medium         where a step's time goes
+    python scripts/bench.py train --compile                 torch.compile too
+    python scripts/bench.py profile --config medium         time per operator
 
-Training: (a) the very step that `ptblm train` makes, (b) what a good engineer writes in ten
-minutes with torch's own modules, (c) the floor, the step's matrix products alone as fast as
-torch does them here. Evaluation against a model stepped one word at a time; reading a corpus
-against a plain Python reader; start-up. Texts are made by chance, so nothing is downloaded.
+Training: the step of `ptblm train`, a PyTorch baseline, tuned PyTorch, autocast, and the GEMM-only
+time, the step's matrix multiplications alone. Contenders run alternately in windows; results are
+medians. Evaluation: against one token at a time. Corpus: against a simple Python reader. Start-up:
+whole processes. The texts are random, so nothing is downloaded.
 """
 
 import enum
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Section(enum.StrEnum):
-    """What is measured."""
+    """A section of the benchmark."""
 
     ALL = "all"
     TRAIN = "train"
@@ -41,7 +42,7 @@ class Section(enum.StrEnum):
 
 
 class Precision(enum.StrEnum):
-    """Of training."""
+    """Precision of matrix multiplications."""
 
     FP32 = "fp32"
     TF32 = "tf32"
@@ -50,12 +51,12 @@ class Precision(enum.StrEnum):
 
 
 def main(
-    section: Annotated[Section, typer.Argument(help="What to measure.")] = Section.ALL,
+    section: Annotated[Section, typer.Argument(help="Section to measure.")] = Section.ALL,
     config: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="Shipped config or YAML file; may be repeated.",
+            help="Shipped config or YAML file. Repeatable.",
             show_default="small, medium, large",
         ),
     ] = None,
@@ -65,57 +66,67 @@ def main(
     precision: Annotated[
         list[Precision] | None,
         typer.Option(
-            help="Of training; may be repeated.", show_default="fp32, bf16; all four on CUDA"
+            help="Precision of training. Repeatable.",
+            show_default="fp32, bf16; all four on CUDA",
         ),
     ] = None,
     steps: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Training steps of each contender.", show_default="40; 500 on CUDA"
+            min=1,
+            help="Measured training steps of each contender.",
+            show_default="40; 500 on CUDA",
         ),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
             metavar="NAME|PATH",
-            help="Corpus to train on and to evaluate.",
-            show_default="made by chance: a million words, 10,000 different",
+            help="Corpus for training and evaluation.",
+            show_default="random text: a million words, 10,000 distinct",
         ),
     ] = None,
-    megabytes: Annotated[int, typer.Option(min=10, help="Size of the text that is read.")] = 1000,
-    times: Annotated[int, typer.Option(min=1, help="Starts of each whole process.")] = 7,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Also measure torch.compile; needs a C++ compiler.")
+    ] = False,
+    megabytes: Annotated[
+        int, typer.Option(min=10, help="Size of the text of the corpus section.")
+    ] = 1000,
+    times: Annotated[int, typer.Option(min=1, help="Measurements of each start-up time.")] = 7,
     json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there, too.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the results to FILE.")
     ] = None,
 ) -> None:
-    """Measures ptblm against a plain version of itself; the last line has the figures, in JSON."""
-    from benchmark import flags  # noqa: F401 - before ptblm, as it says
+    """Benchmark ptblm against PyTorch. The last line of the output is the results as JSON."""
+    from benchmark import flags  # noqa: F401 - records torch's defaults before ptblm changes them
 
     from ptblm.errors import PtblmError, UsageError
 
     configs = config or ["small", "medium", "large"]
-    figures: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     try:
         if json_path and not json_path.parent.is_dir():
-            raise UsageError(f"--json {json_path}: there is no directory {json_path.parent}")
+            raise UsageError(f"--json {json_path}: the directory {json_path.parent} does not exist")
         with tempfile.TemporaryDirectory() as name:
             directory = Path(name)
-            os.environ["PTBLM_CACHE"] = str(directory / "cache")  # nothing is kept
-            text = data or str(_made_text(directory))
-            job = Job(directory, text, device, configs, precision, steps, megabytes, times)
-            measure(job, section, figures)
+            os.environ["PTBLM_CACHE"] = str(directory / "cache")  # removed at the end
+            text = data or str(_random_text(directory))
+            job = Job(
+                directory, text, device, configs, precision, steps, compiled, megabytes, times
+            )
+            measure(job, section, results)
     except PtblmError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None
-    finally:  # what was measured before something failed was measured all the same
-        if figures.keys() - {"environment"}:
-            line = json.dumps(as_json(figures), allow_nan=False)
+    finally:  # keep what was measured before an error
+        if results.keys() - {"environment"}:
+            line = json.dumps(as_json(results), allow_nan=False)
             print(f"\n{line}")
             if json_path:
                 json_path.write_text(f"{line}\n", encoding="utf-8")
 
 
-def _made_text(directory: Path) -> Path:
+def _random_text(directory: Path) -> Path:
     from benchmark.text import write_text
 
     write_text(directory / "text.txt")
@@ -124,7 +135,7 @@ def _made_text(directory: Path) -> Path:
 
 @dataclass(frozen=True)
 class Job:
-    """What the command line asked for; None where it did not say."""
+    """The options of the command line; None for defaults that depend on the device."""
 
     directory: Path
     text: str
@@ -132,36 +143,37 @@ class Job:
     configs: list[str]
     precisions: list[Precision] | None
     steps: int | None
+    compiled: bool
     megabytes: int
     times: int
 
 
-def measure(job: Job, section: Section, figures: dict[str, Any]) -> None:
-    """Measures a section, or all but the profile; prints tables, and puts down their figures."""
+def measure(job: Job, section: Section, results: dict[str, Any]) -> None:
+    """Measures a section, or all except the profile; prints tables and collects results."""
     import torch
     from benchmark.corpus import bench_corpus, corpus_lines
     from benchmark.evaluation import bench_evaluation, bench_test_split, evaluation_lines
+    from benchmark.hardware import describe_hardware
     from benchmark.profiling import profile_lines
+    from benchmark.ptblm_run import make_config, pick_device
     from benchmark.startup import bench_startup, startup_lines
     from benchmark.train import bench_train, train_lines
 
-    from ptblm.backend.device import choose_device
-    from ptblm.config.loading import load_config
     from ptblm.reporting.environment import describe_environment
 
-    device, said = choose_device(job.device)
+    device = pick_device(job.device)
+    hardware = describe_hardware(device)
     on_cuda = device.type == "cuda"
     precisions = job.precisions or (
         list(Precision) if on_cuda else [Precision.FP32, Precision.BF16]
     )
     steps = job.steps or (500 if on_cuda else 40)
-    environment = describe_environment(sys.argv, 0, said)
-    print(f"{shlex.join(sys.argv)}\n{environment['processor']}; {said}; torch {torch.__version__}")
-    figures["environment"] = environment
+    environment = describe_environment(sys.argv, 0, {"hardware": hardware})
+    print(f"{shlex.join(sys.argv)}\n{hardware}; torch {torch.__version__}")
+    results["environment"] = environment
 
     def config(name: str, precision: str = "fp32") -> "Config":
-        flags = {"data.path": job.text, "run.device": job.device}
-        return load_config(name, [], {**flags, "run.precision": precision})
+        return make_config(name, job.text, job.device, precision)
 
     def show(lines: list[str]) -> None:
         print("\n".join(lines), flush=True)
@@ -173,26 +185,27 @@ def measure(job: Job, section: Section, figures: dict[str, Any]) -> None:
         for name, precision in itertools.product(job.configs, precisions):
             show(profile_lines(config(name, precision), steps))
     if wanted(Section.TRAIN):
-        figures["train"] = []
+        results["train"] = []
         for name, precision in itertools.product(job.configs, precisions):
-            found = {"config": name, **bench_train(config(name, precision), steps)}
-            figures["train"].append(found)
+            found = bench_train(config(name, precision), steps, compiled=job.compiled)
+            found["config"] = name
+            results["train"].append(found)
             show(train_lines(found))
     if wanted(Section.EVALUATION):
-        figures["evaluation"] = []
+        results["evaluation"] = []
         for name in job.configs:
             found = {"config": name, **bench_evaluation(config(name))}
             if name == "small":
                 found["penn_treebank_test"] = bench_test_split(config(name))
-            figures["evaluation"].append(found)
+            results["evaluation"].append(found)
             show(evaluation_lines(found))
     if wanted(Section.CORPUS):
-        figures["corpus"] = bench_corpus(job.directory, job.megabytes)
-        show(corpus_lines(figures["corpus"]))
+        results["corpus"] = bench_corpus(job.directory, job.megabytes)
+        show(corpus_lines(results["corpus"]))
     if wanted(Section.STARTUP):
         name = job.configs[0]
-        figures["startup"] = bench_startup(job.directory, config(name), name, job.times)
-        show(startup_lines(figures["startup"]))
+        results["startup"] = bench_startup(job.directory, config(name), name, job.times)
+        show(startup_lines(results["startup"]))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Trains all cells with one recipe and prints the tables of docs/cells.md.
+"""Trains every cell with the same recipe and prints the table of docs/cells.md.
 
-python scripts/compare_cells.py train runs/cells     # resumes if it was interrupted
+python scripts/compare_cells.py train runs/cells     # resumes where it stopped
 python scripts/compare_cells.py table runs/cells
-python scripts/compare_cells.py speed
+python scripts/compare_cells.py speed                # measures training steps alternately
 """
 
 import argparse
@@ -29,23 +29,23 @@ CELLS = {
     "lstm, peepholes": ["model.cell=lstm", "model.cell.peepholes=true"],
     "rnn, relu": ["model.cell=rnn", "model.cell.activation=relu", "model.initializer=orthogonal"],
 }
-# With Adam, one learning rate works for all cells. With gradient descent and the small config's
-# learning rate of 1.0, cells without an output gate diverge.
+# Adam, because one learning rate works for all cells. With SGD at the small config's rate of 1.0,
+# cells without an output gate diverge.
 RECIPE = ["training.optimizer=adam", "training.learning_rate=0.002", "training.schedule=cosine"]
 UNFUSED = ["lstm", "gru"]
 
 
 def train(directory: Path, epochs: int) -> None:
-    """Trains the cells one after another; the run directory has the name of the cell."""
+    """Trains all cells one after another, each in a run directory of its name."""
     for name, options in CELLS.items():
-        results = [directory / name / file for file in ("result.json", "diverged.json")]
-        if any(path.exists() for path in results):
+        finished = [directory / name / file for file in ("result.json", "diverged.json")]
+        if any(path.exists() for path in finished):
             continue
         command = [sys.executable, "-m", "ptblm", "train", "--config", "small", "--seed", "1"]
         command += ["--run-dir", str(directory / name), "--resume", "auto"]
         for option in [*options, *RECIPE, f"training.epochs={epochs}"]:
             command += ["--set", option]
-        subprocess.run(command, check=False)  # noqa: S603 - trusted arguments
+        subprocess.run(command, check=False)  # noqa: S603 - fixed arguments
 
 
 def table(directory: Path) -> None:
@@ -62,7 +62,7 @@ def table(directory: Path) -> None:
 
 
 def speed(steps: int) -> None:
-    """Prints tokens per second of training for each cell, measured in turn."""
+    """Prints tokens per second of every cell's training step, measured alternately."""
     records = {name: _records(options, fused=True) for name, options in CELLS.items()}
     for name in UNFUSED:
         records[f"{name}, unfused"] = _records(CELLS[name], fused=False)
@@ -83,14 +83,14 @@ def speed(steps: int) -> None:
 
 def _records(options: list[str], *, fused: bool) -> Iterator[Record]:
     trainer = setup_run(load_config("small", options)).trainer
-    if not fused:  # only the layers; --no-fused would also replace the head
+    if not fused:  # only the layers, unlike --no-fused
         for layer in trainer.model.recurrent.layers:
             layer.fused = None
     return trainer.records()
 
 
 def main() -> None:
-    """Parses the command line and runs the selected job."""
+    """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("job", choices=["train", "table", "speed"])
     parser.add_argument("directory", type=Path, nargs="?", default=Path("runs/cells"))

@@ -1,4 +1,4 @@
-"""What many tests share: small corpora, the real one where it is at hand, the command line."""
+"""Fixtures shared by many tests: small corpora, the Penn Treebank, the command line."""
 
 import importlib.util
 import os
@@ -17,7 +17,7 @@ from ptblm.backend.matmul import use_matmul_backend
 REPOSITORY = Path(__file__).parents[1]
 
 settings.register_profile("default", max_examples=150, derandomize=True)
-# `make fault_injection` says how much of it: 3,000 cases of each kind for N=8.
+# `make fault-injection` sets N; N=8 runs 3,000 cases of each property.
 settings.register_profile("thorough", max_examples=375 * int(os.environ.get("N", "1")))
 settings.load_profile("default")
 
@@ -25,19 +25,19 @@ Ptblm = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def load_script(name: str) -> ModuleType:
-    """A file of `scripts/` as a module."""
+    """Imports a file of `scripts/` as a module."""
     spec = importlib.util.spec_from_file_location(name, REPOSITORY / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up there
+    sys.modules[name] = module  # dataclasses look up their module here
     spec.loader.exec_module(module)
     return module
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where corpora are cached: not in the home of whoever runs the tests."""
+    """A temporary corpus cache, so that tests leave the user's cache alone."""
     directory = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PTBLM_CACHE", str(directory))
@@ -46,7 +46,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
-    """The directory of TensorFlow's figures."""
+    """The directory of the reference values computed with TensorFlow."""
     return REPOSITORY / "tests" / "golden"
 
 
@@ -54,22 +54,23 @@ def golden() -> Path:
 def ptb_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Penn Treebank, which is not part of the repository.
 
-    It is read from PTBLM_PTB, a directory or the archive simple-examples.tgz, or from data/ptb/.
+    PTBLM_PTB names a directory with ptb.train.txt and the other files, or the archive
+    simple-examples.tgz. The default is data/ptb, where `ptblm download-data` puts the files.
     """
     path = Path(os.environ.get("PTBLM_PTB") or REPOSITORY / "data" / "ptb")
-    if (path / "ptb.train.txt").is_file():
-        return path
-    if not path.is_file():
-        pytest.skip("needs the Penn Treebank: set PTBLM_PTB or run `ptblm download-data`")
-    directory = tmp_path_factory.mktemp("ptb")
-    with tarfile.open(path) as files:
-        files.extractall(directory, filter="data")
-    return directory / "simple-examples" / "data"
+    if path.is_file():
+        directory = tmp_path_factory.mktemp("ptb")
+        with tarfile.open(path) as archive:
+            archive.extractall(directory, filter="data")
+        path = directory / "simple-examples" / "data"
+    if not (path / "ptb.train.txt").is_file():
+        pytest.skip("needs the Penn Treebank: run `ptblm download-data` or set PTBLM_PTB")
+    return path
 
 
 @pytest.fixture
 def small_corpus(tmp_path: Path) -> Path:
-    """A directory with three splits of a toy language of nine words and `<unk>`."""
+    """A corpus with three splits, nine distinct words and `<unk>`."""
     directory = tmp_path / "corpus"
     directory.mkdir()
     lines = ["the cat sat on the mat", "a dog <unk> the cat", "the dog ran"]
@@ -81,7 +82,7 @@ def small_corpus(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ptblm(tmp_path: Path) -> Ptblm:
-    """Runs `ptblm ARGS...` in a fresh process, in an empty directory, without a terminal."""
+    """Runs `ptblm ARGS...` in a new process, in an empty directory, without a terminal."""
 
     def run(
         *arguments: object, stdin: str = "", cwd: Path = tmp_path
@@ -100,7 +101,7 @@ def ptblm(tmp_path: Path) -> Ptblm:
 
 
 def plain_environment() -> dict[str, str]:
-    """The environment of a child that finds the package under test and prints plain text."""
+    """The environment of a process that imports the package under test and prints plain text."""
     return {**os.environ, "PYTHONPATH": str(REPOSITORY), "NO_COLOR": "1", "COLUMNS": "100"}
 
 
@@ -113,7 +114,7 @@ def _default_matmul_backend() -> Iterator[None]:
 
 @pytest.fixture
 def in_directory(tmp_path: Path) -> Iterator[Path]:
-    """Makes an empty directory the current one."""
+    """Changes the current directory to an empty one."""
     before = Path.cwd()
     os.chdir(tmp_path)
     yield tmp_path

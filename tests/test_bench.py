@@ -1,6 +1,6 @@
-"""`make bench` compares equals, counts what it says it counts, and prints it.
+"""`make bench`: contenders compute the same, FLOPs are counted, results are complete.
 
-No speed is claimed.
+No test depends on a measured speed.
 """
 
 import json
@@ -8,7 +8,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,34 @@ import pytest
 import torch
 from benchmark import corpus as corpus_bench
 from benchmark import train as train_bench
+from benchmark.baseline import baseline_model
+from benchmark.contenders import (
+    AUTOCAST,
+    BASELINE,
+    COMPILED,
+    TF32,
+    TUNED,
+    TUNED_AUTOCAST,
+    Contender,
+    contender_steps,
+    contenders_for,
+    steps_with_weights_of,
+)
 from benchmark.evaluation import bench_evaluation, evaluation_lines
-from benchmark.flags import DEFAULTS, fp32_products_as, plain_flags, read_flags, torch_defaults
-from benchmark.floor import Product, Way, fastest_way, multiplication, step_products
-from benchmark.measure import Spread, as_json, ratios, spread, time_in_turn
-from benchmark.plain import plain_model
+from benchmark.flags import DEFAULTS, fp32_matmul_precision, read_flags, torch_defaults
+from benchmark.gemm_only import Matmul, Method, fastest_method, matmul_call, step_matmuls
+from benchmark.measure import (
+    Spread,
+    as_json,
+    job_in_separate_process,
+    ratios,
+    spread,
+    time_alternately,
+)
+from benchmark.ptblm_run import training_steps
 from benchmark.startup import bench_startup
 from benchmark.text import write_text
-from benchmark.train import plain_steps_like, ptblm_steps, refuse_difference, window_of_records
+from benchmark.train import DisagreementError, bench_train, check_agreement, window_of_records
 from torch.utils.flop_counter import FlopCounterMode
 
 from ptblm.config.loading import load_config
@@ -35,6 +55,7 @@ from ptblm.run.setup import RunComponents, setup_run
 from ptblm.training.records import StepDone
 from tests.conftest import REPOSITORY, load_script, plain_environment
 
+CPU = torch.device("cpu")
 SETTINGS = ["model.hidden_size=16", "run.device=cpu"]
 
 
@@ -72,116 +93,161 @@ def numbers(value: Any) -> Iterator[float]:
 
 
 @pytest.mark.slow
-def test_training_is_measured_from_the_command_line(tmp_path: Path, text: Path) -> None:
+def test_bench_train_prints_and_writes_results(tmp_path: Path, text: Path) -> None:
     arguments = ["train", "--config", "test", "--precision", "fp32", "--steps", "4"]
-    arguments += ["--device", "cpu", "--data", str(text), "--json", "figures.json"]
+    arguments += ["--device", "cpu", "--data", str(text), "--json", "results.json"]
     ended = bench(*arguments, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     last = ended.stdout.splitlines()[-1]
-    assert (tmp_path / "figures.json").read_text() == f"{last}\n"
-    figures = json.loads(last)
-    assert figures["environment"]["command"][1:] == arguments
-    (found,) = figures["train"]
+    assert (tmp_path / "results.json").read_text() == f"{last}\n"
+    results = json.loads(last)
+    assert results["environment"]["command"][1:] == arguments
+    (found,) = results["train"]
     assert (found["config"], found["precision"], found["vocabulary"]) == ("test", "fp32", 1000)
-    versions = ["ptblm", "plain"]
-    assert list(found["ms_per_step"]) == [*versions, "products alone"]
-    assert list(found["words_per_second"]) == [*versions, "products alone"]
+    assert f"training, test, fp32, on {found['hardware']}" in ended.stdout.splitlines()
+    contenders = ["PyTorch baseline", *([] if found["skipped"] else ["PyTorch tuned"])]
+    versions = ["ptblm", *contenders]
+    assert list(found["ms_per_step"]) == [*versions, "GEMM only"]
+    assert list(found["tokens_per_second"]) == [*versions, "GEMM only"]
     assert list(found["peak_mb"]) == versions
-    assert list(found["ratios"]) == ["plain / ptblm", "ptblm / products alone"]
-    for kind in ("ms_per_step", "words_per_second", "peak_mb", "ratios"):
+    assert list(found["ratios"]) == [*(f"{c} / ptblm" for c in contenders), "ptblm / GEMM only"]
+    for kind in ("ms_per_step", "tokens_per_second", "peak_mb", "ratios"):
         assert all(math.isfinite(value) and value > 0 for value in numbers(found[kind])), kind
-    for name, words in found["words_per_second"].items():
+    for name, tokens in found["tokens_per_second"].items():
         of_median = 1000 * found["tokens_per_step"] / found["ms_per_step"][name]["median"]
-        assert words["low"] <= of_median <= words["high"]
+        assert tokens["low"] <= of_median <= tokens["high"]
 
 
-def test_what_cannot_be_measured_is_a_clear_line(tmp_path: Path) -> None:
+def test_missing_corpus_is_an_error_without_traceback(tmp_path: Path) -> None:
     ended = bench("train", "--config", "test", "--data", "no-such.txt", cwd=tmp_path)
     assert ended.returncode == 3
-    assert ended.stderr.startswith("error: no-such.txt: no such directory or file")
+    assert ended.stderr.startswith("error: no-such.txt: ")
     assert "Traceback" not in ended.stderr
 
 
-def test_figures_that_have_no_place_are_refused_before_they_are_made(tmp_path: Path) -> None:
-    ended = bench("train", "--json", "nowhere/figures.json", cwd=tmp_path)
+def test_json_path_is_checked_before_measuring(tmp_path: Path) -> None:
+    ended = bench("train", "--json", "nowhere/results.json", cwd=tmp_path)
     assert ended.returncode == 2
-    assert ended.stderr == "error: --json nowhere/figures.json: there is no directory nowhere\n"
+    assert ended.stderr == (
+        "error: --json nowhere/results.json: the directory nowhere does not exist\n"
+    )
 
 
-def test_what_was_measured_before_a_failure_is_kept(
+def test_results_before_a_failure_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script = load_script("bench")
 
-    def measure(_job: Any, _section: Any, figures: dict[str, Any]) -> None:
-        figures["train"] = [{"ratios": Spread(2, 1, 3)}]
+    def measure(_job: Any, _section: Any, results: dict[str, Any]) -> None:
+        results["train"] = [{"ratios": Spread(2, 1, 3)}]
         raise ValueError("the second config")
 
     monkeypatch.setattr(script, "measure", measure)
-    monkeypatch.setenv("PTBLM_CACHE", "")  # it sets its own
+    monkeypatch.setenv("PTBLM_CACHE", "")  # the script sets this variable
     with pytest.raises(ValueError, match="the second config"):
-        script.main(json_path=tmp_path / "figures.json", data="sample")
+        script.main(json_path=tmp_path / "results.json", data="sample")
     last = capsys.readouterr().out.splitlines()[-1]
     assert json.loads(last)["train"][0]["ratios"]["median"] == 2
-    assert (tmp_path / "figures.json").read_text() == f"{last}\n"
+    assert (tmp_path / "results.json").read_text() == f"{last}\n"
 
 
-@pytest.mark.parametrize("level", ["word", "char", "byte"])
-def test_the_plain_version_reads_the_text_at_the_configs_level(
-    level: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("tokenizer", ["word", "char", "byte"])
+def test_contenders_read_the_text_with_the_configs_tokenizer(
+    tokenizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
 
-    def seen(of: Config, vocab_size: int) -> Any:
+    def record_size(of: Config, vocab_size: int) -> Any:
         sizes.append(vocab_size)
-        return plain_model(of, vocab_size)
+        return baseline_model(of, vocab_size)
 
-    monkeypatch.setattr(train_bench, "plain_model", seen)
-    settings = config(f"data.tokenizer={level}")
-    train_bench.plain_run(settings, "fp32", torch.device("cpu"))
+    monkeypatch.setattr("benchmark.contenders.baseline_model", record_size)
+    settings = config(f"data.tokenizer={tokenizer}")
+    next(contender_steps(BASELINE, settings, CPU))
     assert sizes == [len(load_corpus(settings.data.path, settings.data.tokenizer).vocabulary)]
 
 
-def test_ptblm_and_the_plain_version_train_alike() -> None:
-    """In their first ten steps, the state carried, with a forget_bias and two layers."""
+def test_contenders_of_each_precision() -> None:
+    assert contenders_for("fp32", CPU, compiled=True) == [BASELINE, TUNED, COMPILED]
+    assert contenders_for("bf16", CPU, compiled=False) == [BASELINE, AUTOCAST, TUNED_AUTOCAST]
+    assert contenders_for("tf32", torch.device("cuda"), compiled=False) == [BASELINE, TF32]
+
+
+def test_ptblm_and_baseline_train_alike() -> None:
+    """Ten steps with the hidden state carried, a forget_bias and two layers."""
     components = made("model.cell.forget_bias=1.0")
-    plain = plain_steps_like(components)
-    apart = refuse_difference(ptblm_steps(components), plain, "fp32", steps=10)
-    assert max(apart.values()) < 1e-5
+    steps = steps_with_weights_of(BASELINE, components)
+    differences = check_agreement(training_steps(components), steps, "fp32", steps=10)
+    assert max(differences.values()) < 1e-5
 
 
 @pytest.mark.parametrize(
     "other",
     ["training.seed=1", "training.learning_rate=0.99", "training.max_grad_norm=0.3"],
 )
-def test_a_plain_version_that_does_something_else_is_refused(other: str) -> None:
-    with pytest.raises(ValueError, match="do not compute the same"):
-        refuse_difference(ptblm_steps(made()), plain_steps_like(made(other)), "fp32")
+def test_different_training_is_detected(other: str) -> None:
+    with pytest.raises(DisagreementError, match="do not compute the same"):
+        check_agreement(
+            training_steps(made()), steps_with_weights_of(BASELINE, made(other)), "fp32"
+        )
 
 
-def test_other_weights_are_refused_in_reduced_precision_too() -> None:
-    ours = ptblm_steps(made("run.precision=bf16"))
-    with pytest.raises(ValueError, match="by loss they are"):
-        refuse_difference(ours, plain_steps_like(made("training.seed=1"), "bf16"), "bf16")
+def test_different_weights_are_detected_in_bf16() -> None:
+    ours = training_steps(made("run.precision=bf16"))
+    theirs = steps_with_weights_of(AUTOCAST, made("training.seed=1"))
+    with pytest.raises(DisagreementError, match="the same loss"):
+        check_agreement(ours, theirs, "bf16")
 
 
-def test_a_model_that_is_not_the_plain_one_is_refused() -> None:
-    with pytest.raises(UsageError, match="no other cell, optimizer"):
-        plain_model(config("model.cell=gru", "training.optimizer=adam"), 10)
+def broken_steps(*_: Any) -> Any:
+    raise ValueError("no C++ compiler")
 
 
-def test_a_text_that_ends_too_soon_is_refused(text: Path) -> None:
-    steps = ptblm_steps(setup_run(config("training.num_steps=70", data=str(text))))
+def test_contenders_that_fail_are_skipped_with_a_reason(
+    text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One computes something else, the other fails in its process."""
+    wrong, failing = Contender("wrong"), Contender("failing", compiled=True)
+
+    def different(contender: Contender, components: RunComponents) -> Any:
+        of = made("training.seed=1") if contender == wrong else components
+        return steps_with_weights_of(contender, of)
+
+    def in_this_process(make: Callable[..., Any], contender: Contender, *rest: Any) -> Any:
+        make = broken_steps if contender == failing else make
+        return job_in_separate_process(make, contender, *rest)
+
+    monkeypatch.setattr(train_bench, "steps_with_weights_of", different)
+    monkeypatch.setattr(train_bench, "job_in_separate_process", in_this_process)
+    monkeypatch.setattr(train_bench, "contenders_for", lambda *_, **__: [BASELINE, wrong, failing])
+    monkeypatch.setattr(train_bench, "peak_megabytes", peak_of_nothing)
+    found = bench_train(config(), steps=1)
+    assert list(found["ms_per_step"]) == ["ptblm", "PyTorch baseline", "GEMM only"]
+    assert found["skipped"]["failing"] == "ValueError: no C++ compiler"
+    assert "do not compute the same loss" in found["skipped"]["wrong"]
+
+
+def peak_of_nothing(*_: Any) -> float:
+    return 1.0
+
+
+def test_unsupported_configs_are_rejected() -> None:
+    with pytest.raises(UsageError, match=r"model\.cell, training\.optimizer"):
+        baseline_model(config("model.cell=gru", "training.optimizer=adam"), 10)
+
+
+def test_short_corpus_is_an_error(text: Path) -> None:
+    steps = training_steps(setup_run(config("training.num_steps=70", data=str(text))))
     with pytest.raises(UsageError, match="too short"):
         list(steps)
 
 
-def test_a_window_is_so_many_steps_whatever_a_record_tells_of() -> None:
-    """Here of two each, as on a device that goes through blocks of them."""
+def test_windows_count_steps_not_records() -> None:
+    """On CUDA a record covers several steps."""
     seen: list[int] = []
 
     def of_two_steps() -> Iterator[StepDone]:
-        for record in ptblm_steps(made()):
+        for record in training_steps(made()):
             if record.step % 2 == 0:
                 seen.append(record.step)
                 yield record
@@ -192,35 +258,34 @@ def test_a_window_is_so_many_steps_whatever_a_record_tells_of() -> None:
         assert seen[-1] == step
 
 
-def test_the_floor_counts_the_products_that_torch_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plain version's own, forward and backward, with gradients to the start state."""
+def test_flop_count_equals_torchs_counter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the baseline, forward and backward, with gradients of the initial state."""
     sizes = ["model.embedding_size=6", "training.batch_size=3", "training.num_steps=5"]
     settings = config(*sizes)
-    model = plain_model(settings, 50)
+    model = baseline_model(settings, 50)
     state = tuple(torch.zeros(2, 3, 16, requires_grad=True) for _ in "hc")
-    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)  # its fused layers go uncounted
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)  # fused layers are not counted
     with FlopCounterMode(display=False) as counter:
         logits, _ = model(torch.zeros(5, 3, dtype=torch.long), state)
-        torch.autograd.backward(logits.sum())
+        logits.sum().backward()
     counted = counter.get_total_flops()
-    assert sum(product.flop for product in step_products(settings, 50)) == counted
+    assert sum(matmul.flop for matmul in step_matmuls(settings, 50)) == counted
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_every_way_of_the_floor_makes_a_product_of_its_shape(precision: str) -> None:
-    cpu = torch.device("cpu")
-    product = Product(3, 4, 5)
+def test_every_matmul_method_has_the_right_shape(precision: str) -> None:
+    matmul = Matmul(3, 4, 5)
     for layout in ("rrr", "rcc", "ccc", "packed"):
-        result = multiplication(product, Way("none", layout), cpu, precision)()
+        result = matmul_call(matmul, Method("none", layout), CPU, precision)()
         assert isinstance(result, torch.Tensor)
         assert result.shape == (3, 5)
         assert result.dtype == (torch.bfloat16 if precision == "bf16" else torch.float32)
-    assert fastest_way(3, 4, 5, cpu, precision).route in ("none", "bf16")
+    assert fastest_method(3, 4, 5, CPU, precision).route in ("none", "bf16")
 
 
-def test_the_plain_version_runs_under_torchs_own_flags() -> None:
+def test_baseline_runs_with_torchs_default_flags() -> None:
     before = read_flags()
-    with fp32_products_as("bf16", torch.device("cpu")):
+    with fp32_matmul_precision("bf16", CPU):
         changed = read_flags()
         with torch_defaults():
             assert read_flags() == DEFAULTS
@@ -228,44 +293,52 @@ def test_the_plain_version_runs_under_torchs_own_flags() -> None:
     assert read_flags() == before
 
 
+def test_tuned_contender_sets_medium_precision_and_restores_it() -> None:
+    before = read_flags(), torch.get_float32_matmul_precision()
+    with TUNED.flags(CPU):
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert read_flags() != DEFAULTS
+    assert (read_flags(), torch.get_float32_matmul_precision()) == before
+
+
 @pytest.mark.parametrize(
-    ("precision", "kind"), [("fp32", "ieee"), ("tf32", "tf32"), ("bf16", None), ("fp16", None)]
+    ("contender", "kind"), [(BASELINE, "ieee"), (TF32, "tf32"), (AUTOCAST, None)]
 )
-def test_on_cuda_the_plain_versions_fp32_is_fp32_in_its_lstm_too(
-    precision: str, kind: str | None
-) -> None:
+def test_cuda_fp32_precision_covers_cudnns_lstm(contender: Contender, kind: str | None) -> None:
     before = read_flags()
-    with plain_flags(precision, torch.device("cuda")):
+    with contender.flags(torch.device("cuda")):
         rnn: Any = torch.backends.cudnn.rnn
         found = (torch.backends.cuda.matmul.fp32_precision, rnn.fp32_precision)
         assert found == (kind, kind) if kind else read_flags() == DEFAULTS
     assert read_flags() == before
 
 
-def test_evaluation_is_measured() -> None:
+def test_bench_evaluation() -> None:
     found = bench_evaluation(config(), seconds=0.02)
-    assert found["words"]["ptblm"] > found["words"]["plain"] >= 10
+    assert found["tokens"]["ptblm"] > found["tokens"]["baseline"] >= 10
     assert found["score_difference"] < 1e-5
     assert all(math.isfinite(value) for value in numbers(as_json(found)))
     lines = evaluation_lines({"config": "small", **found})
-    assert any("ptblm / plain" in line for line in lines)
+    assert any("ptblm / baseline" in line for line in lines)
+    assert lines[1].endswith(f"on {found['hardware']}")
 
 
-def test_reading_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="memory is not measured on Windows")
+def test_bench_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def make_text(path: Path, megabytes: int, seed: int) -> None:
         write_text(path, words=megabytes * 2000, vocabulary=1000)
 
     monkeypatch.setenv("PTBLM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(corpus_bench, "make_text", make_text)
     found = corpus_bench.bench_corpus(tmp_path, megabytes=20, steps=3)
-    assert list(found["read"]) == ["ptblm", "ptblm, again", "plain"]
+    assert list(found["read"]) == ["ptblm", "ptblm, cached", "simple Python"]
     for read in found["read"].values():
         assert all(math.isfinite(value) and value > 0 for value in read.values())
     # 4,000 words, and an <eos> for each of their 191 lines.
-    assert found["read"]["plain"]["tokens"] == 4191
+    assert found["read"]["simple Python"]["tokens"] == 4191
     training = found["training"]
     assert training["steps"] == 3
-    # The embedding's gradient has rows for the 400 words of a step, or less.
+    # The gradient of the embedding has one row per distinct word of a step, at most 400.
     model = build_model(load_config("small").model, training["vocabulary"])
     weights, embedding = 4 * model.parameter_count(), model.embedding.weight.nbytes
     held = training["weights_and_gradients_mb"] * 1e6
@@ -274,14 +347,14 @@ def test_reading_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.slow
-def test_startup_is_measured(tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bench_startup(tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), *sys.path]))
     settings = config(data=str(text))
     found = bench_startup(tmp_path, settings, "test", times=1)
     assert 0 < found["help_seconds"].median < found["first_step_seconds"].median
 
 
-def test_the_made_text_has_the_vocabulary_that_was_asked_for(text: Path) -> None:
+def test_random_text_has_the_requested_vocabulary(text: Path) -> None:
     corpus = load_corpus(str(text))
     assert len(corpus.vocabulary) == 1000
     assert sum(len(split.ids) for split in corpus.splits.values()) == 30_000 + math.ceil(
@@ -289,15 +362,15 @@ def test_the_made_text_has_the_vocabulary_that_was_asked_for(text: Path) -> None
     )
 
 
-def test_spreads_are_medians_and_quartiles() -> None:
+def test_spread_is_median_and_quartiles() -> None:
     assert spread([5, 1, 2, 4, 3]) == Spread(3, 2, 4)
     assert spread([7]) == Spread(7, 7, 7)
     assert ratios([2, 30, 4], [1, 10, 1]) == Spread(3, 2.5, 3.5)
 
 
-def test_jobs_are_timed_in_turn() -> None:
+def test_jobs_are_timed_alternately() -> None:
     calls: list[str] = []
     jobs = {name: lambda name=name: calls.append(name) for name in "ab"}
-    seconds = time_in_turn(jobs, 2, lambda: None)
+    seconds = time_alternately(jobs, 2, lambda: None)
     assert "".join(calls) == "aaabbb" + "abab"
     assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2}

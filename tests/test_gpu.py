@@ -1,6 +1,6 @@
-"""On CUDA: the same numbers as on the CPU and as step by step, every precision, exact resume.
+"""On CUDA: agreement with the CPU and with unfused steps, every precision, exact resume.
 
-The deterministic mode is for a whole process, so its tests come late.
+The deterministic mode is process-wide, so its tests come last.
 """
 
 import os
@@ -19,24 +19,23 @@ from ptblm.config.loading import load_config
 from ptblm.errors import DivergedError, UsageError
 from ptblm.run.dry_run import dry_run
 from ptblm.run.setup import RunComponents, setup_run
-from ptblm.training.cuda_graph import Outputs, capture_on_cuda, forbid_host_sync
-from ptblm.training.optimizer import state_tensors
+from ptblm.training.cuda_graph import CapturedTensors, capture_on_cuda, forbid_host_sync
 from ptblm.training.records import RunDone, StepDone
 from ptblm.training.trainer import Trainer
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-    # cuDNN and torch's compiler warn of what costs time, or is still to come, and not of mistakes.
+    # cuDNN and torch's compiler warn about performance and deprecations, not about errors.
     pytest.mark.filterwarnings("default"),
 ]
-# What the deterministic mode sets, and cuBLAS reads once, before its first product.
+# The deterministic mode sets this variable. cuBLAS reads it once, before its first GEMM.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 @pytest.fixture(autouse=True)
-def _compiled_anew() -> Iterator[None]:
-    """Torch gives up on a function that it has compiled too often, which a run never comes to."""
+def _reset_compiler() -> Iterator[None]:
+    """Resets torch's recompilation limit, which many tests in one process would reach."""
     yield
     torch.compiler.reset()
 
@@ -47,7 +46,7 @@ RATES = {"sgd": 0.5, "momentum": 0.1, "adam": 0.001, "rmsprop": 0.001}
 
 
 def settings(**changes: Any) -> list[str]:
-    """Overrides, a key's dot written as two underscores."""
+    """Overrides; two underscores in a name stand for the dot of a key."""
     changed = {key.replace("__", "."): value for key, value in changes.items()}
     cuda = {"run.device": "cuda", **SETTINGS}
     return [f"{key}={str(value).lower()}" for key, value in {**cuda, **changed}.items()]
@@ -56,12 +55,12 @@ def settings(**changes: Any) -> list[str]:
 def make(*, eagerly: bool = False, **changes: Any) -> RunComponents:
     components = setup_run(load_config("small", settings(**changes)))
     if eagerly:
-        components.trainer.stepper.captured = None
+        components.trainer.graphed_step = None
     return components
 
 
 def first_steps(components: RunComponents, steps: int) -> dict[int, float]:
-    """The loss per token of each recorded step until so many are made, by step."""
+    """The loss per token of each recorded step among the first `steps`, by step."""
     losses = {}
     for record in components.trainer.records():
         assert isinstance(record, StepDone)
@@ -71,71 +70,75 @@ def first_steps(components: RunComponents, steps: int) -> dict[int, float]:
     return losses
 
 
-def assert_close(found: dict[int, float], wanted: dict[int, float], rtol: float) -> None:
-    """Where both have a record; one that is captured has fewer."""
-    both = sorted(found.keys() & wanted.keys())
+def assert_close(found: dict[int, float], expected: dict[int, float], rtol: float) -> None:
+    """Compares the steps that both recorded; a captured run records fewer."""
+    both = sorted(found.keys() & expected.keys())
     assert both
-    np.testing.assert_allclose([found[s] for s in both], [wanted[s] for s in both], rtol=rtol)
+    np.testing.assert_allclose([found[s] for s in both], [expected[s] for s in both], rtol=rtol)
 
 
 def assert_equal(ours: Trainer, theirs: Trainer) -> None:
-    wanted = theirs.model.state_dict()
+    weights = theirs.model.state_dict()
     for name, value in ours.model.state_dict().items():
-        assert torch.equal(value, wanted[name]), name
-    kept = zip(state_tensors(ours.optimizer), state_tensors(theirs.optimizer), strict=True)
-    assert all(torch.equal(one, other) for one, other in kept)
+        assert torch.equal(value, weights[name]), name
+    expected = theirs.optimizer.state_dict()
+    found = ours.optimizer.state_dict()
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        assert torch.equal(value, expected[name]), name
 
 
-def fast_path(cell: str) -> str:
+def kernel_of(cell: str) -> str:
     if cell in ("lstm", "rnn", "gru"):
-        return "fused, one captured graph"
-    compiled = ", compiled" if can_compile(torch.device("cuda")) else ""
-    return f"step by step{compiled}, one captured graph"
+        return "fused"
+    return "compiled" if can_compile(torch.device("cuda")) else "unfused"
 
 
 def test_fp32_on_cuda_equals_the_cpu() -> None:
-    """Initial weights are drawn on the CPU, so both start alike; without dropout they go alike."""
+    """Initial weights are drawn on the CPU, so both start from the same model; dropout is off."""
     cpu = first_steps(make(run__device="cpu"), 20)
     assert_close(first_steps(make(run__log_every=5), 20), cpu, rtol=1e-4)
 
 
-@pytest.mark.parametrize("plain", [False, True], ids=["fast", "plain"])
+@pytest.mark.parametrize("unfused", [False, True], ids=["fast", "unfused"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_every_cell_on_cuda_equals_the_cpu(cell: str, plain: bool) -> None:
-    """Fused or compiled, and step by step."""
+def test_every_cell_on_cuda_equals_the_cpu(cell: str, unfused: bool) -> None:
+    """Fused or compiled, and unfused."""
     options: dict[str, Any] = {
         "model__cell": cell,
-        "run__fused": not plain,
+        "run__fused": not unfused,
         "training__learning_rate": 0.1,
     }
     cpu = first_steps(make(run__device="cpu", **options), 10)
     components = make(run__log_every=1, **options)
-    assert components.trainer.stepper.path == ("step by step" if plain else fast_path(cell))
+    trainer = components.trainer
+    assert trainer.model.recurrent.kernel == ("unfused" if unfused else kernel_of(cell))
+    assert (trainer.graphed_step is None) == unfused
     assert_close(first_steps(components, 10), cpu, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.half)])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_fused_kernels_compute_in_the_runs_precision(
+def test_fused_kernels_use_the_precision_of_the_run(
     cell: str, precision: str, dtype: torch.dtype
 ) -> None:
-    """Of itself, autocast gives cuDNN fp16 for bf16 too, where small gradients vanish."""
+    """By default, autocast runs cuDNN in fp16 for bf16 too, where small gradients underflow."""
     components = make(model__cell=cell, run__precision=precision)
     trainer = components.trainer
-    inputs, _ = trainer._batch(0)
-    with trainer.precision.products():
-        hidden, state = trainer.model.hidden(inputs, trainer.state)
-    assert hidden.dtype == dtype
+    with trainer.precision.autocast():
+        features, state = trainer.model.features(trainer._batch(0).inputs, trainer.hidden_state)
+    assert features.dtype == dtype
     assert {part.dtype for layer in state for part in layer} == {torch.float32}
 
 
 @pytest.mark.parametrize("config", ["small", "medium", "large"])
-def test_the_shipped_configs_are_captured(config: str) -> None:
-    """Of other sizes cuDNN computes with other kernels."""
+def test_shipped_configs_are_captured(config: str) -> None:
+    """Kernels of cuDNN depend on the size, so every shipped size is tested."""
     flags = ["run.device=cuda", "data.path=sample", "run.log_every=1"]
     components = setup_run(load_config(config, flags))
-    assert components.trainer.stepper.path == "fused, one captured graph"
-    # At first every word is about as likely.
+    assert components.trainer.model.recurrent.kernel == "fused"
+    assert components.trainer.graphed_step is not None
+    # An untrained model predicts a nearly uniform distribution.
     uniform = np.log(len(components.corpus.vocabulary))
     assert first_steps(components, 1)[1] == pytest.approx(uniform, rel=0.02)
 
@@ -156,15 +159,16 @@ def test_captured_steps_equal_eager_ones(
         "run__log_every": 7,
     }
     captured = make(**options)
-    assert captured.trainer.stepper.path == fast_path(cell)
-    found, wanted = first_steps(captured, 60), first_steps(make(eagerly=True, **options), 60)
-    assert set(found) < set(wanted)
-    assert_close(found, wanted, rtol)
+    assert captured.trainer.model.recurrent.kernel == kernel_of(cell)
+    assert captured.trainer.graphed_step is not None
+    found, expected = first_steps(captured, 60), first_steps(make(eagerly=True, **options), 60)
+    assert set(found) < set(expected)
+    assert_close(found, expected, rtol)
 
 
 @pytest.mark.parametrize("optimizer", RATES)
-def test_captured_steps_draw_the_masks_of_eager_ones(optimizer: str) -> None:
-    """With weights this large, another mask makes another loss."""
+def test_captured_steps_draw_the_same_dropout_masks(optimizer: str) -> None:
+    """With weights this large, a different mask changes the loss."""
     options: dict[str, Any] = {
         "model__dropout": 0.5,
         "model__init_scale": 0.5,
@@ -179,20 +183,20 @@ def test_captured_steps_draw_the_masks_of_eager_ones(optimizer: str) -> None:
 
 
 @pytest.mark.parametrize("optimizer", RATES)
-def test_nothing_within_a_block_waits_for_the_device(optimizer: str) -> None:
+def test_captured_steps_never_wait_for_the_device(optimizer: str) -> None:
     rate = RATES[optimizer]
     trainer = make(training__optimizer=optimizer, training__learning_rate=rate).trainer
-    captured = trainer.stepper.captured
-    assert captured is not None
+    assert trainer.graphed_step is not None
     next(trainer.records())
-    state = trainer.state
+    hidden_state = trainer.hidden_state
     with forbid_host_sync():
         with pytest.raises(RuntimeError):
             trainer.model.head.bias[0].item()
-        for step in trainer._next_steps():
-            outputs = captured(step.inputs, step.targets, state, step.seed)
-            trainer.optimizer.step(step.learning_rate, outputs.clip)
-            outputs.figures.clone()
+        for index in range(1, 4):
+            output = trainer.graphed_step(
+                trainer._batch(index), hidden_state, learning_rate=rate, seed=index
+            )
+            hidden_state = output.hidden_state
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
@@ -203,7 +207,7 @@ def test_every_precision_learns(precision: str) -> None:
     assert components.corpus.entropy_bounds["test"] < last.score.perplexity < 30
 
 
-def test_divergence_is_noticed_with_its_step() -> None:
+def test_divergence_reports_its_step() -> None:
     trainer = make().trainer
     ids = trainer.train_text[0]
     steps = trainer.config.num_steps
@@ -215,11 +219,11 @@ def test_divergence_is_noticed_with_its_step() -> None:
         trainer.model.embedding.weight[min(third - early)] = float("nan")
     with pytest.raises(DivergedError) as caught:
         next(trainer.records())
-    assert caught.value.figures["step"] == 3
+    assert caught.value.metrics["step"] == 3
 
 
-def test_a_full_device_is_one_line() -> None:
-    """The weights have room, and what a step needs has not."""
+def test_out_of_memory_is_a_usage_error() -> None:
+    """The weights fit in memory, a training step does not."""
     torch.cuda.empty_cache()
     _, total = torch.cuda.mem_get_info()
     room = torch.cuda.memory_reserved() + 60e6
@@ -233,14 +237,14 @@ def test_a_full_device_is_one_line() -> None:
     first_steps(make(), 10)
 
 
-OWN_CELLS = """
+CUSTOM_CELLS = """
 import torch
 from torch import nn
 from ptblm.model.cells.cell import Cell
 
 
 class Waiting(Cell):
-    # Decides by what is on the device, and draws from the global generator.
+    # Branches on a value from the device, and draws from the global generator.
     def __init__(self, input_size, hidden_size):
         super().__init__(input_size, hidden_size)
         self.affine = nn.Linear(input_size + hidden_size, hidden_size)
@@ -253,7 +257,7 @@ class Waiting(Cell):
 
 
 class Drawing(Waiting):
-    # Draws on the host what a graph would hold fast.
+    # Draws on the host: a graph would replay the same value.
     def step(self, x, state):
         h = torch.tanh(self.affine(torch.cat([x, state[0]], 1)))
         h = h * float(torch.rand(()))
@@ -268,31 +272,34 @@ class Dropping(Waiting):
 
 
 @pytest.mark.parametrize(
-    ("cell", "said"),
+    ("cell", "warning"),
     [
-        ("Waiting", "(not captured: "),
-        ("Drawing", "(not captured: ReplayDiffersError)"),
-        ("Dropping", ", one captured graph"),
+        ("Waiting", "cannot be captured"),
+        ("Drawing", "(ReplayMismatchError"),
+        ("Dropping", None),
     ],
 )
-def test_a_cell_of_ones_own(cell: str, said: str, in_directory: Path) -> None:
-    """What can't be captured, or would freeze, is made eagerly, with the same figures."""
-    (in_directory / "custom_cells.py").write_text(OWN_CELLS)
+def test_custom_cells_that_cannot_be_captured_run_eagerly(
+    cell: str, warning: str | None, in_directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their losses equal those of an eager run."""
+    (in_directory / "custom_cells.py").write_text(CUSTOM_CELLS)
     options: dict[str, Any] = {"model__dropout": 0.3, "training__learning_rate": 0.1}
     config = load_config("small", settings(**options, run__log_every=5))
-    # The cell's name has capitals, which the overrides above have not.
+    # `settings` would lower the case of the cell's name.
     model = config.model.model_copy(update={"cell": CustomCellConfig(type=f"custom_cells:{cell}")})
     config = config.model_copy(update={"model": model})
     fast, eager = setup_run(config), setup_run(config)
-    eager.trainer.stepper.captured = None
-    assert said in fast.trainer.stepper.path
-    found, wanted = first_steps(fast, 20), first_steps(eager, 20)
-    assert_close(found, wanted, rtol=1e-4)
+    eager.trainer.graphed_step = None
+    assert (fast.trainer.graphed_step is None) == (warning is not None)
+    assert (warning or "") in caplog.text
+    found, expected = first_steps(fast, 20), first_steps(eager, 20)
+    assert_close(found, expected, rtol=1e-4)
 
 
 @pytest.fixture
-def _as_before() -> Iterator[None]:
-    """The deterministic mode ends with the test."""
+def _restore_determinism() -> Iterator[None]:
+    """Ends the deterministic mode after the test."""
     fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     yield
     torch.use_deterministic_algorithms(False)
@@ -309,13 +316,13 @@ def deterministic_options(optimizer: str, precision: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.usefixtures("_as_before")
+@pytest.mark.usefixtures("_restore_determinism")
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 @pytest.mark.parametrize("optimizer", ["momentum", "adam", "rmsprop"])
-def test_in_deterministic_mode_captured_steps_equal_eager_ones_bit_for_bit(
+def test_deterministic_captured_steps_equal_eager_ones_exactly(
     optimizer: str, precision: str
 ) -> None:
-    """Of these three; sgd's update is rounded once more on the device than from the host."""
+    """Except sgd, whose update has one more rounding on the device than on the host."""
     options = deterministic_options(optimizer, precision)
     captured, eager = make(**options), make(eagerly=True, **options)
     first_steps(captured, 50)
@@ -323,7 +330,7 @@ def test_in_deterministic_mode_captured_steps_equal_eager_ones_bit_for_bit(
     assert_equal(captured.trainer, eager.trainer)
 
 
-@pytest.mark.usefixtures("_as_before")
+@pytest.mark.usefixtures("_restore_determinism")
 @pytest.mark.parametrize(
     ("precision", "optimizer"),
     [
@@ -332,9 +339,7 @@ def test_in_deterministic_mode_captured_steps_equal_eager_ones_bit_for_bit(
         ("fp16", "adam"),
     ],
 )
-def test_in_deterministic_mode_a_stopped_run_equals_one_that_was_not(
-    precision: str, optimizer: str, tmp_path: Path
-) -> None:
+def test_deterministic_resume_is_bit_exact(precision: str, optimizer: str, tmp_path: Path) -> None:
     options = {**deterministic_options(optimizer, precision), "run__log_every": 30}
     whole, stopped, resumed = (make(**options) for _ in range(3))
     first_steps(whole, 75)
@@ -346,20 +351,20 @@ def test_in_deterministic_mode_a_stopped_run_equals_one_that_was_not(
     assert_equal(resumed.trainer, whole.trainer)
 
 
-def test_a_capture_that_fails_on_its_way_leaves_cuda_usable() -> None:
-    """The last, for what such a capture leaves behind in torch's allocator."""
+def test_failed_capture_leaves_cuda_usable() -> None:
+    """Runs last, because a failed capture leaves memory in torch's allocator."""
     generator = torch.Generator("cuda")
 
-    def body() -> Outputs:
+    def body() -> CapturedTensors:
         drawn = torch.rand(4, device="cuda", generator=generator) + torch.rand(4, device="cuda")
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event = torch.cuda.Event()
         event.record()
-        event.synchronize()  # which waits, and torch does not notice
-        return Outputs(drawn, drawn[0], [])
+        event.synchronize()  # waits for the device, which torch does not detect
+        return CapturedTensors(drawn, [])
 
     with pytest.raises(Exception, match="captur"):
         capture_on_cuda(body, generator)
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
     drawn: Tensor = torch.rand(1000, device="cuda")
     assert 0.4 < drawn.mean().item() < 0.6
-    assert make().trainer.stepper.path == "fused, one captured graph"
+    assert make().trainer.graphed_step is not None

@@ -1,4 +1,4 @@
-"""The wheel, installed in an empty environment and used in an empty directory."""
+"""The wheel, installed in a new virtual environment and used in an empty directory."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.mark.slow
-def test_the_wheel_trains_on_the_sample_away_from_the_repository(tmp_path: Path) -> None:
+def test_installed_wheel_trains_and_evaluates(tmp_path: Path) -> None:
     def run(*command: object, cwd: Path = REPOSITORY) -> str:
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         result = subprocess.run(
@@ -35,8 +35,8 @@ def test_the_wheel_trains_on_the_sample_away_from_the_repository(tmp_path: Path)
     empty = tmp_path / "empty"
     empty.mkdir()
     ptblm = tmp_path / "venv" / "bin" / "ptblm"
-    fewer = ["--set", "training.epochs=2"]
-    trained = run(ptblm, "train", "--config", "small", "--data", "sample", *fewer, cwd=empty)
+    epochs = ["--set", "training.epochs=2"]
+    trained = run(ptblm, "train", "--config", "small", "--data", "sample", *epochs, cwd=empty)
     assert "test perplexity" in trained
     assert "(floor 10.31)" in trained
     assert "(floor 10.31)" in run(python, "-m", "ptblm", "eval", "runs/small-sample", cwd=empty)

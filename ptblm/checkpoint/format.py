@@ -37,7 +37,8 @@ FORMAT = 3
 
 # The fields of a checkpoint that are in the JSON document.
 _DOCUMENT_FIELDS = [
-    *("format", "config", "vocabulary", "corpus", "train_state", "metrics_offset", "versions")
+    *("format", "config", "vocabulary", "corpus", "train_state", "metrics_offset"),
+    *("versions", "computing"),
 ]
 _HINT = "`ptblm checkpoint verify RUN_DIR` shows which checkpoints of a run are intact"
 _DISK_HINT = "check the disk, or use another --run-dir"
@@ -57,7 +58,8 @@ class Checkpoint:
         hidden_state: the tensors of each layer's recurrent state.
         train_state: the rest of the trainer's state, as JSON values.
         metrics_offset: size in bytes of metrics.jsonl when the checkpoint was taken.
-        versions: of ptblm, torch and Python, and what the run computes on.
+        versions: versions of ptblm, torch and Python.
+        computing: what the rounding of results depends on: device, threads, kernels.
         format: version of the file format.
     """
 
@@ -70,6 +72,7 @@ class Checkpoint:
     train_state: dict[str, Any]
     metrics_offset: int
     versions: dict[str, str]
+    computing: dict[str, Any]
     format: int = FORMAT
 
     def parsed_config(self) -> Config:
@@ -78,20 +81,16 @@ class Checkpoint:
         Raises:
             CheckpointError: if it is not valid.
         """
-        ours = Config().model_dump()
-        missing = [
-            f"{section}.{key}"
-            for section, keys in ours.items()
-            for key in keys
-            if key not in self.config.get(section, {})
-        ]
-        if missing:
-            raise CheckpointError(f"the checkpoint's config lacks {', '.join(sorted(missing))}")
         try:
-            return validate(YamlDocument(copy.deepcopy(self.config), {}))
+            config = validate(YamlDocument(copy.deepcopy(self.config), {}))
         except ConfigError as error:
             first = error.what.splitlines()[0]
             raise CheckpointError(f"the checkpoint's config is not valid: {first}") from None
+        # A default in place of a missing key would be another model or another run.
+        missing = _keys(config.model_dump()) - _keys(self.config)
+        if missing:
+            raise CheckpointError(f"the checkpoint's config lacks {', '.join(sorted(missing))}")
+        return config
 
     def trained(self) -> tuple[int, int]:
         """Completed epochs, and steps.
@@ -242,10 +241,19 @@ def _check_document(document: dict[str, Any]) -> None:
         "corpus": {"name": "", "sha256": dict.fromkeys(SPLITS, "")},
         "train_state": {},
         "metrics_offset": 0,
-        "versions": {},
+        "versions": {"ptblm": "", "torch": "", "python": ""},
+        "computing": {
+            "device": "",
+            "hardware": "",
+            "threads": 0,
+            "matmul": "",
+            "kernel": "",
+            "cuda_graph": False,
+            "cell_source": "",
+        },
         "hidden_state": [],
     }
-    varying = {"config", "vocabulary.tokens", "vocabulary.counts", "train_state", "versions"}
+    varying = {"config", "vocabulary.tokens", "vocabulary.counts", "train_state"}
     check_structure(expected, document, varying=varying | {"hidden_state"})
     tokens, counts = document["vocabulary"]["tokens"], document["vocabulary"]["counts"]
     problems = {
@@ -255,9 +263,6 @@ def _check_document(document: dict[str, Any]) -> None:
         or not _are_sizes(counts),
         "config: not sections of keys": not all(
             isinstance(section, dict) for section in document["config"].values()
-        ),
-        "versions: not version strings": not all(
-            isinstance(version, str) for version in document["versions"].values()
         ),
         "metrics_offset: below zero": document["metrics_offset"] < 0,
         "hidden_state: not a number of tensors for each layer": not _are_sizes(
@@ -269,6 +274,14 @@ def _check_document(document: dict[str, Any]) -> None:
             raise StructureMismatchError(problem)
     if len(set(tokens)) != len(tokens):
         raise StructureMismatchError("vocabulary: a token occurs twice")
+
+
+def _keys(config: dict[str, Any], prefix: str = "") -> set[str]:
+    """The full names of all keys: "model.cell.forget_bias"."""
+    keys = set()
+    for name, value in config.items():
+        keys |= _keys(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name}
+    return keys
 
 
 def _are_sizes(values: list[Any]) -> bool:

@@ -11,9 +11,21 @@ checkpoint_app = typer.Typer(help="Look at checkpoints.", no_args_is_help=True)
 @checkpoint_app.command("show")
 def show_checkpoint(checkpoint: CheckpointOrRun) -> None:
     """Show what a checkpoint, or a run's last one, holds."""
-    from ptblm.run.checkpoints import show_checkpoint as describe
+    from ptblm.run.checkpoints import show_checkpoint as read
 
-    print_result("\n".join(describe(checkpoint)))
+    info = read(checkpoint)
+    versions = ", ".join(f"{name} {v}" for name, v in info.checkpoint.versions.items())
+    tokens = len(info.checkpoint.vocabulary["tokens"])
+    lines = [
+        f"checkpoint   {info.path}, {info.size:,} bytes, format {info.checkpoint.format}",
+        f"trained      {info.epochs} epochs, {info.steps:,} steps",
+        f"model        {info.parameters:,} parameters, {tokens:,} {info.unit}s",
+        f"corpus       {info.checkpoint.corpus['name']}",
+        f"written by   {versions}",
+    ]
+    if info.valid_perplexity is not None:
+        lines.append(f"valid        perplexity {info.valid_perplexity:.2f}")
+    print_result("\n".join(lines))
 
 
 @checkpoint_app.command("verify")
@@ -23,6 +35,12 @@ def verify_checkpoint(checkpoint: CheckpointOrRun) -> None:
     from ptblm.run.checkpoints import verify_checkpoints
 
     verdicts = verify_checkpoints(checkpoint)
-    print_result("\n".join(line for line, _ in verdicts))
-    if not all(good for _, good in verdicts):
+    lines = [
+        f"{v.path}: bad, {v.problem}"
+        if v.problem
+        else f"{v.path}: good, epoch {v.epochs}, step {v.steps:,}"
+        for v in verdicts
+    ]
+    print_result("\n".join(lines))
+    if any(verdict.problem for verdict in verdicts):
         raise typer.Exit(CheckpointError.exit_code)

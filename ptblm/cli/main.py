@@ -145,29 +145,42 @@ def train(
                 hint="leave out --config, --run-dir, --overwrite and --dry-run",
             )
         from ptblm.config.loading import override_config
-        from ptblm.run.train import resume_run
+        from ptblm.reporting.console import ConsoleReporter
+        from ptblm.run.train import train as run_training
 
-        resume_run(resume, lambda run: override_config(run, overrides or [], flags), sys.argv)
+        run_training(
+            lambda run: override_config(run, overrides or [], flags),
+            resume,
+            resume="must",
+            command=sys.argv,
+            reporter=ConsoleReporter(),
+        )
         return
     from ptblm.config.loading import load_config
 
     source = "small" if config is None else config
     loaded = load_config(source, overrides or [], flags)
     if dry_run:
+        from ptblm.cli.formats import dry_run_lines
         from ptblm.run.dry_run import dry_run as try_out
 
-        print_result("\n".join(try_out(loaded, run_dir, overwrite=overwrite)))
+        print_result("\n".join(dry_run_lines(try_out(loaded, run_dir, overwrite=overwrite))))
         return
     from ptblm.corpus.splits import corpus_name
-    from ptblm.run.train import start_or_resume_run, start_run
+    from ptblm.reporting.console import ConsoleReporter
+    from ptblm.run.train import train as run_training
 
-    name = f"{Path(source).stem}-{corpus_name(loaded.data.path)}"
-    if resume is not None:
-        if overwrite:
-            raise UsageError("--resume auto goes on with a run, and --overwrite deletes it")
-        start_or_resume_run(loaded, run_dir or Path("runs") / name, sys.argv)
-        return
-    start_run(loaded, name, run_dir, overwrite=overwrite, command=sys.argv)
+    if resume is not None and overwrite:
+        raise UsageError("--resume auto continues a run, and --overwrite deletes it: pass one")
+    run_training(
+        loaded,
+        run_dir,
+        name=f"{Path(source).stem}-{corpus_name(loaded.data.path)}",
+        resume="never" if resume is None else "auto",
+        overwrite=overwrite,
+        command=sys.argv,
+        reporter=ConsoleReporter(),
+    )
 
 
 @app.command("eval")
@@ -195,6 +208,7 @@ def evaluate(
     """Score a text with a trained model."""
     if text is not None and (split is not None or data is not None):
         raise UsageError("--text is a text of its own: leave out --split and --data")
+    from ptblm.cli.formats import evaluation_json, evaluation_lines
     from ptblm.run.evaluate import evaluate_checkpoint
 
     evaluation = evaluate_checkpoint(
@@ -203,11 +217,12 @@ def evaluate(
         data=data,
         text=text,
         device_name=device or "auto",
+        show_progress=True,
     )
     if as_json:
-        print_result(strict_json(evaluation.as_json(), indent=2))
+        print_result(strict_json(evaluation_json(evaluation), indent=2))
     else:
-        print_result("\n".join(evaluation.lines()))
+        print_result("\n".join(evaluation_lines(evaluation)))
 
 
 @app.command("download-data")

@@ -40,6 +40,10 @@ class Corpus:
         """The tokens of the training split."""
         return self.tokenizer.vocabulary
 
+    def sha256(self) -> dict[Split, str]:
+        """Returns the sha256 of the bytes of each split."""
+        return {split: text.sha256 for split, text in self.splits.items()}
+
     def release(self) -> None:
         """Frees the memory of ids that are mapped from the cache; they are read again on use.
 

@@ -1,66 +1,105 @@
-"""Looks at checkpoints for people: what is in one, and which of a run's are good."""
+"""Describes and verifies checkpoints."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from ptblm.checkpoint.format import Checkpoint, load_checkpoint
 from ptblm.corpus.tokenizers import TOKENIZERS
 from ptblm.errors import CheckpointError
 from ptblm.run.directory import RunDirectory, find_checkpoint
-from ptblm.run.setup import trained_model
+from ptblm.run.load_model import model_from_checkpoint
 
 
-def show_checkpoint(path: Path) -> list[str]:
-    """What a checkpoint, or a run's last, holds, line by line.
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """The content of a checkpoint.
+
+    Attributes:
+        path: the file.
+        size: its size in bytes.
+        checkpoint: what it holds.
+        epochs: completed epochs.
+        steps: completed steps.
+        parameters: number of trainable parameters.
+        unit: what a token is called.
+        valid_perplexity: after the last completed epoch; None before that.
+    """
+
+    path: Path
+    size: int
+    checkpoint: Checkpoint
+    epochs: int
+    steps: int
+    parameters: int
+    unit: str
+    valid_perplexity: float | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a checkpoint is usable.
+
+    Attributes:
+        path: the file.
+        epochs: completed epochs, if it is usable.
+        steps: completed steps, if it is usable.
+        problem: why it is not usable; None if it is.
+    """
+
+    path: Path
+    epochs: int = 0
+    steps: int = 0
+    problem: str | None = None
+
+
+def show_checkpoint(path: Path) -> CheckpointInfo:
+    """Reads and verifies a checkpoint, or the last one of a run directory.
 
     Raises:
         CheckpointError: if there is none, or it is damaged.
     """
     path = find_checkpoint(path)
-    checkpoint, parameters = _loaded(path)
+    checkpoint, parameters = _verified(path)
     epochs, steps = checkpoint.trained()
-    unit = TOKENIZERS[checkpoint.parsed_config().data.tokenizer].unit
-    versions = ", ".join(f"{name} {version}" for name, version in checkpoint.versions.items())
-    tokens = len(checkpoint.vocabulary["tokens"])
-    return [
-        f"checkpoint   {path}, {path.stat().st_size:,} bytes, format {checkpoint.format}",
-        f"trained      {epochs} epochs, {steps:,} steps",
-        f"model        {parameters:,} parameters, {tokens:,} {unit}s",
-        f"corpus       {checkpoint.corpus['name']}",
-        f"written by   {versions}",
-        *_history(checkpoint),
-    ]
+    return CheckpointInfo(
+        path=path,
+        size=path.stat().st_size,
+        checkpoint=checkpoint,
+        epochs=epochs,
+        steps=steps,
+        parameters=parameters,
+        unit=TOKENIZERS[checkpoint.parsed_config().data.tokenizer].unit,
+        valid_perplexity=_valid_perplexity(checkpoint),
+    )
 
 
-def verify_checkpoints(path: Path) -> list[tuple[str, bool]]:
-    """A line for a checkpoint, or for each of a run's, and whether it is good.
+def verify_checkpoints(path: Path) -> list[Verdict]:
+    """Verifies a checkpoint, or all checkpoints of a run directory.
 
     Raises:
         CheckpointError: if there is none.
     """
-    directory = RunDirectory(path)
-    paths = directory.all_checkpoints() if path.is_dir() else [find_checkpoint(path)]
-    if not paths:
-        find_checkpoint(path)
+    paths = RunDirectory(path).all_checkpoints() if path.is_dir() else []
     verdicts = []
-    for file in paths:
+    for file in paths or [find_checkpoint(path)]:
         try:
-            epochs, steps = _loaded(file)[0].trained()
-            verdicts.append((f"{file}: good, epoch {epochs}, step {steps:,}", True))
+            epochs, steps = _verified(file)[0].trained()
+            verdicts.append(Verdict(file, epochs, steps))
         except CheckpointError as error:
-            verdicts.append((f"{file}: bad, {error.what}", False))
+            verdicts.append(Verdict(file, problem=error.what))
     return verdicts
 
 
-def _loaded(path: Path) -> tuple[Checkpoint, int]:
-    """A checkpoint whose weights fit its config, and how many parameters it has."""
+def _verified(path: Path) -> tuple[Checkpoint, int]:
+    """Returns a checkpoint whose weights fit its config, and its number of parameters."""
     checkpoint = load_checkpoint(path)
-    model = trained_model(checkpoint.parsed_config().model, checkpoint, path)
+    model = model_from_checkpoint(checkpoint, checkpoint.parsed_config().model, path)
     return checkpoint, model.parameter_count()
 
 
-def _history(checkpoint: Checkpoint) -> list[str]:
+def _valid_perplexity(checkpoint: Checkpoint) -> float | None:
     history = checkpoint.train_state.get("history")
     if not history or not isinstance(history, list) or not isinstance(history[-1], dict):
-        return []
+        return None
     valid = history[-1].get("valid_perplexity")
-    return [f"valid        perplexity {valid:.2f}"] if isinstance(valid, float) else []
+    return valid if isinstance(valid, float) else None

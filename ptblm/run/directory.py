@@ -1,27 +1,30 @@
-"""A run's directory: what lies where in it, and whose it is.
+"""A run's directory: the paths in it, its lock, and the rules for reusing it.
 
 config.yaml         the resolved config
-environment.json    versions, hardware, command, seed
+environment.json    versions, hardware, command
 metrics.jsonl       one record per line
-checkpoints/        last.safetensors, best.safetensors, and numbered ones when asked for
-result.json         the final figures
-diverged.json       what the last step saw, if the run diverged
-tensorboard/        curves, when asked for
-lock                while a process works in it
+checkpoints/        last.safetensors, best.safetensors, and numbered ones on request
+result.json         the final results
+diverged.json       the metrics of the last step, if the run diverged
+tensorboard/        curves, on request
+lock                locked while a process uses the directory
 """
 
 import contextlib
 import itertools
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from ptblm.errors import CheckpointError, UsageError
 from ptblm.files import TEMPORARY_SUFFIX, read_json
-from ptblm.lock import LOCK_NAME, TakenError, locked
 
 RUNS = Path("runs")
+LOCK_NAME = "lock"
 
 _OWN_FILES = re.compile(
     r"(config\.yaml|environment\.json|metrics\.jsonl|result\.json|diverged\.json|lock"
@@ -32,15 +35,15 @@ _OWN_FILES = re.compile(
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The locations of a run's files under `path`.
+    """The paths of a run's files.
 
     Attributes:
-        path: of the directory.
-        is_ours: says whether what has that path is still the directory that was locked.
+        path: the directory.
+        identity: its `os.stat` result when it was locked; None if it was not.
     """
 
     path: Path
-    is_ours: Callable[[], bool] = lambda: True
+    identity: os.stat_result | None = None
 
     @property
     def config(self) -> Path:
@@ -59,22 +62,22 @@ class RunDirectory:
 
     @property
     def result(self) -> Path:
-        """The final figures."""
+        """The final results."""
         return self.path / "result.json"
 
     @property
     def diverged(self) -> Path:
-        """What the last step of a diverged run saw."""
+        """The metrics of the last step of a diverged run."""
         return self.path / "diverged.json"
 
     @property
     def tensorboard(self) -> Path:
-        """TensorBoard's event files, when asked for."""
+        """Event files for TensorBoard."""
         return self.path / "tensorboard"
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of the checkpoints."""
+        """The directory of the checkpoints."""
         return self.path / "checkpoints"
 
     @property
@@ -82,109 +85,100 @@ class RunDirectory:
         """The newest checkpoint."""
         return self.checkpoints / "last.safetensors"
 
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the lowest validation perplexity."""
+        return self.checkpoints / "best.safetensors"
+
     def numbered(self, step: int) -> Path:
-        """The checkpoint that is kept of a step."""
+        """The numbered checkpoint of a step."""
         return self.checkpoints / f"step-{step:09}.safetensors"
 
     def all_checkpoints(self) -> list[Path]:
-        """Every checkpoint that is there: the last, the best, the numbered."""
+        """Returns all existing checkpoints: last, best, numbered."""
         return sorted(self.checkpoints.glob("*.safetensors"))
 
-    @property
-    def best(self) -> Path:
-        """The checkpoint of the lowest valid perplexity."""
-        return self.checkpoints / "best.safetensors"
+    def is_in_place(self) -> bool:
+        """Returns whether the path still names the directory that was locked."""
+        try:
+            return self.identity is None or os.path.samestat(self.identity, self.path.stat())
+        except OSError:
+            return False
 
 
 @contextlib.contextmanager
-def new_run(path: Path | None, name: str, *, overwrite: bool) -> Iterator[RunDirectory]:
-    """Makes an empty run directory, and keeps it for this process.
+def lock_run_dir(path: Path, *, created: bool = False) -> Iterator[RunDirectory]:
+    """Locks a run directory for this process, and creates it if necessary.
+
+    The operating system releases the lock when the process ends, so no lock is ever stale. A
+    directory that was created and is still empty is removed at the end.
 
     Args:
-        path: where; None takes `runs/<name>`, or `runs/<name>-2` and so on if that is taken.
-        name: of the run.
-        overwrite: whether a run that is there already is deleted first.
+        path: the run directory.
+        created: whether the caller has just created it.
 
     Raises:
-        UsageError: if the directory is not empty, in use, or can't be made.
+        UsageError: if another process uses the directory, or it cannot be created or written to.
     """
-    with _cannot_write(path or RUNS):
-        if path is None and not overwrite:
-            path = _first_free(name)
-        path = path or RUNS / name
-        refuse_taken(path, overwrite=overwrite)
-    with kept_run(path) as directory:
-        with _cannot_write(path):
-            refuse_taken(path, overwrite=overwrite)
-            clear(directory)
-        yield directory
-
-
-@contextlib.contextmanager
-def existing_run(path: Path) -> Iterator[RunDirectory]:
-    """Keeps an existing run's directory for this process.
-
-    Raises:
-        CheckpointError: if there is no run in it.
-        UsageError: if it is in use, or can't be written to.
-    """
-    if not RunDirectory(path).all_checkpoints():
-        what = "no checkpoint to resume from" if path.is_dir() else "no such run directory"
-        raise CheckpointError(what, where=str(path), hint="a run's directory, as in runs/small-ptb")
-    with kept_run(path) as directory:
-        yield directory
-
-
-@contextlib.contextmanager
-def kept_run(path: Path) -> Iterator[RunDirectory]:
-    """Keeps a directory for this process, whatever is in it; makes it if need be.
-
-    One that was made, and in which nothing came to be, is removed again.
-
-    Raises:
-        UsageError: if it is in use, or can't be made or written to.
-    """
-    made = not path.exists()
+    created = created or not path.exists()
+    with write_errors(path):
+        if path.exists() and not path.is_dir():
+            raise UsageError(
+                "the run directory is a file", where=str(path), hint="pass another --run-dir"
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / LOCK_NAME)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(
+                "the run directory is in use by another process",
+                where=str(path),
+                hint="pass another --run-dir, or wait until the other process ends",
+            ) from None
+        except NotImplementedError:
+            pass  # a file system without locks
     try:
-        with contextlib.ExitStack() as stack:
-            with _cannot_write(path):
-                path.mkdir(parents=True, exist_ok=True)
-                is_ours = stack.enter_context(locked(path))
-            yield RunDirectory(path, is_ours)
-    except TakenError as error:
-        raise UsageError(
-            f"the run directory is {error}",
-            where=str(path),
-            hint="another --run-dir, or wait until it ends",
-        ) from None
+        yield RunDirectory(path, path.stat())
     finally:
-        if made:
+        if created and _files(path) == [LOCK_NAME]:
             with contextlib.suppress(OSError):
+                (path / LOCK_NAME).unlink()
                 path.rmdir()
+        lock.release()
 
 
 @contextlib.contextmanager
-def _cannot_write(path: Path) -> Iterator[None]:
+def write_errors(path: Path) -> Iterator[None]:
+    """Raises an OSError in the block as a UsageError that names the file and what to do."""
     try:
         yield
     except OSError as error:
-        what = "write into" if path.is_dir() else "make"
         raise UsageError(
-            f"can't {what} the run directory: {error.strerror or error}",
+            f"cannot write to the run directory: {error.strerror or error}",
             where=str(error.filename or path),
-            hint="another --run-dir",
+            hint="free disk space or change the permissions, or pass another --run-dir",
         ) from None
 
 
-def clear_leftovers(directory: RunDirectory) -> None:
-    """Removes what a killed writer left half done."""
-    for path in directory.path.rglob(f"*{TEMPORARY_SUFFIX}"):
-        if _OWN_FILES.fullmatch(path.relative_to(directory.path).as_posix()):
-            path.unlink(missing_ok=True)
+def first_free(name: str) -> Path:
+    """Creates and returns the first of runs/NAME, runs/NAME-2, ... that does not exist.
+
+    Raises:
+        UsageError: if it cannot be created.
+    """
+    with write_errors(RUNS):
+        RUNS.mkdir(exist_ok=True)
+        for number in itertools.count(1):
+            path = RUNS / (name if number == 1 else f"{name}-{number}")
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                return path
+    raise AssertionError("unreachable")
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint that a path means: itself, or a run directory's last.
+    """Returns the checkpoint that a path names: the file itself, or a run directory's last one.
 
     Raises:
         CheckpointError: if there is none.
@@ -195,75 +189,47 @@ def find_checkpoint(path: Path) -> Path:
         raise CheckpointError(
             what,
             where=str(path),
-            hint="a run's directory, as in runs/small-ptb, or a checkpoint's file",
+            hint="pass a run directory, such as runs/small-ptb, or a checkpoint file",
         )
     return found
 
 
-def refuse_taken(path: Path, *, overwrite: bool) -> None:
-    """Refuses a place for a new run where something is already.
+def check_available(path: Path, *, overwrite: bool) -> None:
+    """Checks that a new run may use a directory.
 
-    With `overwrite`, a run may be there, and nothing else: a slip of the pen must not cost
-    anyone a directory of other things.
+    With `overwrite` the directory may hold a run, but nothing else, so that a mistyped path never
+    deletes other files.
 
     Raises:
-        UsageError: naming what is there.
+        UsageError: naming what is in the way.
     """
     if path.exists() and not path.is_dir():
-        raise UsageError("the run directory is a file", where=str(path), hint="another --run-dir")
-    if not path.is_dir() or _is_as_good_as_empty(path):
+        raise UsageError(
+            "the run directory is a file", where=str(path), hint="pass another --run-dir"
+        )
+    if not path.is_dir() or _has_no_content(path):
         return
     if not overwrite:
         raise UsageError(
             "the run directory is not empty",
             where=str(path),
-            hint="--resume to go on with it, --overwrite to delete it, or another --run-dir",
+            hint="pass --resume to continue the run, --overwrite to delete it, or another "
+            "--run-dir",
         )
     foreign = [file for file in _files(path) if not _OWN_FILES.fullmatch(file)]
-    if foreign or not _was_made_by_us(path):
-        what = f"holds {foreign[0]}" if foreign else "holds no run of ptblm's"
+    if foreign or not _is_run(path):
+        what = f"contains {foreign[0]}" if foreign else "does not contain a run of ptblm"
         raise UsageError(
-            f"the run directory {what}, so --overwrite leaves it alone",
+            f"the run directory {what}, so --overwrite does not delete it",
             where=str(path),
-            hint="another --run-dir",
+            hint="pass another --run-dir",
         )
-
-
-def _is_as_good_as_empty(path: Path) -> bool:
-    """Whether there is nothing but what a run that failed at its very start leaves."""
-    entries = {entry.name for entry in path.iterdir()}
-    own = {LOCK_NAME, "checkpoints", f"environment.json{TEMPORARY_SUFFIX}"}
-    return entries <= own and not any(file.startswith("checkpoints/") for file in _files(path))
-
-
-def _first_free(name: str) -> Path:
-    """Makes and returns the first of runs/<name>, runs/<name>-2, ... that is not there."""
-    RUNS.mkdir(exist_ok=True)
-    for number in itertools.count(1):
-        path = RUNS / (name if number == 1 else f"{name}-{number}")
-        try:
-            path.mkdir()
-        except FileExistsError:
-            continue
-        return path
-    raise AssertionError("counting never ends")
-
-
-def _files(path: Path) -> list[str]:
-    """Everything in a directory but folders, relative to it."""
-    entries = [entry for entry in path.rglob("*") if entry.is_symlink() or not entry.is_dir()]
-    return sorted(entry.relative_to(path).as_posix() for entry in entries)
-
-
-def _was_made_by_us(path: Path) -> bool:
-    versions = read_json(path / "environment.json").get("versions")
-    return isinstance(versions, dict) and "ptblm" in versions
 
 
 def clear(directory: RunDirectory) -> None:
-    """Deletes a run's files, all of which `refuse_taken` has looked at.
+    """Deletes a run's files, which `check_available` has checked.
 
-    What says that they are ours goes last: a deletion that was killed half-way can be repeated.
+    The file that identifies a run is deleted last, so a deletion that is killed can be repeated.
     """
     for file in _files(directory.path):
         if file not in (LOCK_NAME, directory.environment.name):
@@ -272,3 +238,28 @@ def clear(directory: RunDirectory) -> None:
         directory.tensorboard.rmdir()
     directory.environment.unlink(missing_ok=True)
     directory.checkpoints.mkdir(exist_ok=True)
+
+
+def remove_temporary_files(directory: RunDirectory) -> None:
+    """Removes the incomplete files that a killed process left."""
+    for path in directory.path.rglob(f"*{TEMPORARY_SUFFIX}"):
+        if _OWN_FILES.fullmatch(path.relative_to(directory.path).as_posix()):
+            path.unlink(missing_ok=True)
+
+
+def _has_no_content(path: Path) -> bool:
+    """Returns whether a directory holds no more than a run leaves that fails at its start."""
+    entries = {entry.name for entry in path.iterdir()}
+    own = {LOCK_NAME, "checkpoints", f"environment.json{TEMPORARY_SUFFIX}"}
+    return entries <= own and not any(file.startswith("checkpoints/") for file in _files(path))
+
+
+def _files(path: Path) -> list[str]:
+    """Returns everything in a directory except directories, as relative paths."""
+    entries = [entry for entry in path.rglob("*") if entry.is_symlink() or not entry.is_dir()]
+    return sorted(entry.relative_to(path).as_posix() for entry in entries)
+
+
+def _is_run(path: Path) -> bool:
+    versions = read_json(path / "environment.json").get("versions")
+    return isinstance(versions, dict) and "ptblm" in versions

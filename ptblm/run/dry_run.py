@@ -1,73 +1,104 @@
-"""Tries a run out: loads everything, makes one step, says what a whole run would take."""
+"""Tries a run out: sets it up, makes one or two steps, and estimates time and memory."""
 
-import resource
 import sys
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import torch
 
+from ptblm.backend.device import SelectedDevice
 from ptblm.config.schema import Config
-from ptblm.run.directory import refuse_taken
-from ptblm.run.memory import training_memory
-from ptblm.run.setup import setup_run
+from ptblm.corpus.corpus import Corpus
+from ptblm.run.directory import check_available
+from ptblm.run.memory import training_memory_errors
+from ptblm.run.setup import RunComponents, setup_run
 from ptblm.training.records import StepDone
 
 
-def dry_run(config: Config, run_dir: Path | None, *, overwrite: bool) -> list[str]:
-    """Makes a step forward and backward, and returns what there is to say, line by line.
+@dataclass(frozen=True)
+class DryRun:
+    """What a run would need.
+
+    Attributes:
+        corpus: the text.
+        device: the device.
+        parameters: number of trainable parameters.
+        steps_per_epoch: steps in an epoch.
+        tokens_per_step: targets in a step.
+        epochs: epochs of the run.
+        first_steps: steps that `first_perplexity` is the perplexity of.
+        first_perplexity: perplexity of the first steps.
+        seconds_per_step: time of a step after the first ones.
+        held_bytes: memory of weights, gradients and optimizer state.
+        peak_bytes: peak memory of the process or the GPU; None if the system does not report it.
+    """
+
+    corpus: Corpus
+    device: SelectedDevice
+    parameters: int
+    steps_per_epoch: int
+    tokens_per_step: int
+    epochs: int
+    first_steps: int
+    first_perplexity: float
+    seconds_per_step: float
+    held_bytes: int
+    peak_bytes: int | None
+
+
+def dry_run(config: Config, run_dir: Path | None = None, *, overwrite: bool = False) -> DryRun:
+    """Makes a step or two of a run and writes nothing.
 
     Args:
-        config: of the run.
-        run_dir: where it would be kept.
-        overwrite: whether it would replace a run that is there.
+        config: the config of the run.
+        run_dir: the run directory that the run would have.
+        overwrite: whether it would delete a run that is there.
 
     Raises:
-        PtblmError: whatever the real run would raise at its start.
+        PtblmError: any error that the run would raise at its start.
     """
     if run_dir is not None:
-        refuse_taken(run_dir, overwrite=overwrite)
-    with training_memory(config):
+        check_available(run_dir, overwrite=overwrite)
+    with training_memory_errors(config):
         components = setup_run(config)
-        trainer = components.trainer
-        records = trainer.records()
-        # The first one warms up; the one after it, where there is one, tells the pace. On a GPU
-        # they are blocks of steps.
-        record, *_ = steps = [step for step in islice(records, 2) if isinstance(step, StepDone)]
-    weights = trainer.optimizer.parameters.values()
-    held = sum(t.nbytes for t in [*weights, *trainer.optimizer.state_dict().values()])
+        # The first record includes warm-up costs; the second one, if any, tells the pace. With
+        # CUDA graphs a record covers several steps.
+        records = islice(components.trainer.records(), 2)
+        first, *rest = [record for record in records if isinstance(record, StepDone)]
+    seconds, steps = first.epoch_seconds, first.batch
+    if rest:
+        seconds, steps = rest[0].epoch_seconds - seconds, rest[0].batch - steps
+    return DryRun(
+        corpus=components.corpus,
+        device=components.device,
+        parameters=components.trainer.model.parameter_count(),
+        steps_per_epoch=first.batches,
+        tokens_per_step=first.tokens,
+        epochs=config.training.epochs,
+        first_steps=first.batch,
+        first_perplexity=first.running_perplexity,
+        seconds_per_step=seconds / steps,
+        held_bytes=_held_bytes(components),
+        peak_bytes=_peak_bytes(components.device.device),
+    )
+
+
+def _held_bytes(components: RunComponents) -> int:
+    """Returns the memory of weights, optimizer state and gradients, sparse ones by their rows."""
+    optimizer = components.trainer.optimizer
+    weights = optimizer.parameters.values()
     gradients = [parameter.grad for parameter in weights if parameter.grad is not None]
-    held += sum((g._values() if g.is_sparse else g).nbytes for g in gradients)
-    seconds, batches = steps[-1].epoch_seconds, steps[-1].batch
-    if len(steps) > 1:
-        seconds, batches = seconds - record.epoch_seconds, batches - record.batch
-    pace = seconds / batches
-    first = "first step " if record.batch == 1 else f"first {record.batch} steps"
-    steps_in_all = record.batches * config.training.epochs
-    corpus = components.corpus
-    cut = [] if corpus.split_rule is None else [f"split            {corpus.split_rule}"]
-    return [
-        f"corpus           {corpus.name}, {len(corpus.vocabulary):,} {corpus.tokenizer.unit}s",
-        *cut,
-        f"device           {components.device}",
-        f"parameters       {trainer.model.parameter_count():,}",
-        f"steps per epoch  {record.batches:,} of {record.tokens} tokens",
-        f"steps in all     {steps_in_all:,} in {config.training.epochs} epochs",
-        f"{first:<17}perplexity {record.running_perplexity:.1f}",
-        f"expected time    {steps_in_all * pace / 60:,.0f} minutes of training, "
-        f"at {pace * 1000:,.0f} ms a step",
-        f"expected memory  {_peak_memory(trainer.precision.device)} at its peak, of it "
-        f"{_megabytes(held)} for weights, gradients and optimizer",
-    ]
+    values = [g._values() if g.is_sparse else g for g in gradients]
+    return sum(t.nbytes for t in [*weights, *optimizer.state_dict().values(), *values])
 
 
-def _peak_memory(device: torch.device) -> str:
+def _peak_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
-        return f"{_megabytes(torch.cuda.max_memory_allocated(device))} on the GPU"
-    # Kilobytes on Linux, bytes on macOS.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return _megabytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB"
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource  # not available on Windows
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kilobytes on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,10 +1,12 @@
-"""Brings a freshly assembled run to where a checkpoint was taken, or says why it can't."""
+"""Resuming a run: its newest usable checkpoint, the keys that may change, restoring the state."""
 
 import contextlib
-import sys
+import logging
+import os
+from dataclasses import replace
 from pathlib import Path
 
-from ptblm.checkpoint.format import Checkpoint, current_versions, load_checkpoint
+from ptblm.checkpoint.format import Checkpoint, current_versions, load_checkpoint, save_checkpoint
 from ptblm.checkpoint.structure import StructureMismatchError
 from ptblm.config.differences import config_differences
 from ptblm.config.loading import load_config
@@ -12,40 +14,31 @@ from ptblm.config.schema import Config
 from ptblm.config.show import config_document
 from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError, DataError
 from ptblm.files import write_text
-from ptblm.model.build import is_custom_cell
-from ptblm.model.cells.custom import source_hash
 from ptblm.run.directory import RunDirectory
 from ptblm.run.setup import RunComponents
 
-# Keys that leave what was done as it was. All others would make the run another run.
-FREE_KEYS = {
-    "data.path",  # the text itself is compared by its hash
+logger = logging.getLogger(__name__)
+
+# Keys outside `run` that may change. Every other key defines the run.
+_FREE_KEYS = {
+    "data.path",  # the text is compared by its hash
     "training.epochs",
-    "run.device",
-    "run.precision",
-    "run.deterministic",
-    "run.fused",
-    "run.checkpoint_every",
-    "run.keep_checkpoints",
-    "run.log_every",
-    "run.tensorboard",
 }
 
-
-# After a divergence these too: going on as before would only diverge again.
-KEYS_FREE_AFTER_DIVERGENCE = {
+# Keys that may also change after a divergence, since the same values would diverge again.
+_FREE_AFTER_DIVERGENCE = {
     "training.learning_rate",
     "training.schedule.final_learning_rate",
     "training.max_grad_norm",
 }
 
 
-def newest_good_checkpoint(directory: RunDirectory) -> tuple[Path, Checkpoint]:
-    """The last checkpoint, or if that is damaged the newest good one, with a warning.
+def newest_usable_checkpoint(directory: RunDirectory) -> tuple[Path, Checkpoint]:
+    """Returns the last checkpoint or, if it is damaged, the newest undamaged one with a warning.
 
     Raises:
-        CheckpointError: the last one's, if no other is good, or if it is only not usable here: of
-            a newer format, say, or not readable just now.
+        CheckpointError: that of the last checkpoint, if no other one is usable, or if the last one
+            is intact but cannot be used here: it has a newer format, for example.
     """
     try:
         return directory.last, load_checkpoint(directory.last)
@@ -61,113 +54,123 @@ def newest_good_checkpoint(directory: RunDirectory) -> tuple[Path, Checkpoint]:
     if newest is None:
         raise reason
     step, path, checkpoint = newest
-    print(
-        f"warning: {directory.last} can't be used ({reason.what}); "
-        f"going on from {path}, step {step:,}",
-        file=sys.stderr,
+    logger.warning(
+        f"{directory.last} cannot be used ({reason.what}); resuming from {path}, step {step:,}"
     )
     return path, checkpoint
 
 
-def refuse_changes(before: Config, after: Config, *, diverged: bool) -> None:
-    """Refuses a config under which the run would not go on as it began.
+def check_changes(before: Config, after: Config, *, diverged: bool) -> None:
+    """Checks that a config continues the run of another config.
 
     Raises:
-        ConfigError: with every difference that may not be.
+        ConfigError: with every key that must not change.
     """
-    free = FREE_KEYS | (KEYS_FREE_AFTER_DIVERGENCE if diverged else set())
+    free = _FREE_KEYS | (_FREE_AFTER_DIVERGENCE if diverged else set())
+    reasons = {}
     if before.training.schedule.type == "cosine":
         free -= {"training.epochs"}
-    reasons = {"training.epochs": " (all rates of a cosine schedule depend on training.epochs)"}
+        reasons["training.epochs"] = " (every rate of a cosine schedule depends on training.epochs)"
     problems = [
-        f"{key}: {old!r} in the run, {new!r} now; a run can't change it on the way"
+        f"{key}: is {new!r}, but the run has {old!r}; a resumed run cannot change it"
         + reasons.get(key, "")
         for key, old, new in config_differences(before, after)
-        if key not in free
+        if key not in free and not key.startswith("run.")
     ]
     if problems:
         raise ConfigError(
             "\n".join(problems),
-            hint=f"only {', '.join(sorted(free))} may change; or a new run",
+            hint=f"change only {', '.join(sorted(free))} or keys of run, or start a new run",
         )
 
 
 def restore(components: RunComponents, checkpoint: Checkpoint, path: Path) -> None:
-    """Loads weights, position and state into the run.
+    """Loads the state of a checkpoint into the trainer.
 
     Raises:
-        DataError: if the corpus is not the one that the run began with.
-        CheckpointError: if the checkpoint does not fit its own config.
+        DataError: if the corpus is not the text that the run began with.
+        CheckpointError: if the checkpoint does not fit the run.
+        ConfigError: if training.epochs is below the epochs already done.
     """
-    hashes = checkpoint.corpus.get("sha256", {})
-    for split, text in components.corpus.splits.items():
-        if hashes.get(split) != text.sha256:
+    hashes = checkpoint.corpus["sha256"]
+    for split, sha256 in components.corpus.sha256().items():
+        if hashes.get(split) != sha256:
             raise DataError(
                 f"the {split} split is not the text that the run began with",
                 where=components.config.data.path,
-                hint="put the first text back, or start a new run",
+                hint="restore the original text, or start a new run",
             )
     try:
         components.trainer.load_state_dict(checkpoint.trainer_state())
-        position = components.trainer.train_state
     except (StructureMismatchError, RuntimeError) as error:
         first = str(error).splitlines()[0]
         raise CheckpointError(
             f"the checkpoint does not fit the run: {first}", where=str(path)
         ) from None
-    epochs = components.config.training.epochs
-    if epochs < position.epoch or (epochs == position.epoch and position.batch > 0):
+    state, epochs = components.trainer.train_state, components.config.training.epochs
+    if epochs < state.epoch or (epochs == state.epoch and state.batch > 0):
         raise ConfigError(
-            f"training.epochs: {epochs} now, but the run is in epoch {position.epoch + 1} already",
-            hint=f"training.epochs of {position.epoch + 1} or more",
+            f"training.epochs: is {epochs}, but the run is already in epoch {state.epoch + 1}",
+            hint=f"set training.epochs={state.epoch + 1} or more",
         )
 
 
-def run_versions(components: RunComponents) -> dict[str, str]:
-    """All on which a run's figures may depend beside its config, to the last bit."""
-    versions = {**current_versions(), "device": components.device}
-    versions["products"] = components.products
-    versions["path"] = components.trainer.model.recurrent.kernel
-    if is_custom_cell(components.config.model):
-        versions["cell"] = source_hash(components.config.model.cell.type)[:12]
-    return versions
-
-
 def reproducibility_warnings(checkpoint: Checkpoint, components: RunComponents) -> list[str]:
-    """Why the run can't be promised to end as it would have without a stop, if it can't."""
-    now = run_versions(components)
-    if "products" not in checkpoint.versions:
-        return ["it was begun by a ptblm whose steps had other last digits, and other masks"]
-    names = {"ptblm": "ptblm", "torch": "torch", "device": "the device"}
-    names["products"] = "who computes fp32 products"
-    names["path"] = "how a step is made"
-    names["cell"] = f"the file of {components.config.model.cell.type}"
-    before, after = checkpoint.parsed_config().run, components.config.run
-    changed = [
-        f"run.{key} was {getattr(before, key)!r} and is {getattr(after, key)!r}"
+    """Returns the reasons why the run may not end bit for bit like an uninterrupted run."""
+    before = {**checkpoint.versions, **checkpoint.computing}
+    after = {**current_versions(), **components.computing()}
+    names = {
+        "ptblm": "the version of ptblm",
+        "torch": "the version of torch",
+        "hardware": "the processor or GPU",
+        "threads": "the number of threads",
+        "matmul": "the library for matrix multiplications",
+        "kernel": "the kernel of the recurrent layers",
+        "cuda_graph": "the use of a CUDA graph",
+        "cell_source": f"the source file of {components.config.model.cell.type}",
+    }
+    run_before, run_after = checkpoint.parsed_config().run, components.config.run
+    changes = [
+        (f"run.{key}", getattr(run_before, key), getattr(run_after, key))
         for key in ("precision", "deterministic", "fused")
-        if getattr(before, key) != getattr(after, key)
     ]
-    return changed + [
-        f"{name} was {checkpoint.versions[key]!r} and is {now[key]!r}"
-        for key, name in names.items()
-        if key in now and checkpoint.versions.get(key, now[key]) != now[key]
-    ]
+    changes += [(name, before[key], after[key]) for key, name in names.items()]
+    return [f"{name} was {old!r} and is {new!r}" for name, old, new in changes if old != new]
+
+
+def rewrite_last(directory: RunDirectory, path: Path, checkpoint: Checkpoint) -> None:
+    """Makes `checkpoint`, which was read from `path`, the last checkpoint of a resumed run.
+
+    A damaged last checkpoint is renamed to last.safetensors.bad, not deleted. After a divergence
+    the checkpoint is written again, since its config has changed.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    if path != directory.last and directory.last.exists():
+        os.replace(directory.last, directory.last.with_name(f"{directory.last.name}.bad"))
+    if path != directory.last or directory.diverged.is_file():
+        save_checkpoint(directory.last, checkpoint)
+
+
+def with_config(checkpoint: Checkpoint, config: Config) -> Checkpoint:
+    """Returns the checkpoint with another config."""
+    return replace(checkpoint, config=config.model_dump())
 
 
 def rewrite_config(path: Path, before: Config, config: Config) -> None:
-    """Has a run's config.yaml say what the run goes on with.
+    """Writes the config of a resumed run to its config.yaml.
 
-    It is written for people, and never read as the config: an edit of it changes nothing, which
-    is said. One that says the right thing, in whatever words, is left alone.
+    The file is a record for people and is never read as the config. If it was edited, a note tells
+    that the edit had no effect. A file that already describes `config` is not touched.
 
     Args:
-        path: of the file.
-        before: the run's config so far.
-        config: the one that it goes on with.
+        path: the file.
+        before: the config of the run so far.
+        config: the config that it is resumed with.
 
     Raises:
-        OSError: if it can't be written.
+        OSError: if it cannot be written.
     """
     found: Config | None = None
     with contextlib.suppress(ConfigError):
@@ -176,10 +179,9 @@ def rewrite_config(path: Path, before: Config, config: Config) -> None:
         return
     if path.exists() and path.read_bytes() != config_document(before).encode():
         values = [] if found is None else config_differences(before, found)
-        said = ", ".join(f"{key}={value}" for key, _, value in values) or "other words"
-        print(
-            f"note: {path} had {said}; it is no input, and was written anew "
-            "(--set KEY=VALUE changes a run)",
-            file=sys.stderr,
+        edits = ", ".join(f"{key}={value}" for key, _, value in values) or "other text"
+        logger.info(
+            f"{path} was edited ({edits}), which has no effect; it was rewritten. "
+            "Pass --set KEY=VALUE to change a run"
         )
     write_text(path, config_document(config))

@@ -1,22 +1,84 @@
-"""Saves a run's checkpoints when they are due; a disk that refuses is no reason to stop."""
+"""Saves a run's checkpoints when they are due; a failed save does not stop the run."""
 
+import logging
 import os
-import sys
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from ptblm.checkpoint.format import Checkpoint, save_checkpoint
+from ptblm.config.run import RunConfig
 from ptblm.errors import CheckpointError, DamagedCheckpointError
 from ptblm.run.directory import RunDirectory
+from ptblm.training.records import EpochDone, Evaluating, Record, StepDone
+
+logger = logging.getLogger(__name__)
+
+MakeCheckpoint = Callable[[], Checkpoint]
+
+
+class CheckpointSaver:
+    """Saves checkpoints at their interval, and after every epoch.
+
+    Args:
+        directory: the run directory.
+        config: the run config, with the interval and the number of numbered checkpoints.
+        epochs: epochs of the whole run; the save after the last one must succeed.
+        make_checkpoint: returns a checkpoint of the trainer's present state.
+        step: steps of the run so far.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        config: RunConfig,
+        epochs: int,
+        make_checkpoint: MakeCheckpoint,
+        step: int,
+    ) -> None:
+        self._directory = directory
+        self._keep = config.keep_checkpoints
+        self._epochs = epochs
+        self._make_checkpoint = make_checkpoint
+        self._interval = CheckpointInterval(config.checkpoint_every, step)
+
+    def write(self, record: Record, step: int) -> None:
+        """Saves if a checkpoint is due after a record; `step` counts the steps of the run.
+
+        Raises:
+            CheckpointError: if the save after the last epoch fails.
+        """
+        if isinstance(record, EpochDone):
+            if record.best:
+                save_or_warn(self._directory.best, self._make_checkpoint)
+            self._save_last(step, must_succeed=record.epoch >= self._epochs)
+        elif isinstance(record, StepDone | Evaluating) and self._interval.is_due(step):
+            self._save_last(step, must_succeed=False)
+
+    def save_now(self) -> None:
+        """Saves the last checkpoint of a run that stops.
+
+        Raises:
+            CheckpointError: if it fails.
+        """
+        save_or_raise(self._directory.last, self._make_checkpoint)
+
+    def _save_last(self, step: int, *, must_succeed: bool) -> None:
+        last = self._directory.last
+        if must_succeed:
+            save_or_raise(last, self._make_checkpoint)
+        if must_succeed or save_or_warn(last, self._make_checkpoint):
+            keep_numbered(self._directory, step, self._keep)
+        self._interval.restart(step)
 
 
 class CheckpointInterval:
-    """When the next checkpoint is due.
+    """Tells when the next checkpoint is due.
 
     Args:
         every: "5 minutes" or "200 steps".
-        step: the run's, now.
+        step: steps of the run so far.
     """
 
     def __init__(self, every: str, step: int) -> None:
@@ -26,64 +88,62 @@ class CheckpointInterval:
         self.restart(step)
 
     def is_due(self, step: int) -> bool:
-        """Whether so many steps or minutes have passed since the last."""
+        """Returns whether the interval has passed since the last restart."""
         if self._steps is not None:
             return step - self._last_step >= self._steps
         return time.monotonic() - self._last_time >= self._seconds
 
     def restart(self, step: int) -> None:
-        """Counts from here."""
+        """Starts the interval."""
         self._last_step = step
         self._last_time = time.monotonic()
 
 
-def save_or_warn(path: Path, make: Callable[[], Checkpoint]) -> bool:
-    """Saves in the middle of a run: if that fails the old checkpoint stays, and a warning.
+def save_or_warn(path: Path, make_checkpoint: MakeCheckpoint) -> bool:
+    """Saves during a run. If that fails, the previous checkpoint stays and a warning is logged.
 
     Returns:
-        Whether it was saved.
+        Whether the checkpoint was saved.
     """
     try:
-        save_checkpoint(path, make())
+        save_checkpoint(path, make_checkpoint())
     except (OSError, DamagedCheckpointError) as error:
-        print(f"warning: {path} was not saved ({error}); going on", file=sys.stderr)
+        logger.warning(f"{path} was not saved ({error}); training continues")
         return False
     return True
 
 
-def keep_numbered(directory: RunDirectory, step: int, keep: int) -> None:
-    """Keeps the last checkpoint under its step's number, and so many of these in all."""
-    if keep == 0:
-        return
-    numbered = directory.numbered(step)
-    try:
-        numbered.unlink(missing_ok=True)
-        # A link costs nothing: the next save replaces the last checkpoint's name, not its bytes.
-        os.link(directory.last, numbered)
-        for old in sorted(directory.checkpoints.glob("step-*.safetensors"))[:-keep]:
-            old.unlink()
-    except OSError as error:
-        print(f"warning: {numbered} was not kept ({error}); going on", file=sys.stderr)
-
-
-def save_or_fail(path: Path, make: Callable[[], Checkpoint]) -> bool:
-    """Saves where nothing comes after that could make up for a failure.
-
-    Returns:
-        True: it was saved.
+def save_or_raise(path: Path, make_checkpoint: MakeCheckpoint) -> None:
+    """Saves when no later save could make up for a failure.
 
     Raises:
         CheckpointError: if it fails.
     """
     try:
-        save_checkpoint(path, make())
+        save_checkpoint(path, make_checkpoint())
     except OSError as error:
-        intact = path.is_file()
         raise CheckpointError(
             f"the last checkpoint could not be saved: {error.strerror or error}",
             where=str(path),
-            hint="the one before is intact: make room, then --resume"
-            if intact
-            else "there is none before it: make room, then start anew",
+            hint="free disk space, then --resume the run from its previous checkpoint"
+            if path.is_file()
+            else "free disk space, then start the run again; it has no earlier checkpoint",
         ) from None
-    return True
+
+
+def keep_numbered(directory: RunDirectory, step: int, keep: int) -> None:
+    """Keeps the last checkpoint under its step number, and the `keep` newest ones in all."""
+    if keep == 0:
+        return
+    numbered = directory.numbered(step)
+    try:
+        numbered.unlink(missing_ok=True)
+        # A hard link is free: the next save replaces the name last.safetensors, not its bytes.
+        try:
+            os.link(directory.last, numbered)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(directory.last, numbered)
+        for old in sorted(directory.checkpoints.glob("step-*.safetensors"))[:-keep]:
+            old.unlink()
+    except OSError as error:
+        logger.warning(f"{numbered} was not kept ({error}); training continues")

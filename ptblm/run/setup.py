@@ -1,137 +1,117 @@
-"""Puts a run together from its config: corpus, model, precision, trainer."""
+"""Sets up a run from its config: device, corpus, model, trainer."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-
-import torch
+from typing import Any
 
 from ptblm.backend.allocator import keep_freed_memory
-from ptblm.backend.device import can_compile, select_device
+from ptblm.backend.device import SelectedDevice, can_compile, select_device
 from ptblm.backend.matmul import MatmulBackend, select_matmul_backend
 from ptblm.backend.precision import Precision, use_deterministic_kernels
 from ptblm.backend.randomness import derive_seed, make_generator, seed_global_generator
-from ptblm.checkpoint.format import Checkpoint
-from ptblm.checkpoint.structure import StructureMismatchError, check_structure
 from ptblm.config.loading import override_config
-from ptblm.config.model import ModelConfig
 from ptblm.config.schema import Config
 from ptblm.corpus.batches import batchify
 from ptblm.corpus.corpus import Corpus, load_corpus
 from ptblm.corpus.splits import corpus_path
-from ptblm.errors import CheckpointError
 from ptblm.model.build import build_model, is_custom_cell
+from ptblm.model.cells.custom import source_hash
 from ptblm.model.initializers import Initializer
-from ptblm.model.language_model import LanguageModel
 from ptblm.training.cuda_graph import capture_on_cuda
 from ptblm.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
 class RunComponents:
-    """The parts of a run.
+    """The components of a run.
 
     Attributes:
-        config: what they were made from.
+        config: the config that they were made from.
         corpus: the text.
-        trainer: with its model, at the start of the run.
-        device: a phrase that says what the run computes on, and why.
-        products: who computes its fp32 products.
+        trainer: the trainer with its model, at the start of the run.
+        device: the device that the run computes on.
+        matmul: the library that computes fp32 matrix multiplications.
     """
 
     config: Config
     corpus: Corpus
     trainer: Trainer
-    device: str
-    products: MatmulBackend
+    device: SelectedDevice
+    matmul: MatmulBackend
+
+    def computing(self) -> dict[str, Any]:
+        """Returns what the rounding of a run's results depends on, apart from config and versions.
+
+        Stored in checkpoints and environment.json, and compared when a run is resumed.
+        """
+        is_custom = is_custom_cell(self.config.model)
+        return {
+            "device": str(self.device.device),
+            "hardware": self.device.hardware,
+            "threads": self.device.threads,
+            "matmul": self.matmul,
+            "kernel": self.trainer.model.recurrent.kernel,
+            "cuda_graph": self.trainer.graphed_step is not None,
+            "cell_source": source_hash(self.config.model.cell.type)[:12] if is_custom else "",
+        }
 
 
-def setup_run(config: Config, products_before: MatmulBackend | None = None) -> RunComponents:
-    """Makes all parts of a run.
+def setup_run(config: Config, previous_matmul: MatmulBackend | None = None) -> RunComponents:
+    """Makes all components of a run.
 
     Args:
-        config: of the run.
-        products_before: who has computed its fp32 products so far; None for a new run.
+        config: the config of the run.
+        previous_matmul: the library that the run has used on a CPU so far; None for a new run.
 
     Raises:
-        UsageError: if the device or its precision is not to be had.
-        ConfigError: if the corpus's whole path is no UTF-8, in which configs are written.
+        UsageError: if the device or its precision is not available.
+        ConfigError: if the absolute path of the corpus is not UTF-8, the encoding of configs.
         DataError: if the corpus is missing, damaged or too short.
     """
     training, run = config.training, config.run
-    # What fails fast comes first.
+    # What can fail quickly comes first.
     selected = select_device(run.device)
-    device, description = selected.device, str(selected)
+    device = selected.device
     if run.deterministic and device.type == "cuda":
         use_deterministic_kernels()
     precision = Precision(run.precision, device)
     if run.fused:
         keep_freed_memory()
-    before: MatmulBackend | None = products_before if run.fused else "default"
-    products = select_matmul_backend(device, before)
-    config = _anchored(config)
+    matmul = select_matmul_backend(device, previous_matmul if run.fused else "default")
+    config = _with_absolute_path(config)
     corpus = load_corpus(config.data.path, config.data.tokenizer)
-    cut = {
+    batches = {
         split: batchify(corpus.splits[split].ids, training.batch_size, training.num_steps, split)
         for split in ("train", "valid")
     }
-    # The test split is one stream of single steps: all of its tokens but the first are targets.
+    # The test split is one stream of single steps: every token but the first is a target.
     test = batchify(corpus.splits["test"].ids, 1, 1, "test")
-    # An own cell may draw its constants, or dropout of its own, from torch's global generator.
-    seed_global_generator(device, derive_seed(training.seed, "own cell"))
+    # A custom cell may draw constants, or its own dropout, from torch's global generator.
+    seed_global_generator(device, derive_seed(training.seed, "custom cell"))
     model = build_model(config.model, len(corpus.vocabulary), fused=run.fused)
     initializer = Initializer(config.model.initializer, config.model.init_scale)
     model.initialize(initializer, make_generator(training.seed, "initial weights"))
+    model.to(device)
     if run.fused and can_compile(device):
-        with precision.autocast():  # else it would be compiled anew for these
-            model.to(device).recurrent.compile_steps(training.batch_size)
+        with precision.autocast():  # another type would trigger another compilation
+            model.recurrent.compile_steps(training.batch_size)
     trainer = Trainer(
-        model.to(device),
+        model,
         training,
         precision,
-        train=cut["train"],
-        valid=cut["valid"],
+        train=batches["train"],
+        valid=batches["valid"],
         test=test,
         special_ids=corpus.tokenizer.special_ids,
         log_every=run.log_every,
-        capture=capture_on_cuda if device.type == "cuda" and run.fused else None,
+        capture=capture_on_cuda if run.fused and device.type == "cuda" else None,
     )
-    return RunComponents(config, corpus, trainer, description, products)
+    return RunComponents(config, corpus, trainer, selected, matmul)
 
 
-def _anchored(config: Config) -> Config:
-    """With the corpus's path absolute, so that a run resumes from wherever one stands."""
+def _with_absolute_path(config: Config) -> Config:
+    """Makes the corpus path absolute, so that a run can be resumed from any directory."""
     path = config.data.path
     if path == "sample":
         return config
     absolute = str(corpus_path(path, config.data.tokenizer).resolve())
     return override_config(config, [], {"data.path": absolute})
-
-
-def trained_model(
-    config: ModelConfig, checkpoint: Checkpoint, path: Path, *, fused: bool = True
-) -> LanguageModel:
-    """The model of a checkpoint, whose config is `config` and whose file is `path`.
-
-    With `fused`, layers and head use fused kernels.
-
-    A config may declare any size. On the meta device a model of that size costs nothing, so
-    memory is only ever spent on weights that are there. A cell of the user's own is built for
-    real, since it may do what can't be done there.
-
-    Raises:
-        CheckpointError: if weights and config do not fit.
-    """
-    with nullcontext() if is_custom_cell(config) else torch.device("meta"):
-        model = build_model(config, len(checkpoint.vocabulary["tokens"]), fused=fused)
-    weights = checkpoint.model
-    try:
-        check_structure(model.state_dict(), weights, "model")
-    except StructureMismatchError as error:
-        raise CheckpointError(
-            f"the checkpoint does not fit its own config: {error}", where=str(path)
-        ) from None
-    # A copy: torch notes "assign" inside the dict that it is given, and a later load of the same
-    # dict into a model whose parameters an optimizer holds would then replace these.
-    model.load_state_dict(dict(weights), assign=True)
-    return model

@@ -1,4 +1,4 @@
-"""Signals as a question that a loop asks, instead of an exception that cuts it anywhere."""
+"""Stop signals as a flag that the training loop checks, instead of an exception."""
 
 import contextlib
 import os
@@ -12,9 +12,12 @@ STOP_SIGNALS = [
 
 
 class StopSignal:
-    """While entered, the first stop signal is noted in `received`; the second ends at once.
+    """Context manager that records the first stop signal; the second one ends the process.
 
-    A signal that whoever started us had told us to ignore, as `nohup` does, stays ignored.
+    A signal that the parent process had set to be ignored, as `nohup` does, stays ignored.
+
+    Attributes:
+        received: number of the signal; None if none was received.
     """
 
     def __init__(self) -> None:
@@ -25,7 +28,7 @@ class StopSignal:
         for number in STOP_SIGNALS:
             if signal.getsignal(number) is signal.SIG_IGN:
                 continue
-            self._previous[number] = signal.signal(number, self._note)
+            self._previous[number] = signal.signal(number, self._record)
         return self
 
     def __exit__(
@@ -37,11 +40,11 @@ class StopSignal:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
+    def _record(self, number: int, _frame: FrameType | None) -> None:
         self.received = number
-        # The system itself ends the process at the second: Python would wait for the end of
-        # whatever product is being computed.
-        for noted in self._previous:
-            signal.signal(noted, signal.SIG_DFL)
-        with contextlib.suppress(OSError):  # whoever read it may be gone
-            os.write(2, b"\nstopping after this step; again ends at once\n")
+        # The default action ends the process at once; a Python handler would first wait for the
+        # running matrix multiplication.
+        for recorded in self._previous:
+            signal.signal(recorded, signal.SIG_DFL)
+        with contextlib.suppress(OSError):  # stderr may be closed
+            os.write(2, b"\nstopping after this step; send the signal again to stop at once\n")

@@ -1,176 +1,161 @@
-"""Starts a run, or goes on with one."""
+"""Trains: locks the run directory, starts or resumes the run in it, and runs it."""
 
-import contextlib
-import os
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Literal
 
-from ptblm.backend.matmul import MatmulBackend
-from ptblm.checkpoint.format import Checkpoint, save_checkpoint
 from ptblm.config.schema import Config
 from ptblm.config.show import config_document
-from ptblm.errors import CheckpointError, UsageError
+from ptblm.errors import CheckpointError
 from ptblm.files import write_json, write_text
 from ptblm.reporting.environment import describe_environment, record_resumption
+from ptblm.reporting.reporter import Reporter, RunResult, SilentReporter
 from ptblm.run.directory import (
+    RUNS,
     RunDirectory,
+    check_available,
     clear,
-    clear_leftovers,
-    existing_run,
-    kept_run,
-    new_run,
-    refuse_taken,
+    first_free,
+    lock_run_dir,
+    remove_temporary_files,
+    write_errors,
 )
-from ptblm.run.loop import TrainingRun
-from ptblm.run.memory import training_memory
+from ptblm.run.load_model import model_from_checkpoint, previous_matmul
+from ptblm.run.loop import run_loop
+from ptblm.run.memory import training_memory_errors
 from ptblm.run.resume import (
-    newest_good_checkpoint,
-    refuse_changes,
+    check_changes,
+    newest_usable_checkpoint,
     reproducibility_warnings,
     restore,
     rewrite_config,
+    rewrite_last,
+    with_config,
 )
-from ptblm.run.setup import RunComponents, setup_run, trained_model
+from ptblm.run.setup import setup_run
 from ptblm.run.signals import StopSignal
 
+logger = logging.getLogger(__name__)
 
-def start_run(
-    config: Config, name: str, run_dir: Path | None, *, overwrite: bool, command: list[str]
-) -> None:
-    """Trains from the beginning.
+Resume = Literal["never", "auto", "must"]
+ChangeConfig = Callable[[Config], Config]
+
+
+def train(
+    config: Config | ChangeConfig,
+    run_dir: Path | None = None,
+    *,
+    name: str = "run",
+    resume: Resume = "never",
+    overwrite: bool = False,
+    command: Sequence[str] = (),
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Trains a model and tests it at the end.
 
     Args:
-        config: of the run.
-        name: of its directory, where `run_dir` does not say.
-        run_dir: where it is kept; None lets `name` decide.
-        overwrite: whether a run that is there already is deleted first.
-        command: as typed, for the record.
+        config: the config of the run. When a run is resumed, it may also be a function that
+            returns the new config, given the config of the run.
+        run_dir: the run directory; None selects runs/NAME or, for a new run, the first of
+            runs/NAME, runs/NAME-2, ... that does not exist.
+        name: see `run_dir`.
+        resume: "never" starts a new run, "must" resumes a run, and "auto" resumes the run if it
+            has a checkpoint and starts it otherwise.
+        overwrite: whether to delete a run that is in the directory.
+        command: the command line, for the record.
+        reporter: shows the run to people; None shows nothing.
 
     Raises:
-        PtblmError: of any kind; `Interrupted` after a signal, with all saved.
+        PtblmError: any subclass; `Interrupted` after a stop signal, with everything saved.
     """
-    if run_dir is not None:
-        refuse_taken(run_dir, overwrite=overwrite)
-    with training_memory(config):
+    reporter = reporter or SilentReporter()
+    numbered = run_dir is None and resume == "never" and not overwrite
+    path = run_dir or (first_free(name) if numbered else RUNS / name)
+    if resume == "must":
+        _check_has_checkpoint(path)
+    with lock_run_dir(path, created=numbered) as directory:
+        if resume != "never" and directory.all_checkpoints():
+            return _resume(directory, config, command, reporter)
+        if not isinstance(config, Config):
+            raise ValueError("a new run needs a config, not a function")
+        if resume == "auto":
+            _check_has_no_results(directory)
+        return _start(directory, config, command, reporter, overwrite or resume == "auto")
+
+
+def _start(
+    directory: RunDirectory,
+    config: Config,
+    command: Sequence[str],
+    reporter: Reporter,
+    overwrite: bool,
+) -> RunResult:
+    """Starts a new run; a run that is in the directory is deleted once the new one is set up."""
+    check_available(directory.path, overwrite=overwrite)
+    with training_memory_errors(config):
         components = setup_run(config)
-        with (
-            StopSignal() as stop,
-            new_run(run_dir, name, overwrite=overwrite) as directory,
-        ):
-            _begin(components, directory, stop, command)
-
-
-def resume_run(run_dir: Path, change: Callable[[Config], Config], command: list[str]) -> None:
-    """Goes on with a run from its last checkpoint, as if it had never stopped.
-
-    Args:
-        run_dir: of the run.
-        change: makes the config to go on with from the run's own; only keys may change that
-            leave what was done as it was.
-        command: as typed, for the record.
-
-    Raises:
-        PtblmError: as `start_run` does; `ConfigError` for a key that may not change.
-    """
-    with existing_run(run_dir) as directory:
-        _go_on(directory, change, command)
-
-
-def start_or_resume_run(config: Config, run_dir: Path, command: list[str]) -> None:
-    """Goes on with the run in `run_dir` if it has a checkpoint, else starts there.
-
-    Which of the two is decided with the directory in hand: nobody else can begin in between.
-
-    Raises:
-        PtblmError: as `start_run` and `resume_run` do.
-    """
-    with kept_run(run_dir) as directory:
-        if directory.all_checkpoints():
-            _go_on(directory, lambda _: config, command)
-            return
-        if _has_figures(directory):
-            raise CheckpointError(
-                "a run with figures, but without checkpoints: there is nothing to go on from",
-                where=str(run_dir),
-                hint="--overwrite instead of --resume auto to start anew, or another --run-dir",
-            )
-        # What was killed before its first checkpoint has nothing to lose.
-        refuse_taken(run_dir, overwrite=True)
-        with training_memory(config):
-            components = setup_run(config)
-            with StopSignal() as stop:
+        with StopSignal() as stop:
+            with write_errors(directory.path):
                 clear(directory)
-                _begin(components, directory, stop, command)
+                environment = describe_environment(
+                    list(command), config.training.seed, components.computing()
+                )
+                write_json(directory.environment, environment)
+                write_text(directory.config, config_document(components.config))
+            return run_loop(components, directory, stop, 0, reporter)
 
 
-def _begin(
-    components: RunComponents, directory: RunDirectory, stop: StopSignal, command: list[str]
-) -> None:
-    """Trains from the beginning in an empty directory."""
-    seed = components.config.training.seed
-    with _writing(directory):
-        write_json(directory.environment, describe_environment(command, seed, components.device))
-        write_text(directory.config, config_document(components.config))
-        run = TrainingRun(components, directory, stop, metrics_offset=0)
-    run.conduct()
-
-
-def _go_on(directory: RunDirectory, change: Callable[[Config], Config], command: list[str]) -> None:
-    """Trains from the last checkpoint."""
-    path, checkpoint = newest_good_checkpoint(directory)
+def _resume(
+    directory: RunDirectory,
+    config: Config | ChangeConfig,
+    command: Sequence[str],
+    reporter: Reporter,
+) -> RunResult:
+    """Resumes a run from its newest usable checkpoint."""
+    path, checkpoint = newest_usable_checkpoint(directory)
     before = checkpoint.parsed_config()
-    config = change(before)
-    refuse_changes(before, config, diverged=directory.diverged.is_file())
-    with training_memory(config):
-        trained_model(before.model, checkpoint, path)  # refuses, before memory is spent
-        # Checkpoints of old did not say, since there was no other way.
-        components = setup_run(config, cast(MatmulBackend, checkpoint.versions["products"]))
+    config = config if isinstance(config, Config) else config(before)
+    check_changes(before, config, diverged=directory.diverged.is_file())
+    with training_memory_errors(config):
+        # Raises if the weights do not fit, before memory is spent on the rest.
+        model_from_checkpoint(checkpoint, before.model, path)
+        components = setup_run(config, previous_matmul(checkpoint))
         restore(components, checkpoint, path)
         for reason in reproducibility_warnings(checkpoint, components):
-            print(
-                f"note: {reason}; the run may not end bit for bit as it would have",
-                file=sys.stderr,
-            )
+            logger.info(f"{reason}; the run may not be bit-exact")
         with StopSignal() as stop:
-            with _writing(directory):
-                clear_leftovers(directory)
-                _renew_last(directory, path, replace(checkpoint, config=config.model_dump()))
+            with write_errors(directory.path):
+                remove_temporary_files(directory)
+                rewrite_last(directory, path, with_config(checkpoint, config))
                 directory.result.unlink(missing_ok=True)
                 directory.diverged.unlink(missing_ok=True)
-                record_resumption(directory.environment, command, components.device)
+                record_resumption(directory.environment, list(command), components.computing())
                 rewrite_config(directory.config, before, components.config)
-                run = TrainingRun(components, directory, stop, checkpoint.metrics_offset)
-            run.conduct()
+            return run_loop(components, directory, stop, checkpoint.metrics_offset, reporter)
 
 
-def _renew_last(directory: RunDirectory, path: Path, checkpoint: Checkpoint) -> None:
-    """Makes the last checkpoint the one that the run goes on from, with the config it goes on by.
+def _check_has_checkpoint(path: Path) -> None:
+    """Raises CheckpointError if there is nothing to resume; creates nothing."""
+    if not RunDirectory(path).all_checkpoints():
+        what = "no checkpoint to resume from" if path.is_dir() else "no such run directory"
+        raise CheckpointError(
+            what, where=str(path), hint="pass a run directory, such as runs/small-ptb"
+        )
 
-    A damaged one is put aside, and not deleted: it is its owner's.
+
+def _check_has_no_results(directory: RunDirectory) -> None:
+    """Checks that a run without checkpoints has no results that starting it would delete.
+
+    A run that was killed before its first checkpoint has nothing to lose.
     """
-    if path != directory.last and directory.last.exists():
-        os.replace(directory.last, directory.last.with_name("last.safetensors.bad"))
-    if path != directory.last or directory.diverged.is_file():
-        save_checkpoint(directory.last, checkpoint)
-
-
-def _has_figures(directory: RunDirectory) -> bool:
-    """Whether a run got as far as an epoch's end, a result, or a divergence."""
-    if directory.result.exists() or directory.diverged.exists():
-        return True
-    return directory.metrics.exists() and b'"kind": "epoch"' in directory.metrics.read_bytes()
-
-
-@contextlib.contextmanager
-def _writing(directory: RunDirectory) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(
-            f"can't write into the run directory: {error.strerror or error}",
-            where=str(error.filename or directory.path),
-            hint="make room, or another --run-dir",
-        ) from None
+    has_results = directory.result.exists() or directory.diverged.exists()
+    if directory.metrics.exists():
+        has_results = has_results or b'"kind": "epoch"' in directory.metrics.read_bytes()
+    if has_results:
+        raise CheckpointError(
+            "the run has results but no checkpoint to resume from",
+            where=str(directory.path),
+            hint="pass --overwrite instead of --resume auto to start it again, or another "
+            "--run-dir",
+        )

@@ -170,9 +170,9 @@ class Trainer:
         has_gradient = any(part.requires_grad for layer in hidden_state for part in layer)
         if self.graphed_step is None or has_gradient:
             return self.step, 1
-        batches_left = len(self.batches) - self.train_state.batch
+        state, batches = self.train_state, len(self.batches)
         return self.graphed_step, steps_until_sync(
-            self.train_state.step, batches_left, self.log_every
+            state.step, batches - state.batch, self.log_every
         )
 
     def _backs_off(self) -> bool:
@@ -208,12 +208,9 @@ class Trainer:
     def _learning_rate(self, ahead: int = 0) -> float:
         """Returns the rate of the step `ahead` of the next one, at most the epoch's last one."""
         state, batches = self.train_state, len(self.batches)
+        batch, valid = min(state.batch + ahead, batches - 1), state.valid_perplexities
         return learning_rate(
-            self.config,
-            epoch=state.epoch,
-            batch=min(state.batch + ahead, batches - 1),
-            batches=batches,
-            valid=state.valid_perplexities,
+            self.config, epoch=state.epoch, batch=batch, batches=batches, valid=valid
         )
 
     def _initial_state(self) -> HiddenState:

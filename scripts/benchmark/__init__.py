@@ -1,1 +1,1 @@
-"""What `scripts/bench.py` measures: one file per section, and what they share."""
+"""The sections of `scripts/bench.py`, one file each, and what they share."""

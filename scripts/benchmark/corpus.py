@@ -1,4 +1,4 @@
-"""Reading a corpus: ptblm, the first time and again, against a plain Python reader."""
+"""Speed and memory of reading a corpus: ptblm, ptblm's cache, and a simple Python reader."""
 
 import time
 from collections import Counter
@@ -7,98 +7,105 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from make_large_text import make_text
 
-from benchmark.measure import forget_peak, in_fresh_process, peak_bytes, resident_bytes
+from benchmark.hardware import describe_hardware
+from benchmark.measure import in_fresh_process, peak_bytes, reset_peak, resident_bytes
+from benchmark.ptblm_run import (
+    make_config,
+    read_corpus,
+    setup_run,
+    weight_and_gradient_bytes,
+)
 
-# The plain reader holds every word as a Python string: it is given this part of the text.
+# The simple reader keeps every word as a Python string: it reads a tenth of the text.
 _PART = 10
 
 
 def bench_corpus(directory: Path, megabytes: int, steps: int = 20) -> dict[str, Any]:
-    """Measures reading a text file of so many megabytes, and what training on it holds.
+    """Measures reading a text file, and the memory of training on it.
 
     Args:
-        directory: where the text may lie; what ptblm keeps of it lies in PTBLM_CACHE.
+        directory: for the text; ptblm's cache is in PTBLM_CACHE.
         megabytes: size of the text.
-        steps: of training.
+        steps: number of training steps.
 
     Raises:
-        ValueError: if ptblm and the plain reader find different texts.
+        ValueError: if ptblm and the simple reader count different numbers of tokens.
     """
     part = max(1, megabytes // _PART)
     whole_text, part_text = directory / "whole.txt", directory / "part.txt"
     make_text(whole_text, megabytes, seed=0)
     make_text(part_text, part, seed=0)
-    figures = {
-        "ptblm": in_fresh_process(read_by_ptblm, whole_text),
-        "ptblm, again": in_fresh_process(read_by_ptblm, whole_text),
-        "plain": in_fresh_process(read_plainly, part_text),
+    results = {
+        "ptblm": in_fresh_process(read_with_ptblm, whole_text),
+        "ptblm, cached": in_fresh_process(read_with_ptblm, whole_text),
+        "simple Python": in_fresh_process(read_simply, part_text),
     }
-    tokens = in_fresh_process(read_by_ptblm, part_text)["tokens"]
-    if tokens != figures["plain"]["tokens"]:
-        raise ValueError(f"ptblm reads {tokens:,} tokens, plainly {figures['plain']['tokens']:,}")
+    tokens = in_fresh_process(read_with_ptblm, part_text)["tokens"]
+    expected = results["simple Python"]["tokens"]
+    if tokens != expected:
+        raise ValueError(f"ptblm reads {tokens:,} tokens, the simple reader {expected:,}")
     training = in_fresh_process(train_on, whole_text, steps)
-    return {"megabytes": megabytes, "read": figures, "training": training}
+    return {
+        "hardware": describe_hardware(torch.device("cpu")),
+        "megabytes": megabytes,
+        "read": results,
+        "training": training,
+    }
 
 
 def train_on(path: Path, steps: int) -> dict[str, float]:
-    """Makes steps of the small config, and says what they hold beside the weights.
+    """Trains the small config for some steps and measures memory.
 
     Returns:
-        The peak of memory over what torch takes by itself, in megabytes; of it the weights and
-        their gradients.
+        Peak memory beyond that of an idle torch, in megabytes, and the part of it that is
+        weights and gradients.
     """
-    from ptblm.training.gradients import gradient_bytes
-
-    from ptblm.config.loading import load_config
-    from ptblm.run.setup import setup_run
-
     before = resident_bytes()
-    forget_peak()
-    flags = {"data.path": str(path), "run.device": "cpu"}
-    components = setup_run(load_config("small", [], flags))
+    reset_peak()
+    components = setup_run(make_config("small", str(path), "cpu", "fp32"))
     records = components.trainer.records()
     for _ in range(steps):
         next(records)
-    parameters = components.trainer.optimizer.parameters
-    weights = sum(parameter.nbytes for parameter in parameters)
+    weights, gradients = weight_and_gradient_bytes(components)
     return {
         "steps": steps,
         "peak_mb": (peak_bytes() - before) / 1e6,
-        "weights_and_gradients_mb": (weights + gradient_bytes(parameters)) / 1e6,
+        "weights_and_gradients_mb": (weights + gradients) / 1e6,
         "vocabulary": len(components.corpus.vocabulary),
     }
 
 
-def read_by_ptblm(path: Path) -> dict[str, float]:
-    """Loads a corpus as training does, in a process of its own."""
-    from ptblm.corpus.corpus import load_corpus
+def read_with_ptblm(path: Path) -> dict[str, float]:
+    """Loads a corpus as training does."""
+    config = make_config("small", str(path), "cpu", "fp32")
 
     def read() -> int:
-        return sum(len(split.ids) for split in load_corpus(str(path)).splits.values())
+        return sum(len(split.ids) for split in read_corpus(config).splits.values())
 
     return _measured(path, read)
 
 
-def read_plainly(path: Path) -> dict[str, float]:
-    """As the tutorial reads: all words as strings, counted, numbered, looked up."""
+def read_simply(path: Path) -> dict[str, float]:
+    """Reads as the TensorFlow tutorial does: splits, counts and sorts words, then looks up ids."""
 
     def read() -> int:
         words = path.read_text(encoding="utf-8").replace("\n", " <eos> ").split()
-        if words[-1] != "<eos>":  # the last line need not end
+        if words[-1] != "<eos>":  # the last line may lack a line end
             words.append("<eos>")
         ranked = sorted(Counter(words).items(), key=lambda pair: (-pair[1], pair[0]))
-        ids = {word: number for number, (word, _) in enumerate(ranked)}
+        ids = {word: index for index, (word, _) in enumerate(ranked)}
         return len(np.array([ids[word] for word in words], dtype=np.int32))
 
     return _measured(path, read)
 
 
 def _measured(path: Path, read: Callable[[], int]) -> dict[str, float]:
-    """Megabytes a second and the peak of memory of a read, which returns the tokens' number."""
+    """Speed and peak memory of `read`, which returns the number of tokens."""
     before = resident_bytes()
-    forget_peak()
+    reset_peak()
     start = time.perf_counter()
     tokens = read()
     seconds = time.perf_counter() - start
@@ -112,19 +119,19 @@ def _measured(path: Path, read: Callable[[], int]) -> dict[str, float]:
     }
 
 
-def corpus_lines(figures: dict[str, Any]) -> list[str]:
-    """A table of the figures."""
-    lines = ["", "reading a text, each in a fresh process"]
-    for name, read in figures["read"].items():
+def corpus_lines(result: dict[str, Any]) -> list[str]:
+    """A table of the results."""
+    lines = ["", f"reading a text, each in a new process, on {result['hardware']}"]
+    for name, read in result["read"].items():
         lines.append(
             f"  {name:<16}{read['megabytes_per_second']:>10,.1f} MB/s {read['seconds']:>8.2f} s "
             f"for {read['megabytes']:,.0f} MB; peak memory {read['peak_mb']:,.0f} MB, "
-            f"{read['peak_mb'] / read['megabytes']:.2f} for each of the text's"
+            f"{read['peak_mb'] / read['megabytes']:.2f} times the text"
         )
-    training = figures["training"]
+    training = result["training"]
     lines.append(
-        f"  training on it: {training['vocabulary']:,} words, small config, peak memory "
-        f"{training['peak_mb']:,.0f} MB, of it {training['weights_and_gradients_mb']:,.0f} MB for "
-        "weights and gradients"
+        f"  training on it: vocabulary {training['vocabulary']:,}, small config, peak memory "
+        f"{training['peak_mb']:,.0f} MB, including {training['weights_and_gradients_mb']:,.0f} MB "
+        "of weights and gradients"
     )
     return lines

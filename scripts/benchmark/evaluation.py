@@ -1,112 +1,102 @@
-"""Evaluation: ptblm's of one stream, against stepping one word at a time."""
+"""Evaluation speed: ptblm's scoring of one stream, and one token at a time in PyTorch."""
 
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor
-
+from benchmark.baseline import baseline_model, score_by_token
 from benchmark.flags import torch_defaults
-from benchmark.floor import device_wait
-from benchmark.measure import ratios, spread, time_in_turn
-from benchmark.plain import copy_weights, plain_model, plain_score
-from ptblm.config.loading import override_config
+from benchmark.hardware import describe_hardware
+from benchmark.measure import device_wait, ratios, spread, time_alternately
+from benchmark.ptblm_run import (
+    copy_weights,
+    model_device,
+    score,
+    setup_run,
+    test_ids,
+    with_penn_treebank,
+)
 from ptblm.config.schema import Config
-from ptblm.corpus.splits import corpus_path
-from ptblm.errors import DataError
-from ptblm.evaluation.scorer import running_scores
-from ptblm.run.setup import RunComponents, setup_run
 
 _WINDOWS = 5
-# The plain version is slow: it gets a second's worth of words, and ptblm so many times as many.
-_MORE = 10
+# PyTorch is slow token by token: ptblm scores this many times as many tokens in its windows.
+_PTBLM_FACTOR = 10
 
 
 def bench_evaluation(config: Config, seconds: float = 1.0) -> dict[str, Any]:
-    """Measures the test protocol: one stream, its state carried from the first word to the last.
+    """Measures the test protocol: one stream, the hidden state carried from token to token.
 
     Args:
         config: with device and text.
-        seconds: that a window of the plain version is to take, about.
+        seconds: approximate duration of a window of the PyTorch baseline.
 
     Returns:
-        Words per second, their ratio, and how far the two scores are apart.
+        Tokens per second, their ratio, and the relative difference of the two scores.
 
     Raises:
-        ValueError: if both do not compute the same.
+        ValueError: if the two scores differ by more than rounding.
     """
     components = setup_run(config)
-    device = next(components.trainer.model.parameters()).device
-    words = torch.from_numpy(components.corpus.splits["test"].ids.copy()).long().to(device)
-    model = plain_model(components.config, len(components.corpus.vocabulary)).to(device)
-    copy_weights(components.trainer.model, model, config.model.cell.options["forget_bias"])
+    device = model_device(components)
+    ids = test_ids(components)
+    model = baseline_model(components.config, len(components.corpus.vocabulary)).to(device)
+    copy_weights(components, model)
 
-    def plain(count: int) -> float:
+    def baseline(count: int) -> float:
         with torch_defaults():
-            return plain_score(model, words[: count + 1])
+            return score_by_token(model, ids[: count + 1])
 
     def timed(job: Callable[[], object]) -> float:
-        return time_in_turn({"": job}, 1, device_wait(device))[""][0]
+        return time_alternately({"": job}, 1, device_wait(device))[""][0]
 
-    few = max(10, min(len(words) - 1, int(20 * seconds / timed(lambda: plain(20)))))
-    many = min(len(words) - 1, _MORE * few)
-    wanted, found = plain(few), score(components, words[: few + 1])
-    apart = abs(found - wanted) / wanted
-    if not apart < 1e-5:
-        raise ValueError(f"ptblm and the plain version do not score the same: {apart:.1e} apart")
-    took = time_in_turn(
-        {"ptblm": lambda: score(components, words[: many + 1]), "plain": lambda: plain(few)},
+    few = max(10, min(len(ids) - 1, int(20 * seconds / timed(lambda: baseline(20)))))
+    many = min(len(ids) - 1, _PTBLM_FACTOR * few)
+    expected, found = baseline(few), score(components, ids[: few + 1])
+    difference = abs(found - expected) / expected
+    if not difference < 1e-5:
+        raise ValueError(
+            f"ptblm and PyTorch score differently: relative difference {difference:.1e}"
+        )
+    windows = time_alternately(
+        {"ptblm": lambda: score(components, ids[: many + 1]), "baseline": lambda: baseline(few)},
         _WINDOWS,
         device_wait(device),
     )
-    rates = {
-        name: [count / window for window in took[name]]
-        for name, count in (("ptblm", many), ("plain", few))
-    }
+    counts = {"ptblm": many, "baseline": few}
+    rates = {name: [counts[name] / window for window in windows[name]] for name in counts}
     return {
-        "words": {"ptblm": many, "plain": few},
-        "score_difference": apart,
-        "words_per_second": {name: spread(of_name) for name, of_name in rates.items()},
-        "ptblm / plain": ratios(rates["ptblm"], rates["plain"]),
+        "hardware": describe_hardware(device),
+        "tokens": counts,
+        "score_difference": difference,
+        "tokens_per_second": {name: spread(of_name) for name, of_name in rates.items()},
+        "ptblm / baseline": ratios(rates["ptblm"], rates["baseline"]),
     }
-
-
-def score(components: RunComponents, words: Tensor) -> float:
-    """Summed nats of ids ([N + 1]) as ptblm's test protocol has it; the first is given."""
-    marks = components.corpus.tokenizer.special_ids
-    text = words.view(1, -1)
-    trainer = components.trainer
-    with trainer.precision.exact():
-        *_, last = running_scores(trainer.model, text[:, :-1], text[:, 1:], marks=marks)
-    return last.nll
 
 
 def bench_test_split(config: Config) -> dict[str, Any] | None:
-    """Times a config's test on the Penn Treebank; None where that is not at hand."""
-    try:
-        corpus_path("ptb", "word")
-    except DataError:
+    """Times a config's test on the Penn Treebank; None if it is not in data/ptb."""
+    on_ptb = with_penn_treebank(config)
+    if on_ptb is None:
         return None
-    components = setup_run(override_config(config, [], {"data.path": "ptb"}))
-    device = next(components.trainer.model.parameters()).device
-    words = torch.from_numpy(components.corpus.splits["test"].ids.copy()).long().to(device)
-    took = time_in_turn({"": lambda: score(components, words)}, 3, device_wait(device))[""]
-    return {"words": len(words) - 1, "seconds": spread(took)}
+    components = setup_run(on_ptb)
+    ids, wait = test_ids(components), device_wait(model_device(components))
+    seconds = time_alternately({"": lambda: score(components, ids)}, 3, wait)[""]
+    return {"tokens": len(ids) - 1, "seconds": spread(seconds)}
 
 
-def evaluation_lines(figures: dict[str, Any]) -> list[str]:
-    """A table of the figures of a config."""
+def evaluation_lines(result: dict[str, Any]) -> list[str]:
+    """A table of the results of a config."""
     lines = [
         "",
-        f"evaluation, {figures['config']}: one stream, state carried; {_WINDOWS} windows in turn",
+        f"evaluation, {result['config']}, on {result['hardware']}",
+        f"one stream, hidden state carried; {_WINDOWS} alternating windows",
     ]
     lines += [
-        f"  {contender:<16}{rate.text(0):>28} words/s, of {figures['words'][contender]:,} words"
-        for contender, rate in figures["words_per_second"].items()
+        f"  {contender:<16}{rate.text(0):>28} tokens/s, {result['tokens'][contender]:,} tokens"
+        for contender, rate in result["tokens_per_second"].items()
     ]
-    lines.append(f"  ptblm / plain, by words/s: {figures['ptblm / plain'].text(2)}")
-    lines.append(f"  same score, to {figures['score_difference']:.0e}")
-    if split := figures.get("penn_treebank_test"):
-        took = split["seconds"].text(2)
-        lines.append(f"  the Penn Treebank's test split, {split['words']:,} words: {took} s")
+    lines.append(f"  ptblm / baseline, ratio of tokens/s: {result['ptblm / baseline'].text(2)}")
+    lines.append(f"  relative difference of the scores: {result['score_difference']:.0e}")
+    if split := result.get("penn_treebank_test"):
+        seconds = split["seconds"].text(2)
+        lines.append(f"  test split of the Penn Treebank, {split['tokens']:,} tokens: {seconds} s")
     return lines

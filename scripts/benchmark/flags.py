@@ -1,6 +1,6 @@
-"""torch's process-wide flags, as they are before ptblm sets any.
+"""torch's process-wide flags, as they are before ptblm changes any.
 
-Import this before ptblm: what is found here then counts as torch's defaults.
+Import this module before ptblm: it records the flags that it finds as torch's defaults.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 _OWNERS_AND_NAMES: tuple[tuple[Any, str], ...] = (
-    # What is wider comes first: setting it may change the narrower ones.
+    # Wider flags come first: setting one may change the narrower ones.
     (torch.backends, "fp32_precision"),
     (torch.backends.mkldnn, "fp32_precision"),
     (torch.backends.mkldnn.matmul, "fp32_precision"),  # type: ignore[attr-defined]
@@ -29,7 +29,7 @@ Flags = list[Any]
 
 
 def read_flags() -> Flags:
-    """The values of all of them."""
+    """The current values of all flags."""
     return [getattr(owner, name) for owner, name in _OWNERS_AND_NAMES]
 
 
@@ -43,32 +43,48 @@ DEFAULTS = read_flags()
 
 @contextmanager
 def torch_defaults() -> Iterator[None]:
-    """Within this, the flags are torch's own; afterwards as they were before."""
-    found = read_flags()
+    """Sets the flags to torch's defaults inside the block and restores them afterwards."""
+    before = read_flags()
     _write(DEFAULTS)
     try:
         yield
     finally:
-        _write(found)
+        _write(before)
 
 
 @contextmanager
-def plain_flags(precision: str, device: torch.device) -> Iterator[None]:
-    """Within this, the flags are torch's own, but that a CUDA device's fp32 and tf32 are these.
+def cuda_fp32_precision(kind: str) -> Iterator[None]:
+    """Computes fp32 matrix multiplications and cuDNN's LSTM as `kind` inside the block.
 
-    torch's own would have cuDNN's LSTM compute in tf32, and all other products in fp32.
+    torch's defaults compute the LSTM in tf32 and everything else in fp32.
+
+    Args:
+        kind: "ieee" for fp32, or "tf32".
     """
-    kind = {"fp32": "ieee", "tf32": "tf32"}.get(precision)
     with torch_defaults():
-        if device.type == "cuda" and kind is not None:
-            torch.backends.cuda.matmul.fp32_precision = kind
-            torch.backends.cudnn.rnn.fp32_precision = kind  # type: ignore[attr-defined]
+        torch.backends.cuda.matmul.fp32_precision = kind
+        torch.backends.cudnn.rnn.fp32_precision = kind  # type: ignore[attr-defined]
         yield
 
 
 @contextmanager
-def fp32_products_as(kind: str, device: torch.device) -> Iterator[None]:
-    """Within this, a device's fp32 products are computed as torch's flag `kind` says."""
+def medium_matmul_precision() -> Iterator[None]:
+    """Calls `torch.set_float32_matmul_precision("medium")`, all else being torch's defaults.
+
+    On a CPU this sends fp32 matrix multiplications to oneDNN, which computes them in fp32 on
+    processors without bf16 matrix units.
+    """
+    with torch_defaults():
+        torch.set_float32_matmul_precision("medium")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision("highest")
+
+
+@contextmanager
+def fp32_matmul_precision(kind: str, device: torch.device) -> Iterator[None]:
+    """Sets torch's `fp32_precision` flag for a device's matrix multiplications to `kind`."""
     backends = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
     before = backends.matmul.fp32_precision
     backends.matmul.fp32_precision = kind

@@ -1,9 +1,9 @@
-"""Measures time, in turn, and memory, in a process of its own."""
+"""Measures time, alternating between jobs, and memory, in a separate process."""
 
 import multiprocessing
-import resource
 import statistics
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
@@ -12,18 +12,22 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+import torch
+
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_TIMEOUT = 300  # seconds; torch.compile takes a minute
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A median, and the quartiles around it.
+    """A median and the quartiles around it.
 
     Attributes:
-        median: half of the figures are below it.
-        low: a quarter of the figures are below it.
-        high: a quarter of the figures are above it.
+        median: the second quartile.
+        low: the first quartile.
+        high: the third quartile.
     """
 
     median: float
@@ -31,33 +35,33 @@ class Spread:
     high: float
 
     def text(self, digits: int) -> str:
-        """As in `1.87 [1.85, 1.90]`."""
+        """Format as `1.87 [1.85, 1.90]`."""
         low, high = f"{self.low:,.{digits}f}", f"{self.high:,.{digits}f}"
         return f"{self.median:,.{digits}f} [{low}, {high}]"
 
 
-def spread(figures: list[float]) -> Spread:
-    """The median and the quartiles of at least one figure."""
-    if len(figures) == 1:
-        return Spread(figures[0], figures[0], figures[0])
-    low, median, high = statistics.quantiles(figures, n=4, method="inclusive")
+def spread(values: list[float]) -> Spread:
+    """The median and the quartiles of at least one value."""
+    if len(values) == 1:
+        return Spread(values[0], values[0], values[0])
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
     return Spread(median, low, high)
 
 
 def ratios(above: list[float], below: list[float]) -> Spread:
-    """Of windows measured in turn, one by the other, so that what slows both is in neither."""
+    """Ratios of windows measured one after the other, so that a slow phase affects both."""
     return spread([a / b for a, b in zip(above, below, strict=True)])
 
 
-def time_in_turn(
+def time_alternately(
     jobs: Mapping[str, Callable[[], object]], windows: int, wait: Callable[[], object]
 ) -> dict[str, list[float]]:
-    """Seconds that each call of each job takes: all jobs once, then all again.
+    """Seconds of each call of each job. The jobs alternate: all once, then all again.
 
     Args:
-        jobs: by name; each call is a window of work. Three calls before the first warm it up.
-        windows: how often each is timed.
-        wait: returns when the device has done all that it was given.
+        jobs: by name; each call is a window of work. Three calls of each warm it up.
+        windows: number of timed calls of each job.
+        wait: blocks until the device is idle.
     """
     for job in jobs.values():
         for _ in range(3):
@@ -74,63 +78,87 @@ def time_in_turn(
 
 
 def in_fresh_process(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """What a function of a module returns, in a Python process started for it."""
+    """Calls a module-level function in a new Python process and returns its result."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *args, **kwargs).result()
 
 
 @contextmanager
-def apart(
+def job_in_separate_process(
     make: Callable[P, Callable[[], object]], *args: P.args, **kwargs: P.kwargs
 ) -> Iterator[Callable[[], None]]:
-    """A job that a process of its own does whenever it is called here.
+    """A job that runs in a separate process each time it is called here.
 
-    Nothing that this process has set, loaded or kept in memory helps or hinders it.
+    Flags, libraries and memory of the calling process do not affect it. The job is called once
+    at the start, so that a job that cannot run fails here.
 
     Args:
-        make: a function of a module, which makes the job there.
-        args: for it.
-        kwargs: for it.
+        make: module-level function that makes the job in the new process.
+        args: arguments of `make`.
+        kwargs: keyword arguments of `make`.
+
+    Raises:
+        RuntimeError: if the job fails, with its traceback as a note, or does not answer in time.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_do_when_told, args=(there, make, args, kwargs), daemon=True)
+    process = context.Process(target=_serve, args=(there, make, args, kwargs), daemon=True)
     process.start()
-    there.close()  # so that the end of that process is an EOFError here
+    there.close()  # so that the end of the process is an EOFError here
 
     def job() -> None:
         try:
             here.send(None)
-            here.recv()
+            if not here.poll(_TIMEOUT):
+                raise RuntimeError(f"no answer in {_TIMEOUT} seconds")
+            error = here.recv()
         except (EOFError, BrokenPipeError):
-            raise RuntimeError("the process of its own has ended; above is why") from None
+            raise RuntimeError("the process of the job ended unexpectedly") from None
+        if error is not None:
+            summary, details = error
+            failure = RuntimeError(summary)
+            failure.add_note(details)
+            raise failure
 
     try:
+        job()
         yield job
     finally:
         here.close()
-        process.join()
+        process.join(10)
+        process.kill()
 
 
-def _do_when_told(
+def _serve(
     pipe: Connection, make: Callable[..., Callable[[], object]], args: Any, kwargs: Any
 ) -> None:
-    job = make(*args, **kwargs)
-    with suppress(EOFError):
-        while True:
-            pipe.recv()
-            job()
-            pipe.send(None)
+    try:
+        job = make(*args, **kwargs)
+        with suppress(EOFError):
+            while True:
+                pipe.recv()
+                job()
+                pipe.send(None)
+    except Exception as error:
+        summary = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        pipe.send((summary, traceback.format_exc()))
+
+
+def device_wait(device: torch.device) -> Callable[[], object]:
+    """A function that blocks until the device is idle."""
+    if device.type == "cuda":
+        return torch.cuda.synchronize
+    return torch.mps.synchronize if device.type == "mps" else lambda: None
 
 
 def resident_bytes() -> int:
-    """What this process holds of the machine's memory now."""
+    """Resident memory of this process."""
     return _status("VmRSS")
 
 
-def forget_peak() -> None:
-    """Makes `peak_bytes` count from here on, where the system can."""
+def reset_peak() -> None:
+    """Makes `peak_bytes` start from the current memory, on Linux."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -138,9 +166,9 @@ def forget_peak() -> None:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held.
+    """Peak resident memory of this process.
 
-    Linux's ru_maxrss won't do: a child starts with its parent's.
+    Linux's ru_maxrss is not suitable: a child process starts with its parent's value.
     """
     return _status("VmHWM")
 
@@ -148,13 +176,15 @@ def peak_bytes() -> int:
 def _status(key: str) -> int:
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:  # not Linux
+    except OSError:  # macOS
+        import resource
+
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
 
 
 def as_json(value: Any) -> Any:
-    """A section's figures with spreads as dictionaries."""
+    """Results with every Spread as a dictionary."""
     if isinstance(value, Spread):
         return vars(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Start-up: how long a process takes to its help, and to its first step."""
+"""Start-up time of whole processes: to the end of `--help`, and to the first training step."""
 
 import json
 import subprocess
@@ -7,68 +7,71 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmark.hardware import describe_hardware
 from benchmark.measure import spread
+from benchmark.ptblm_run import LOG_EVERY, device_name, pick_device
 from ptblm.config.schema import Config
 
-_PATIENCE = 600
+_TIMEOUT = 600  # seconds
 
 
 def bench_startup(directory: Path, config: Config, name: str, times: int) -> dict[str, Any]:
-    """Measures whole processes; of those that train, all but the first.
+    """Measures whole processes. One training run before the measured ones fills the cache.
 
     Args:
         directory: for the runs.
         config: with device and text.
-        name: of the config.
-        times: that each is started.
+        name: name of the config.
+        times: number of measurements.
 
     Returns:
         Seconds to the end of `--help`, to the end of `import torch` for comparison, and to the
         first step's record in a run's metrics.jsonl.
     """
 
-    def whole(*arguments: str) -> float:
+    def whole_process(*arguments: str) -> float:
         start = time.perf_counter()
-        subprocess.run(  # noqa: S603 - our own words
+        subprocess.run(  # noqa: S603 - fixed arguments
             [sys.executable, *arguments],
             check=True,
             stdout=subprocess.DEVNULL,
         )
         return time.perf_counter() - start
 
-    def first_step(number: int) -> float:
-        run = directory / f"run-{number}"
-        words = ["train", "--config", name, "--data", config.data.path]
-        words += ["--device", config.run.device]
-        words += ["--run-dir", str(run), "--set", "run.log_every=1"]
-        return _seconds_to_a_step(run / "metrics.jsonl", words)
+    def first_step(index: int) -> float:
+        run = directory / f"run-{index}"
+        arguments = ["train", "--config", name, "--data", config.data.path]
+        arguments += ["--device", device_name(config)]
+        arguments += ["--run-dir", str(run), "--set", f"{LOG_EVERY}=1"]
+        return _seconds_to_first_step(run / "metrics.jsonl", arguments)
 
     first_step(0)
     return {
+        "hardware": describe_hardware(pick_device(device_name(config))),
         "config": name,
         "times": times,
-        "help_seconds": spread([whole("-m", "ptblm", "--help") for _ in range(times)]),
-        "import_torch_seconds": spread([whole("-c", "import torch") for _ in range(times)]),
-        "first_step_seconds": spread([first_step(1 + n) for n in range(times)]),
+        "help_seconds": spread([whole_process("-m", "ptblm", "--help") for _ in range(times)]),
+        "import_torch_seconds": spread([whole_process("-c", "import torch") for _ in range(times)]),
+        "first_step_seconds": spread([first_step(1 + index) for index in range(times)]),
     }
 
 
-def _seconds_to_a_step(metrics: Path, words: list[str]) -> float:
-    """From a run's start until its metrics have a step; the run is then killed.
+def _seconds_to_first_step(metrics: Path, arguments: list[str]) -> float:
+    """Seconds from a run's start until its metrics hold a step; then kills the run.
 
     Raises:
-        RuntimeError: if it ends before, or has none after ten minutes.
+        RuntimeError: if the run ends before its first step, or has none after ten minutes.
     """
     start = time.perf_counter()
-    process = subprocess.Popen(  # noqa: S603 - our own words
-        [sys.executable, "-m", "ptblm", *words],
+    process = subprocess.Popen(  # noqa: S603 - fixed arguments
+        [sys.executable, "-m", "ptblm", *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
         while not _has_step(metrics):
-            if process.poll() is not None or time.perf_counter() - start > _PATIENCE:
+            if process.poll() is not None or time.perf_counter() - start > _TIMEOUT:
                 break
             time.sleep(0.002)
         else:
@@ -76,7 +79,7 @@ def _seconds_to_a_step(metrics: Path, words: list[str]) -> float:
     finally:
         process.kill()
         _, errors = process.communicate()
-    raise RuntimeError(f"a run made no step: {errors}")
+    raise RuntimeError(f"the run made no step: {errors}")
 
 
 def _has_step(metrics: Path) -> bool:
@@ -86,12 +89,16 @@ def _has_step(metrics: Path) -> bool:
     return any(json.loads(line)["kind"] == "step" for line in whole_lines)
 
 
-def startup_lines(figures: dict[str, Any]) -> list[str]:
-    """A table of the figures."""
+def startup_lines(result: dict[str, Any]) -> list[str]:
+    """A table of the results."""
     labels = {
         "help_seconds": "ptblm --help",
         "import_torch_seconds": "python -c 'import torch'",
-        "first_step_seconds": f"ptblm train --config {figures['config']}, to its first step",
+        "first_step_seconds": f"ptblm train --config {result['config']}, to its first step",
     }
-    head = ["", f"start-up, whole processes: median of {figures['times']} [quartiles]"]
-    return head + [f"  {label:<52}{figures[key].text(3)} s" for key, label in labels.items()]
+    head = [
+        "",
+        f"start-up of whole processes, on {result['hardware']}; "
+        f"median of {result['times']} [quartiles]",
+    ]
+    return head + [f"  {label:<52}{result[key].text(3)} s" for key, label in labels.items()]

@@ -1,4 +1,4 @@
-"""A text of the Penn Treebank's size and vocabulary, made of nothing but chance."""
+"""A random text with the size and the vocabulary size of the Penn Treebank."""
 
 from pathlib import Path
 
@@ -10,18 +10,20 @@ _LINE = 21
 
 
 def write_text(path: Path, words: int = WORDS, vocabulary: int = VOCABULARY) -> None:
-    """Writes words whose frequencies follow Zipf's law, 21 a line.
+    """Writes random words whose frequencies follow Zipf's law, 21 per line.
 
     Args:
-        path: of the file.
-        words: how many, line ends not counted.
-        vocabulary: how many different tokens there are, `<unk>` and the line ends' `<eos>` among
-            them; all of them stand in the first 90%, which is trained on.
+        path: the file to write.
+        words: number of words, line ends not counted.
+        vocabulary: number of distinct tokens, `<unk>` and `<eos>` included. All of them occur in
+            the first 90 % of the text, the training split.
     """
     random = np.random.default_rng(0)
-    kinds = np.array([f"w{rank}" for rank in range(vocabulary - 2)] + ["<unk>"])
-    chance = 1 / (np.arange(len(kinds)) + 2.7)
-    drawn = random.choice(len(kinds), size=words - len(kinds), p=chance / chance.sum())
-    tokens = kinds[np.concatenate([random.permutation(len(kinds)), drawn])].tolist()
+    distinct = np.array([f"w{rank}" for rank in range(vocabulary - 2)] + ["<unk>"])
+    probabilities = 1 / (np.arange(len(distinct)) + 2.7)
+    sample = random.choice(
+        len(distinct), size=words - len(distinct), p=probabilities / probabilities.sum()
+    )
+    tokens = distinct[np.concatenate([random.permutation(len(distinct)), sample])].tolist()
     lines = (" ".join(tokens[start : start + _LINE]) for start in range(0, len(tokens), _LINE))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

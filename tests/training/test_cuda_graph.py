@@ -182,8 +182,8 @@ def test_divergence_between_two_reads_is_reported_with_its_step(bad: float) -> N
         trainer.model.embedding.weight[token] = bad
     with pytest.raises(DivergedError, match="training diverged") as caught:
         next(trainer.records())
-    assert caught.value.figures["step"] == 3
-    assert caught.value.figures["batch"] == 3
+    assert caught.value.metrics["step"] == 3
+    assert caught.value.metrics["batch"] == 3
     with pytest.raises(DivergedError):
         trainer.check_finite()
 
@@ -201,7 +201,7 @@ def test_overflowing_norm_is_a_divergence() -> None:
     graphed._replay = overflowing
     with pytest.raises(DivergedError) as caught:
         next(trainer.records())
-    assert caught.value.figures["step"] == 1
+    assert caught.value.metrics["step"] == 1
 
 
 def failing(error: Exception) -> Any:

@@ -1,0 +1,87 @@
+"""Formats the results of commands, for people and as JSON."""
+
+from typing import Any
+
+from ptblm.corpus.vocabulary import EOS, UNK
+from ptblm.reporting.bits import score_bits
+from ptblm.run.dry_run import DryRun
+from ptblm.run.evaluate import Evaluation
+
+
+def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Returns an evaluation as plain values, unrounded."""
+    score = evaluation.score
+    without_unk = score.without(UNK)
+    return {
+        "checkpoint": str(evaluation.checkpoint),
+        "epochs": evaluation.epochs,
+        "steps": evaluation.steps,
+        "text": evaluation.text,
+        "tokens": score.tokens,
+        "nats_per_token": score.nats,
+        "bits_per_token": score.bits,
+        "perplexity": score.perplexity,
+        **score_bits(score, evaluation.unit),
+        "entropy_bound": evaluation.entropy_bound,
+        f"unknown_{evaluation.unit}s": evaluation.unknown,
+        "unk_tokens": score.share(UNK).tokens,
+        "perplexity_without_unk": None if without_unk is None else without_unk.perplexity,
+        "protocol": evaluation.protocol,
+        "device": str(evaluation.device),
+    }
+
+
+def evaluation_lines(evaluation: Evaluation) -> list[str]:
+    """Returns an evaluation as lines for people."""
+    score, unit, bound = evaluation.score, evaluation.unit, evaluation.entropy_bound
+    entropy_bound = "" if bound is None else f" (entropy bound {bound:.2f})"
+    without_eos = score.without(EOS) if EOS in score.shares else None
+    bits = "" if without_eos is None else f", {without_eos.bits:.4f} without {EOS}"
+    epochs, steps = evaluation.epochs, evaluation.steps
+    lines = [
+        f"checkpoint   {evaluation.checkpoint}, after epoch {epochs}, step {steps:,}",
+        f"text         {evaluation.text}",
+        f"tokens       {score.tokens:,} scored",
+        f"nats         {score.nats:.4f} per token",
+        f"bits         {score.bits:.4f} per {unit}{bits}",
+        f"perplexity   {score.perplexity:.2f}{entropy_bound}",
+        f"unknown      {evaluation.unknown:,} {unit}s are not in the vocabulary",
+    ]
+    unk_tokens, without_unk = score.share(UNK).tokens, score.without(UNK)
+    if unk_tokens and without_unk is not None:
+        lines.append(
+            f"<unk>        {unk_tokens:,} targets are <unk>; "
+            f"perplexity without them {without_unk.perplexity:.2f}"
+        )
+    return [
+        *lines,
+        f"protocol     {evaluation.protocol}",
+        f"device       {evaluation.device}",
+    ]
+
+
+def dry_run_lines(dry_run: DryRun) -> list[str]:
+    """Returns the estimates of a dry run as lines for people."""
+    corpus, unit = dry_run.corpus, dry_run.corpus.tokenizer.unit
+    steps = dry_run.steps_per_epoch * dry_run.epochs
+    first = "first step" if dry_run.first_steps == 1 else f"first {dry_run.first_steps} steps"
+    minutes = steps * dry_run.seconds_per_step / 60
+    where = " on the GPU" if dry_run.device.device.type == "cuda" else ""
+    peak = "unknown" if dry_run.peak_bytes is None else f"{_megabytes(dry_run.peak_bytes)}{where}"
+    return [
+        f"corpus           {corpus.name}, {len(corpus.vocabulary):,} {unit}s",
+        *([] if corpus.split_rule is None else [f"split            {corpus.split_rule}"]),
+        f"device           {dry_run.device}",
+        f"parameters       {dry_run.parameters:,}",
+        f"steps per epoch  {dry_run.steps_per_epoch:,} of {dry_run.tokens_per_step} tokens",
+        f"total steps      {steps:,} in {dry_run.epochs} epochs",
+        f"{first:<17}perplexity {dry_run.first_perplexity:.1f}",
+        f"estimated time   {minutes:,.0f} minutes of training, "
+        f"{dry_run.seconds_per_step * 1000:,.0f} ms per step",
+        f"peak memory      {peak}, of which {_megabytes(dry_run.held_bytes)} are weights, "
+        "gradients and optimizer state",
+    ]
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"

@@ -1,0 +1,31 @@
+"""Evaluates a model on a whole text, by the protocol of published test perplexities."""
+
+from collections.abc import Iterator
+
+from ptblm.corpus.batches import batchify
+from ptblm.corpus.reader import EncodedText
+from ptblm.corpus.tokenizers.base import Tokenizer
+from ptblm.evaluation.score import Score
+from ptblm.evaluation.scorer import on_device, running_scores
+from ptblm.model.language_model import LanguageModel
+
+PROTOCOL = (
+    "one stream; initial state: {initial_state}; state carried to the end; "
+    "every token but the first is a target; fp32"
+)
+
+
+def evaluate(model: LanguageModel, tokenizer: Tokenizer, text: EncodedText) -> Iterator[Score]:
+    """Yields the score of the text so far, chunk by chunk; the last score is that of the text.
+
+    Args:
+        model: the model, in evaluation mode.
+        tokenizer: the tokenizer of the text; its special tokens are also scored separately.
+        text: the text, as one stream.
+
+    Raises:
+        DataError: if the text has fewer than two tokens.
+    """
+    batches = batchify(text.ids, 1, 1, "text")
+    inputs, targets = on_device(batches, next(model.parameters()).device)
+    yield from running_scores(model, inputs, targets, marks=tokenizer.special_ids)

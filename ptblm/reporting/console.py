@@ -1,0 +1,83 @@
+"""Shows a run in the terminal: introduction, progress, a row per epoch, summary."""
+
+import shlex
+import sys
+
+from ptblm import __version__
+from ptblm.reporting.progress import Progress
+from ptblm.reporting.published import published_results
+from ptblm.reporting.reporter import RunInfo, RunResult
+from ptblm.reporting.table import epoch_row, header, summary
+from ptblm.training.records import EpochDone, Record
+
+# Adam and RMSProp normalize the gradient, so a useful learning rate is far below that of SGD.
+_HIGH_RATE = 0.1
+
+
+class ConsoleReporter:
+    """A `Reporter` that writes the results to stdout and everything else to stderr."""
+
+    def start(self, info: RunInfo) -> None:
+        """Prints the introduction, the table's header, and the rows of a resumed run."""
+        self._unit = info.unit
+        bounds = info.corpus.entropy_bounds
+        self._progress = Progress(info.config.training.epochs, bounds)
+        print("\n".join(introduction(info)), file=sys.stderr, flush=True)
+        rows = [epoch_row(done, info.unit) for done in info.train_state.history]
+        self._progress.print_lines(header(info.unit, bounds) + rows)
+
+    def write(self, record: Record) -> None:
+        """Updates the progress bar; prints the row of a finished epoch."""
+        self._progress.show(record)
+        if isinstance(record, EpochDone):
+            self._progress.print_lines([epoch_row(record, self._unit)])
+
+    def finish(self, result: RunResult) -> None:
+        """Prints the summary."""
+        self._progress.close()
+        info = result.info
+        published = published_results(info.config, info.corpus)
+        lines = summary(
+            result.history[-1], result.test, info.unit, info.corpus.entropy_bounds, published
+        )
+        self._progress.print_lines(lines)
+        print(f"\nnext: ptblm eval {shlex.quote(str(info.path))}", file=sys.stderr)
+
+    def close(self) -> None:
+        """Removes the progress bar."""
+        if hasattr(self, "_progress"):
+            self._progress.close()
+
+
+def introduction(info: RunInfo) -> list[str]:
+    """Returns the lines that describe a run at its start."""
+    config, corpus = info.config, info.corpus
+    tokens = f"{len(corpus.splits['train'].ids):,} training tokens"
+    kernel = f"{info.computing['kernel']}{', CUDA graph' if info.computing['cuda_graph'] else ''}"
+    onednn = "; matrix multiplications by oneDNN" if info.computing["matmul"] == "onednn" else ""
+    lines = [
+        f"ptblm {__version__}",
+        f"  corpus      {corpus.name}: {len(corpus.vocabulary):,} {info.unit}s, {tokens}",
+    ]
+    if corpus.split_rule is not None:
+        lines.append(f"  split       {corpus.split_rule}")
+    lines += [
+        f"  model       {info.parameters:,} parameters",
+        f"  cell        {config.model.cell.type}, {kernel}",
+        f"  device      {info.device}{onednn}",
+        f"  precision   {config.run.precision}",
+        f"  run         {info.path}",
+    ]
+    training = config.training
+    if training.optimizer.type in ("adam", "rmsprop") and training.learning_rate > _HIGH_RATE:
+        lines.append(
+            f"  note        training.learning_rate is {training.learning_rate:g}; "
+            f"{training.optimizer.type} usually needs about 0.001"
+        )
+    if info.train_state.step:
+        state = info.train_state
+        lines.append(f"  resumed     after epoch {state.epoch}, step {state.step:,}")
+    for split, text in corpus.splits.items():
+        if text.unknown:
+            lines.append(f"  unknown     {text.unknown:,} {info.unit}s of {split} become <unk>")
+    return lines

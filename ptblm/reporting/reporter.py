@@ -1,0 +1,83 @@
+"""What a run tells about itself, and the interface of the objects that show it to people."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ptblm.backend.device import SelectedDevice
+from ptblm.config.schema import Config
+from ptblm.corpus.corpus import Corpus
+from ptblm.training.records import EpochDone, Record, RunDone
+from ptblm.training.state import TrainState
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """A run at its start, or where it is resumed.
+
+    Attributes:
+        path: the run directory.
+        config: the config.
+        corpus: the text.
+        unit: what a token is called: "word", "character", "byte".
+        parameters: number of trainable parameters.
+        device: the device that it computes on.
+        computing: device, threads, kernels, as in environment.json.
+        train_state: its progress.
+    """
+
+    path: Path
+    config: Config
+    corpus: Corpus
+    unit: str
+    parameters: int
+    device: SelectedDevice
+    computing: dict[str, Any]
+    train_state: TrainState
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        info: the run.
+        history: a record for each epoch.
+        test: the score of the test split.
+    """
+
+    info: RunInfo
+    history: list[EpochDone]
+    test: RunDone
+
+
+class Reporter(Protocol):
+    """Shows a run while it is in progress."""
+
+    def start(self, info: RunInfo) -> None:
+        """Called once, before the first step."""
+
+    def write(self, record: Record) -> None:
+        """Called for each record."""
+
+    def finish(self, result: RunResult) -> None:
+        """Called after the test."""
+
+    def close(self) -> None:
+        """Called at the end of the run, whether it finished, stopped or failed."""
+
+
+class SilentReporter:
+    """Shows nothing."""
+
+    def start(self, info: RunInfo) -> None:
+        """Does nothing."""
+
+    def write(self, record: Record) -> None:
+        """Does nothing."""
+
+    def finish(self, result: RunResult) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""

@@ -1,0 +1,115 @@
+"""From a checkpoint file to a usable model."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ptblm.backend.allocator import keep_freed_memory
+from ptblm.backend.device import SelectedDevice, select_device
+from ptblm.backend.matmul import MatmulBackend, select_matmul_backend
+from ptblm.backend.precision import allow_tf32
+from ptblm.checkpoint.format import Checkpoint, load_checkpoint
+from ptblm.checkpoint.structure import StructureMismatchError, check_structure
+from ptblm.config.model import ModelConfig
+from ptblm.config.schema import Config
+from ptblm.corpus.tokenizers import make_tokenizer
+from ptblm.corpus.tokenizers.base import Tokenizer
+from ptblm.errors import CheckpointError
+from ptblm.model.build import build_model, is_custom_cell
+from ptblm.model.language_model import LanguageModel
+from ptblm.run.directory import find_checkpoint
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A trained model, ready for evaluation.
+
+    Attributes:
+        path: the checkpoint file.
+        model: in evaluation mode, on its device.
+        tokenizer: with the vocabulary of the training text.
+        config: the config of the run.
+        train_state: progress of the run, as plain values.
+        device: the device of the model.
+    """
+
+    path: Path
+    model: LanguageModel
+    tokenizer: Tokenizer
+    config: Config
+    train_state: dict[str, Any]
+    device: SelectedDevice
+
+
+def load_model(path: Path, device_name: str = "auto") -> LoadedModel:
+    """Loads the model of a checkpoint.
+
+    Computes in fp32 and with the libraries of the run, so that it reproduces the run's results.
+
+    Args:
+        path: a checkpoint, or a run directory, whose last checkpoint is used.
+        device_name: "auto", "cpu", "cuda", "cuda:N" or "mps".
+
+    Raises:
+        CheckpointError: if there is no checkpoint or it cannot be used.
+        UsageError: if the device is not available.
+    """
+    selected = select_device(device_name)
+    allow_tf32(False)
+    path = find_checkpoint(path)
+    checkpoint = load_checkpoint(path)
+    config = checkpoint.parsed_config()
+    tokenizer = make_tokenizer(config.data.tokenizer, checkpoint.parsed_vocabulary())
+    select_matmul_backend(selected.device, previous_matmul(checkpoint))
+    if config.run.fused:
+        keep_freed_memory()
+    model = model_from_checkpoint(checkpoint, config.model, path, fused=config.run.fused)
+    return LoadedModel(
+        path,
+        model.to(selected.device).eval(),
+        tokenizer,
+        config,
+        checkpoint.train_state,
+        selected,
+    )
+
+
+def previous_matmul(checkpoint: Checkpoint) -> MatmulBackend | None:
+    """Returns the matmul backend of a run that computed on a CPU; None for any other run."""
+    if checkpoint.computing["device"] != "cpu":
+        return None
+    return "onednn" if checkpoint.computing["matmul"] == "onednn" else "default"
+
+
+def model_from_checkpoint(
+    checkpoint: Checkpoint, config: ModelConfig, path: Path, *, fused: bool = True
+) -> LanguageModel:
+    """Builds the model of a checkpoint on the CPU.
+
+    The model is built on the meta device, where a config that declares any size costs nothing, so
+    memory is spent only on tensors that the file contains. A custom cell is built on the CPU,
+    because its code may not work on the meta device.
+
+    Args:
+        checkpoint: the checkpoint.
+        config: its model config.
+        path: its file, for messages.
+        fused: whether to use fused kernels.
+
+    Raises:
+        CheckpointError: if the weights do not fit the config.
+    """
+    with nullcontext() if is_custom_cell(config) else torch.device("meta"):
+        model = build_model(config, len(checkpoint.vocabulary["tokens"]), fused=fused)
+    try:
+        check_structure(dict(model.state_dict()), checkpoint.model, "model")
+    except StructureMismatchError as error:
+        raise CheckpointError(
+            f"the checkpoint does not fit its own config: {error}", where=str(path)
+        ) from None
+    # A copy, since torch adds its own key to the dict that it is given.
+    model.load_state_dict(dict(checkpoint.model), assign=True)
+    return model

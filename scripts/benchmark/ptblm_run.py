@@ -1,0 +1,170 @@
+"""The parts of ptblm that the benchmark uses: configs, runs and their steps, scores."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ptblm.backend.allocator import keep_freed_memory
+from ptblm.backend.device import select_device
+from ptblm.config.cells import LSTMConfig
+from ptblm.config.loading import load_config, override_config
+from ptblm.config.schema import Config
+from ptblm.corpus.batches import batchify
+from ptblm.corpus.corpus import Corpus, load_corpus
+from ptblm.corpus.splits import corpus_path
+from ptblm.errors import DataError, UsageError
+from ptblm.evaluation.scorer import running_scores
+from ptblm.run.setup import RunComponents, setup_run
+from ptblm.training.records import StepDone
+
+if TYPE_CHECKING:
+    from benchmark.baseline import BaselineModel
+
+__all__ = ["RunComponents", "StepDone", "keep_freed_memory", "setup_run"]
+
+LOG_EVERY = "run.log_every"
+
+
+def make_config(name: str, text: str, device: str, precision: str) -> Config:
+    """A shipped config or a YAML file with the settings of the benchmark's command line."""
+    settings = {"data.path": text, "run.device": device, "run.precision": precision}
+    return load_config(name, [], settings)
+
+
+def with_log_every(config: Config, steps: int) -> Config:
+    """On CUDA, ptblm waits for the device only where it logs."""
+    return override_config(config, [], {LOG_EVERY: steps})
+
+
+def without_dropout(config: Config) -> Config:
+    """A config whose training computes the same in every implementation."""
+    return override_config(config, [], {"model.dropout": 0.0})
+
+
+def device_name(config: Config) -> str:
+    """The device that a config asks for."""
+    return config.run.device
+
+
+def precision_of(config: Config) -> str:
+    """The precision of a config's matrix multiplications."""
+    return config.run.precision
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that ptblm selects for a name."""
+    return select_device(name).device
+
+
+def read_corpus(config: Config) -> Corpus:
+    """The corpus of a config."""
+    return load_corpus(config.data.path, config.data.tokenizer)
+
+
+def non_baseline_options(config: Config) -> list[str]:
+    """Keys of a config that the PyTorch baseline cannot reproduce."""
+    model, training = config.model, config.training
+    supported = LSTMConfig(forget_bias=model.cell.options.get("forget_bias", 0.0))
+    found = ["model.cell"] * (model.cell != supported)
+    found += ["model.initial_state"] * (model.initial_state != "zeros")
+    found += ["training.optimizer"] * (training.optimizer.type != "sgd")
+    found += ["training.warmup_steps"] * (training.warmup_steps > 0)
+    return found
+
+
+def model_device(components: RunComponents) -> torch.device:
+    """The device that a run computes on."""
+    return next(components.trainer.model.parameters()).device
+
+
+def training_steps(components: RunComponents) -> Iterator[StepDone]:
+    """The training steps of a run, as `ptblm train` makes them.
+
+    Raises:
+        UsageError: at the end of the first epoch.
+    """
+    for record in components.trainer.records():
+        if not isinstance(record, StepDone):
+            break
+        yield record
+    raise UsageError("the corpus is too short for this number of steps", hint="use fewer --steps")
+
+
+def execution_path(components: RunComponents) -> str:
+    """How a run makes its steps: the kernel of the recurrent layers, eager or a CUDA graph."""
+    trainer = components.trainer
+    graph = "eager" if trainer.graphed_step is None else "one CUDA graph"
+    return f"{trainer.model.recurrent.kernel}, {graph}"
+
+
+def weight_and_gradient_bytes(components: RunComponents) -> tuple[int, int]:
+    """Memory of a run's weights and of their gradients, some of which are sparse."""
+    parameters = list(components.trainer.optimizer.parameters.values())
+    gradients = 0
+    for parameter in parameters:
+        gradient = parameter.grad
+        if gradient is not None and gradient.is_sparse:
+            gradient = gradient.coalesce()
+            gradients += gradient.indices().nbytes + gradient.values().nbytes
+        elif gradient is not None:
+            gradients += gradient.nbytes
+    return sum(parameter.nbytes for parameter in parameters), gradients
+
+
+def training_text(corpus: Corpus, config: Config, device: torch.device) -> Tensor:
+    """The token streams of an epoch of ptblm's training, [steps * T + 1, B]."""
+    training = config.training
+    ids = corpus.splits["train"].ids
+    batches = batchify(ids, training.batch_size, training.num_steps, "train")
+    streams = np.concatenate([batches.inputs[:, :1], batches.targets], axis=1)
+    return torch.from_numpy(streams.T.astype(np.int64, order="C")).to(device)
+
+
+def test_ids(components: RunComponents) -> Tensor:
+    """The ids of the test split, [N], on the device of the run."""
+    ids = components.corpus.splits["test"].ids
+    return torch.from_numpy(ids.astype(np.int64)).to(model_device(components))
+
+
+def score(components: RunComponents, ids: Tensor) -> float:
+    """Summed negative log-likelihood of ids, [N + 1], by ptblm's evaluation of the test split."""
+    marks = components.corpus.tokenizer.special_ids
+    text = ids.view(1, -1)
+    trainer = components.trainer
+    with trainer.precision.full_precision():
+        *_, last = running_scores(trainer.model, text[:, :-1], text[:, 1:], marks=marks)
+    return last.nll
+
+
+def with_penn_treebank(config: Config) -> Config | None:
+    """The config on the Penn Treebank; None if it is not in data/ptb."""
+    try:
+        corpus_path("ptb", "word")
+    except DataError:
+        return None
+    return override_config(config, [], {"data.path": "ptb"})
+
+
+@torch.no_grad()
+def copy_weights(components: RunComponents, baseline: "BaselineModel") -> None:
+    """Gives the baseline the weights of ptblm's model.
+
+    torch's LSTM adds two biases where ptblm has one. The second one is set to ptblm's constant
+    `forget_bias` and not trained.
+    """
+    weights = components.trainer.model.state_dict()
+    baseline.embedding.weight.copy_(weights["embedding.weight"])
+    baseline.softmax.weight.copy_(weights["head.weight"])
+    baseline.softmax.bias.copy_(weights["head.bias"])
+    size = baseline.lstm.hidden_size
+    for layer in range(baseline.lstm.num_layers):
+        gates = f"recurrent.layers.{layer}.cell.gates"
+        for name in ("weight_ih", "weight_hh"):
+            getattr(baseline.lstm, f"{name}_l{layer}").copy_(weights[f"{gates}.{name}"])
+        getattr(baseline.lstm, f"bias_ih_l{layer}").copy_(weights[f"{gates}.bias"])
+        constant = getattr(baseline.lstm, f"bias_hh_l{layer}")
+        constant.zero_()[size : 2 * size] = components.config.model.cell.options["forget_bias"]
+        constant.requires_grad_(False)
