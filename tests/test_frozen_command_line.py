@@ -5,7 +5,10 @@ After such a change, rewrite the frozen description and commit it with the chang
     python -m tests.test_frozen_command_line
 """
 
+import inspect
 import json
+import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,50 +19,53 @@ from ptblm.cli.main import app
 FROZEN = Path(__file__).parent / "command_line.json"
 
 
-def describe(command: Any) -> dict[str, Any]:
-    """Commands, options, arguments, types and defaults as plain data, without help texts."""
-    description: dict[str, Any] = {
-        "parameters": {
-            parameter.name: {
-                "names": [*parameter.opts, *parameter.secondary_opts],
-                "type": parameter.type.name,
-                "choices": [str(choice) for choice in getattr(parameter.type, "choices", [])],
-                "metavar": parameter.metavar,
-                "required": parameter.required,
-                "repeatable": parameter.multiple if hasattr(parameter, "multiple") else False,
-                "default": parameter.default,
-                "shown default": getattr(parameter, "show_default", None),
-            }
-            for parameter in command.params
-            if parameter.name not in ("install_completion", "show_completion")
-        }
-    }
-    if hasattr(command, "commands"):
-        description["commands"] = {
-            name: describe(subcommand) for name, subcommand in sorted(command.commands.items())
-        }
-    return description
+def describe(app: typer.Typer, prefix: str = "") -> dict[str, Any]:
+    """All commands with their parameters as plain data, without help texts."""
+    commands: dict[str, Any] = {}
+    if app.registered_callback is not None and app.registered_callback.callback is not None:
+        commands[prefix.strip()] = parameters(app.registered_callback.callback)
+    for command in app.registered_commands:
+        assert command.callback is not None
+        commands[f"{prefix}{command.name}"] = parameters(command.callback)
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        commands |= describe(group.typer_instance, f"{prefix}{group.name} ")
+    return commands
 
 
-def current() -> str:
-    return json.dumps(describe(typer.main.get_command(app)), indent=1, default=str) + "\n"
+def parameters(function: Callable[..., Any]) -> dict[str, Any]:
+    """The names, type, metavar and default of each option or argument."""
+    described = {}
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        kind, info = typing.get_args(parameter.annotation)
+        required = parameter.default is inspect.Parameter.empty
+        described[name] = {
+            "kind": type(info).__name__.removesuffix("Info").lower(),
+            "names": list(info.param_decls or [f"--{name.replace('_', '-')}"]),
+            "type": getattr(kind, "__name__", str(kind)),
+            "metavar": info.metavar,
+            "default": "required" if required else parameter.default,
+            "shown default": info.show_default,
+        }
+    return described
 
 
 def test_command_line_is_frozen() -> None:
-    assert json.loads(current()) == json.loads(FROZEN.read_text(encoding="utf-8")), (
+    frozen = json.loads(FROZEN.read_text(encoding="utf-8"))
+    assert describe(app) == frozen, (
         "the command line changed; if that is intended, run "
         "`python -m tests.test_frozen_command_line` and commit tests/command_line.json"
     )
 
 
-def test_description_contains_every_command_and_option() -> None:
-    commands = json.loads(FROZEN.read_text(encoding="utf-8"))["commands"]
-    assert set(commands) == {"train", "eval", "download-data", "config", "checkpoint"}
-    train = commands["train"]["parameters"]
-    assert train["resume"]["names"] == ["--resume"]
-    assert train["precision"]["choices"] == ["fp32", "tf32", "bf16", "fp16"]
-    assert train["overrides"]["repeatable"]
+def test_description_contains_commands_and_options() -> None:
+    commands = describe(app)
+    assert {"", "train", "eval", "download-data", "config show"} <= set(commands)
+    assert {"checkpoint show", "checkpoint verify", "config list"} <= set(commands)
+    assert commands["train"]["resume"]["names"] == ["--resume"]
+    assert "fp16" in commands["train"]["precision"]["type"]
+    assert commands["eval"]["checkpoint"]["default"] == "required"
 
 
 if __name__ == "__main__":
-    FROZEN.write_text(current(), encoding="utf-8")
+    FROZEN.write_text(json.dumps(describe(app), indent=1) + "\n", encoding="utf-8")
