@@ -42,7 +42,7 @@ def parameters(function: Callable[..., Any]) -> dict[str, Any]:
         described[name] = {
             "kind": type(info).__name__.removesuffix("Info").lower(),
             "names": list(info.param_decls or [f"--{name.replace('_', '-')}"]),
-            "type": getattr(kind, "__name__", str(kind)),
+            "type": kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", ""),
             "metavar": info.metavar,
             "default": "required" if required else parameter.default,
             "shown default": info.show_default,
