@@ -168,7 +168,7 @@ def measure(job: Job, section: Section, results: dict[str, Any]) -> None:
         list(Precision) if on_cuda else [Precision.FP32, Precision.BF16]
     )
     steps = job.steps or (500 if on_cuda else 40)
-    environment = describe_environment(sys.argv, 0, hardware)
+    environment = describe_environment(sys.argv, 0, {"hardware": hardware})
     print(f"{shlex.join(sys.argv)}\n{hardware}; torch {torch.__version__}")
     results["environment"] = environment
 

@@ -206,6 +206,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
         **components.trainer.state_dict(),
         metrics_offset=0,
         versions=current_versions(),
+        computing=components.computing(),
     )
     save_checkpoint(path, checkpoint)
     return path

@@ -219,7 +219,7 @@ def test_divergence_reports_its_step() -> None:
         trainer.model.embedding.weight[min(third - early)] = float("nan")
     with pytest.raises(DivergedError) as caught:
         next(trainer.records())
-    assert caught.value.figures["step"] == 3
+    assert caught.value.metrics["step"] == 3
 
 
 def test_out_of_memory_is_a_usage_error() -> None:

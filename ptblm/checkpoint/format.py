@@ -81,20 +81,16 @@ class Checkpoint:
         Raises:
             CheckpointError: if it is not valid.
         """
-        ours = Config().model_dump()
-        missing = [
-            f"{section}.{key}"
-            for section, keys in ours.items()
-            for key in keys
-            if key not in self.config.get(section, {})
-        ]
-        if missing:
-            raise CheckpointError(f"the checkpoint's config lacks {', '.join(sorted(missing))}")
         try:
-            return validate(YamlDocument(copy.deepcopy(self.config), {}))
+            config = validate(YamlDocument(copy.deepcopy(self.config), {}))
         except ConfigError as error:
             first = error.what.splitlines()[0]
             raise CheckpointError(f"the checkpoint's config is not valid: {first}") from None
+        # A default in place of a missing key would be another model or another run.
+        missing = _keys(config.model_dump()) - _keys(self.config)
+        if missing:
+            raise CheckpointError(f"the checkpoint's config lacks {', '.join(sorted(missing))}")
+        return config
 
     def trained(self) -> tuple[int, int]:
         """Completed epochs, and steps.
@@ -278,6 +274,14 @@ def _check_document(document: dict[str, Any]) -> None:
             raise StructureMismatchError(problem)
     if len(set(tokens)) != len(tokens):
         raise StructureMismatchError("vocabulary: a token occurs twice")
+
+
+def _keys(config: dict[str, Any], prefix: str = "") -> set[str]:
+    """The full names of all keys: "model.cell.forget_bias"."""
+    keys = set()
+    for name, value in config.items():
+        keys |= _keys(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name}
+    return keys
 
 
 def _are_sizes(values: list[Any]) -> bool:

@@ -67,7 +67,7 @@ def dry_run_lines(dry_run: DryRun) -> list[str]:
     first = "first step" if dry_run.first_steps == 1 else f"first {dry_run.first_steps} steps"
     minutes = steps * dry_run.seconds_per_step / 60
     where = " on the GPU" if dry_run.device.device.type == "cuda" else ""
-    peak = "not known" if dry_run.peak_bytes is None else f"{_megabytes(dry_run.peak_bytes)}{where}"
+    peak = "unknown" if dry_run.peak_bytes is None else f"{_megabytes(dry_run.peak_bytes)}{where}"
     return [
         f"corpus           {corpus.name}, {len(corpus.vocabulary):,} {unit}s",
         *([] if corpus.split_rule is None else [f"split            {corpus.split_rule}"]),

@@ -31,7 +31,7 @@ class DryRun:
         first_perplexity: perplexity of the first steps.
         seconds_per_step: time of a step after the first ones.
         held_bytes: memory of weights, gradients and optimizer state.
-        peak_bytes: peak memory of the process or the GPU; None where it is not known.
+        peak_bytes: peak memory of the process or the GPU; None if the system does not report it.
     """
 
     corpus: Corpus

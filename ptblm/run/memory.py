@@ -8,7 +8,7 @@ import torch
 from ptblm.config.schema import Config
 from ptblm.errors import UsageError
 
-# Parts of the messages of torch's allocators; only CUDA's has an exception class of its own.
+# Parts of the messages of torch's allocators; only CUDA's allocator has its own exception class.
 _SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "Storage size calculation")
 
 

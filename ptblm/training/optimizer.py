@@ -64,8 +64,8 @@ def make_optimizer(parameters: Mapping[str, nn.Parameter], config: TrainingConfi
 class SGD:
     """w <- w - learning_rate * g (GradientDescentOptimizer in ptb_word_lm.py).
 
-    The gradient scale is folded into the update, so clipping takes no pass of its own, and sparse
-    gradients are supported.
+    The gradient scale is folded into the update, so clipping needs no extra pass. Gradients may be
+    sparse.
 
     Args:
         parameters: the parameters to update, by name.

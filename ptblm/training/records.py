@@ -1,4 +1,4 @@
-"""What the trainer says while it works. Whoever consumes these decides what becomes of them."""
+"""Records that the trainer yields. Consumers decide how to report them."""
 
 from dataclasses import dataclass
 
@@ -8,20 +8,20 @@ from ptblm.evaluation.score import Score, perplexity
 
 @dataclass(frozen=True)
 class StepDone:
-    """One update, or on a CUDA device the last one of a block of them.
+    """One step or, with CUDA graphs, the last one of several whose metrics are read together.
 
     Attributes:
-        epoch: from 1.
-        batch: batches of this epoch that are done.
+        epoch: current epoch, from 1.
+        batch: completed batches of the epoch.
         batches: batches in an epoch.
-        step: updates since the run began.
-        learning_rate: of this update.
-        nll: summed over this step's tokens, in nats.
-        tokens: targets in this step.
-        grad_norm: global norm before clipping; None where fp16 overflowed and no update was made.
-        epoch_nll: summed over this epoch so far.
-        epoch_tokens: targets of this epoch so far.
-        epoch_seconds: spent on training in this epoch so far.
+        step: steps since the start of the run.
+        learning_rate: learning rate of the step.
+        nll: loss summed over the targets of the step, in nats.
+        tokens: targets in the step.
+        grad_norm: global norm before clipping; None if fp16 overflowed and no update was made.
+        epoch_nll: loss summed over the epoch so far, in nats.
+        epoch_tokens: targets of the epoch so far.
+        epoch_seconds: training time of the epoch so far.
     """
 
     epoch: int
@@ -38,18 +38,18 @@ class StepDone:
 
     @property
     def running_perplexity(self) -> float:
-        """Over this epoch so far, as the tutorial reports it."""
+        """Perplexity of the epoch so far, as the tutorial reports it."""
         return perplexity(self.epoch_nll, self.epoch_tokens)
 
     @property
     def tokens_per_second(self) -> float:
-        """Over this epoch so far."""
+        """Training speed in the epoch so far."""
         return self.epoch_tokens / max(self.epoch_seconds, 1e-9)
 
 
 @dataclass(frozen=True)
 class Evaluating:
-    """A part of a split has been scored."""
+    """Progress of an evaluation: the score of the text so far, and the number of all targets."""
 
     split: Split
     score: Score
@@ -58,17 +58,17 @@ class Evaluating:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """A pass over the training text, and its validation.
+    """A completed epoch: a pass over the training text and a validation.
 
     Attributes:
-        epoch: from 1.
-        step: updates since the run began.
-        learning_rate: of its last step.
-        train_perplexity: over the epoch, dropout on, weights moving.
-        valid_perplexity: with the weights at the epoch's end.
-        seconds: spent on training, validation not included.
-        tokens_per_second: of training.
-        best: whether no epoch before had a valid perplexity as low.
+        epoch: number of the epoch, from 1.
+        step: steps since the start of the run.
+        learning_rate: learning rate of the last step.
+        train_perplexity: perplexity over the epoch, with dropout, while the weights change.
+        valid_perplexity: validation perplexity with the weights at the end of the epoch.
+        seconds: training time without validation.
+        tokens_per_second: training speed.
+        best: whether this is the lowest validation perplexity so far.
     """
 
     epoch: int
@@ -83,7 +83,7 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class RunDone:
-    """The test split, scored with the last epoch's weights."""
+    """The end of a run: the score of the test split with the weights of the last epoch."""
 
     step: int
     score: Score

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from ptblm.reporting.environment import processor_name
+from ptblm.backend.device import processor_name
 
 
 def describe_hardware(device: torch.device) -> str:

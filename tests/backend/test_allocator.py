@@ -1,4 +1,4 @@
-"""Freed memory stays with the process, so that a step finds it again."""
+"""Freed memory stays in the process and is reused."""
 
 import ctypes
 import subprocess
@@ -33,7 +33,7 @@ def bytes_faulted_in(how: str) -> int:
 
 
 def faults_tell() -> bool:
-    """Whether there is the GNU C library, and a system that gives memory by small pages."""
+    """Whether page faults are a measure: glibc, and small pages."""
     if sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"):
         return False
     huge = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -41,9 +41,9 @@ def faults_tell() -> bool:
 
 
 @pytest.mark.skipif(not faults_tell(), reason="needs the GNU C library and small pages")
-def test_a_block_that_was_freed_is_used_again() -> None:
-    """Large blocks otherwise come from the system each time, which fills them page by page."""
+def test_freed_blocks_are_reused() -> None:
+    """By default the system provides each large block page by page."""
     whole = BLOCKS * MEGABYTES * 2**20
     assert bytes_faulted_in("given back") > 0.9 * whole
-    # Some may come anew where the system takes idle memory back by itself.
+    # Not zero: the system may reclaim idle memory.
     assert bytes_faulted_in("kept") < 0.5 * whole

@@ -37,6 +37,15 @@ def make_checkpoint(**changes: Any) -> Checkpoint:
         "train_state": {"epoch": 2, "step": 7},
         "metrics_offset": 12,
         "versions": current_versions(),
+        "computing": {
+            "device": "cpu",
+            "hardware": "AMD EPYC",
+            "threads": 2,
+            "matmul": "onednn",
+            "kernel": "fused",
+            "cuda_graph": False,
+            "cell_source": "",
+        },
     }
     return Checkpoint(**{**fields, **changes})
 
@@ -199,12 +208,13 @@ def test_unknown_tensor_is_rejected(saved: Path) -> None:
         ({"metrics_offset": -1}, "below zero"),
         ({"metrics_offset": True}, "int expected, found bool"),
         ({"versions": []}, "dict expected"),
-        ({"versions": {"torch": 2}}, "not version strings"),
+        ({"versions": {"torch": 2}}, "versions.(ptblm|python): missing"),
+        ({"computing": {"device": "cpu"}}, "computing.*: missing"),
         ({"more": 1}, "more: unknown"),
         ({"format": "1"}, "reads format"),
         ({"format": True}, "reads format"),
     ],
-    ids=range(20),
+    ids=range(21),
 )
 def test_wrong_part_of_the_document_is_rejected(
     saved: Path, change: dict[str, Any], message: str

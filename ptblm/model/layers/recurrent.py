@@ -111,7 +111,7 @@ class RecurrentLayer(nn.Module):
         """
         run = self._run_steps if self.fused is None else partial(self.fused, self.cell)
         outputs, last = run(x, state)
-        # The carried state keeps its type, whatever type the kernel computes in.
+        # The carried state keeps its type; the kernel may compute in another one.
         pairs = zip(last, state, strict=True)
         return outputs, tuple(part.to(before.dtype) for part, before in pairs)
 
