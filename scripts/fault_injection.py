@@ -1,12 +1,16 @@
-"""Does to runs and checkpoints what the world does, and counts what is lost.
+"""Fault injection: verifies that runs and checkpoints survive kills, bit flips and full disks.
 
-    make torture          a few minutes
-    make torture N=8      the figures of docs/reliability.md
+    make fault-injection          a few minutes
+    make fault-injection N=8      the numbers of docs/reliability.md
 
-Kills a real training process at random instants, of its start as of its training, and resumes
-it, until the kills are used up; the end must equal that of a run that nothing disturbed. Kills
-starts of new runs. Kills a process that does nothing but save. Flips bits of a real checkpoint,
-and cuts it short. Lets the disk be full at every size that a run's files have.
+Each fault must leave a run that resumes to the result of an undisturbed run, or an error:
+
+- SIGKILL of training processes at random times during startup and training, each followed by a
+  resume.
+- SIGKILL of new runs during startup.
+- SIGKILL of a process that saves checkpoints continuously.
+- Flipped bits in a checkpoint, and truncated checkpoints.
+- A full disk, at each size that a file of a run has.
 """
 
 import argparse
@@ -49,18 +53,18 @@ SETTINGS = {
 
 
 def train(directory: Path, epochs: int, **options: Any) -> "subprocess.Popen[str]":
-    """A real training process that goes on with the run in `directory`, or begins it."""
+    """Starts a process that trains in `directory`, resuming the run if there is one."""
     command = [sys.executable, "-m", "ptblm", "train", "--resume", "auto", "--run-dir"]
     command += [str(directory), "--set", f"training.epochs={epochs}"]
     for key, value in SETTINGS.items():
         command += ["--set", f"{key}={value}"]
-    return subprocess.Popen(  # noqa: S603 - our own command
+    return subprocess.Popen(  # noqa: S603 - trusted arguments
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options
     )
 
 
 def finish(process: "subprocess.Popen[str]") -> str:
-    """Waits for a process that must end well; returns what it wrote to stderr."""
+    """Waits for a process that must exit with code 0; returns its output on stderr."""
     _, errors = process.communicate()
     if process.returncode != 0:
         raise AssertionError(f"exit code {process.returncode}: {errors}")
@@ -68,12 +72,12 @@ def finish(process: "subprocess.Popen[str]") -> str:
 
 
 def digest(value: Any) -> str:
-    """A hash of tensors and plain values, nested in any way; times are left out."""
+    """Returns a hash of nested tensors and plain values, except for measured times."""
     if isinstance(value, torch.Tensor):
         return hashlib.sha256(value.reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
     if isinstance(value, dict):
-        timed = ("seconds", "tokens_per_second")
-        value = {str(key): digest(inner) for key, inner in value.items() if key not in timed}
+        times = ("seconds", "tokens_per_second")
+        value = {str(key): digest(inner) for key, inner in value.items() if key not in times}
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
     if isinstance(value, list):
         return hashlib.sha256(json.dumps([digest(inner) for inner in value]).encode()).hexdigest()
@@ -81,7 +85,7 @@ def digest(value: Any) -> str:
 
 
 def digest_of_run(directory: Path) -> str:
-    """A hash of all that a run leaves: weights, optimizer, position, metrics."""
+    """Returns a hash of weights, optimizer, hidden state, train state and metrics of a run."""
     checkpoint = load_checkpoint(directory / "checkpoints" / "last.safetensors")
     lines = (directory / "metrics.jsonl").read_text().splitlines()
     return digest(
@@ -89,112 +93,112 @@ def digest_of_run(directory: Path) -> str:
     )
 
 
-def said(process: "subprocess.Popen[str]") -> IO[str]:
-    """What a process writes to stderr."""
+def stderr_of(process: "subprocess.Popen[str]") -> IO[str]:
+    """Returns the stderr pipe of a process."""
     if process.stderr is None:
-        raise AssertionError("stderr is a pipe")
+        raise AssertionError("stderr is not a pipe")
     return process.stderr
 
 
 def kill(process: "subprocess.Popen[str]") -> None:
-    """SIGKILL, to a process that is to be alive still."""
+    """Sends SIGKILL to a process, which must still be running."""
     process.kill()
     _, errors = process.communicate()
     if process.returncode != -signal.SIGKILL:
-        raise AssertionError(f"ended by itself before it was killed: {errors}")
+        raise AssertionError(f"the process ended before it was killed: {errors}")
 
 
-def kill_at_work(directory: Path, epochs: int, source: random.Random) -> float:
-    """Kills a run from its first word on, when everything is loaded, to well into training.
+def kill_in_training(directory: Path, epochs: int, rng: random.Random) -> float:
+    """Kills a run at a random time after its first line of output, which ends its startup.
 
     Returns:
-        Seconds from the process's start to that word.
+        Duration of the startup, in seconds.
     """
     start = time.monotonic()
     process = train(directory, epochs)
-    said(process).readline()
-    loaded = time.monotonic() - start
-    time.sleep(source.uniform(0, 0.6))
+    stderr_of(process).readline()
+    startup = time.monotonic() - start
+    time.sleep(rng.uniform(0, 0.6))
     kill(process)
-    return loaded
+    return startup
 
 
 def kill_at_start(
-    directory: Path, epochs: int, seconds: float, source: random.Random, *, in_directory: bool
+    directory: Path, epochs: int, seconds: float, rng: random.Random, *, in_directory: bool
 ) -> None:
-    """Kills a run before it trains: while it imports, reads its config, loads, makes files.
+    """Kills a run during startup: while it imports, reads its config, loads or creates files.
 
     Args:
-        directory: of the run.
-        epochs: of it.
-        seconds: that a start takes.
-        source: of the instant.
-        in_directory: whether to wait first until the process holds the run's directory; else the
-            instants are spread over all of the start, of which most is imports.
+        directory: run directory.
+        epochs: number of epochs of the run.
+        seconds: duration of the startup.
+        rng: chooses the time of the kill.
+        in_directory: whether to wait until the process has locked the run directory. Otherwise
+            the time is drawn from the whole startup, which is mostly imports.
     """
     process = train(directory, epochs)
-    lock, own = directory / "lock", f"{process.pid}\n"
+    lock, pid = directory / "lock", f"{process.pid}\n"
     while in_directory and process.poll() is None:
         with contextlib.suppress(OSError):
-            if lock.read_text() == own:
+            if lock.read_text() == pid:
                 break
         time.sleep(0.001)
-    # Its first word ends the start, if that comes sooner than the last time.
-    patience = source.uniform(0, 0.3 if in_directory else seconds)
-    select.select([said(process)], [], [], patience)
+    # The first line of output ends the startup, which can be shorter than measured.
+    timeout = rng.uniform(0, 0.3 if in_directory else seconds)
+    select.select([stderr_of(process)], [], [], timeout)
     kill(process)
 
 
-def kill_while_training(place: Path, kills: int, source: random.Random) -> str:
-    """SIGKILLs at random instants, each followed by a resume; the end must be the same.
+def kill_while_training(parent: Path, kills: int, rng: random.Random) -> str:
+    """Kills and resumes a run at random times; its result must equal that of a run without kills.
 
-    After each kill at work comes one at the start: while the run is loaded that was killed.
+    Each kill during training is followed by a kill during the startup of the resumed run.
     """
     epochs = 4 + (kills + 1) // 2
-    finish(train(place / "whole", epochs))
-    expected = digest_of_run(place / "whole")
+    finish(train(parent / "whole", epochs))
+    expected = digest_of_run(parent / "whole")
     for number in range(kills):
-        loaded = kill_at_work(place / "killed", epochs, source)
+        startup = kill_in_training(parent / "killed", epochs, rng)
         within = number % 2 == 0
-        kill_at_start(place / "killed", epochs, loaded, source, in_directory=within)
-    finish(train(place / "killed", epochs))
-    if digest_of_run(place / "killed") != expected:
-        raise AssertionError(f"after {2 * kills} kills the run ended otherwise")
-    steps = load_checkpoint(place / "killed" / "checkpoints" / "last.safetensors").trained()[1]
+        kill_at_start(parent / "killed", epochs, startup, rng, in_directory=within)
+    finish(train(parent / "killed", epochs))
+    if digest_of_run(parent / "killed") != expected:
+        raise AssertionError(f"after {2 * kills} kills the result of the run is different")
+    steps = load_checkpoint(parent / "killed" / "checkpoints" / "last.safetensors").trained()[1]
     return (
-        f"{kills} kills while training {steps:,} steps, {kills} while going on with them: "
-        "weights and metrics as without them"
+        f"{kills} kills during {steps:,} training steps and {kills} during startup of the resumed "
+        "run: weights and metrics equal those without kills"
     )
 
 
-def kill_new_runs(place: Path, whole: Path, kills: int, source: random.Random) -> str:
-    """SIGKILLs at random instants of the start of runs that are not there yet.
+def kill_new_runs(parent: Path, whole: Path, kills: int, rng: random.Random) -> str:
+    """Kills new runs during startup.
 
-    Every run is killed three times, and must then end as the undisturbed one did.
+    Each run is killed three times; its result must then equal that of the undisturbed run.
     """
     expected = digest_of_run(whole)
-    loaded = kill_at_work(place / "measured", 9, source)
+    startup = kill_in_training(parent / "measured", 9, rng)
     runs = (kills + 2) // 3
     for number in range(runs):
-        directory = place / f"new-{number}"
+        directory = parent / f"new-{number}"
         for kill_number in range(3):
             within = kill_number != number % 3
-            kill_at_start(directory, 1, loaded, source, in_directory=within)
+            kill_at_start(directory, 1, startup, rng, in_directory=within)
         finish(train(directory, epochs=1))
         if digest_of_run(directory) != expected:
-            raise AssertionError(f"{directory.name} was killed at its start and ended otherwise")
-    return f"{3 * runs} kills at the start of {runs} new runs: all ended as without them"
+            raise AssertionError(
+                f"{directory.name}: the result is different after kills during startup"
+            )
+    return f"{3 * runs} kills during startup of {runs} new runs: results equal those without kills"
 
 
-def kill_while_saving(
-    place: Path, checkpoint: Checkpoint, kills: int, source: random.Random
-) -> str:
-    """SIGKILLs of a process that saves without pause; there must always be a whole file."""
-    path = place / "saved.safetensors"
+def kill_while_saving(parent: Path, checkpoint: Checkpoint, kills: int, rng: random.Random) -> str:
+    """Kills a process that saves continuously; the file must always be a complete checkpoint."""
+    path = parent / "saved.safetensors"
     for number in range(kills):
         reader, writer = os.pipe()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+            warnings.simplefilter("ignore", DeprecationWarning)  # fork with threads
             child = os.fork()
         if child == 0:
             version = 0
@@ -203,27 +207,27 @@ def kill_while_saving(
                 save_checkpoint(path, replace(checkpoint, metrics_offset=version))
                 os.write(writer, b"x")
         os.read(reader, 1)
-        time.sleep(source.uniform(0, 0.05))
+        time.sleep(rng.uniform(0, 0.05))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         os.close(writer)
-        said = 1
+        saves = 1
         while block := os.read(reader, 65536):
-            said += len(block)
+            saves += len(block)
         os.close(reader)
         found = load_checkpoint(path).metrics_offset
-        if found not in (said, said + 1):
-            raise AssertionError(f"kill {number}: {said} saves were done, found number {found}")
-    return f"{kills} kills while saving: always the last checkpoint or the one under way, whole"
+        if found not in (saves, saves + 1):
+            raise AssertionError(f"kill {number}: {saves} saves completed, found save {found}")
+    return f"{kills} kills while saving: the file was always a complete checkpoint"
 
 
-def flip_bits(place: Path, checkpoint: Path, flips: int, source: random.Random) -> str:
-    """Flips one bit at a time; it must be found, or change nothing that is loaded."""
+def flip_bits(parent: Path, checkpoint: Path, flips: int, rng: random.Random) -> str:
+    """Flips one bit at a time; loading must raise an error or return the original values."""
     data = bytearray(checkpoint.read_bytes())
     expected = digest_of_checkpoint(checkpoint)
-    path = place / "flipped.safetensors"
+    path = parent / "flipped.safetensors"
     found = 0
-    for position in source.sample(range(len(data) * 8), flips):
+    for position in rng.sample(range(len(data) * 8), flips):
         data[position // 8] ^= 1 << (position % 8)
         path.write_bytes(data)
         data[position // 8] ^= 1 << (position % 8)
@@ -233,44 +237,46 @@ def flip_bits(place: Path, checkpoint: Path, flips: int, source: random.Random) 
             found += 1
             continue
         if loaded != expected:
-            raise AssertionError(f"bit {position} changed what was loaded, and was not found")
+            raise AssertionError(
+                f"flipped bit {position} was not detected and changed loaded values"
+            )
     return (
-        f"{flips:,} bits flipped in {len(data):,} bytes: {found:,} found, "
-        f"{flips - found:,} harmless (the same was loaded)"
+        f"{flips:,} bits flipped in {len(data):,} bytes: {found:,} detected, "
+        f"{flips - found:,} without effect"
     )
 
 
-def cut_short(place: Path, checkpoint: Path, cuts: int) -> str:
-    """Cuts a checkpoint at so many lengths, evenly spread; each must be refused."""
+def truncate(parent: Path, checkpoint: Path, cuts: int) -> str:
+    """Truncates a checkpoint at evenly spaced lengths; loading must raise an error."""
     data = checkpoint.read_bytes()
-    path = place / "cut.safetensors"
+    path = parent / "truncated.safetensors"
     lengths = {len(data) * cut // cuts for cut in range(cuts)} | {0, 1, len(data) - 1}
     for length in lengths:
         path.write_bytes(data[:length])
         with contextlib.suppress(CheckpointError):
             load_checkpoint(path)
-            raise AssertionError(f"a checkpoint of {length} bytes was loaded")
-    return f"{len(lengths)} checkpoints cut short: all refused"
+            raise AssertionError(f"a checkpoint truncated to {length} bytes was loaded")
+    return f"{len(lengths)} truncated checkpoints: all rejected"
 
 
 def digest_of_checkpoint(path: Path) -> str:
-    """A hash of everything that loading a checkpoint gives."""
+    """Returns a hash of all values of a checkpoint."""
     loaded = load_checkpoint(path)
     return digest({field.name: getattr(loaded, field.name) for field in fields(loaded)})
 
 
-def fill_the_disk(place: Path, whole: Path, limits: int) -> str:
-    """Refuses every write beyond some size; nothing may be lost that was there, nor crash.
+def fill_the_disk(parent: Path, whole: Path, limits: int) -> str:
+    """Limits the size of files, as a full disk does; runs must exit cleanly and resume later.
 
-    The sizes are those of the files that a run leaves, one byte less than each, and others in
-    between.
+    The limits are the sizes of the files of a run, one byte less than each, and evenly spaced
+    sizes in between.
     """
     sizes = sorted({path.stat().st_size for path in whole.rglob("*") if path.is_file()})
     edges = {size - 1 for size in sizes} | set(sizes) | {0}
     edges |= {sizes[-1] * part // limits for part in range(limits)}
     codes: dict[int, int] = {}
     for number, limit in enumerate(sorted(edges)):
-        directory = place / f"full-{number}"
+        directory = parent / f"full-{number}"
 
         def limited(limit: int = limit) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -282,8 +288,8 @@ def fill_the_disk(place: Path, whole: Path, limits: int) -> str:
             raise AssertionError(f"{limit} bytes: exit code {process.returncode}: {errors}")
         for path in directory.glob("checkpoints/*.safetensors"):
             load_checkpoint(path)
-        # With room again the run ends as if nothing had been, whatever there was. (Runs whose
-        # weights could not be saved are their owner's to delete.)
+        # Without the limit, the run must resume to the same result. A run without checkpoints
+        # cannot resume, so it is deleted first, as its user would do.
         if not list(directory.glob("checkpoints/*.safetensors")):
             shutil.rmtree(directory, ignore_errors=True)
         finish(train(directory, epochs=1))
@@ -291,31 +297,31 @@ def fill_the_disk(place: Path, whole: Path, limits: int) -> str:
         if digest(last) != digest(
             load_checkpoint(whole / "checkpoints" / "last.safetensors").trainer_state()
         ):
-            raise AssertionError(f"{limit} bytes: the run ended otherwise")
-    told = ", ".join(f"{count} with exit code {code}" for code, count in sorted(codes.items()))
-    return f"{len(edges)} sizes of a full disk: {told}; all resumed to the same weights"
+            raise AssertionError(f"{limit} bytes: the result of the run is different")
+    exits = ", ".join(f"{count} with exit code {code}" for code, count in sorted(codes.items()))
+    return f"{len(edges)} sizes of a full disk: {exits}; all resumed to the same weights"
 
 
 def main() -> None:
-    """Runs everything, and says how it went."""
+    """Runs all fault injections and prints their results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("-n", type=int, default=1, help="so many times as much of everything")
+    parser.add_argument("-n", type=int, default=1, help="multiplies the number of faults")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    n, source = arguments.n, random.Random(arguments.seed)  # noqa: S311 - no secret
+    n, rng = arguments.n, random.Random(arguments.seed)  # noqa: S311 - not for security
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        finish(train(place / "one", epochs=1))
-        last = place / "one" / "checkpoints" / "last.safetensors"
+        parent = Path(name)
+        finish(train(parent / "one", epochs=1))
+        last = parent / "one" / "checkpoints" / "last.safetensors"
         start = time.monotonic()
         jobs: list[Callable[[], str]] = [
-            lambda: flip_bits(place, last, 500 * n, source),
-            lambda: cut_short(place, last, 100 * n),
-            lambda: kill_while_saving(place, load_checkpoint(last), 50 * n, source),
-            lambda: fill_the_disk(place, place / "one", limits=2 * n),
-            lambda: kill_new_runs(place, place / "one", 9 * n, source),
-            lambda: kill_while_training(place, 15 * n, source),
+            lambda: flip_bits(parent, last, 500 * n, rng),
+            lambda: truncate(parent, last, 100 * n),
+            lambda: kill_while_saving(parent, load_checkpoint(last), 50 * n, rng),
+            lambda: fill_the_disk(parent, parent / "one", limits=2 * n),
+            lambda: kill_new_runs(parent, parent / "one", 9 * n, rng),
+            lambda: kill_while_training(parent, 15 * n, rng),
         ]
         for job in jobs:
             print(f"{job()} ({time.monotonic() - start:.0f} s)", flush=True)

@@ -1,4 +1,4 @@
-"""On the real Penn Treebank: the shipped configs learn, and evaluation keeps its protocol."""
+"""The Penn Treebank: the shipped configs learn, and evaluation follows its protocol."""
 
 import math
 from pathlib import Path
@@ -12,10 +12,8 @@ from ptblm.training.records import Evaluating, StepDone
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "perplexity"), [("medium", 800), ("large", 1000)])
-def test_two_hundred_steps_of_the_large_models_learn(
-    name: str, perplexity: float, ptb_directory: Path
-) -> None:
-    """Both begin at 10,000, the vocabulary's size; the words' own frequencies give about 700."""
+def test_large_models_learn_in_200_steps(name: str, perplexity: float, ptb_directory: Path) -> None:
+    """Both start at 10,000, the vocabulary size. Word frequencies alone give about 700."""
     trainer = setup_run(load_config(name, [f"data.path={ptb_directory}"])).trainer
     records = trainer.records()
     losses = []
@@ -30,8 +28,10 @@ def test_two_hundred_steps_of_the_large_models_learn(
 
 
 @pytest.mark.parametrize("name", ["small", "medium", "large"])
-def test_protocol_of_validation_and_test(name: str, ptb_directory: Path) -> None:
-    """Validation has the training's batches; the test, one stream and all words but the first."""
+def test_validation_has_training_batches_and_test_one_stream(
+    name: str, ptb_directory: Path
+) -> None:
+    """In the test split, every token but the first is a target."""
     overrides = [f"data.path={ptb_directory}", "model.hidden_size=2", "model.num_layers=1"]
     trainer = setup_run(load_config(name, overrides)).trainer
     steps = {"small": (2323, 184 * 20), "medium": (1327, 105 * 35), "large": (1327, 105 * 35)}
@@ -42,9 +42,7 @@ def test_protocol_of_validation_and_test(name: str, ptb_directory: Path) -> None
     assert inputs.shape == targets.shape == (1, 82_429)
 
 
-def test_an_untrained_model_is_as_perplexed_as_the_vocabulary_is_large(
-    ptb_directory: Path,
-) -> None:
+def test_uniform_model_has_perplexity_of_vocabulary_size(ptb_directory: Path) -> None:
     overrides = [f"data.path={ptb_directory}", "model.hidden_size=4", "model.init_scale=0.0"]
     trainer = setup_run(load_config("small", overrides)).trainer
     *_, last = trainer._evaluate("test")

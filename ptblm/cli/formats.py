@@ -24,7 +24,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         **score_bits(score, evaluation.unit),
         "entropy_bound": evaluation.entropy_bound,
         f"unknown_{evaluation.unit}s": evaluation.unknown,
-        "unk_tokens": score.share(UNK).tokens,
+        "unk_tokens": score.part(UNK).tokens,
         "perplexity_without_unk": None if without_unk is None else without_unk.perplexity,
         "protocol": evaluation.protocol,
         "device": str(evaluation.device),
@@ -35,7 +35,7 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
     """Returns an evaluation as lines for people."""
     score, unit, bound = evaluation.score, evaluation.unit, evaluation.entropy_bound
     entropy_bound = "" if bound is None else f" (entropy bound {bound:.2f})"
-    without_eos = score.without(EOS) if EOS in score.shares else None
+    without_eos = score.without(EOS) if EOS in score.breakdown else None
     bits = "" if without_eos is None else f", {without_eos.bits:.4f} without {EOS}"
     epochs, steps = evaluation.epochs, evaluation.steps
     lines = [
@@ -47,7 +47,7 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
         f"perplexity   {score.perplexity:.2f}{entropy_bound}",
         f"unknown      {evaluation.unknown:,} {unit}s are not in the vocabulary",
     ]
-    unk_tokens, without_unk = score.share(UNK).tokens, score.without(UNK)
+    unk_tokens, without_unk = score.part(UNK).tokens, score.without(UNK)
     if unk_tokens and without_unk is not None:
         lines.append(
             f"<unk>        {unk_tokens:,} targets are <unk>; "

@@ -1,1 +1,1 @@
-"""What a model is worth: likelihoods summed over a text, and what follows from them."""
+"""Evaluation: the likelihood of a text under a model, and the metrics that follow from it."""

@@ -28,4 +28,4 @@ def evaluate(model: LanguageModel, tokenizer: Tokenizer, text: EncodedText) -> I
     """
     batches = batchify(text.ids, 1, 1, "text")
     inputs, targets = on_device(batches, next(model.parameters()).device)
-    yield from running_scores(model, inputs, targets, marks=tokenizer.special_ids)
+    yield from running_scores(model, inputs, targets, special_ids=tokenizer.special_ids)

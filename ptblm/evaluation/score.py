@@ -1,4 +1,4 @@
-"""A score: summed likelihoods and counts, divided once, at the end."""
+"""The score of a text: summed negative log-likelihood and token count, divided only at the end."""
 
 import math
 from collections.abc import Mapping
@@ -7,24 +7,25 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Score:
-    """What a text cost a model.
+    """The negative log-likelihood of a text under a model.
+
+    Scores add up: the score of a text is the sum of the scores of its parts.
 
     Attributes:
-        nll: summed -log p over the targets, in nats.
-        tokens: how many targets were summed.
-        shares: the part of it that fell on targets of one kind, for each kind kept apart
-            (`<unk>`, `<eos>`).
+        nll: -log p summed over the targets, in nats.
+        tokens: number of targets.
+        breakdown: the score of each special token's targets alone, by token (`<unk>`, `<eos>`).
     """
 
     nll: float = 0.0
     tokens: int = 0
-    shares: Mapping[str, "Score"] = field(default_factory=dict)
+    breakdown: Mapping[str, "Score"] = field(default_factory=dict)
 
     def __add__(self, other: "Score") -> "Score":
-        """The score of both texts."""
-        kinds = {**self.shares, **other.shares}
-        shares = {kind: self.share(kind) + other.share(kind) for kind in kinds}
-        return Score(self.nll + other.nll, self.tokens + other.tokens, shares)
+        """Returns the score of both texts together."""
+        kinds = {**self.breakdown, **other.breakdown}
+        breakdown = {kind: self.part(kind) + other.part(kind) for kind in kinds}
+        return Score(self.nll + other.nll, self.tokens + other.tokens, breakdown)
 
     @property
     def nats(self) -> float:
@@ -38,22 +39,22 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """Exp of the mean -log p per token."""
+        """Exponential of the mean -log p per token, in nats."""
         return perplexity(self.nll, self.tokens)
 
-    def share(self, kind: str) -> "Score":
-        """The part that fell on targets of a kind; nothing where that was not kept apart."""
-        return self.shares.get(kind, Score())
+    def part(self, kind: str) -> "Score":
+        """Returns the score of a special token's targets, empty if there is none in `breakdown`."""
+        return self.breakdown.get(kind, Score())
 
     def without(self, kind: str) -> "Score | None":
-        """The score of the targets that are not of a kind; None where there are none."""
-        share = self.share(kind)
-        tokens = self.tokens - share.tokens
-        return Score(self.nll - share.nll, tokens) if tokens else None
+        """Returns the score of all targets except one special token; None if none are left."""
+        part = self.part(kind)
+        tokens = self.tokens - part.tokens
+        return Score(self.nll - part.nll, tokens) if tokens else None
 
 
 def perplexity(nll: float, tokens: int) -> float:
-    """exp(nll / tokens), or infinity where that is beyond a float."""
+    """Returns exp(nll / tokens), or infinity if the result exceeds the range of a float."""
     try:
         return math.exp(nll / tokens)
     except OverflowError:

@@ -1,8 +1,8 @@
-"""Scores a text with a model, the state carried from its first token to its last.
+"""Scores a text with a model. The hidden state is carried from the first token to the last.
 
-Whatever precision a run trains in, this computes in that of the weights, which is fp32.
+Scores are always computed in the precision of the weights, fp32, whatever the training precision.
 
-Shapes: B streams, L tokens in each, V vocabulary.
+Shapes: B streams, L tokens of a stream, T tokens of a chunk.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,16 +14,16 @@ from ptblm.corpus.batches import Batches
 from ptblm.evaluation.score import Score
 from ptblm.model.language_model import LanguageModel
 
-# Logits of one chunk, or one layer's gates where these are more, in numbers: 16 MB, beyond which
-# nothing gets faster, and an interruption waits no longer than a chunk takes.
-_NUMBERS_PER_CHUNK = 2**22
+# Elements of the largest tensor of a chunk: its logits, or the gates of one layer. 16 MB in fp32;
+# larger chunks are not faster, and a stop signal waits for the end of a chunk.
+_ELEMENTS_PER_CHUNK = 2**22
 
 
 def on_device(batches: Batches, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Inputs and targets of all steps, [B, L], where a step finds them without a transfer.
+    """Returns the inputs and targets of all steps, [B, L], on `device`.
 
-    The CPU takes them from where they are, be that a file, in their own type, which is not one to
-    compute with. To another device they go once, as int32.
+    On the CPU they share memory with the text, which may be a mapped file, and keep its integer
+    type. To another device they are copied once, as int32, so that no step waits for a transfer.
     """
     streams = torch.from_numpy(batches.streams)
     if device.type != "cpu":
@@ -36,43 +36,46 @@ def running_scores(
     inputs: Tensor,
     targets: Tensor,
     *,
-    marks: Mapping[str, int] | None = None,
+    special_ids: Mapping[str, int] | None = None,
     chunk_steps: int | None = None,
 ) -> Iterator[Score]:
-    """Yields the score of all the text so far, chunk by chunk; the last is the whole text's.
+    """Yields the score of the text so far after each chunk; the last one is that of the text.
 
-    The state starts as the model's does and is carried, so the chunks' length changes memory and
-    speed but not the value.
+    The hidden state is carried from chunk to chunk, so the size of the chunks affects memory and
+    speed but not the result.
 
     Args:
-        model: the model; it is left as it was.
-        inputs: ids of any integer type, [B, L].
+        model: the model. It is not changed.
+        inputs: token ids of any integer type, [B, L].
         targets: the ids that follow them, [B, L].
-        marks: ids whose share of the score is kept apart, by the share's name.
-        chunk_steps: steps per chunk; None chooses by memory.
+        special_ids: ids of the special tokens that `Score.breakdown` scores separately, by token.
+        chunk_steps: tokens of a stream per chunk; None chooses a size that bounds memory.
     """
     batch_size, length = inputs.shape
     vocab_size, hidden_size = model.head.weight.shape
     widest = max(vocab_size, 4 * hidden_size)
-    chunk_steps = chunk_steps or max(1, _NUMBERS_PER_CHUNK // widest // batch_size)
-    state = model.initial_state(batch_size)
+    chunk_steps = chunk_steps or max(1, _ELEMENTS_PER_CHUNK // widest // batch_size)
+    hidden_state = model.initial_state(batch_size)
     score = Score()
     for start in range(0, length, chunk_steps):
         columns = slice(start, start + chunk_steps)
-        # Not around the whole loop: the consumer's code runs between the chunks.
+        # Inside the loop: the code of the consumer, which runs between chunks, may need gradients.
         with torch.inference_mode():
             chunk_targets = targets[:, columns].long()
-            nll, state = model.nll(inputs[:, columns].int(), chunk_targets, state)
-            score += _summed(nll.double(), chunk_targets, marks or {})
+            nll, hidden_state = model.nll(inputs[:, columns].int(), chunk_targets, hidden_state)
+            score += _chunk_score(nll.double(), chunk_targets, special_ids or {})
         yield score
 
 
-def _summed(nll: Tensor, targets: Tensor, marks: Mapping[str, int]) -> Score:
-    """The score of targets ([B, T]) that cost `nll` ([B, T]) each."""
+def _chunk_score(nll: Tensor, targets: Tensor, special_ids: Mapping[str, int]) -> Score:
+    """Returns the score of a chunk from its -log p and its targets, both [B, T]."""
     sums = [nll.sum()]
-    for index in marks.values():
-        marked = targets == index
-        sums += [nll[marked].sum(), marked.sum().double()]
-    whole, *parts = torch.stack(sums).tolist()  # one transfer for all
-    shares = zip(marks, parts[::2], parts[1::2], strict=True)
-    return Score(whole, nll.numel(), {mark: Score(part, int(n)) for mark, part, n in shares})
+    for index in special_ids.values():
+        is_special = targets == index  # [B, T]
+        sums += [nll[is_special].sum(), is_special.sum().double()]
+    total, *parts = torch.stack(sums).tolist()  # one transfer from the device
+    breakdown = {
+        token: Score(part, int(count))
+        for token, part, count in zip(special_ids, parts[::2], parts[1::2], strict=True)
+    }
+    return Score(total, nll.numel(), breakdown)

@@ -1,1 +1,1 @@
-"""What people and programs see of a run: metrics file, progress, table, environment."""
+"""Reporting: what a run shows to people and writes for programs."""

@@ -1,7 +1,7 @@
-"""Bits per character, or per byte: what such models are compared by, beside their perplexity.
+"""Bits per token, named after the unit: bits_per_word, bits_per_character, bits_per_byte.
 
-Once over all tokens, line ends included, and once leaving out the targets that are `<eos>`,
-which bytes have not.
+Published results for characters count `<eos>` or leave it out, so both values are reported if
+`<eos>` is a special token of the tokenizer.
 """
 
 import math
@@ -14,9 +14,12 @@ Bits = dict[str, float | None]
 
 
 def epoch_bits(done: EpochDone, unit: str) -> Bits:
-    """An epoch's, by name; none at word level, whose figure is the perplexity."""
-    if unit == "word":
-        return {}
+    """Returns the training and validation bits per token of an epoch, by name.
+
+    Args:
+        done: the epoch.
+        unit: what a token is called: "word", "character", "byte".
+    """
     name = f"bits_per_{unit}"
     return {
         f"train_{name}": math.log2(done.train_perplexity),
@@ -25,11 +28,19 @@ def epoch_bits(done: EpochDone, unit: str) -> Bits:
 
 
 def score_bits(score: Score, unit: str, prefix: str = "") -> Bits:
-    """A text's, by name, with `prefix` before it; none at word level."""
-    if unit == "word":
-        return {}
+    """Returns the bits per token of a score, by name, with and without `<eos>`.
+
+    Args:
+        score: the score.
+        unit: what a token is called: "word", "character", "byte".
+        prefix: put before the names, such as "test_".
+
+    Returns:
+        A value is None if every target is `<eos>`. If the tokenizer has no `<eos>`, there is only
+        one value.
+    """
     name = f"{prefix}bits_per_{unit}"
-    if EOS not in score.shares:
+    if EOS not in score.breakdown:
         return {name: score.bits}
     without = score.without(EOS)
     return {name: score.bits, f"{name}_without_eos": None if without is None else without.bits}

@@ -19,18 +19,17 @@ class ConsoleReporter:
 
     def start(self, info: RunInfo) -> None:
         """Prints the introduction, the table's header, and the rows of a resumed run."""
-        self._unit = info.unit
         bounds = info.corpus.entropy_bounds
         self._progress = Progress(info.config.training.epochs, bounds)
         print("\n".join(introduction(info)), file=sys.stderr, flush=True)
-        rows = [epoch_row(done, info.unit) for done in info.train_state.history]
-        self._progress.print_lines(header(info.unit, bounds) + rows)
+        rows = [epoch_row(done) for done in info.train_state.history]
+        self._progress.print_lines(header(bounds) + rows)
 
     def write(self, record: Record) -> None:
         """Updates the progress bar; prints the row of a finished epoch."""
         self._progress.show(record)
         if isinstance(record, EpochDone):
-            self._progress.print_lines([epoch_row(record, self._unit)])
+            self._progress.print_lines([epoch_row(record)])
 
     def finish(self, result: RunResult) -> None:
         """Prints the summary."""

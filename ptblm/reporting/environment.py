@@ -1,4 +1,4 @@
-"""Says what a run ran on: versions, hardware, command."""
+"""The file environment.json of a run: command, versions and hardware."""
 
 import os
 import platform
@@ -17,24 +17,35 @@ from ptblm.files import read_json, write_json
 def describe_environment(
     command: list[str], seed: int, computing: dict[str, Any]
 ) -> dict[str, Any]:
-    """What someone needs to know to repeat a run."""
-    return {"command": command, "seed": seed, **_here_and_now(computing)}
+    """Returns what is needed to repeat a run.
+
+    Args:
+        command: the command line.
+        seed: the seed of the run.
+        computing: what the run computes on, as plain values: device, hardware, threads, kernels.
+    """
+    return {"command": command, "seed": seed, **_current_environment(computing)}
 
 
 def record_resumption(path: Path, command: list[str], computing: dict[str, Any]) -> None:
-    """Adds to a run's environment file what it goes on with.
+    """Appends the present environment to the list `resumed` in environment.json.
+
+    Args:
+        path: the file. Malformed content is treated as missing.
+        command: the command line.
+        computing: as for `describe_environment`.
 
     Raises:
-        OSError: if the file can't be written.
+        OSError: if the file cannot be written.
     """
     environment = read_json(path)
     resumed = environment.get("resumed")
     before = resumed if isinstance(resumed, list) else []
-    resumption = {"command": command, **_here_and_now(computing)}
+    resumption = {"command": command, **_current_environment(computing)}
     write_json(path, {**environment, "resumed": [*before, resumption]})
 
 
-def _here_and_now(computing: dict[str, Any]) -> dict[str, Any]:
+def _current_environment(computing: dict[str, Any]) -> dict[str, Any]:
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": {**current_versions(), "cuda": torch.version.cuda},

@@ -1,9 +1,9 @@
-"""metrics.jsonl: one strict JSON object per line, flushed line by line."""
+"""The file metrics.jsonl of a run: one strict JSON object per line, written without buffering."""
 
 import contextlib
 import errno
+import logging
 import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,48 +12,51 @@ from ptblm.files import strict_json
 from ptblm.reporting.bits import epoch_bits, score_bits
 from ptblm.training.records import EpochDone, Record, RunDone, StepDone
 
+logger = logging.getLogger(__name__)
+
 
 class MetricsFile:
-    """Appends a run's records to its metrics file.
+    """Appends the records of a run to its metrics file.
 
     Args:
-        path: of the file.
-        keep: bytes that are kept; what a stopped run wrote after its checkpoint is dropped.
+        path: the file. It is created if it does not exist.
+        size: size of the file in bytes when the checkpoint was saved; 0 for a new run. Records
+            after it are removed, since the resumed run writes them again.
         log_every: steps between two step records.
-        unit: what the run's tokens are.
+        unit: what a token is called: "word", "character", "byte".
 
     Attributes:
-        offset: bytes written, whole lines all of them.
+        offset: size of the file in bytes; it contains complete lines only.
+
+    Raises:
+        OSError: if the file cannot be opened, or is a symbolic link.
     """
 
-    def __init__(self, path: Path, keep: int, log_every: int, unit: str) -> None:
+    def __init__(self, path: Path, size: int, log_every: int, unit: str) -> None:
         self.path = path
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
         self._file = os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
-        self.offset = self._whole_lines(keep)
-        if self.offset < keep:
-            print(
-                f"warning: {path} lacks {keep - self.offset:,} bytes that the checkpoint knew of",
-                file=sys.stderr,
-            )
+        self.offset = self._end_of_last_line(size)
+        if self.offset < size:
+            missing = size - self.offset
+            logger.warning(f"{path} lacks {missing:,} bytes that it had at the last checkpoint")
         self._file.truncate(self.offset)
         self._log_every = log_every
         self._unit = unit
-        self._unwritten = b""
+        self._pending = b""
 
     def write(self, record: Record) -> None:
-        """Writes the records that the file is to hold, and passes over the others."""
+        """Writes epoch and test records, and every `log_every`-th step record."""
         if isinstance(record, StepDone):
             if record.step % self._log_every == 0:
-                self._append(step_metrics(record))
+                self._append(_step_metrics(record))
         elif isinstance(record, EpochDone):
             self._append({"kind": "epoch", **asdict(record), **epoch_bits(record, self._unit)})
         elif isinstance(record, RunDone):
-            figures = test_metrics(record, self._unit)
-            self._append({"kind": "test", "step": record.step, **figures})
+            self._append(_test_metrics(record, self._unit))
 
     def sync(self) -> None:
-        """Has all records on the disk, before a checkpoint says how many there are."""
+        """Flushes the file to the disk; call it before saving a checkpoint with `offset`."""
         with contextlib.suppress(OSError):
             os.fsync(self._file.fileno())
 
@@ -61,38 +64,38 @@ class MetricsFile:
         """Closes the file."""
         self._file.close()
 
-    def _whole_lines(self, keep: int) -> int:
-        """Where the last line ends that lies within the first `keep` bytes."""
-        at = min(keep, self._file.seek(0, os.SEEK_END))
-        while at > 0:
-            block = min(at, 65536)
-            self._file.seek(at - block)
+    def _end_of_last_line(self, size: int) -> int:
+        """Returns the end of the last complete line within the first `size` bytes."""
+        end = min(size, self._file.seek(0, os.SEEK_END))
+        while end > 0:
+            block = min(end, 65536)
+            self._file.seek(end - block)
             newline = self._file.read(block).rfind(b"\n")
             if newline >= 0:
-                return at - block + newline + 1
-            at -= block
+                return end - block + newline + 1
+            end -= block
         return 0
 
     def _append(self, metrics: dict[str, Any]) -> None:
-        """Writes whole lines; those that the disk refuses wait for the next call."""
-        refused_before = bool(self._unwritten)
-        self._unwritten += strict_json(metrics).encode() + b"\n"
+        """Writes complete lines. Lines that cannot be written are tried again at the next call."""
+        has_failed_before = bool(self._pending)
+        self._pending += strict_json(metrics).encode() + b"\n"
         try:
-            if self._file.write(self._unwritten) < len(self._unwritten):
+            if self._file.write(self._pending) < len(self._pending):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._file.truncate(self.offset)
-            if not refused_before:
+            if not has_failed_before:
                 reason = error.strerror or error
-                print(f"warning: {self.path} was not written ({reason}); going on", file=sys.stderr)
+                logger.warning(f"{self.path} was not written ({reason}); training continues")
             return
-        self.offset += len(self._unwritten)
-        self._unwritten = b""
+        self.offset += len(self._pending)
+        self._pending = b""
 
 
-def step_metrics(record: StepDone) -> dict[str, Any]:
-    """A step's figures; the perplexity is the running one of its epoch."""
+def _step_metrics(record: StepDone) -> dict[str, Any]:
+    """Returns the metrics of a step; the perplexity is that of its epoch so far."""
     return {
         "kind": "step",
         "epoch": record.epoch,
@@ -105,9 +108,11 @@ def step_metrics(record: StepDone) -> dict[str, Any]:
     }
 
 
-def test_metrics(record: RunDone, unit: str) -> dict[str, Any]:
-    """The test split's figures."""
+def _test_metrics(record: RunDone, unit: str) -> dict[str, Any]:
+    """Returns the metrics of the test split."""
     return {
+        "kind": "test",
+        "step": record.step,
         "test_perplexity": record.score.perplexity,
         "nll": record.score.nats,
         "tokens": record.score.tokens,

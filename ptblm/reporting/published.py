@@ -9,7 +9,14 @@ from ptblm.corpus.datasets.ptb import PTB
 
 
 class PublishedResult(NamedTuple):
-    """Perplexities from one source; None where the source gives no value."""
+    """Perplexities from one source.
+
+    Attributes:
+        source: who reported them.
+        train: perplexity of the training split; None if not reported, as for the others.
+        valid: perplexity of the validation split.
+        test: perplexity of the test split.
+    """
 
     source: str
     train: float | None
@@ -18,7 +25,7 @@ class PublishedResult(NamedTuple):
 
 
 _TUTORIAL = "TensorFlow tutorial, docstring"
-_RERUN = "its maintainer's re-run, 2017"
+_RERUN = "tutorial maintainer, rerun of 2017"
 _PAPER = "Zaremba et al. 2014"
 
 PUBLISHED = {
@@ -30,7 +37,7 @@ PUBLISHED = {
     "medium": [
         PublishedResult(_TUTORIAL, 48.45, 86.16, 82.07),
         PublishedResult(_RERUN, 45.68, 86.97, 83.47),
-        PublishedResult("ten users' runs, mean", 45.64, 87.58, 83.81),
+        PublishedResult("mean of ten users' runs", 45.64, 87.58, 83.81),
         PublishedResult(_PAPER, None, 86.2, 82.7),
     ],
     "large": [

@@ -1,4 +1,4 @@
-"""The table of a run: a row per epoch, and the summary at its end."""
+"""The table of a run, with one row per epoch, and the summary at its end."""
 
 import math
 
@@ -8,22 +8,29 @@ from ptblm.reporting.bits import epoch_bits, score_bits
 from ptblm.reporting.published import PublishedResult
 from ptblm.training.records import EpochDone, RunDone
 
-Floors = dict[Split, float]
+EntropyBounds = dict[Split, float]
 
-_COLUMNS = "{:>5}  {:>8}  {:>9}  {:>9}  {:>8}  {:>9}"
+# 70 columns, and 72 with the star.
+_COLUMNS = "{:>5}  {:>8}  {:>9}  {:>9}  {:>8}  {:>9}  {:>10}"
 
 
-def header(unit: str, floors: Floors) -> list[str]:
-    """The table's first lines; the floor stands under the split that it is known for."""
-    head = _COLUMNS.format("epoch", "rate", "train", "valid", "seconds", "tokens/s")
-    lines = [head if unit == "word" else f"{head}  valid bits"]
-    if "valid" in floors:
-        lines.append(_COLUMNS.format("floor", "", "", f"{floors['valid']:.2f}", "", "").rstrip())
+def header(bounds: EntropyBounds) -> list[str]:
+    """Returns the header of the table, and a row with the entropy bound where it is known.
+
+    Args:
+        bounds: the lowest possible expected perplexity on each split, where known.
+    """
+    columns = ("epoch", "rate", "train", "valid", "seconds", "tokens/s", "valid bits")
+    lines = [_COLUMNS.format(*columns)]
+    if "valid" in bounds:
+        valid = bounds["valid"]
+        row = _COLUMNS.format("bound", "", "", f"{valid:.2f}", "", "", f"{math.log2(valid):.4f}")
+        lines.append(row)
     return lines
 
 
-def epoch_row(done: EpochDone, unit: str) -> str:
-    """One epoch under the header; a star marks the best valid perplexity so far."""
+def epoch_row(done: EpochDone) -> str:
+    """Returns the row of an epoch; a star marks the best validation perplexity so far."""
     row = _COLUMNS.format(
         done.epoch,
         f"{done.learning_rate:.4g}",
@@ -31,27 +38,39 @@ def epoch_row(done: EpochDone, unit: str) -> str:
         f"{done.valid_perplexity:.2f}",
         f"{done.seconds:.1f}",
         f"{done.tokens_per_second:,.0f}",
+        f"{math.log2(done.valid_perplexity):.4f}",
     )
-    bits = "" if unit == "word" else f"{math.log2(done.valid_perplexity):>12.4f}"
-    return row + bits + (" *" if done.best else "")
+    return row + (" *" if done.best else "")
 
 
-def with_floor(perplexity: float, floors: Floors, split: Split) -> str:
-    """A perplexity, and beside it the lowest an honest model can reach, where that is known."""
-    floor = floors.get(split)
-    return f"{perplexity:.2f}" + (f" (floor {floor:.2f})" if floor is not None else "")
+def with_entropy_bound(perplexity: float, bounds: EntropyBounds, split: Split) -> str:
+    """Returns a perplexity as text, followed by the entropy bound of the split if it is known."""
+    bound = bounds.get(split)
+    return f"{perplexity:.2f}" + (f" (entropy bound {bound:.2f})" if bound is not None else "")
 
 
 def summary(
-    last: EpochDone, test: RunDone, unit: str, floors: Floors, published: list[PublishedResult]
+    last: EpochDone,
+    test: RunDone,
+    unit: str,
+    bounds: EntropyBounds,
+    published: list[PublishedResult],
 ) -> list[str]:
-    """The lines that end a run."""
+    """Returns the lines at the end of a run.
+
+    Args:
+        last: the last epoch.
+        test: the score of the test split.
+        unit: what a token is called: "word", "character", "byte".
+        bounds: the lowest possible expected perplexity on each split, where known.
+        published: published results of the same recipe, to compare with.
+    """
     bits = {**epoch_bits(last, unit), **score_bits(test.score, unit, "test_")}
     lines = [
         "",
-        f"valid perplexity {with_floor(last.valid_perplexity, floors, 'valid')}",
-        f"test perplexity {with_floor(test.score.perplexity, floors, 'test')}"
-        f"  over {test.score.tokens:,} tokens, {test.score.nats:.4f} nats each",
+        f"valid perplexity {with_entropy_bound(last.valid_perplexity, bounds, 'valid')}",
+        f"test perplexity {with_entropy_bound(test.score.perplexity, bounds, 'test')}, "
+        f"{test.score.nats:.4f} nats per token, {test.score.tokens:,} tokens",
         *(_bits_line(name, value) for name, value in bits.items() if value is not None),
     ]
     if published:
@@ -59,7 +78,7 @@ def summary(
             "this run", last.train_perplexity, last.valid_perplexity, test.score.perplexity
         )
         lines += ["", f"{'perplexity':<32}{'train':>9}{'valid':>9}{'test':>9}"]
-        lines += [_figures_row(figures) for figures in [ours, *published]]
+        lines += [_published_row(result) for result in [ours, *published]]
     return lines
 
 
@@ -67,7 +86,7 @@ def _bits_line(name: str, value: float) -> str:
     return f"{name.replace('_', ' ').replace('eos', EOS)} {value:.4f}"
 
 
-def _figures_row(figures: PublishedResult) -> str:
-    columns = (figures.train, figures.valid, figures.test)
+def _published_row(result: PublishedResult) -> str:
+    columns = (result.train, result.valid, result.test)
     cells = "".join(f"{'-' if value is None else format(value, '.2f'):>9}" for value in columns)
-    return f"{figures.source:<32}{cells}"
+    return f"{result.source:<32}{cells}"

@@ -1,4 +1,4 @@
-"""TensorBoard curves of a run, for those who ask for them (`run.tensorboard: true`)."""
+"""TensorBoard curves of a run, written if `run.tensorboard` is true."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ from ptblm.training.records import EpochDone, Record, StepDone
 
 
 class TensorBoard:
-    """Writes a run's figures as scalars over steps.
+    """Writes the metrics of a run as scalars over steps.
 
     Args:
-        directory: where the event files go.
-        purge_step: what earlier event files say of later steps is void: a resumed run tells it
-            anew.
-        log_every: steps between two points of the step curves.
+        directory: the directory of the event files.
+        purge_step: TensorBoard ignores this step and later ones in existing event files, since a
+            resumed run writes them again.
+        log_every: steps between two points of the curves of training.
 
     Raises:
         UsageError: if TensorBoard is not installed.
@@ -31,7 +31,7 @@ class TensorBoard:
         self._log_every = log_every
 
     def write(self, record: Record) -> None:
-        """Adds a record's points to their curves."""
+        """Adds the metrics of a record to their curves."""
         if isinstance(record, StepDone) and record.step % self._log_every == 0:
             self._add("optim/learning_rate", record.learning_rate, record.step)
             if record.grad_norm is not None:
@@ -43,7 +43,7 @@ class TensorBoard:
             self._writer.flush()
 
     def close(self) -> None:
-        """Writes what is left."""
+        """Writes pending points and closes the event file."""
         self._writer.close()
 
     def _add(self, tag: str, value: float, step: int) -> None:

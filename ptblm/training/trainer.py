@@ -222,7 +222,7 @@ class Trainer:
         score = Score()
         self.model.eval()  # for dropout in a custom cell; ours requires a generator
         with self.precision.full_precision():
-            for score in running_scores(self.model, inputs, targets, marks=self.special_ids):
+            for score in running_scores(self.model, inputs, targets, special_ids=self.special_ids):
                 yield Evaluating(split, score, inputs.numel())
         self.model.train()
         return score

@@ -131,11 +131,11 @@ def test_ids(components: RunComponents) -> Tensor:
 
 def score(components: RunComponents, ids: Tensor) -> float:
     """Summed negative log-likelihood of ids, [N + 1], by ptblm's evaluation of the test split."""
-    marks = components.corpus.tokenizer.special_ids
+    special_ids = components.corpus.tokenizer.special_ids
     text = ids.view(1, -1)
     trainer = components.trainer
     with trainer.precision.full_precision():
-        *_, last = running_scores(trainer.model, text[:, :-1], text[:, 1:], marks=marks)
+        *_, last = running_scores(trainer.model, text[:, :-1], text[:, 1:], special_ids=special_ids)
     return last.nll
 
 

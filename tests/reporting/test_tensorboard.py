@@ -1,4 +1,4 @@
-"""The curves, read back by TensorBoard's own reader; a resumed run tells no step twice."""
+"""TensorBoard curves, read back with TensorBoard; a resumed run has no duplicate steps."""
 
 import sys
 from pathlib import Path
@@ -33,7 +33,7 @@ def points(directory: Path, tag: str) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in reader.Scalars(tag)]
 
 
-def test_curves_and_their_names(tmp_path: Path) -> None:
+def test_curves_have_expected_tags_and_values(tmp_path: Path) -> None:
     curves = TensorBoard(tmp_path, purge_step=1, log_every=2)
     for number in range(1, 7):
         curves.write(step(number, nll=0.0))
@@ -46,21 +46,19 @@ def test_curves_and_their_names(tmp_path: Path) -> None:
     assert points(tmp_path, "speed/tokens_per_second")[0] == (2, 20.0)
 
 
-def test_a_resumed_run_tells_no_step_twice(tmp_path: Path) -> None:
+def test_resumed_run_has_no_duplicate_steps(tmp_path: Path) -> None:
     before = TensorBoard(tmp_path, purge_step=1, log_every=1)
     for number in range(1, 6):
         before.write(step(number, nll=0.0))
     before.close()
-    after = TensorBoard(tmp_path, purge_step=4, log_every=1)  # the checkpoint was of step 3
+    after = TensorBoard(tmp_path, purge_step=4, log_every=1)  # the checkpoint is of step 3
     for number in range(4, 8):
         after.write(step(number, nll=0.0))
     after.close()
     assert [number for number, _ in points(tmp_path, "train/perplexity")] == list(range(1, 8))
 
 
-def test_without_the_package_it_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_package_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UsageError, match="needs the tensorboard package"):
         TensorBoard(tmp_path, purge_step=1, log_every=1)

@@ -30,18 +30,18 @@ FAST = ["--data", "sample", "--set", "model.hidden_size=8", "--set", "training.e
 
 
 @pytest.fixture(scope="module")
-def torture() -> ModuleType:
+def fault_injection() -> ModuleType:
     return load_script("fault_injection")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, torture: ModuleType) -> Path:
-    """A whole run of one epoch, as torture makes it."""
+def finished(tmp_path_factory: pytest.TempPathFactory, fault_injection: ModuleType) -> Path:
+    """A whole run of one epoch, made by fault_injection."""
     directory = tmp_path_factory.mktemp("finished") / "run"
     with pytest.MonkeyPatch.context() as patch:
         for name, value in plain_environment().items():
             patch.setenv(name, value)
-        torture.finish(torture.train(directory, epochs=1))
+        fault_injection.finish(fault_injection.train(directory, epochs=1))
     return directory
 
 
@@ -52,33 +52,37 @@ def run(finished: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-# --- fast versions of what `make torture` does at length ---
+# --- short versions of `make fault-injection` ---
 
 
 def test_kills_while_training(
-    torture: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault_injection: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    assert "as without them" in torture.kill_while_training(tmp_path, 3, random.Random(1))
+    assert "equal those without kills" in fault_injection.kill_while_training(
+        tmp_path, 3, random.Random(1)
+    )
 
 
 def test_kills_at_the_start(
-    torture: ModuleType, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+    fault_injection: ModuleType, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    assert "as without them" in torture.kill_new_runs(tmp_path, finished, 3, random.Random(1))
+    assert "equal those without kills" in fault_injection.kill_new_runs(
+        tmp_path, finished, 3, random.Random(1)
+    )
 
 
-def test_kills_while_saving(torture: ModuleType, tmp_path: Path, finished: Path) -> None:
+def test_kills_while_saving(fault_injection: ModuleType, tmp_path: Path, finished: Path) -> None:
     checkpoint = load_checkpoint(finished / "checkpoints" / "last.safetensors")
-    told = torture.kill_while_saving(tmp_path, checkpoint, 20, random.Random(1))
+    told = fault_injection.kill_while_saving(tmp_path, checkpoint, 20, random.Random(1))
     assert "always" in told
 
 
-def test_bit_flips_and_cuts(torture: ModuleType, tmp_path: Path, finished: Path) -> None:
+def test_bit_flips_and_cuts(fault_injection: ModuleType, tmp_path: Path, finished: Path) -> None:
     last = finished / "checkpoints" / "last.safetensors"
-    assert "300 bits" in torture.flip_bits(tmp_path, last, 300, random.Random(1))
-    assert "all refused" in torture.cut_short(tmp_path, last, 50)
+    assert "300 bits" in fault_injection.flip_bits(tmp_path, last, 300, random.Random(1))
+    assert "all rejected" in fault_injection.truncate(tmp_path, last, 50)
 
 
 # --- signals ---

@@ -1,0 +1,41 @@
+"""The table of a run and its summary: aligned, within 80 columns, with bits and entropy bound."""
+
+import math
+
+from ptblm.reporting.table import epoch_row, header, summary
+from ptblm.training.records import EpochDone
+from tests.reporting.records import EPOCH, TEST
+
+ROW = EpochDone(13, 30199, 0.5**9, 41.1, 119.58, 197.4, 4707.3, best=True)
+
+
+def test_table_is_aligned_and_fits_80_columns() -> None:
+    row = epoch_row(ROW)
+    head, bound = header({"valid": 10.156})
+    assert row == "   13  0.001953      41.10     119.58     197.4      4,707      6.9018 *"
+    assert len(head) == len(bound) == len(row) - 2 <= 80
+    assert bound.index("10.16") + len("10.16") == head.index("valid") + len("valid")
+    assert bound.split() == ["bound", "10.16", f"{math.log2(10.156):.4f}"]
+    # A fast device, a tiny learning rate, and an epoch at chance level.
+    widest = EpochDone(100, 10**6, 0.0001234, 100_000.0, 100_000.0, 99_999.9, 9_999_999.0, True)
+    assert len(epoch_row(widest)) <= 80
+
+
+def test_star_marks_only_the_best_epoch() -> None:
+    row = epoch_row(EpochDone(1, 6271, 0.5, 3.7, 4.0, 290.0, 17300.0, best=False))
+    assert row.endswith("     17,300      2.0000")
+    assert len(header({})) == 1
+
+
+def test_summary_has_a_line_for_each_kind_of_bits() -> None:
+    lines = summary(EPOCH, TEST, "character", {"test": 3.5}, [])
+    assert lines == [
+        "",
+        "valid perplexity 4.00",
+        "test perplexity 4.00 (entropy bound 3.50), 1.3863 nats per token, 16 tokens",
+        "train bits per character 3.0000",
+        "valid bits per character 2.0000",
+        "test bits per character 2.0000",
+        "test bits per character without <eos> 2.3333",
+    ]
+    assert "test bits per word without <eos> 2.3333" in summary(EPOCH, TEST, "word", {}, [])
