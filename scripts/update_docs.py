@@ -134,9 +134,9 @@ def variants_table(section: str, key: str) -> str:
 
 
 def normalize(text: str) -> str:
-    """Masks what differs between machines: decimals, rates, stars, devices, column widths."""
+    """Masks what differs between machines: decimals, speeds, best epochs, devices, widths."""
     text = re.sub(r"(?m)^( *device +).*$", r"\1#", text)
-    text = re.sub(r"(?m)^( +\d+ .*?) +[\d,]+( \*)?$", r"\1 #", text)  # tokens/s and the star
+    text = re.sub(r"(?m)^( +\d+ +\S+) +\d.*$", r"\1 #", text)  # an epoch after its rate
     text = re.sub(r"(?<![\w.])[\d,]+\.\d+(?![\w.])", "#", text)
     return re.sub(r" +", " ", text)
 

@@ -171,10 +171,11 @@ def test_blocks_are_regenerated(script: ModuleType, block: str, expected: str) -
 
 
 def test_normalize_masks_measurements_only(script: ModuleType) -> None:
-    row = "    6      0.25      11.71      12.12       1.8     22,520 *\nsteps 594, 0 words\n"
-    slower = "    6      0.25      11.80      12.20      10.9      2,520\nsteps 594, 0 words\n"
-    assert script.normalize(row) == script.normalize(slower)
-    assert script.normalize(row) != script.normalize(row.replace("594", "595"))
+    rows = "    6   0.25   11.71   12.12   1.8     22,520   3.6 *\nperplexity 11.7, step 594\n"
+    slower = "    6   0.25   11.80   12.20   10.9   2,520   3.61\nperplexity 11.9, step 594\n"
+    assert script.normalize(rows) == script.normalize(slower)
+    for old, new in (("594", "595"), ("    6", "    7"), ("0.25", "0.5"), ("perplexity", "bits")):
+        assert script.normalize(rows) != script.normalize(rows.replace(old, new))
 
 
 def test_wrong_keys_and_commands_would_be_found() -> None:
