@@ -39,9 +39,11 @@ def parameters(function: Callable[..., Any]) -> dict[str, Any]:
     for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
         kind, info = typing.get_args(parameter.annotation)
         required = parameter.default is inspect.Parameter.empty
+        # In Annotated, Typer takes the first name as `default`.
+        names = [declared for declared in (info.default, *info.param_decls) if declared is not ...]
         described[name] = {
             "kind": type(info).__name__.removesuffix("Info").lower(),
-            "names": list(info.param_decls or [f"--{name.replace('_', '-')}"]),
+            "names": names or [f"--{name.replace('_', '-')}"],
             "type": kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", ""),
             "metavar": info.metavar,
             "default": "required" if required else parameter.default,
