@@ -40,7 +40,8 @@ def parameters(function: Callable[..., Any]) -> dict[str, Any]:
         kind, info = typing.get_args(parameter.annotation)
         required = parameter.default is inspect.Parameter.empty
         # In Annotated, Typer takes the first name as `default`.
-        names = [declared for declared in (info.default, *info.param_decls) if declared is not ...]
+        declared = (info.default, *(info.param_decls or ()))
+        names = [text for text in declared if isinstance(text, str) and text.startswith("-")]
         described[name] = {
             "kind": type(info).__name__.removesuffix("Info").lower(),
             "names": names or [f"--{name.replace('_', '-')}"],
