@@ -1,26 +1,31 @@
-"""Every error that ptblm raises on purpose: what happened, where, what to do, and its exit code.
+"""All errors that ptblm raises on purpose, with their exit codes.
 
 | exit code | meaning |
 |---|---|
-| 0 | done |
-| 1 | a bug: it keeps its traceback |
+| 0 | success |
+| 1 | bug: prints a traceback |
 | 2 | usage or config |
 | 3 | data |
 | 4 | checkpoint |
 | 5 | training diverged |
-| 128 + n | stopped by signal n: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, saved first; 141 SIGPIPE |
+| 129, 130, 143 | stopped by SIGHUP, Ctrl-C, SIGTERM; the state is saved first |
+| 141 | the reader of stdout closed the pipe |
 """
 
 import signal
 
 
 class PtblmError(Exception):
-    """The root of the tree; `exit_code` is what the command line ends with.
+    """Base class of all errors.
 
     Args:
-        what: one line that says what happened.
-        where: the file, line or key that it happened at.
-        hint: one line that says what to do about it.
+        what: what is wrong, one line for each problem.
+        where: the file, line or key.
+        hint: what to do, in one line.
+
+    Attributes:
+        exit_code: exit code of the command line.
+        label: first word of the printed message.
     """
 
     exit_code = 1
@@ -33,45 +38,50 @@ class PtblmError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        """The error as people read it: one line each for what, where and what to do."""
+        """Returns the message: what, where and hint on separate lines."""
         lines = [self.what]
         if self.where is not None:
             lines.append(f"  at: {self.where}")
         if self.hint is not None:
-            lines.append(f"  try: {self.hint}")
+            lines.append(f"  hint: {self.hint}")
         return "\n".join(lines)
 
 
 class UsageError(PtblmError):
-    """The command's arguments can't be used as they are."""
+    """The arguments of a command cannot be used."""
 
     exit_code = 2
 
 
 class ConfigError(PtblmError):
-    """A config file or an override is wrong; `what` holds every problem, a line each."""
+    """A config file or an override is invalid; `what` has one line for each problem."""
 
     exit_code = 2
 
 
 class DataError(PtblmError):
-    """A corpus is missing, damaged or does not fit."""
+    """A corpus or text is missing, damaged or unsuitable."""
 
     exit_code = 3
 
 
 class CheckpointError(PtblmError):
-    """A checkpoint can't be read, trusted or written."""
+    """A checkpoint cannot be read, used or written."""
 
     exit_code = 4
 
 
 class DamagedCheckpointError(CheckpointError):
-    """A checkpoint's bytes are not those that were written, or are gone; another may be good."""
+    """A checkpoint is missing or damaged; another checkpoint of the run may be intact."""
 
 
 class DivergedError(PtblmError):
-    """The loss or the gradient is no longer finite; `metrics` are those of the step."""
+    """The loss or the gradient is not finite.
+
+    Args:
+        metrics: metrics of the step: epoch, batch, step, nll (nats per token), grad_norm,
+            learning_rate.
+    """
 
     exit_code = 5
 
@@ -80,13 +90,14 @@ class DivergedError(PtblmError):
             "training diverged: loss {nll:.4g} per token, gradient norm {grad_norm:.4g}, "
             "learning rate {learning_rate:.4g}".format(**metrics),
             where="epoch {epoch:.0f}, batch {batch:.0f}, step {step:.0f}".format(**metrics),
-            hint="--resume with --set training.learning_rate or training.max_grad_norm, lower",
+            hint="pass --resume with a lower --set training.learning_rate=VALUE or "
+            "training.max_grad_norm=VALUE",
         )
         self.metrics = metrics
 
 
-class Interrupted(PtblmError):  # noqa: N818 - no error of anyone's
-    """A signal asked to stop, and everything was saved; `hint` says how to go on."""
+class Interrupted(PtblmError):  # noqa: N818 - not an error
+    """A stop signal was received and the state was saved; `hint` tells how to resume."""
 
     label = "stopped"
 

@@ -1,4 +1,4 @@
-"""Compares what was saved with what is expected in its place, down to every tensor's shape."""
+"""Checks that loaded values have the expected structure, down to the shape of each tensor."""
 
 from collections.abc import Set
 from typing import Any
@@ -7,29 +7,29 @@ from torch import Tensor
 
 
 class StructureMismatchError(ValueError):
-    """What was saved is not what belongs there; the message says where."""
+    """A loaded value does not have the expected structure; the message contains its path."""
 
 
 def check_structure(
     expected: Any, saved: Any, path: str = "", varying: Set[str] = frozenset()
 ) -> None:
-    """Raises unless `saved` has the structure of `expected`, and only that.
+    """Raises an error unless `saved` has the same structure as `expected`.
 
     Dicts must have the same keys, lists the same length, tensors the same shape and dtype, and
-    plain values the same type.
+    all other values the same type.
 
     Args:
-        expected: what a part of our own looks like.
-        saved: what came from a file.
-        path: of the two, for the message.
-        varying: paths whose insides are not compared, only their type.
+        expected: a value with the expected structure.
+        saved: the value to check, loaded from a file.
+        path: path of the value in the file, for error messages.
+        varying: paths at which only the type is compared, not the contents.
 
     Raises:
-        StructureMismatchError: naming the first difference.
+        StructureMismatchError: for the first difference.
     """
     if _kind(expected) is not _kind(saved):
         names = f"{_kind(expected).__name__} expected, found {_kind(saved).__name__}"
-        raise StructureMismatchError(f"{path or 'it'}: {names}")
+        raise StructureMismatchError(f"{path or 'value'}: {names}")
     if path in varying:
         return
     dot = f"{path}." if path else ""
@@ -43,19 +43,19 @@ def check_structure(
     elif isinstance(expected, list):
         if len(expected) != len(saved):
             raise StructureMismatchError(
-                f"{path}: {len(expected)} parts expected, not {len(saved)}"
+                f"{path}: {len(expected)} items expected, found {len(saved)}"
             )
-        for index, (one, other) in enumerate(zip(expected, saved, strict=True)):
-            check_structure(one, other, f"{dot}{index}", varying)
+        for index, (value, saved_value) in enumerate(zip(expected, saved, strict=True)):
+            check_structure(value, saved_value, f"{dot}{index}", varying)
     elif isinstance(expected, Tensor) and (
         expected.shape != saved.shape or expected.dtype != saved.dtype
     ):
         raise StructureMismatchError(
-            f"{path}: {expected.dtype} of {tuple(expected.shape)} expected, "
-            f"found {saved.dtype} of {tuple(saved.shape)}"
+            f"{path}: {expected.dtype} of shape {tuple(expected.shape)} expected, "
+            f"found {saved.dtype} of shape {tuple(saved.shape)}"
         )
 
 
 def _kind(value: Any) -> type:
-    """The type that counts: an ordered dict is a dict, and a parameter a tensor."""
+    """Returns the type to compare: OrderedDict counts as dict and Parameter as Tensor."""
     return next((kind for kind in (dict, Tensor) if isinstance(value, kind)), type(value))

@@ -1,13 +1,15 @@
 """Reads and writes safetensors files that carry a digest of all their bytes.
 
-A safetensors file is the length of its header (8 bytes, little endian), the header (JSON: dtype,
-shape and byte range of every tensor by name, and string metadata), then the tensors' bytes.
-Ours begin their header with `{"__metadata__":{"sha256":"..."`. The digest is that of the whole
-file, with 64 zeros in its own place, so it covers every other byte and stands at a fixed offset.
+A safetensors file consists of the length of its header (8 bytes, little endian), the header (JSON:
+dtype, shape and byte range of every tensor by name, and string metadata), and the tensors' bytes.
+The header of a ptblm file starts with `{"__metadata__":{"sha256":"...`. The digest is computed over
+the whole file with 64 zeros in place of the digest, so it covers every other byte and has a fixed
+offset.
 
-The safetensors library reads these files. It is not used here because it reads through a memory
-map, where a failing disk or a truncation kills the process instead of raising OSError, or makes
-copies; and because it writes by file name and reports a full disk as text.
+Any safetensors library can read these files. ptblm does not use the library, for two reasons. It
+reads either through a memory map, where a failing disk or a truncated file kills the process
+instead of raising OSError, or with an additional copy of every tensor. It writes to a file name
+only and reports a full disk as text instead of as an OSError.
 """
 
 import errno
@@ -57,15 +59,15 @@ _CHUNK_BYTES = 2**20
 
 
 class TensorFileError(ValueError):
-    """The file is damaged or is not one of ours; the message says how."""
+    """The file is damaged or is not a ptblm file; the message describes the problem."""
 
 
 class NotTensorFileError(TensorFileError):
-    """The file does not begin like one of ours."""
+    """The file does not start like a ptblm file."""
 
 
 class ReadBackError(TensorFileError):
-    """Other bytes were read back than were written."""
+    """The bytes that were read back differ from those that were written."""
 
 
 def write_tensor_file(path: Path, document: str, tensors: Mapping[str, Tensor]) -> None:
@@ -74,12 +76,13 @@ def write_tensor_file(path: Path, document: str, tensors: Mapping[str, Tensor]) 
     Args:
         path: the file.
         document: JSON that is stored in the metadata.
-        tensors: by name, on any device, of any strides. Shared memory is written once per name.
+        tensors: tensors by name, on any device, with any strides. Tensors that share memory are
+            written separately.
 
     Raises:
-        OSError: if the file cannot be written; the old file stays.
-        ReadBackError: if other bytes are read back than were written; the old file stays.
-        TensorFileError: if a tensor cannot be stored or the header is too large; as above.
+        OSError: if the file cannot be written. As with all errors, the old file stays.
+        ReadBackError: if the bytes that are read back differ from those that were written.
+        TensorFileError: if a tensor cannot be stored or the header is too large.
     """
     contents = {name: _dense(name, tensor) for name, tensor in tensors.items()}
     # Large items first, so that every tensor is aligned to the size of its items.
@@ -87,7 +90,7 @@ def write_tensor_file(path: Path, document: str, tensors: Mapping[str, Tensor]) 
     parts = [_bytes_of(contents[name]) for name in names]
     header = _header(document, {name: contents[name] for name in names})
     if len(header) > MAX_HEADER_BYTES:
-        raise TensorFileError(f"its header of {len(header):,} bytes is too large")
+        raise TensorFileError(f"the header would have {len(header):,} bytes, which is too large")
     length = len(header).to_bytes(8, "little")
     digest = hashlib.sha256(length + header)
     written = bytearray(length + header)
@@ -104,19 +107,19 @@ def write_tensor_file(path: Path, document: str, tensors: Mapping[str, Tensor]) 
 
 
 def read_tensor_file(path: Path) -> tuple[str, dict[str, Tensor]]:
-    """Reads and verifies a file, once and front to back.
+    """Reads a file once, from start to end, and verifies it.
 
-    The digest is computed over the same memory that the tensors are views of. Every declared size
-    is compared with the file's size before memory is allocated.
+    The digest is computed over the memory that the returned tensors use. Every declared size is
+    compared with the size of the file before memory is allocated.
 
     Returns:
         The document, and the tensors by name.
 
     Raises:
         OSError: if the file cannot be read.
-        MemoryError: if there is too little memory for the tensors.
-        TensorFileError: if any byte is not as it was written.
-        NotTensorFileError: if the file does not begin like one of ours.
+        MemoryError: if the tensors do not fit into memory.
+        TensorFileError: if any byte differs from what was written.
+        NotTensorFileError: if the file does not start like a ptblm file.
     """
     with _open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -126,16 +129,16 @@ def read_tensor_file(path: Path) -> tuple[str, dict[str, Tensor]]:
         if start[: len(_HEADER_START)] != _HEADER_START:
             raise NotTensorFileError(_what_it_is(length + start))
         if header_bytes > MAX_HEADER_BYTES or header_bytes < _DIGEST_END:
-            raise TensorFileError(f"damaged: its header declares {header_bytes:,} bytes")
+            raise TensorFileError(f"damaged: the declared header size is {header_bytes:,} bytes")
         if header_bytes > size - 8:
-            raise TensorFileError("truncated inside its header")
+            raise TensorFileError("truncated inside the header")
         rest = file.read(header_bytes - _DIGEST_END)
         document, entries = _parsed_header(start + rest)
         expected = 8 + header_bytes + (entries[-1][3] if entries else 0)
         if size < expected:
-            raise TensorFileError(f"truncated: {size:,} of {expected:,} bytes are there")
+            raise TensorFileError(f"truncated: it has {size:,} of {expected:,} bytes")
         if size > expected:
-            raise TensorFileError(f"damaged: {size - expected:,} bytes too many")
+            raise TensorFileError(f"damaged: it has {size - expected:,} extra bytes")
         digest = hashlib.sha256(length + _HEADER_START + _NO_DIGEST.encode() + rest)
         tensors = {}
         with ThreadPoolExecutor(1) as hashing:
@@ -143,16 +146,16 @@ def read_tensor_file(path: Path) -> tuple[str, dict[str, Tensor]]:
                 content = _allocated(nbytes)
                 for chunk in _chunks([_bytes_of(content)]):
                     if file.readinto(chunk) != len(chunk):
-                        raise TensorFileError("truncated while it was read")
+                        raise TensorFileError("truncated while being read")
                     hashing.submit(digest.update, chunk)
                 tensors[name] = _shaped(name, content, dtype, shape)
     if digest.hexdigest().encode() != start[len(_HEADER_START) :]:
-        raise TensorFileError("damaged: its bytes do not match its digest")
+        raise TensorFileError("damaged: the digest does not match")
     return document, tensors
 
 
 def _dense(name: str, tensor: Tensor) -> Tensor:
-    """The tensor on the CPU and contiguous; a copy only where it is not already."""
+    """Returns the tensor on the CPU and contiguous; copies only if necessary."""
     if tensor.layout != torch.strided or tensor.dtype not in _DTYPE_NAMES or tensor.is_meta:
         kind = f"{tensor.dtype}, {tensor.layout}, on {tensor.device}"
         raise TensorFileError(f"{name} cannot be stored in a safetensors file ({kind})")
@@ -165,7 +168,7 @@ def _bytes_of(tensor: Tensor) -> memoryview:
 
 
 def _header(document: str, contents: Mapping[str, Tensor]) -> bytes:
-    """The header, with zeros in place of the digest, padded so that the tensors are aligned."""
+    """Returns the header with zeros in place of the digest, padded to align the tensors."""
     entries: dict[str, Any] = {"__metadata__": {"sha256": _NO_DIGEST, "ptblm": document}}
     end = 0
     for name, tensor in contents.items():
@@ -182,12 +185,12 @@ def _header(document: str, contents: Mapping[str, Tensor]) -> bytes:
 def _check_written(path: Path, pieces: Iterable[memoryview]) -> None:
     with path.open("rb", buffering=0) as file:
         for chunk in _chunks(pieces):
-            # bytearray: to compare two memoryviews is a hundred times slower.
+            # A bytearray: comparing two memoryviews takes a hundred times as long.
             found = bytearray(len(chunk))
             if file.readinto(found) != len(chunk) or found != chunk:
-                raise ReadBackError("other bytes were read back than were written")
+                raise ReadBackError("the bytes read back differ from those written")
         if file.read(1):
-            raise ReadBackError("more bytes were read back than were written")
+            raise ReadBackError("more bytes were read back than written")
 
 
 def _chunks(pieces: Iterable[memoryview]) -> Iterator[memoryview]:
@@ -197,7 +200,7 @@ def _chunks(pieces: Iterable[memoryview]) -> Iterator[memoryview]:
 
 
 def _open_regular(path: Path) -> io.FileIO:
-    """Opens a regular file. Without waiting: to open a named pipe would wait for its writer."""
+    """Opens a regular file; O_NONBLOCK, since opening a named pipe would wait for its writer."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -207,13 +210,13 @@ def _open_regular(path: Path) -> io.FileIO:
 
 
 def _what_it_is(start: bytes) -> str:
-    """Names the kind of a file that is none of ours, as far as its first bytes tell."""
+    """Describes a file that is not a ptblm file, judging by its first bytes."""
     if not start:
         return "the file is empty"
     if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        return "not a ptblm checkpoint, but a file of torch.save or pickle"
+        return "not a ptblm checkpoint but a file written by torch.save or pickle"
     if start[8:9] == b"{":
-        return "not a ptblm checkpoint, but another safetensors file, or damaged"
+        return "not a ptblm checkpoint but another safetensors file, or damaged"
     return "not a ptblm checkpoint"
 
 
@@ -221,71 +224,77 @@ _Entry = tuple[str, torch.dtype, list[int], int, int]  # name, dtype, shape, end
 
 
 def _parsed_header(header: bytes) -> tuple[str, list[_Entry]]:
-    """The document, and the tensors in the order of their bytes, which they fill without gaps."""
+    """Returns the document and the tensors, checked to follow each other without gaps."""
     content = parse_json(header)
     metadata = content.pop("__metadata__")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("ptblm"), str):
-        raise TensorFileError("damaged: it has no document")
+        raise TensorFileError("damaged: the document is missing")
     entries: list[_Entry] = []
     for name, entry in content.items():
         try:
             dtype, shape = DTYPES[entry["dtype"]], entry["shape"]
             begin, end = entry["data_offsets"]
         except (KeyError, TypeError, ValueError):
-            raise TensorFileError(f"damaged: tensor {name!r:.80} is not described") from None
+            raise TensorFileError(
+                f"damaged: the entry of tensor {name!r:.80} is incomplete"
+            ) from None
         if not isinstance(shape, list) or any(
             type(number) is not int or number < 0 for number in (begin, end, *shape)
         ):
-            raise TensorFileError(f"damaged: the sizes of tensor {name!r:.80} are not sizes")
+            raise TensorFileError(f"damaged: the sizes of tensor {name!r:.80} are invalid")
         if math.prod(shape) * dtype.itemsize != end - begin:
-            raise TensorFileError(f"damaged: tensor {name!r:.80} has another size than its shape")
+            raise TensorFileError(
+                f"damaged: the size of tensor {name!r:.80} does not match its shape"
+            )
         entries.append((name, dtype, shape, end, end - begin))
     entries.sort(key=lambda entry: (entry[3] - entry[4], entry[3]))
     filled = 0
     for name, _, _, end, nbytes in entries:
         if end - nbytes != filled:
-            raise TensorFileError(f"damaged: tensor {name!r:.80} does not follow the one before")
+            raise TensorFileError(
+                f"damaged: tensor {name!r:.80} does not follow the previous tensor"
+            )
         filled = end
     return metadata["ptblm"], entries
 
 
 def parse_json(text: str | bytes) -> dict[str, Any]:
-    """Parses a JSON object in which no key occurs twice; NaN and infinities are allowed.
+    """Parses a JSON object; rejects duplicate keys, accepts NaN and infinities.
 
     Raises:
-        TensorFileError: if the text is anything else.
+        TensorFileError: if the text is not such an object.
     """
     try:
         content = json.loads(text, object_pairs_hook=_without_duplicates)
     except RecursionError:
-        raise TensorFileError("damaged: its JSON is nested too deeply") from None
+        raise TensorFileError("damaged: the JSON is nested too deeply") from None
     except TensorFileError:
         raise
     except ValueError:
-        raise TensorFileError("damaged: its JSON cannot be parsed") from None
+        raise TensorFileError("damaged: the JSON cannot be parsed") from None
     if not isinstance(content, dict):
-        raise TensorFileError("damaged: its JSON is not an object")
+        raise TensorFileError("damaged: the JSON is not an object")
     return content
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) != len(pairs):
-        raise TensorFileError("damaged: a name occurs twice in its JSON")
+        raise TensorFileError("damaged: a name occurs twice in the JSON")
     return content
 
 
 def _allocated(nbytes: int) -> Tensor:
     try:
         return torch.empty(nbytes, dtype=torch.uint8)
-    except RuntimeError as error:  # how torch reports that there is too little memory
+    except RuntimeError as error:  # torch's error for too little memory
         raise MemoryError(str(error)) from None
 
 
 def _shaped(name: str, content: Tensor, dtype: torch.dtype, shape: list[int]) -> Tensor:
     if dtype == torch.bool and content.numel() and int(content.max()) > 1:
-        raise TensorFileError(f"damaged: tensor {name!r:.80} holds bytes that are not booleans")
+        raise TensorFileError(f"damaged: tensor {name!r:.80} contains values that are not booleans")
     try:
         return content.view(dtype).view(shape)
-    except (RuntimeError, TypeError, OverflowError):  # empty, with sizes beyond all bounds
-        raise TensorFileError(f"damaged: tensor {name!r:.80} has an impossible shape") from None
+    except (RuntimeError, TypeError, OverflowError):  # an empty tensor with a huge dimension
+        raise TensorFileError(f"damaged: the shape of tensor {name!r:.80} is impossible") from None

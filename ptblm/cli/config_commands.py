@@ -12,7 +12,7 @@ config_app = typer.Typer(help="List and show configs.", no_args_is_help=True)
 
 @config_app.command("list")
 def list_configs() -> None:
-    """List the shipped configs, each with its first line."""
+    """List the shipped configs, one per line."""
     from ptblm.config.loading import shipped_configs
 
     texts = [path.read_text(encoding="utf-8") for path in shipped_configs().values()]
@@ -21,10 +21,17 @@ def list_configs() -> None:
 
 @config_app.command("show")
 def show_config(
-    config: Annotated[str, typer.Argument(metavar="NAME|FILE", autocompletion=complete_config)],
+    config: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FILE",
+            help="Shipped config or YAML file.",
+            autocompletion=complete_config,
+        ),
+    ],
     overrides: Set = None,
 ) -> None:
-    """Show a config, resolved, with the meaning of each key: the start of your own."""
+    """Show a config with all keys, their values and descriptions, as a YAML file."""
     from ptblm.config.loading import load_config
     from ptblm.config.show import config_document
 

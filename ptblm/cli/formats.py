@@ -4,6 +4,7 @@ from typing import Any
 
 from ptblm.corpus.vocabulary import EOS, UNK
 from ptblm.reporting.bits import score_bits
+from ptblm.run.checkpoints import CheckpointInfo, Verdict
 from ptblm.run.dry_run import DryRun
 from ptblm.run.evaluate import Evaluation
 
@@ -81,6 +82,32 @@ def dry_run_lines(dry_run: DryRun) -> list[str]:
         f"peak memory      {peak}, of which {_megabytes(dry_run.held_bytes)} are weights, "
         "gradients and optimizer state",
     ]
+
+
+def checkpoint_lines(info: CheckpointInfo) -> list[str]:
+    """Returns the content of a checkpoint as lines for people."""
+    checkpoint = info.checkpoint
+    versions = ", ".join(f"{name} {version}" for name, version in checkpoint.versions.items())
+    computing = checkpoint.computing
+    lines = [
+        f"checkpoint   {info.path}, {info.size:,} bytes, format {checkpoint.format}",
+        f"trained      {info.epochs} epochs, {info.steps:,} steps",
+        f"model        {info.parameters:,} parameters, "
+        f"{len(checkpoint.vocabulary['tokens']):,} {info.unit}s",
+        f"corpus       {checkpoint.corpus['name']}",
+        f"device       {computing['device']} ({computing['hardware']})",
+        f"written by   {versions}",
+    ]
+    if info.valid_perplexity is not None:
+        lines.append(f"valid        perplexity {info.valid_perplexity:.2f}")
+    return lines
+
+
+def verdict_line(verdict: Verdict) -> str:
+    """Returns whether a checkpoint is usable as a line for people."""
+    if verdict.problem is not None:
+        return f"{verdict.path}: bad, {verdict.problem}"
+    return f"{verdict.path}: good, epoch {verdict.epochs}, step {verdict.steps:,}"
 
 
 def _megabytes(size: int) -> str:

@@ -1,4 +1,4 @@
-"""The options and arguments that commands share, and how the shell completes them."""
+"""Options and arguments that commands share, and their shell completion."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 
 def complete_config(incomplete: str) -> list[str]:
-    """Shipped configs, and YAML files of the directory."""
+    """Completes the names of shipped configs, and YAML files."""
     from ptblm.config.loading import shipped_configs
 
     files = [str(path) for path in sorted(Path().glob(f"{incomplete}*.y*ml"))]
@@ -15,7 +15,7 @@ def complete_config(incomplete: str) -> list[str]:
 
 
 def complete_run(incomplete: str) -> list[str]:
-    """The runs under `runs/`."""
+    """Completes the run directories in `runs/`."""
     runs = Path("runs")
     found = [str(path) for path in runs.iterdir() if path.is_dir()] if runs.is_dir() else []
     return [path for path in sorted(found) if path.startswith(incomplete)]
@@ -27,28 +27,32 @@ ConfigName = Annotated[
         "--config",
         "-c",
         metavar="NAME|FILE",
-        help="A shipped config (small, medium, large, char, test) or a YAML file.",
+        help="Shipped config (small, medium, large, char, test) or YAML file.",
         show_default="small",
         autocompletion=complete_config,
     ),
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override a key of the config; may be repeated."
-    ),
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a config key; repeatable."),
 ]
 Data = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|PATH",
-        help="'ptb', 'sample' (embedded), a directory with {ptb.,}{train,valid,test}.txt, "
-        "or a text file, cut by position.",
+        help="Corpus: `ptb`, `sample` (embedded), a directory with train.txt, valid.txt and "
+        "test.txt, or a text file, which is split by position.",
     ),
 ]
 Device = Annotated[
-    str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
+    str | None,
+    typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.", show_default="auto"),
 ]
 CheckpointOrRun = Annotated[
-    Path, typer.Argument(metavar="CHECKPOINT|RUN_DIR", autocompletion=complete_run)
+    Path,
+    typer.Argument(
+        metavar="CHECKPOINT|RUN_DIR",
+        help="Checkpoint file, or run directory, whose last checkpoint is used.",
+        autocompletion=complete_run,
+    ),
 ]

@@ -1,4 +1,4 @@
-"""Writes to stdout and stderr, which may be full, closed, or without a reader."""
+"""Output of the command line to stdout and stderr, which may be full, closed or unread."""
 
 import contextlib
 import io
@@ -14,10 +14,10 @@ from ptblm.errors import UsageError
 
 
 def open_standard_streams() -> None:
-    """Makes stdin, stdout and stderr usable, whatever whoever started us did to them.
+    """Makes stdin, stdout and stderr usable however the process was started.
 
-    A closed one is replaced by nothing. Messages to a stderr that nobody reads any more are
-    dropped: they must not end a run.
+    A closed stream is replaced by the null device. Failed writes to stderr are ignored, since they
+    must not end a run.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -25,27 +25,11 @@ def open_standard_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    sys.stderr = cast(TextIO, _Forgiving(sys.stderr))
+    sys.stderr = cast(TextIO, _ForgivingStream(sys.stderr))
 
 
-class _StderrHandler(logging.Handler):
-    """Writes `note: message` or `warning: message` to the current stderr."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        label = "note" if record.levelno < logging.WARNING else "warning"
-        print(f"{label}: {record.getMessage()}", file=sys.stderr)
-
-
-def configure_logging() -> None:
-    """Shows the messages of ptblm's library code on stderr."""
-    logger = logging.getLogger("ptblm")
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    logger.handlers = [_StderrHandler()]
-
-
-class _Forgiving:
-    """A stream on which a failed write is none."""
+class _ForgivingStream:
+    """A stream that ignores failed writes."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -63,13 +47,37 @@ class _Forgiving:
         return getattr(self._stream, name)
 
 
+def configure_logging() -> None:
+    """Shows the log messages of ptblm on stderr as "note: ..." and "warning: ..."."""
+    logger = logging.getLogger("ptblm")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.handlers = [_StderrHandler()]
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to the current stderr without breaking a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        label = "note" if record.levelno < logging.WARNING else "warning"
+        with tqdm.external_write_mode(file=sys.stderr):
+            print(f"{label}: {record.getMessage()}", file=sys.stderr, flush=True)
+
+
 def print_result(text: str) -> None:
-    """Writes to stdout, and heeds that it may be full, or that its reader may have left."""
+    """Writes a result to stdout.
+
+    Raises:
+        UsageError: if stdout cannot be written to, for example because a disk is full.
+        typer.Exit: with exit code 141 if the reader of a pipe has closed it.
+    """
     try:
         print(text, flush=True)
     except OSError as error:
-        # Python must not try again when it exits.
+        # Otherwise Python writes again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise typer.Exit(128 + signal.SIGPIPE) from None
-        raise UsageError(f"can't write to standard output: {error.strerror}") from None
+        raise UsageError(f"cannot write to standard output: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""Builds the model of a config."""
+"""Builds a language model from its config, with a built-in or a custom cell."""
 
 import difflib
 import inspect
@@ -29,19 +29,19 @@ _CELLS: dict[str, type[Cell]] = {
     "janet": JANETCell,
     "mogrifier": MogrifierCell,
 }
-_HINT = "see docs/custom-cells.md for how to write a cell; --debug shows where it failed"
+_HINT = "see docs/custom-cells.md for how to write a cell; --debug prints the traceback"
 
 
 def build_model(config: ModelConfig, vocab_size: int, *, fused: bool = True) -> LanguageModel:
-    """Builds the model of a config; its weights are not initialized.
+    """Builds a language model with uninitialized weights.
 
     Args:
-        config: the model section.
-        vocab_size: tokens in the vocabulary.
+        config: model section of the config.
+        vocab_size: number of tokens in the vocabulary.
         fused: whether layers and head use fused kernels.
 
     Raises:
-        ConfigError: if the cell is a custom cell that cannot be used.
+        ConfigError: if a custom cell cannot be loaded or does not work.
     """
     make = custom_cells(config) if is_custom_cell(config) else partial(make_cell, config)
     embedding_size = config.embedding_size or config.hidden_size
@@ -58,18 +58,19 @@ def is_custom_cell(config: ModelConfig) -> bool:
 
 
 def make_cell(config: ModelConfig, input_size: int) -> Cell:
-    """Makes one of ptblm's own cells, for inputs of `input_size` features."""
+    """Returns a built-in cell with the options of the config."""
     return _CELLS[config.cell.type](input_size, config.hidden_size, **config.cell.options)
 
 
 def custom_cells(config: ModelConfig) -> Callable[[int], Cell]:
-    """Returns a function that makes custom cells for a found input size.
+    """Returns a function that takes an input size and returns a custom cell.
 
-    The first cell of each size is run for two steps, so that mistakes show before training.
+    The first cell of each input size runs for two time steps, so that errors are found before
+    training. The function raises ConfigError if the class does not take an option or the cell
+    does not work.
 
     Raises:
-        ConfigError: if the class cannot be loaded; the function raises it if the class rejects an
-            option or the cell does not work.
+        ConfigError: if the class cannot be loaded.
     """
     name, options = config.cell.type, config.cell.options
     cell_class = load_cell_class(name)
@@ -85,9 +86,9 @@ def custom_cells(config: ModelConfig) -> Callable[[int], Cell]:
             problem = None if input_size in checked else _problem(cell)
         except ConfigError:
             raise
-        except (Exception, SystemExit) as error:  # custom code can raise anything
-            problem = f"it failed: {type(error).__name__}: {error}"
-            raise ConfigError(f"{call}: {problem}", hint=_HINT) from error
+        except (Exception, SystemExit) as error:  # user code can raise anything
+            message = f"{call} failed with {type(error).__name__}: {error}"
+            raise ConfigError(message, hint=_HINT) from error
         if problem is not None:
             raise ConfigError(f"{call}: {problem}", hint=_HINT)
         checked.add(input_size)
@@ -97,7 +98,7 @@ def custom_cells(config: ModelConfig) -> Callable[[int], Cell]:
 
 
 def _check_options(cell_class: type[Cell], name: str, options: Mapping[str, object]) -> None:
-    """Raises ConfigError if the class of a custom cell does not take one of the options."""
+    """Raises ConfigError if the class does not take one of the options."""
     parameters = list(inspect.signature(cell_class).parameters.values())
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return
@@ -117,10 +118,10 @@ def _check_options(cell_class: type[Cell], name: str, options: Mapping[str, obje
 
 @torch.no_grad()
 def _problem(cell: Cell) -> str | None:
-    """Returns what is wrong with a cell, as far as two steps can tell."""
+    """Runs two time steps and returns what is wrong with the cell, or None."""
     parameters = list(cell.parameters())
     if not parameters:
-        return "it has no parameters to train"
+        return "the cell has no parameters"
     batch = 2
     x = parameters[0].new_zeros(2, batch, cell.input_size)
     state = cell.initial_state(batch)
@@ -128,19 +129,20 @@ def _problem(cell: Cell) -> str | None:
     for step_input in cell.inputs(x).unbind(0):
         output, state = cell.step(step_input, state)
         if not isinstance(state, tuple):
-            return f"step must return its state as a tuple, as in (h,), not {type(state).__name__}"
+            return f"step must return the state as a tuple such as (h,), not {type(state).__name__}"
         if not all(isinstance(part, torch.Tensor) for part in (output, *state)):
-            return "step must return tensors"
+            return "step must return the output and all parts of the state as tensors"
         if list(output.shape) != [batch, cell.output_size]:
             return (
-                f"step must return outputs of [batch, {cell.output_size}], but for a batch of "
-                f"{batch} it returned {list(output.shape)}"
+                f"step must return an output of shape [batch, {cell.output_size}], but for a "
+                f"batch of {batch} it returned {list(output.shape)}"
             )
         found = [_describe(part) for part in state]
         if found != expected:
-            return f"by its state_sizes the state is {expected}, but step returns {found}"
+            return f"the initial state is {expected}, but step returns {found}"
     return None
 
 
 def _describe(part: torch.Tensor) -> str:
+    """Returns shape and data type, as in "[2, 16] float32"."""
     return f"{list(part.shape)} {str(part.dtype).removeprefix('torch.')}"

@@ -1,4 +1,4 @@
-"""An LSTM language model in plain NumPy, to read next to the equations and to test against.
+"""An LSTM language model in plain NumPy, for learning and for testing.
 
-It imports nothing of the rest of ptblm, and no torch. `python -m ptblm.reference TEXT` trains it.
+It imports neither torch nor the rest of ptblm. `python -m ptblm.reference TEXT` trains it.
 """

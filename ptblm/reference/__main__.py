@@ -1,4 +1,4 @@
-"""`python -m ptblm.reference TEXT`: trains on a text's characters for a minute, and samples."""
+"""Trains on the characters of a text for a minute and samples: `python -m ptblm.reference TEXT`."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ BATCH_SIZE, TIME_STEPS, HIDDEN_SIZE, NUM_LAYERS, SECONDS = 16, 32, 128, 1, 60
 
 
 def main() -> None:
-    """Reads the text, trains, and says every few seconds how it goes."""
+    """Reads the text, trains, prints the loss every few seconds and then a sample."""
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
         sys.exit("usage: python -m ptblm.reference TEXT")
     text = Path(sys.argv[1]).read_text(encoding="utf-8")
@@ -21,27 +21,28 @@ def main() -> None:
     ids = np.array([characters.index(character) for character in text])
     length = len(ids) // BATCH_SIZE
     if length <= TIME_STEPS:
-        sys.exit(f"the text needs more than {BATCH_SIZE * (TIME_STEPS + 1):,} characters")
-    streams = ids[: BATCH_SIZE * length].reshape(BATCH_SIZE, length).T  # [time, B]
+        sys.exit(f"the text must have more than {BATCH_SIZE * (TIME_STEPS + 1):,} characters")
+    streams = ids[: BATCH_SIZE * length].reshape(BATCH_SIZE, length).T  # [length, B]
 
-    source = np.random.default_rng(0)
-    parameters = initial_parameters(len(characters), HIDDEN_SIZE, NUM_LAYERS, 0.1, source)
+    rng = np.random.default_rng(0)
+    parameters = initial_parameters(len(characters), HIDDEN_SIZE, NUM_LAYERS, 0.1, rng)
     adam = Adam(parameters, rate=0.003)
-    state, at, smooth = zero_state(parameters, BATCH_SIZE), 0, np.log(len(characters))
-    start = told = time.monotonic()
+    state, position, average = zero_state(parameters, BATCH_SIZE), 0, np.log(len(characters))
+    start = reported = time.monotonic()
     while time.monotonic() - start < SECONDS:
-        if at + TIME_STEPS >= length:
-            state, at = zero_state(parameters, BATCH_SIZE), 0
-        inputs, targets = streams[at : at + TIME_STEPS], streams[at + 1 : at + TIME_STEPS + 1]
+        if position + TIME_STEPS >= length:
+            state, position = zero_state(parameters, BATCH_SIZE), 0
+        window = streams[position : position + TIME_STEPS + 1]
+        inputs, targets = window[:-1], window[1:]  # [T, B] each
         cost, gradients, state = loss_and_gradients(parameters, inputs, targets, state)
         clip(gradients, 5.0)
         adam.update(parameters, gradients)
-        at += TIME_STEPS
-        smooth = 0.99 * smooth + 0.01 * cost / TIME_STEPS
-        if time.monotonic() - told > 5:
-            told = time.monotonic()
-            print(f"step {adam.steps:>6}  {smooth / np.log(2):.3f} bits per character", flush=True)
-    print("".join(characters[i] for i in sample(parameters, int(ids[0]), 300, source)))
+        position += TIME_STEPS
+        average = 0.99 * average + 0.01 * cost / TIME_STEPS
+        if time.monotonic() - reported > 5:
+            reported = time.monotonic()
+            print(f"step {adam.steps:>6}  {average / np.log(2):.3f} bits per character", flush=True)
+    print("".join(characters[i] for i in sample(parameters, int(ids[0]), 300, rng)))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The model: forward, and backward through time by hand.
+"""The model: forward pass and back-propagation through time, written by hand.
 
-Shapes: T time, B batch, V vocabulary, H hidden (and embedding), [rows, columns] in brackets.
+Shapes: T time steps, B batch size, V vocabulary size, H hidden and embedding size.
 
-One layer's step (Zaremba et al. 2014, section 3; gates in the order i, j, f, o):
+One time step of a layer (Zaremba et al. 2014, section 3; gates in the order i, j, f, o):
 
     z = [x, h_before] K + b                  [B, 4 H]
     i = σ(z_i)   j = tanh(z_j)   f = σ(z_f)   o = σ(z_o)
@@ -22,7 +22,7 @@ State = list[tuple[Array, Array]]  # (h, c) of each layer, [B, H] each
 
 
 class Step(NamedTuple):
-    """What one layer's step must remember for the way back."""
+    """Values of one time step of a layer that the backward pass needs."""
 
     xh: Array
     i: Array
@@ -34,12 +34,12 @@ class Step(NamedTuple):
 
 
 def initial_parameters(
-    vocab_size: int, hidden_size: int, num_layers: int, scale: float, source: np.random.Generator
+    vocab_size: int, hidden_size: int, num_layers: int, scale: float, rng: np.random.Generator
 ) -> Parameters:
-    """All uniform in [-scale, scale] but the LSTMs' biases, which are zero."""
+    """Returns parameters uniform in [-scale, scale]; the biases of the LSTMs are zero."""
 
     def uniform(*shape: int) -> Array:
-        return source.uniform(-scale, scale, shape)
+        return rng.uniform(-scale, scale, shape)
 
     parameters = {"embedding": uniform(vocab_size, hidden_size)}
     for layer in range(num_layers):
@@ -51,18 +51,18 @@ def initial_parameters(
 
 
 def num_layers(parameters: Parameters) -> int:
-    """How many LSTM layers the parameters are of."""
+    """Returns the number of LSTM layers."""
     return sum(name.startswith("kernel") for name in parameters)
 
 
 def zero_state(parameters: Parameters, batch_size: int) -> State:
-    """The state before a text's first symbol."""
+    """Returns the state before the first symbol of a text."""
     h = np.zeros((batch_size, parameters["embedding"].shape[1]), parameters["embedding"].dtype)
     return [(h, h) for _ in range(num_layers(parameters))]
 
 
 def sigmoid(z: Array) -> Array:
-    """1 / (1 + exp(-z)), by tanh, which does not overflow."""
+    """1 / (1 + exp(-z)), computed with tanh, which does not overflow."""
     half: Array = np.tanh(z / 2)
     return (1 + half) / 2
 
@@ -70,9 +70,9 @@ def sigmoid(z: Array) -> Array:
 def lstm_step(
     x: Array, h_before: Array, c_before: Array, kernel: Array, bias: Array
 ) -> tuple[Array, Array, Step]:
-    """One step of one layer: h and c, [B, H], and what the way back needs."""
-    xh = np.concatenate([x, h_before], axis=1)
-    z_i, z_j, z_f, z_o = np.split(xh @ kernel + bias, 4, axis=1)
+    """Computes one time step of a layer: h and c, [B, H], and the values for `lstm_step_back`."""
+    xh = np.concatenate([x, h_before], axis=1)  # [B, 2H]
+    z_i, z_j, z_f, z_o = np.split(xh @ kernel + bias, 4, axis=1)  # [B, H] each
     i, j, f, o = sigmoid(z_i), np.tanh(z_j), sigmoid(z_f), sigmoid(z_o)
     c = f * c_before + i * j
     tanh_c = np.tanh(c)
@@ -82,21 +82,21 @@ def lstm_step(
 def lstm_step_back(
     dh: Array, dc: Array, step: Step, kernel: Array
 ) -> tuple[Array, Array, Array, Array, Array]:
-    """The chain rule through one step.
+    """Applies the chain rule to one time step of a layer.
 
     Args:
-        dh: gradient of all that comes after with respect to h, [B, H]: from the layer above and
-            from the next time step together.
-        dc: with respect to c, from the next time step alone, [B, H].
-        step: what `lstm_step` remembered.
-        kernel: of the layer.
+        dh: gradient with respect to h, [B, H]: the sum of the gradients from the layer above and
+            from the next time step.
+        dc: gradient with respect to c from the next time step, [B, H].
+        step: values that `lstm_step` returned.
+        kernel: kernel of the layer, [2H, 4H].
 
     Returns:
-        Gradients with respect to x, h_before and c_before, and to the kernel and the bias. The
-        last two are this step's share: the caller sums them over time.
+        Gradients with respect to x, h_before, c_before, kernel and bias. Those of kernel and bias
+        are the terms of this time step: the caller sums them over time.
     """
     do = dh * step.tanh_c
-    dc = dc + dh * step.o * (1 - step.tanh_c**2)  # c acts through h, and through the next c
+    dc = dc + dh * step.o * (1 - step.tanh_c**2)  # c affects h and the next c
     di, dj, df = dc * step.j, dc * step.i, dc * step.c_before
     dz = np.concatenate(
         [
@@ -106,19 +106,21 @@ def lstm_step_back(
             do * step.o * (1 - step.o),
         ],
         axis=1,
-    )
-    dxh = dz @ kernel.T  # one product sums over the four gates
+    )  # [B, 4H]
+    dxh = dz @ kernel.T  # [B, 2H]; sums over the four gates
     dx, dh_before = np.split(dxh, [step.xh.shape[1] - dh.shape[1]], axis=1)
     return dx, dh_before, dc * step.f, step.xh.T @ dz, dz.sum(axis=0)
 
 
 def softmax_nll(hidden: Array, targets: Ids, w: Array, b: Array) -> tuple[float, Array]:
-    """Summed -log p of the targets [N], and its gradient with respect to the logits [N, V].
+    """Returns the summed -log p of the targets and its gradient with respect to the logits, [N, V].
 
-    That gradient is p, with 1 taken off at the *target's* place, and at no other.
+    The gradient is p, minus 1 at the index of the *target*.
+
+    hidden is [N, H], targets [N], w [H, V] and b [V].
     """
-    logits = hidden @ w + b
-    logits -= logits.max(axis=1, keepdims=True)  # the same softmax, and exp can't overflow
+    logits = hidden @ w + b  # [N, V]
+    logits -= logits.max(axis=1, keepdims=True)  # same softmax, and exp cannot overflow
     log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     rows = np.arange(len(targets))
     dlogits = np.exp(log_p)
@@ -129,26 +131,26 @@ def softmax_nll(hidden: Array, targets: Ids, w: Array, b: Array) -> tuple[float,
 def loss_and_gradients(
     parameters: Parameters, inputs: Ids, targets: Ids, state: State
 ) -> tuple[float, Parameters, State]:
-    """Cost of one batch, its gradients, and the state after it.
+    """Computes the cost of one batch, its gradients, and the next state.
 
     Args:
-        parameters: the model's.
+        parameters: parameters of the model, by name.
         inputs: ids, [T, B].
-        targets: the ids that follow them, [T, B].
-        state: carried from the batch before, by value.
+        targets: ids that follow the inputs, [T, B].
+        state: state after the previous batch; gradients do not flow into it.
 
     Returns:
-        Summed -log p divided by B (ptb_word_lm.py), gradients named as the parameters, and the
-        state.
+        Summed -log p divided by B (ptb_word_lm.py), gradients by parameter name, and the state
+        after the batch.
     """
     time_steps, batch_size = inputs.shape
     layers = range(num_layers(parameters))
-    # Forward, time step by time step, each from the lowest layer to the highest.
+    # Forward: one time step after another, from the lowest layer to the highest.
     state = list(state)
     steps: list[list[Step]] = []
     outputs = []
     for t in range(time_steps):
-        x = parameters["embedding"][inputs[t]]
+        x = parameters["embedding"][inputs[t]]  # [B, H]
         steps.append([])
         for layer in layers:
             kernel, bias = parameters[f"kernel{layer}"], parameters[f"bias{layer}"]
@@ -156,19 +158,19 @@ def loss_and_gradients(
             state[layer] = (x, c)
             steps[t].append(step)
         outputs.append(x)
-    hidden = np.concatenate(outputs)
+    hidden = np.concatenate(outputs)  # [T B, H]
     nll, dlogits = softmax_nll(
         hidden, targets.reshape(-1), parameters["softmax_w"], parameters["softmax_b"]
     )
     dlogits /= batch_size
 
-    # Backward, in the reverse order of everything. Gradients are summed over time, since each
-    # step used the same parameters.
+    # Backward: everything in reverse order. Gradients are summed over time because all time steps
+    # use the same parameters.
     gradients = {name: np.zeros_like(value) for name, value in parameters.items()}
     gradients["softmax_w"] = hidden.T @ dlogits
     gradients["softmax_b"] = dlogits.sum(axis=0)
     dhidden = (dlogits @ parameters["softmax_w"].T).reshape(time_steps, batch_size, -1)
-    # Of h and c with respect to what comes later in time; nothing comes after the last step.
+    # Gradients of h and c from later time steps; zero at the last one.
     later = [(np.zeros_like(h), np.zeros_like(c)) for h, c in state]
     for t in reversed(range(time_steps)):
         dx = dhidden[t]
@@ -181,5 +183,5 @@ def loss_and_gradients(
             later[layer] = (dh_before, dc_before)
             gradients[f"kernel{layer}"] += dkernel
             gradients[f"bias{layer}"] += dbias
-        np.add.at(gradients["embedding"], inputs[t], dx)  # a symbol may occur twice
+        np.add.at(gradients["embedding"], inputs[t], dx)  # a symbol can occur twice
     return nll / batch_size, gradients, state

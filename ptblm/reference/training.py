@@ -1,4 +1,4 @@
-"""Learning: clipping, SGD, Adam, and sampling from what was learnt."""
+"""Training and sampling: gradient clipping, SGD, Adam, and text generation."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from ptblm.reference.lstm import Parameters, State, lstm_step, num_layers, zero_
 
 
 def clip(gradients: Parameters, max_norm: float) -> float:
-    """Scales all gradients so that their common norm is at most max_norm; returns the norm."""
+    """Scales all gradients so that their global norm is at most max_norm; returns the norm."""
     norm = float(np.sqrt(sum((gradient**2).sum() for gradient in gradients.values())))
     for gradient in gradients.values():
         gradient *= max_norm / max(norm, max_norm)
@@ -14,7 +14,7 @@ def clip(gradients: Parameters, max_norm: float) -> float:
 
 
 def sgd(parameters: Parameters, gradients: Parameters, rate: float) -> None:
-    """W <- w - rate * gradient."""
+    """Updates the parameters: w <- w - rate * gradient."""
     for name, gradient in gradients.items():
         parameters[name] -= rate * gradient
 
@@ -23,11 +23,11 @@ class Adam:
     """Adam (Kingma & Ba 2015, algorithm 1).
 
     Args:
-        parameters: whose shapes the averages take.
-        rate: α.
-        beta1: decay of the average gradient.
-        beta2: decay of the average squared gradient.
-        epsilon: keeps the quotient finite.
+        parameters: parameters to update, by name.
+        rate: learning rate, α.
+        beta1: decay rate of the average gradient.
+        beta2: decay rate of the average squared gradient.
+        epsilon: added to the denominator to avoid division by zero.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Adam:
         self.steps = 0
 
     def update(self, parameters: Parameters, gradients: Parameters) -> None:
-        """One step; the averages start at zero, which the two quotients make up for."""
+        """Makes one update; m_hat and v_hat correct for averages that start at zero."""
         self.steps += 1
         for name, g in gradients.items():
             self.m[name] = self.beta1 * self.m[name] + (1 - self.beta1) * g
@@ -54,10 +54,8 @@ class Adam:
             parameters[name] -= self.rate * m_hat / (np.sqrt(v_hat) + self.epsilon)
 
 
-def sample(
-    parameters: Parameters, first: int, length: int, source: np.random.Generator
-) -> list[int]:
-    """Draws ids one by one, each from the model's distribution given all before it."""
+def sample(parameters: Parameters, first: int, length: int, rng: np.random.Generator) -> list[int]:
+    """Samples ids from the distributions that the model predicts, starting with `first`."""
     state: State = zero_state(parameters, batch_size=1)
     ids = [first]
     while len(ids) < length:
@@ -68,5 +66,5 @@ def sample(
             state[layer] = (x, c)
         logits = (x @ parameters["softmax_w"] + parameters["softmax_b"])[0].astype(np.float64)
         p = np.exp(logits - logits.max())
-        ids.append(int(source.choice(len(p), p=p / p.sum())))
+        ids.append(int(rng.choice(len(p), p=p / p.sum())))
     return ids

@@ -277,7 +277,7 @@ def test_save_that_reads_back_wrong_keeps_the_old_file(
             part.write_bytes(data)
 
     monkeypatch.setattr(os, "fsync", bad_disk)
-    with pytest.raises(DamagedCheckpointError, match="other bytes were read back"):
+    with pytest.raises(DamagedCheckpointError, match="bytes read back differ"):
         save_checkpoint(saved, make_checkpoint())
     monkeypatch.undo()
     assert saved.read_bytes() == before

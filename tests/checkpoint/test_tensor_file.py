@@ -68,7 +68,7 @@ def test_the_safetensors_library_reads_it(path: Path) -> None:
 
 
 def test_every_flipped_bit_is_found(path: Path) -> None:
-    """In the header's length, its JSON, the metadata, the digest, the padding and the tensors."""
+    """In the header's length, the JSON, the metadata, the digest, the padding and the tensors."""
     data = bytearray(path.read_bytes())
     for bit in range(len(data) * 8):
         data[bit // 8] ^= 1 << (bit % 8)
@@ -101,7 +101,7 @@ def test_truncated_file_is_rejected(path: Path, share: float) -> None:
 
 def test_trailing_bytes_are_rejected(path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"x")
-    with pytest.raises(TensorFileError, match="1 bytes too many"):
+    with pytest.raises(TensorFileError, match="1 extra bytes"):
         read_tensor_file(path)
 
 
@@ -113,22 +113,22 @@ def entry(dtype: Any, shape: Any, begin: Any, end: Any) -> dict[str, Any]:
     ("entries", "message"),
     [
         ({"a": entry("F32", [10**12], 0, 4 * 10**12)}, "truncated: .* of 4,000,000,0"),
-        ({"a": entry("F32", [10**12], 0, 172)}, "another size than its shape"),
+        ({"a": entry("F32", [10**12], 0, 172)}, "does not match its shape"),
         ({"a": entry("F32", [43], 0, 172), "b": entry("F32", [1], 0, 4)}, "not follow"),
         ({"a": entry("F32", [40], 0, 160), "b": entry("F32", [2], 164, 172)}, "not follow"),
         ({"a": entry("F32", [40], 12, 172)}, "not follow"),
-        ({"a": entry("F32", [43], 172, 0)}, "another size"),
-        ({"a": entry("F32", [-43], 0, -172)}, "not sizes"),
-        ({"a": entry("F32", [43.0], 0, 172)}, "not sizes"),
-        ({"a": entry("F32", [True], 0, 4)}, "not sizes"),
-        ({"a": entry("F32", 43, 0, 172)}, "not sizes"),
-        ({"a": entry("F32", [43], "0", 172)}, "not sizes"),
-        ({"a": entry("F32", [0, 10**30], 0, 0)}, "bytes too many"),
-        ({"a": entry("X9", [43], 0, 172)}, "not described"),
-        ({"a": entry([], [43], 0, 172)}, "not described"),
-        ({"a": 5}, "not described"),
-        ({"a": {"dtype": "F32", "shape": [43]}}, "not described"),
-        ({"a": {"dtype": "F32", "shape": [43], "data_offsets": [0]}}, "not described"),
+        ({"a": entry("F32", [43], 172, 0)}, "does not match its shape"),
+        ({"a": entry("F32", [-43], 0, -172)}, "are invalid"),
+        ({"a": entry("F32", [43.0], 0, 172)}, "are invalid"),
+        ({"a": entry("F32", [True], 0, 4)}, "are invalid"),
+        ({"a": entry("F32", 43, 0, 172)}, "are invalid"),
+        ({"a": entry("F32", [43], "0", 172)}, "are invalid"),
+        ({"a": entry("F32", [0, 10**30], 0, 0)}, "extra bytes"),
+        ({"a": entry("X9", [43], 0, 172)}, "is incomplete"),
+        ({"a": entry([], [43], 0, 172)}, "is incomplete"),
+        ({"a": 5}, "is incomplete"),
+        ({"a": {"dtype": "F32", "shape": [43]}}, "is incomplete"),
+        ({"a": {"dtype": "F32", "shape": [43], "data_offsets": [0]}}, "is incomplete"),
         ({"a": entry("BOOL", [172], 0, 172)}, "not booleans"),
     ],
     ids=range(18),
@@ -146,7 +146,7 @@ def test_wrong_tensor_sizes_are_rejected(path: Path, entries: Header, message: s
 
 def test_impossible_empty_shape_is_rejected(path: Path) -> None:
     rewrite(path, lambda header: header.update(z=entry("F32", [0, 10**30], 174, 174)))
-    with pytest.raises(TensorFileError, match="impossible shape"):
+    with pytest.raises(TensorFileError, match="is impossible"):
         read_tensor_file(path)
 
 
@@ -163,7 +163,7 @@ START = b'{"__metadata__":{"sha256":"' + b"0" * 64 + b'","ptblm":"{}"}'
         (START + b',"a":' + b"9" * 10_000 + b"}", "cannot be parsed"),
         (START + b',"a":"\xff"}', "cannot be parsed"),
         (START, "cannot be parsed"),
-        (START[:92] + b"}}", "no document"),
+        (START[:92] + b"}}", "document is missing"),
     ],
     ids=range(8),
 )
@@ -197,7 +197,7 @@ def test_declared_header_length_spends_no_memory(path: Path, declared: int) -> N
     path.write_bytes(signed(START, b"", declared))
     os.truncate(path, 2**30 + 8)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(TensorFileError, match="header declares"):
+    with pytest.raises(TensorFileError, match="declared header size"):
         read_tensor_file(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
 
@@ -247,7 +247,9 @@ def test_pickled_code_does_not_run(tmp_path: Path) -> None:
             path.write_bytes(pickle.dumps(Payload()))
         else:
             torch.save({"model": Payload()}, path)
-        with pytest.raises(DamagedCheckpointError, match="not a ptblm checkpoint, but a file of"):
+        with pytest.raises(
+            DamagedCheckpointError, match="not a ptblm checkpoint but a file written by"
+        ):
             load_checkpoint(path)
     assert not Path("owned").exists()
 
@@ -264,7 +266,7 @@ def test_other_files_are_rejected(tmp_path: Path) -> None:
         load_checkpoint(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("hello", "world")
-    with pytest.raises(DamagedCheckpointError, match="file of torch"):
+    with pytest.raises(DamagedCheckpointError, match="written by torch"):
         load_checkpoint(path)
     safetensors.torch.save_file({"weight": WEIGHT}, path)
     with pytest.raises(DamagedCheckpointError, match="another safetensors file"):

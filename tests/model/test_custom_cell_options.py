@@ -87,6 +87,6 @@ def test_unknown_option_is_named(name: str, option: str, message: str, hint: str
     assert caught.value.hint == hint
 
 
-def test_failing_option_shows_the_call() -> None:
-    with pytest.raises(ConfigError, match=r"Leaky\(4, 4, alpha='x'\): it failed: TypeError"):
+def test_error_from_an_option_shows_the_call() -> None:
+    with pytest.raises(ConfigError, match=r"Leaky\(4, 4, alpha='x'\) failed with TypeError"):
         build("Leaky", "alpha=x")

@@ -1,4 +1,4 @@
-"""The NumPy model: gradients by finite differences, and torch's model number for number."""
+"""The NumPy model: gradients against finite differences, results against the torch model."""
 
 import subprocess
 import sys
@@ -36,7 +36,7 @@ def make(scale: float = 0.6) -> Parameters:
 
 
 def tensorflow_names(values: Parameters) -> Parameters:
-    """The reference has TensorFlow's layout, so ptblm's own conversion serves for it too."""
+    """Names parameters as in TensorFlow, whose layout the NumPy model uses."""
     names = {"embedding": "Model/embedding"}
     names |= {"softmax_w": "Model/softmax_w", "softmax_b": "Model/softmax_b"}
     cell = "Model/RNN/multi_rnn_cell/cell_{}/basic_lstm_cell/{}"
@@ -52,12 +52,12 @@ def torch_model(parameters: Parameters) -> LanguageModel:
     return model
 
 
-def test_gradients_by_finite_differences() -> None:
-    """Every number of every parameter, from a state that is not zero."""
-    source = np.random.default_rng(1)
+def test_gradients_match_finite_differences() -> None:
+    """Checks each element of each parameter, with a nonzero initial state."""
+    rng = np.random.default_rng(1)
     parameters = make()
-    inputs, targets = source.integers(V, size=(2, T, B))
-    state: State = [(source.normal(size=(B, H)), source.normal(size=(B, H))) for _ in range(LAYERS)]
+    inputs, targets = rng.integers(V, size=(2, T, B))
+    state: State = [(rng.normal(size=(B, H)), rng.normal(size=(B, H))) for _ in range(LAYERS)]
     _, gradients, _ = loss_and_gradients(parameters, inputs, targets, state)
     for name, parameter in parameters.items():
         numeric = np.zeros_like(parameter)
@@ -73,10 +73,10 @@ def test_gradients_by_finite_differences() -> None:
         assert error < 1e-6, (name, error)
 
 
-def test_loss_and_gradients_equal_the_torch_models() -> None:
-    source = np.random.default_rng(2)
+def test_loss_and_gradients_match_the_torch_model() -> None:
+    rng = np.random.default_rng(2)
     parameters = make()
-    inputs, targets = source.integers(V, size=(2, T, B))
+    inputs, targets = rng.integers(V, size=(2, T, B))
     cost, gradients, state = loss_and_gradients(
         parameters, inputs, targets, zero_state(parameters, B)
     )
@@ -88,18 +88,20 @@ def test_loss_and_gradients_equal_the_torch_models() -> None:
     torch_cost = nll.sum() / B
     torch.autograd.backward(torch_cost)
     assert cost == pytest.approx(torch_cost.item(), rel=1e-12)
-    theirs = to_tensorflow_weights(
+    torch_gradients = to_tensorflow_weights(
         model, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     )
-    for name, ours in tensorflow_names(gradients).items():
-        np.testing.assert_allclose(ours, theirs[name], rtol=1e-9, atol=1e-12, err_msg=name)
-    for ours_layer, theirs_layer in zip(state, torch_state, strict=True):
-        for one, other in zip(ours_layer, theirs_layer, strict=True):
-            np.testing.assert_allclose(one, other.detach().numpy(), rtol=1e-9, atol=1e-12)
+    for name, gradient in tensorflow_names(gradients).items():
+        np.testing.assert_allclose(
+            gradient, torch_gradients[name], rtol=1e-9, atol=1e-12, err_msg=name
+        )
+    for layer, torch_layer in zip(state, torch_state, strict=True):
+        for part, torch_part in zip(layer, torch_layer, strict=True):
+            np.testing.assert_allclose(part, torch_part.detach().numpy(), rtol=1e-9, atol=1e-12)
 
 
-def test_fifty_steps_equal_the_trainers() -> None:
-    """The trainer that `train` uses, and this: cost and norm at each step, weights at the end."""
+def test_fifty_steps_match_the_trainer() -> None:
+    """Compares cost and gradient norm of each step, and the final weights."""
     ids = np.random.default_rng(3).integers(V, size=B * (50 * T + 1)).astype(np.int32)
     batches = batchify(ids, B, T, "train")
     parameters = make(scale=0.3)
@@ -123,8 +125,8 @@ def test_fifty_steps_equal_the_trainers() -> None:
     clipped = 0
     steps = [record for record in trainer.records() if isinstance(record, StepDone)]
     assert len(steps) == 50
-    for number, record in enumerate(steps):
-        inputs, targets = (part.T for part in batches[number])
+    for index, record in enumerate(steps):
+        inputs, targets = (part.T for part in batches[index])
         cost, gradients, state = loss_and_gradients(parameters, inputs, targets, state)
         norm = clip(gradients, config.max_grad_norm)
         sgd(parameters, gradients, config.learning_rate)
@@ -132,34 +134,34 @@ def test_fifty_steps_equal_the_trainers() -> None:
         assert record.grad_norm == pytest.approx(norm, rel=1e-10)
         clipped += norm > config.max_grad_norm
     assert clipped > 5
-    theirs = to_tensorflow_weights(trainer.model, trainer.model.state_dict())
-    for name, ours in tensorflow_names(parameters).items():
-        np.testing.assert_allclose(ours, theirs[name], rtol=1e-9, atol=1e-11, err_msg=name)
+    trained = to_tensorflow_weights(trainer.model, trainer.model.state_dict())
+    for name, weights in tensorflow_names(parameters).items():
+        np.testing.assert_allclose(weights, trained[name], rtol=1e-9, atol=1e-11, err_msg=name)
 
 
-def test_adam_equals_torchs() -> None:
-    source = np.random.default_rng(4)
-    ours: Parameters = {"w": source.normal(size=(3, 2))}
-    theirs = torch.nn.Parameter(torch.tensor(ours["w"]))
-    adam = Adam(ours, rate=0.01)
-    reference = torch.optim.Adam([theirs], lr=0.01)
+def test_adam_matches_torch() -> None:
+    rng = np.random.default_rng(4)
+    parameters: Parameters = {"w": rng.normal(size=(3, 2))}
+    torch_parameter = torch.nn.Parameter(torch.tensor(parameters["w"]))
+    adam = Adam(parameters, rate=0.01)
+    torch_adam = torch.optim.Adam([torch_parameter], lr=0.01)
     for _ in range(20):
-        gradient = source.normal(size=(3, 2))
-        adam.update(ours, {"w": gradient})
-        theirs.grad = torch.tensor(gradient)
-        reference.step()
-    np.testing.assert_allclose(ours["w"], theirs.detach().numpy(), rtol=1e-12)
+        gradient = rng.normal(size=(3, 2))
+        adam.update(parameters, {"w": gradient})
+        torch_parameter.grad = torch.tensor(gradient)
+        torch_adam.step()
+    np.testing.assert_allclose(parameters["w"], torch_parameter.detach().numpy(), rtol=1e-12)
 
 
-def test_adams_first_step_is_the_rate_itself() -> None:
-    """(Kingma & Ba 2015, section 2.1): m_hat / sqrt(v_hat) is the gradient's sign at first."""
+def test_first_step_of_adam_equals_the_learning_rate() -> None:
+    """In the first step, m_hat / sqrt(v_hat) is ±1 (Kingma & Ba 2015, section 2.1)."""
     parameters: Parameters = {"w": np.array([1.0, 2.0])}
     Adam(parameters, rate=0.1).update(parameters, {"w": np.array([3e-3, -50.0])})
     np.testing.assert_allclose(parameters["w"], [0.9, 2.1], rtol=1e-5)
 
 
-def test_samples_follow_the_models_distribution() -> None:
-    """With no LSTM to speak of, the softmax's bias alone decides."""
+def test_samples_follow_the_predicted_distribution() -> None:
+    """With zero weights, the distribution depends only on the bias of the softmax."""
     parameters = make(scale=0.0)
     p = np.array([0.5, 0.25, 0.25, 0, 0, 0, 0, 0, 0])
     parameters["softmax_b"] = np.log(p + 1e-30)
@@ -167,7 +169,7 @@ def test_samples_follow_the_models_distribution() -> None:
     np.testing.assert_allclose(np.bincount(ids, minlength=V) / 4000, p, atol=0.03)
 
 
-def test_it_learns_a_text_and_needs_no_torch(tmp_path: Path) -> None:
+def test_command_learns_a_text_without_torch(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text((REPOSITORY / "data" / "sample" / "valid.txt").read_text())
     code = (
@@ -187,10 +189,10 @@ def test_it_learns_a_text_and_needs_no_torch(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     bits = [float(line.split()[2]) for line in result.stdout.splitlines() if "bits per" in line]
     assert bits[-1] < bits[0] < np.log2(40)
-    assert bits[-1] < 4  # 3.3 on a machine that has nothing else to do
+    assert bits[-1] < 4  # 3.3 on an idle machine
 
 
-def test_it_is_short_enough_to_read() -> None:
+def test_reference_has_fewer_than_250_lines() -> None:
     files = (REPOSITORY / "ptblm" / "reference").glob("*.py")
     code = [
         line

@@ -1,8 +1,8 @@
 """Loads custom cells, which a config names as "my_module:MyCell".
 
-A checkpoint also names its cell, and a checkpoint from an unknown source must not choose which
-code runs. Therefore the module's source is parsed before it is executed, and it is executed only
-if it defines the named class as a subclass of a ptblm cell.
+A checkpoint names its cell in the same way, and a checkpoint from an untrusted source must not
+choose arbitrary code to run. Therefore the source of the module is parsed first, and it is executed
+only if it defines the named class as a subclass of a ptblm cell.
 """
 
 import ast
@@ -24,11 +24,11 @@ _HINT = "see docs/custom-cells.md for how to write a cell and where ptblm looks 
 def load_cell_class(name: str) -> type[Cell]:
     """Returns the class that "my_module:MyCell" names.
 
-    The module is searched in the current directory first, then on Python's path.
+    The module is searched for in the current directory, then on Python's path.
 
     Raises:
-        ConfigError: if the module is missing or can't be executed, or does not define the class
-            as a subclass of a ptblm cell.
+        ConfigError: if the module is missing, cannot be executed, or does not define the class as
+            a subclass of a ptblm cell.
     """
     module_name, _, class_name = name.partition(":")
     path = _find(module_name)
@@ -40,10 +40,10 @@ def load_cell_class(name: str) -> type[Cell]:
     except SyntaxError as error:
         raise _error(f"not valid Python: {error.msg}", f"{path}:{error.lineno}") from None
     except (OSError, ValueError, RecursionError, MemoryError) as error:
-        raise _error(f"can't read the file: {error}", path) from None
+        raise _error(f"cannot read the file: {error}", path) from None
     if class_name not in _defined_cells(tree):
         raise _error(
-            f"the file defines no class {class_name}(Cell), with Cell imported from "
+            f"the file does not define a class {class_name}(Cell), with Cell imported from "
             "ptblm.model.cells.cell",
             path,
         )
@@ -54,7 +54,7 @@ def load_cell_class(name: str) -> type[Cell]:
 
 
 def source_hash(name: str) -> str:
-    """The sha256 of the file that defines "my_module:MyCell", or "" if it can't be read."""
+    """Returns the sha256 of the file that defines a custom cell, or "" if it cannot be read."""
     path = _find(name.partition(":")[0])
     try:
         return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
@@ -63,7 +63,7 @@ def source_hash(name: str) -> str:
 
 
 def _find(module_name: str) -> Path | None:
-    """The file that Python would import, or None if there is none or it is a package."""
+    """Returns the .py file that Python would import; None if not found or a package."""
     spec = PathFinder.find_spec(module_name, [str(Path.cwd()), *sys.path])
     if spec is None or spec.origin is None or spec.submodule_search_locations is not None:
         return None
@@ -71,7 +71,7 @@ def _find(module_name: str) -> Path | None:
 
 
 def _defined_cells(tree: ast.Module) -> set[str]:
-    """The classes in a file that derive from a ptblm cell, directly or indirectly."""
+    """Returns the classes of a file that derive from a ptblm cell, directly or indirectly."""
     cells = {
         alias.asname or alias.name
         for node in tree.body
@@ -89,10 +89,10 @@ def _defined_cells(tree: ast.Module) -> set[str]:
 
 
 def _execute(name: str, path: Path, source: bytes) -> ModuleType:
-    """Executes the source that was checked, once per process, and returns the module."""
-    known = sys.modules.get(name)
-    if known is not None and getattr(known, "__file__", None) == str(path):
-        return known
+    """Executes checked source code, once per process, and returns the module."""
+    imported = sys.modules.get(name)
+    if imported is not None and getattr(imported, "__file__", None) == str(path):
+        return imported
     logger.info("running %s, which defines the cell", path)
     module = ModuleType(name)
     module.__file__ = str(path)
@@ -101,12 +101,11 @@ def _execute(name: str, path: Path, source: bytes) -> ModuleType:
         sys.path.insert(0, str(path.parent))
     try:
         exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 - checked by the caller
-    except (Exception, SystemExit) as error:  # user code may raise anything
-        raise _error(f"it failed: {type(error).__name__}: {error}", path) from error
+    except (Exception, SystemExit) as error:  # user code can raise anything
+        raise _error(f"running the file failed: {type(error).__name__}: {error}", path) from error
     sys.modules.setdefault(name, module)
     return module
 
 
 def _error(what: str, where: str | Path | None = None) -> ConfigError:
-    place = None if where is None else str(where)
-    return ConfigError(f"model.cell: {what}", where=place, hint=_HINT)
+    return ConfigError(f"model.cell: {what}", where=str(where) if where else None, hint=_HINT)

@@ -1,1 +1,1 @@
-"""Conversion of weights from and to other frameworks, one file per framework."""
+"""Converts weights from and to other frameworks, one file per framework."""

@@ -1,4 +1,4 @@
-"""NumPy arrays from and to the parameters of a module."""
+"""Converts NumPy arrays from and to the parameters of a module."""
 
 from collections.abc import Mapping
 from typing import Any

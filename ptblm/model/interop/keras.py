@@ -26,8 +26,7 @@ def load_keras_cell(cell: Cell, weights: Mapping[str, Array]) -> None:
     """Copies the weights of a Keras cell into `cell`.
 
     A Keras GRU that applies the reset gate after the matrix multiplication has two biases,
-    [2, 3 H]. Only the second bias of the candidate has an effect of its own; for the other gates,
-    ptblm stores the sum of both.
+    [2, 3 H]. Only the candidate needs both; for the other gates, ptblm stores the sum of the two.
 
     Args:
         cell: an LSTM without peepholes and projection, a GRU, or a simple RNN. The forget_bias of

@@ -1,0 +1,50 @@
+"""`ptblm download-data`."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ptblm.cli.output import print_result
+from ptblm.errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+
+def download_data(
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Directory of the files.", show_default="data/ptb"),
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Mirror: an archive, or a folder of files (ends with `/`)."
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="ARCHIVE|DIR", help="Local archive or directory to copy from."
+        ),
+    ] = None,
+) -> None:
+    """Download the Penn Treebank and verify its files.
+
+    The text is licensed for research only; see https://catalog.ldc.upenn.edu/LDC99T42.
+    """
+    if url is not None and source is not None:
+        raise UsageError("--url and --from are two sources", hint="pass one of the two options")
+    from ptblm.corpus.datasets import DATASETS
+    from ptblm.corpus.datasets.fetch import fetch
+
+    result = fetch(DATASETS["ptb"], to, urls=None if url is None else [url], source=source)
+    for failure in result.failures:
+        logger.warning(failure)
+    if result.missing:
+        logger.warning(f"not found: {', '.join(result.missing)}")
+    print_result(
+        f"{result.directory} contains {len(result.verified)} verified files: "
+        f"{', '.join(result.verified)}"
+    )

@@ -1,0 +1,51 @@
+"""`ptblm eval`."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from ptblm.cli.options import CheckpointOrRun, Data, Device
+from ptblm.cli.output import print_result
+from ptblm.errors import UsageError
+from ptblm.files import strict_json
+
+
+def evaluate(
+    checkpoint: CheckpointOrRun,
+    split: Annotated[
+        Literal["train", "valid", "test"] | None,
+        typer.Option(help="Split of the corpus.", show_default="test"),
+    ] = None,
+    data: Data = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|-",
+            help="Evaluate on a text file instead of a corpus; `-` reads standard input.",
+        ),
+    ] = None,
+    device: Device = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as one JSON object.")
+    ] = False,
+) -> None:
+    """Evaluate a trained model on a text: perplexity, bits and unknown tokens."""
+    if text is not None and (split is not None or data is not None):
+        raise UsageError(
+            "--text replaces the corpus", hint="omit --split and --data, or omit --text"
+        )
+    from ptblm.cli.formats import evaluation_json, evaluation_lines
+    from ptblm.run.evaluate import evaluate_checkpoint
+
+    evaluation = evaluate_checkpoint(
+        checkpoint,
+        split=split,
+        data=data,
+        text=text,
+        device_name=device or "auto",
+        show_progress=True,
+    )
+    if as_json:
+        print_result(strict_json(evaluation_json(evaluation), indent=2))
+    else:
+        print_result("\n".join(evaluation_lines(evaluation)))

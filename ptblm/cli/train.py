@@ -1,0 +1,117 @@
+"""`ptblm train`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ptblm.cli.options import ConfigName, Data, Device, Set, complete_run
+from ptblm.cli.output import print_result
+from ptblm.errors import UsageError
+
+
+def train(
+    config: ConfigName = None,
+    data: Data = None,
+    tokenizer: Annotated[
+        Literal["word", "char", "byte"] | None,
+        typer.Option(help="Unit of a token.", show_default="word"),
+    ] = None,
+    overrides: Set = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Random seed of initial weights and dropout masks.", show_default="0"),
+    ] = None,
+    device: Device = None,
+    precision: Annotated[
+        Literal["fp32", "tf32", "bf16", "fp16"] | None,
+        typer.Option(help="Precision of matrix multiplications.", show_default="fp32"),
+    ] = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Run directory.", show_default="runs/CONFIG-DATA"),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the run in the run directory first.")
+    ] = False,
+    deterministic: Annotated[
+        bool,
+        typer.Option("--deterministic", help="Use only deterministic CUDA kernels; slower."),
+    ] = False,
+    no_fused: Annotated[
+        bool,
+        typer.Option(
+            "--no-fused", help="Use the reference implementation without fused kernels; slower."
+        ),
+    ] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN_DIR|auto",
+            help="Resume a run. `auto` resumes the run if it exists and starts it otherwise.",
+            autocompletion=complete_run,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Run one step and report parameters, estimated time and memory."
+        ),
+    ] = False,
+) -> None:
+    """Train a model and evaluate it on the test split."""
+    from ptblm.config.loading import load_config, override_config
+
+    overrides = overrides or []
+    flags = {
+        "data.path": data,
+        "data.tokenizer": tokenizer,
+        "training.seed": seed,
+        "run.device": device,
+        "run.precision": precision,
+        "run.deterministic": deterministic or None,
+        "run.fused": False if no_fused else None,
+    }
+    resumes_run = resume is not None and str(resume) != "auto"
+    if resumes_run and (config is not None or run_dir is not None or overwrite or dry_run):
+        raise UsageError(
+            "--resume RUN_DIR takes the config and the run directory from the run",
+            hint="omit --config, --run-dir, --overwrite and --dry-run",
+        )
+    if resume is not None and overwrite:
+        raise UsageError(
+            "--resume auto continues a run, and --overwrite deletes it",
+            hint="pass one of the two options",
+        )
+    source = config or "small"
+    loaded = None if resumes_run else load_config(source, overrides, flags)
+    if dry_run and loaded is not None:
+        from ptblm.cli.formats import dry_run_lines
+        from ptblm.run.dry_run import dry_run as make_dry_run
+
+        print_result("\n".join(dry_run_lines(make_dry_run(loaded, run_dir, overwrite=overwrite))))
+        return
+    from ptblm.corpus.splits import corpus_name
+    from ptblm.reporting.console import ConsoleReporter
+    from ptblm.run.train import train as train_model
+
+    reporter = ConsoleReporter()
+    if loaded is None:
+        train_model(
+            lambda config_of_run: override_config(config_of_run, overrides, flags),
+            resume,
+            resume="must",
+            command=sys.argv,
+            reporter=reporter,
+        )
+        return
+    train_model(
+        loaded,
+        run_dir,
+        name=f"{Path(source).stem}-{corpus_name(loaded.data.path)}",
+        resume="never" if resume is None else "auto",
+        overwrite=overwrite,
+        command=sys.argv,
+        reporter=reporter,
+    )
