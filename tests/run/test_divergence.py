@@ -17,7 +17,7 @@ LOWER_RATE = ["training.epochs=2", "training.learning_rate=0.1"]
 
 
 def test_weights_that_are_not_finite_are_never_saved(run: Path) -> None:
-    """A step uses only the rows of its own words: its loss is finite, but another row is not."""
+    """A step reads only the rows of its words, so its loss is finite although a weight is not."""
     last = last_checkpoint(run)
     checkpoint = load_checkpoint(last)
     rare = len(checkpoint.vocabulary["tokens"]) - 1
