@@ -108,6 +108,17 @@ def kill(process: "subprocess.Popen[str]") -> None:
         raise AssertionError(f"the process ended before it was killed: {errors}")
 
 
+def has_open(process: "subprocess.Popen[str]", path: Path) -> bool:
+    """Returns whether a process has a file open; always True on systems without /proc."""
+    if not Path("/proc").exists():
+        return True
+    with contextlib.suppress(OSError):  # the process may end, or close a file, during the search
+        return any(
+            fd.readlink() == path.resolve() for fd in Path(f"/proc/{process.pid}/fd").iterdir()
+        )
+    return False
+
+
 def kill_in_training(directory: Path, epochs: int, rng: random.Random) -> float:
     """Kills a run at a random time after its first line of output, which ends its startup.
 
@@ -137,11 +148,7 @@ def kill_at_start(
             the time is drawn from the whole startup, which is mostly imports.
     """
     process = train(directory, epochs)
-    lock, pid = directory / "lock", f"{process.pid}\n"
-    while in_directory and process.poll() is None:
-        with contextlib.suppress(OSError):
-            if lock.read_text() == pid:
-                break
+    while in_directory and process.poll() is None and not has_open(process, directory / "lock"):
         time.sleep(0.001)
     # The first line of output ends the startup, which can be shorter than measured.
     timeout = rng.uniform(0, 0.3 if in_directory else seconds)

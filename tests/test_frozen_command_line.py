@@ -39,10 +39,13 @@ def parameters(function: Callable[..., Any]) -> dict[str, Any]:
     for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
         kind, info = typing.get_args(parameter.annotation)
         required = parameter.default is inspect.Parameter.empty
+        # In Annotated, Typer takes the first name as `default`.
+        declared = (info.default, *(info.param_decls or ()))
+        names = [text for text in declared if isinstance(text, str) and text.startswith("-")]
         described[name] = {
             "kind": type(info).__name__.removesuffix("Info").lower(),
-            "names": list(info.param_decls or [f"--{name.replace('_', '-')}"]),
-            "type": getattr(kind, "__name__", str(kind)),
+            "names": names or [f"--{name.replace('_', '-')}"],
+            "type": kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", ""),
             "metavar": info.metavar,
             "default": "required" if required else parameter.default,
             "shown default": info.show_default,
