@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ptblm.lock import locked
 
 from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
 from ptblm.config.loading import load_config
 from ptblm.config.schema import Config
-from ptblm.lock import locked
 from ptblm.run import train
 from ptblm.run.directory import new_run
 from ptblm.run.setup import RunComponents, setup_run
