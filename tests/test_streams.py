@@ -13,6 +13,7 @@ import pytest
 
 from ptblm.checkpoint.format import load_checkpoint
 from tests.conftest import FAST, REPOSITORY, Ptblm, plain_environment
+from tests.run.helpers import default_signals, wait_for
 
 TINY = ["--set", "model.hidden_size=4", "--set", "training.batch_size=50"]
 
@@ -29,12 +30,6 @@ def run_in_shell(
         capture_output=True,
         timeout=300,
     )
-
-
-def reset_signals() -> None:
-    """Restores the handling of signals, which a shell or `nohup` may have set to ignore."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def assert_intact(run: Path) -> None:
@@ -68,12 +63,9 @@ def test_messages_to_a_closed_stderr_are_not_written_to_files(tmp_path: Path) ->
         cwd=tmp_path,
         env=plain_environment(),
         stdout=subprocess.DEVNULL,
-        preexec_fn=reset_signals,
+        preexec_fn=default_signals,
     )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "run" / "metrics.jsonl").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(tmp_path / "run" / "metrics.jsonl")
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
