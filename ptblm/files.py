@@ -1,4 +1,4 @@
-"""Writes files so that a name holds either its old content or its new one, never a part."""
+"""Writes files atomically: a path holds the complete old or new content, never a part."""
 
 import contextlib
 import json
@@ -13,10 +13,14 @@ TEMPORARY_SUFFIX = ".part"
 
 @contextlib.contextmanager
 def replacing(path: Path, check: Callable[[Path], None] | None = None) -> Iterator[IO[bytes]]:
-    """A file to write to that takes the place of `path` when the block ends well.
+    """Opens a temporary file that replaces `path` if the block ends without an error.
 
-    The bytes are on the disk, and accepted by `check`, before the name changes hands; a kill or
-    a full disk at any instant leaves the old file. What `check` raises, raises here.
+    The content is flushed to the disk and passes `check` before the rename. If the process is
+    killed, the disk is full or `check` fails, the old file stays.
+
+    Args:
+        path: the file to replace.
+        check: called with the path of the temporary file; raises an error to keep the old file.
     """
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:
@@ -35,7 +39,7 @@ def replacing(path: Path, check: Callable[[Path], None] | None = None) -> Iterat
 
 
 def strict_json(content: dict[str, Any], indent: int | None = None) -> str:
-    """JSON that every program reads: NaN and infinity, which JSON has not, become null."""
+    """Returns standard JSON: NaN and infinity, which JSON does not support, become null."""
     return json.dumps(_finite(content), indent=indent, allow_nan=False)
 
 
@@ -48,12 +52,12 @@ def _finite(value: Any) -> Any:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes strict JSON for people and programs."""
+    """Writes an object as indented strict JSON."""
     write_text(path, strict_json(content, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; an empty one where there is no file, or something else in it."""
+    """Returns the JSON object in a file; an empty dict if the file is missing or not an object."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -68,7 +72,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Makes the new name itself durable, where the system knows how."""
+    """Flushes the directory entry to the disk, if the operating system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
         try:

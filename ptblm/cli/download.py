@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 def download_data(
     to: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Directory of the files.", show_default="data/ptb"),
+        typer.Option(metavar="DIR", help="Directory to download to.", show_default="data/ptb"),
     ] = None,
     url: Annotated[
         str | None,

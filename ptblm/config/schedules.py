@@ -16,7 +16,7 @@ class TutorialSchedule(Variant):
     ] = 4
     decay: Annotated[
         float,
-        Field(gt=0, le=1, description="factor on the learning rate in every epoch after those"),
+        Field(gt=0, le=1, description="decay factor of the learning rate in each later epoch"),
     ] = 0.5
 
 
@@ -33,7 +33,7 @@ class PlateauSchedule(Variant):
         ),
     ] = 0
     decay: Annotated[
-        float, Field(gt=0, le=1, description="factor on the learning rate in each decay")
+        float, Field(gt=0, le=1, description="factor by which the learning rate is decayed")
     ] = 0.5
 
 

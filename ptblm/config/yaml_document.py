@@ -1,7 +1,7 @@
 """Parses YAML into plain data, and records the location of every key.
 
 PyYAML follows YAML 1.1, where `1e-3` is a string, `no` is False, `010` is eight, and the last of
-two equal keys silently wins. Here scalars follow the YAML 1.2 core schema, and a duplicate key is
+two equal keys silently wins. This parser follows the YAML 1.2 core schema, and a duplicate key is
 an error that names both lines.
 """
 
@@ -23,7 +23,7 @@ _PLAIN_TAGS = {
 
 @dataclass(frozen=True)
 class YamlDocument:
-    """Plain data, and the location ("name:line:column") of the key at each path."""
+    """Plain data and the location ("name:line:column") of the key at each path."""
 
     data: Any
     locations: dict[Path, str]
@@ -53,10 +53,10 @@ def parse_yaml(text: str, name: str) -> YamlDocument:
 
     Args:
         text: the document.
-        name: name of the document in messages, for instance the path of its file.
+        name: name of the document in messages, such as its file path.
 
     Raises:
-        ConfigError: if it is not valid YAML, repeats a key, or uses aliases or custom tags.
+        ConfigError: if the text is not valid YAML, repeats a key, or uses aliases or custom tags.
     """
     try:
         loader = _CoreSchemaLoader(text)
