@@ -1,1 +1,1 @@
-"""Process-wide settings of the computation: device, precision, matrix multiplications, memory, randomness."""
+"""Process-wide settings: device, precision, matrix multiplications, memory, randomness."""

@@ -68,7 +68,7 @@ class Precision:
 
     @contextmanager
     def full_precision(self) -> Iterator[None]:
-        """Computes in fp32 inside the block, so that results do not depend on the precision."""
+        """Computes in fp32 inside the block, regardless of the training precision."""
         allow_tf32(False)
         try:
             yield

@@ -1,7 +1,8 @@
 """The schema of a config: every key with its type, bounds, default and description.
 
-Each part of ptblm receives only its own section. The defaults are the values of the small config, so
-a config file lists only the keys that differ. `ptblm config show` prints the descriptions as comments.
+Each part of ptblm receives only its own section. The defaults are the values of the small config,
+so a config file lists only the keys that differ. `ptblm config show` prints the descriptions as
+comments.
 """
 
 from collections.abc import Iterator

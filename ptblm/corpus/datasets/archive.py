@@ -1,4 +1,4 @@
-"""Finds files in tar and zip archives, which are not trusted."""
+"""Finds files in untrusted tar and zip archives."""
 
 import lzma
 import tarfile
@@ -26,11 +26,11 @@ class Member(NamedTuple):
 
 @contextmanager
 def open_archive(file: IO[bytes]) -> Iterator[list[Member]]:
-    """Opens an archive and checks all of its members before any is read.
+    """Opens an archive and checks all members before reading any of them.
 
     Raises:
-        DataError: if it is not an archive, is damaged or too large, or has a member that is a
-            link or a device or whose path leaves the archive.
+        DataError: if the file is not an archive, is damaged or too large, or contains a link, a
+            device or a path outside the archive.
     """
     try:
         if zipfile.is_zipfile(file):
@@ -43,7 +43,7 @@ def open_archive(file: IO[bytes]) -> Iterator[list[Member]]:
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError,
             OSError) as error:  # fmt: skip
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # from the operating system; those of gzip and bz2 have no number
+            raise  # from the operating system: errors of gzip and bz2 have no errno
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"not a tar or zip archive, or damaged: {reason}") from None
 
@@ -63,7 +63,7 @@ def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
 
 
 def _checked(members: Iterator[Member]) -> list[Member]:
-    """All members, if there are not too many and none is unsafe."""
+    """Returns all members, or raises DataError if there are too many or one is unsafe."""
     found: list[Member] = []
     unpacked = 0
     for member in members:
@@ -80,7 +80,7 @@ def _checked(members: Iterator[Member]) -> list[Member]:
 
 
 class _TarFile(tarfile.TarFile):
-    """A TarFile that bounds each read: a tar header can declare any size, which is then read."""
+    """A TarFile that bounds each read, since a tar header can declare any size."""
 
     def __init__(self, name: Any = None, mode: Any = "r", fileobj: Any = None, **options: Any):
         super().__init__(name, mode, _BoundedReader(fileobj), **options)
