@@ -47,7 +47,7 @@ class Precision:
         device: the device of the run.
 
     Attributes:
-        dtype: type of the operands of matrix multiplications under autocast; None for fp32 and tf32.
+        dtype: type of matrix-multiplication operands under autocast; None for fp32 and tf32.
         scaler: the loss scaler of fp16; None otherwise.
 
     Raises:

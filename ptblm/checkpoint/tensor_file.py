@@ -6,8 +6,8 @@ The header of a ptblm file starts with `{"__metadata__":{"sha256":"...`. The dig
 the whole file with 64 zeros in place of the digest. It covers all other bytes and has a fixed
 offset.
 
-Any safetensors library can read these files. ptblm does not use the library for two reasons. The
-library reads either through a memory map, where a failing disk or a truncated file kills the process
+Any safetensors library can read these files. ptblm does not use the library for two reasons. It
+reads either through a memory map, where a failing disk or a truncated file kills the process
 instead of raising OSError, or with an additional copy of every tensor. It writes only to a file
 name and does not report a full disk as an OSError.
 """
@@ -49,8 +49,7 @@ DTYPES = {
 }
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
-# The limit of the safetensors library. The Python objects of a malicious header can take 25 times
-# as much memory.
+# Limit of the safetensors library. Parsing a malicious header takes up to 25 times its size.
 MAX_HEADER_BYTES = 100_000_000
 _ALIGNMENT = 8
 _HEADER_START = b'{"__metadata__":{"sha256":"'
