@@ -162,7 +162,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from None
     except MemoryError:
         raise CheckpointError(
-            "too little memory to load it",
+            "not enough memory to load the checkpoint",
             where=str(path),
             hint="close other programs, or use a machine with more memory",
         ) from None
@@ -175,7 +175,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"its format is {reprlib.repr(found)}; this ptblm reads format {FORMAT}",
             where=str(path),
-            hint=f"use the versions that wrote it: {reprlib.repr(document.get('versions'))}",
+            hint=f"use the versions that saved it: {reprlib.repr(document.get('versions'))}",
         )
     try:
         return _checkpoint(document, tensors)

@@ -98,7 +98,7 @@ def _chooses_variant(override: Override) -> bool:
 
 def _apply(data: dict[str, Any], override: Override) -> None:
     if isinstance(override.value, dict):
-        raise ConfigError(f"{override.option}: is a section; set its keys one by one")
+        raise ConfigError(f"{override.option}: is a section; set its keys individually")
     *parents, key = override.path
     target = data
     for depth, parent in enumerate(parents, 1):

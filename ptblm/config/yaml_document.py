@@ -94,7 +94,7 @@ class _Walk:
         place = _place(self.name, node.start_mark)
         self.locations.setdefault(path, place)
         if id(node) in self.seen:
-            self.problems.append(f"{place}: aliases (*name) are not supported, write it out")
+            self.problems.append(f"{place}: aliases (*name) are not supported; repeat the value")
             return None
         self.seen.add(id(node))
         if depth > _MAX_DEPTH:
@@ -116,12 +116,14 @@ class _Walk:
         for key_node, value_node in node.value:
             place = _place(self.name, key_node.start_mark)
             if not isinstance(key_node, yaml.ScalarNode):
-                self.problems.append(f"{place}: a key must be a plain word")
+                self.problems.append(f"{place}: a key must be a string")
                 continue
             key = key_node.value
             if key in result:
                 first_line = self.locations[(*path, key)].split(":")[-2]
-                self.problems.append(f"{place}: '{key}' is given twice, first on line {first_line}")
+                self.problems.append(
+                    f"{place}: '{key}' is a duplicate key, first used on line {first_line}"
+                )
                 continue
             self.locations[(*path, key)] = place
             result[key] = self.build(value_node, (*path, key), depth + 1)
@@ -131,5 +133,5 @@ class _Walk:
         try:
             return self.loader.construct_object(node)
         except (ValueError, LookupError, TypeError):  # an integer of 5,000 digits, or `!!int x`
-            self.problems.append(f"{place}: {node.value[:40]!r} cannot be read as a value")
+            self.problems.append(f"{place}: {node.value[:40]!r} is not a valid value")
             return None

@@ -52,7 +52,7 @@ def cached_corpus(
         The corpus, or None if it could not be cached; the reason is logged.
 
     Raises:
-        DataError: if the texts can't be read.
+        DataError: if the texts cannot be read.
     """
     try:
         directory = cache_directory() / _entry_name(location, name, tokenizer_name)
@@ -106,7 +106,7 @@ def _locked(directory: Path, name: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        logger.info("waiting for another process that is reading %s", name)
+        logger.info("waiting for another process that is caching %s", name)
         lock.acquire(poll_interval=0.1)
     try:
         yield

@@ -62,7 +62,7 @@ def load_corpus(path: str, tokenizer_name: str = "word") -> Corpus:
         tokenizer_name: "word", "char" or "byte".
 
     Raises:
-        DataError: if a split is missing, empty, or can't be tokenized.
+        DataError: if a split is missing, empty, or cannot be tokenized.
     """
     sources = read_splits(path, tokenizer_name)
     name = corpus_name(path)

@@ -66,8 +66,8 @@ def read_text(source: Source, tokenizer: Tokenizer) -> EncodedText:
     """Encodes a text in memory.
 
     Raises:
-        DataError: if the text is empty, can't be read, can't be tokenized, or contains an unknown
-            word and the vocabulary has no `<unk>`.
+        DataError: if the text is empty, cannot be read, cannot be tokenized, or contains an unknown
+            word and the vocabulary does not contain `<unk>`.
     """
     file = io.BytesIO()
     written = write_text(source, tokenizer, file.write)
@@ -103,7 +103,7 @@ def write_corpus(
 
     Raises:
         DataError: see `read_text`.
-        OSError: if `write` fails or the spare file can't be written.
+        OSError: if `write` fails or the spare file cannot be written.
     """
     tokenizer = make_tokenizer(tokenizer_name)
     train = write_training_text(sources["train"], tokenizer, write, spare)
@@ -141,8 +141,8 @@ def write_training_text(
     """Builds the vocabulary of the tokenizer from the training split and writes its ids.
 
     Raises:
-        DataError: if the text is empty, can't be read or can't be tokenized.
-        OSError: if `write` fails or the spare file can't be written.
+        DataError: if the text is empty, cannot be read or cannot be tokenized.
+        OSError: if `write` fails or the spare file cannot be written.
     """
     write_block = write if tokenizer.keeps_ids else spare.write
     counts = np.zeros(len(tokenizer.ids), dtype=np.int64)

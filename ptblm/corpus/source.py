@@ -52,7 +52,7 @@ class Source:
         longer token.
 
         Raises:
-            DataError: if the file can't be read.
+            DataError: if the file cannot be read.
         """
         with self._open() as file:
             offset = file.seek(self.start)
@@ -73,7 +73,7 @@ class Source:
         """Returns the SHA-256 of the bytes, in hexadecimal.
 
         Raises:
-            DataError: if the file can't be read.
+            DataError: if the file cannot be read.
         """
         digest = hashlib.sha256()
         for _, raw in self.blocks():
@@ -132,7 +132,7 @@ class TextBlocks:
         """Yields the bytes block by block.
 
         Raises:
-            DataError: if the file can't be read.
+            DataError: if the file cannot be read.
         """
         return (raw for _, raw in self._read())
 
@@ -179,7 +179,7 @@ def read_file(path: Path) -> Source:
     A regular file is read later, block by block. Any other file is read into memory.
 
     Raises:
-        DataError: if the file can't be read.
+        DataError: if the file cannot be read.
     """
     space_separated = path.name.startswith(SPACE_SEPARATED_PREFIX)
     with _os_errors_as_data_errors(str(path)), path.open("rb") as file:
@@ -195,4 +195,4 @@ def _os_errors_as_data_errors(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"can't be read: {error.strerror}", where=name) from None
+        raise DataError(f"cannot be read: {error.strerror}", where=name) from None

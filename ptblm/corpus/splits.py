@@ -25,7 +25,7 @@ def read_splits(
     """Returns the requested splits of the corpus that `data.path` selects.
 
     Raises:
-        DataError: if a split is missing, can't be read, or would be empty.
+        DataError: if a split is missing, cannot be read, or would be empty.
     """
     location = corpus_path(path, tokenizer_name)
     if location.is_dir():
@@ -99,7 +99,7 @@ def split_by_position(whole: Source, tokenizer_name: str) -> dict[Split, Source]
     moves to the next line start, so that no line is divided.
 
     Raises:
-        DataError: if a split would be empty, or the file can't be read.
+        DataError: if a split would be empty, or the file cannot be read.
     """
     boundaries = [whole.size * percent // 100 for percent in (90, 95)]
     if TOKENIZERS[tokenizer_name].splits_at_lines:
@@ -110,8 +110,8 @@ def split_by_position(whole: Source, tokenizer_name: str) -> dict[Split, Source]
             raise DataError(
                 f"too short to be split by position: the {split} split would be empty",
                 where=whole.name,
-                hint="use a text of more lines (data.tokenizer byte needs none), or a directory "
-                "with {train,valid,test}.txt",
+                hint="use a text with more lines, data.tokenizer byte, or a directory with "
+                "{train,valid,test}.txt",
             )
         parts[split] = replace(whole, start=start, end=end)
     return parts

@@ -111,7 +111,7 @@ def _check_options(cell_class: type[Cell], name: str, options: Mapping[str, obje
     nearest = difflib.get_close_matches(unknown[0], known, n=1)
     guess = f", did you mean '{nearest[0]}'?" if nearest else ""
     raise ConfigError(
-        f"model.cell.{unknown[0]}: {name} does not take the option '{unknown[0]}'{guess}",
+        f"model.cell.{unknown[0]}: {name} does not accept the option '{unknown[0]}'{guess}",
         hint=f"its options are {', '.join(known)}" if known else f"{name} has no options",
     )
 

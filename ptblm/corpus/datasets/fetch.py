@@ -87,7 +87,7 @@ def fetch(
         missing = _missing(dataset, directory)
     except OSError as error:
         raise DataError(
-            f"can't be read or written: {error.strerror or error}",
+            f"cannot be read or written: {error.strerror or error}",
             where=str(error.filename or directory),
             hint="check free space and permissions, or pass another directory (`--to`)",
         ) from None
@@ -224,7 +224,7 @@ def _unpack(file: IO[bytes], dataset: Dataset, directory: Path) -> None:
             and member.size == dataset.files[name].size
         }
         if not found:
-            raise DataError(f"contains none of {', '.join(missing)} in the right size")
+            raise DataError(f"contains none of {', '.join(missing)} with the expected size")
         for name, open_member in found.items():
             content = open_member() if open_member else None
             if content is not None:
@@ -238,7 +238,7 @@ def _install(file: IO[bytes], path: Path, expected: DataFile) -> None:
     def check(temporary: Path) -> None:
         if not _is_good(temporary, expected):
             raise DataError(
-                f"{path.name} has the wrong bytes: {_size(temporary):,} with sha256 "
+                f"{path.name} has wrong content: {_size(temporary):,} bytes with sha256 "
                 f"{_sha256(temporary)[:12]}..., expected {expected.size:,} with "
                 f"{expected.sha256[:12]}..."
             )

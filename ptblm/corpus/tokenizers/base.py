@@ -49,7 +49,7 @@ class Tokenizer(ABC):
             vocabulary = Vocabulary(self.initial_tokens, [0] * len(self.initial_tokens))
         for token in self.initial_tokens:
             if token not in vocabulary.ids:
-                raise DataError(f"the vocabulary has no {token}")
+                raise DataError(f"the vocabulary does not contain {token}")
         self.vocabulary = vocabulary
         self.ids = dict(vocabulary.ids)
 
@@ -72,7 +72,7 @@ class Tokenizer(ABC):
             grow_vocabulary: whether to add unknown tokens to `ids`. If not, their id is -1.
 
         Raises:
-            DataError: if the text is empty, can't be read or can't be tokenized.
+            DataError: if the text is empty, cannot be read or cannot be tokenized.
         """
 
     @abstractmethod

@@ -30,7 +30,7 @@ class WordTokenizer(Tokenizer):
 
         Raises:
             DataError: if the text is not UTF-8, contains no word, or contains an unknown word
-                and the vocabulary has no `<unk>`.
+                and the vocabulary does not contain `<unk>`.
         """
         table = WordTable(self.ids, grow_vocabulary=grow_vocabulary)
         is_closed = not grow_vocabulary and UNK not in self.ids
@@ -61,7 +61,7 @@ class WordTokenizer(Tokenizer):
             if word not in self.ids
         )
         return DataError(
-            f"'{word[:60]}' is not in the vocabulary, which has no {UNK}",
+            f"'{word[:60]}' is not in the vocabulary, which does not contain {UNK}",
             where=f"{blocks.source.name}:{line}",
             hint=f"replace unknown words, use a training text that contains {UNK}, "
             "or train with data.tokenizer char",
