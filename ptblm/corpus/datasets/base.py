@@ -30,7 +30,7 @@ class Dataset:
         files: the files by name.
         folder: folder that contains the files in the public archive.
         urls: mirrors in order of preference. A URL that ends with "/" is a folder of files; any
-            other URL is a tar or zip archive.
+            other URL is a tar archive.
     """
 
     title: str

@@ -1,8 +1,7 @@
-"""Archives: tar with any compression and zip are read, unsafe ones are rejected."""
+"""Archives: tar with any compression are read, unsafe ones are rejected."""
 
 import io
 import tarfile
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -36,16 +35,16 @@ def hostile(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> bytes
 @pytest.mark.parametrize(
     ("archive", "message"),
     [
-        (hostile("/etc/ptblm"), "leaves it"),
-        (hostile("../ptblm"), "leaves it"),
-        (hostile("data/../../ptblm"), "leaves it"),
-        (hostile("..\\ptblm"), "leaves it"),
-        (hostile("C:/ptblm"), "leaves it"),
+        (hostile("/etc/ptblm"), "is outside the archive"),
+        (hostile("../ptblm"), "is outside the archive"),
+        (hostile("data/../../ptblm"), "is outside the archive"),
+        (hostile("..\\ptblm"), "is outside the archive"),
+        (hostile("C:/ptblm"), "is outside the archive"),
         (hostile("link", tarfile.SYMTYPE, "/etc/passwd"), "link or a device"),
         (hostile("link", tarfile.LNKTYPE, "simple-examples/data/ptb.train.txt"), "link"),
         (hostile("pipe", tarfile.FIFOTYPE), "link or a device"),
         (ARCHIVE[: len(ARCHIVE) // 2], "damaged|ended"),
-        (b"", "not a tar or zip archive"),
+        (b"", "not a tar archive"),
         (make_archive({"other.txt": b"x"}), "contains none of"),
     ],
     ids=range(11),
@@ -66,7 +65,7 @@ def test_header_that_declares_a_gigabyte_is_not_read(tmp_path: Path) -> None:
     info.type = tarfile.GNUTYPE_LONGNAME
     info.size = 2**30
     (tmp_path / "long").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(10_240))
-    with pytest.raises(DataError, match=r"unsafe archive: a header of 1,073,741,\d+ bytes"):
+    with pytest.raises(DataError, match=r"unsafe archive: the header has 1,073,741,\d+ bytes"):
         fetch(DATASET, tmp_path / "ptb", source=tmp_path / "long")
 
 
@@ -93,32 +92,3 @@ def test_tar_archive_with_any_compression(tmp_path: Path, mode: str) -> None:
     (tmp_path / "archive").write_bytes(make_archive(PUBLIC_LAYOUT, mode))
     fetch(DATASET, tmp_path / "ptb", source=tmp_path / "archive")
     assert_good(tmp_path / "ptb")
-
-
-def make_zip(members: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("simple-examples/", b"")
-        for name, data in members.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
-
-
-def test_zip_archive(tmp_path: Path) -> None:
-    (tmp_path / "archive").write_bytes(make_zip(PUBLIC_LAYOUT))
-    fetch(DATASET, tmp_path / "ptb", source=tmp_path / "archive")
-    assert_good(tmp_path / "ptb")
-
-
-@pytest.mark.parametrize(
-    ("members", "message"),
-    [({"../ptblm": b"x"}, "leaves it"), ({"zeros": bytes(200_000)}, "unpacks to more than")],
-)
-def test_unsafe_zip_archives_are_rejected(
-    tmp_path: Path, members: dict[str, bytes], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ptblm.corpus.datasets.archive.MAX_UNPACKED_SIZE", 150_000)
-    (tmp_path / "archive").write_bytes(make_zip({**PUBLIC_LAYOUT, **members}))
-    with pytest.raises(DataError, match=message):
-        fetch(DATASET, tmp_path / "ptb", source=tmp_path / "archive")
-    assert list((tmp_path / "ptb").iterdir()) == []
