@@ -32,9 +32,9 @@ class PlateauSchedule(Variant):
             description="epochs without improvement before the learning rate is decayed",
         ),
     ] = 0
-    decay: Annotated[
-        float, Field(gt=0, le=1, description="factor by which the learning rate is decayed")
-    ] = 0.5
+    decay: Annotated[float, Field(gt=0, le=1, description="decay factor of the learning rate")] = (
+        0.5
+    )
 
 
 class CosineSchedule(Variant):
