@@ -47,4 +47,4 @@ class StopSignal:
         for recorded in self._previous:
             signal.signal(recorded, signal.SIG_DFL)
         with contextlib.suppress(OSError):  # stderr may be closed
-            os.write(2, b"\nstopping after this step; send the signal again to stop immediately\n")
+            os.write(2, b"\nstopping after this step; send the signal again to stop at once\n")
