@@ -115,13 +115,8 @@ def lstm_step_back(
 def softmax_nll(hidden: Array, targets: Ids, w: Array, b: Array) -> tuple[float, Array]:
     """Returns the summed -log p of the targets and its gradient with respect to the logits, [N, V].
 
-    The gradient is p, minus 1 at the index of the *target*.
-
-    Args:
-        hidden: outputs of the highest layer, [N, H].
-        targets: ids, [N].
-        w: weights of the softmax, [H, V].
-        b: biases of the softmax, [V].
+    The gradient is p, minus 1 at the index of the *target*. The shapes of the arguments are
+    hidden [N, H], targets [N], w [H, V] and b [V].
     """
     logits = hidden @ w + b  # [N, V]
     logits -= logits.max(axis=1, keepdims=True)  # prevents overflow in exp
