@@ -1,6 +1,6 @@
 """The command line: assembles the commands, and turns errors into messages and exit codes.
 
-Nothing heavy is imported here, so that `--help` answers quickly; commands import what they need.
+Slow imports are inside the commands, so that `--help` is fast.
 """
 
 import signal
@@ -63,12 +63,12 @@ def main() -> None:
 
 
 def _exit(number: int, _frame: object) -> NoReturn:
-    """Ends commands that have nothing to save, such as eval, with the signal's exit code."""
+    """Exits with the signal's exit code. Commands that save state replace this handler."""
     sys.exit(128 + number)
 
 
 def _print_error(error: PtblmError) -> None:
-    """Prints each problem on its own line, then where and what to do."""
+    """Prints each problem on a separate line, then the location and the hint."""
     problems = "\n".join(f"{error.label}: {line}" for line in error.what.splitlines())
     message = problems + str(error).removeprefix(error.what)
     print(escape_control_characters(message), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Output of the command line to stdout and stderr, which may be full, closed or unread."""
+"""Output of the command line to stdout and stderr, either of which may fail or be closed."""
 
 import contextlib
 import io
@@ -23,10 +23,10 @@ def escape_control_characters(text: str) -> str:
 
 
 def open_standard_streams() -> None:
-    """Makes stdin, stdout and stderr usable however the process was started.
+    """Makes stdin, stdout and stderr usable even if the parent process closed them.
 
-    A closed stream is replaced by the null device. Failed writes to stderr are ignored, since they
-    must not end a run.
+    A closed stream is replaced by the null device. Failed writes to stderr are ignored, because
+    they must not end a run.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -93,7 +93,7 @@ def print_result(text: str) -> None:
     try:
         print(escape_control_characters(text), flush=True)
     except OSError as error:
-        # Otherwise Python writes again when it exits.
+        # Otherwise Python writes the buffered text again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise typer.Exit(128 + signal.SIGPIPE) from None

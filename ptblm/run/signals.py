@@ -1,4 +1,4 @@
-"""Stop signals as a flag that the training loop checks, instead of an exception."""
+"""Records stop signals, so that the training loop can stop between two steps."""
 
 import contextlib
 import os
@@ -12,9 +12,9 @@ STOP_SIGNALS = [
 
 
 class StopSignal:
-    """Context manager that records the first stop signal; the second one ends the process.
+    """Context manager that records the first stop signal. A second signal ends the process.
 
-    A signal that the parent process had set to be ignored, as `nohup` does, stays ignored.
+    Signals that the parent process ignores, for example because of `nohup`, stay ignored.
 
     Attributes:
         received: number of the signal; None if none was received.
@@ -42,8 +42,8 @@ class StopSignal:
 
     def _record(self, number: int, _frame: FrameType | None) -> None:
         self.received = number
-        # The default action ends the process at once; a Python handler would first wait for the
-        # running matrix multiplication.
+        # The default action ends the process immediately. A Python handler would wait for the
+        # current matrix multiplication.
         for recorded in self._previous:
             signal.signal(recorded, signal.SIG_DFL)
         with contextlib.suppress(OSError):  # stderr may be closed
