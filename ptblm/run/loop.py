@@ -45,18 +45,20 @@ def run_loop(
     config, corpus, trainer = components.config, components.corpus, components.trainer
     info = run_info(components, directory)
     with contextlib.ExitStack() as stack:
+        epochs, step, log_every = (
+            config.training.epochs,
+            trainer.train_state.step,
+            config.run.log_every,
+        )
+        with write_errors(directory.path):
+            metrics = MetricsFile(directory.metrics, metrics_offset, log_every, info.unit)
+            stack.callback(metrics.close)
+            logs: list[MetricsFile | TensorBoard | Reporter] = [reporter, metrics]
+            if config.run.tensorboard:
+                logs.append(TensorBoard(directory.tensorboard, step + 1, log_every))
+                stack.callback(logs[-1].close)
         stack.callback(reporter.close)
         reporter.start(info)
-        with write_errors(directory.path):
-            metrics = MetricsFile(
-                directory.metrics, metrics_offset, config.run.log_every, info.unit
-            )
-        stack.callback(metrics.close)
-        logs: list[MetricsFile | TensorBoard | Reporter] = [reporter, metrics]
-        if config.run.tensorboard:
-            step = trainer.train_state.step
-            logs.append(TensorBoard(directory.tensorboard, step + 1, config.run.log_every))
-            stack.callback(logs[-1].close)
 
         def make_checkpoint() -> Checkpoint:
             _check_in_place(directory)
@@ -72,7 +74,6 @@ def run_loop(
                 **trainer.state_dict(),
             )
 
-        epochs, step = config.training.epochs, trainer.train_state.step
         saver = CheckpointSaver(directory, config.run, epochs, make_checkpoint, step)
         try:
             for number, record in enumerate(trainer.records(), start=1):

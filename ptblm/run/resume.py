@@ -119,7 +119,11 @@ def reproducibility_warnings(checkpoint: Checkpoint, components: RunComponents) 
     """Returns the reasons why resuming the run may not be bit-exact."""
     before = {**checkpoint.versions, **checkpoint.computing}
     after = {**current_versions(), **components.computing()}
+    before["device"], after["device"] = (
+        computing["device"].partition(":")[0] for computing in (before, after)
+    )
     names = {
+        "device": "the device",
         "ptblm": "the version of ptblm",
         "torch": "the version of torch",
         "hardware": "the processor or GPU",

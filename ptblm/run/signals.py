@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import threading
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -14,7 +15,8 @@ STOP_SIGNALS = [
 class StopSignal:
     """Context manager that records the first stop signal. A second signal ends the process.
 
-    Signals that the parent process ignores, for example because of `nohup`, stay ignored.
+    Signals that the parent process ignores, for example because of `nohup`, stay ignored. Outside
+    the main thread, where Python cannot set handlers, no signal is recorded.
 
     Attributes:
         received: number of the signal; None if none was received.
@@ -25,6 +27,8 @@ class StopSignal:
         self._previous: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self
         for number in STOP_SIGNALS:
             if signal.getsignal(number) is signal.SIG_IGN:
                 continue
