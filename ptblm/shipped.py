@@ -6,7 +6,8 @@ from pathlib import Path
 def shipped_directory(name: str) -> Path:
     """Returns the path of a shipped directory ("configs", "data/sample").
 
-    A wheel installs the directory inside the package. In a checkout, it is at the repository root.
+    The directory is inside the package if ptblm was installed from a wheel, and at the top of the
+    repository in a checkout.
     """
     package = Path(__file__).parent
     installed = package / name

@@ -15,7 +15,11 @@ from ptblm.cli.checkpoint_commands import checkpoint_app
 from ptblm.cli.config_commands import config_app
 from ptblm.cli.download import download_data
 from ptblm.cli.eval import evaluate
-from ptblm.cli.output import configure_logging, open_standard_streams
+from ptblm.cli.output import (
+    configure_logging,
+    escape_control_characters,
+    open_standard_streams,
+)
 from ptblm.cli.train import train
 from ptblm.errors import PtblmError
 
@@ -66,7 +70,8 @@ def _exit(number: int, _frame: object) -> NoReturn:
 def _print_error(error: PtblmError) -> None:
     """Prints each problem on a separate line, then the location and the hint."""
     problems = "\n".join(f"{error.label}: {line}" for line in error.what.splitlines())
-    print(problems + str(error).removeprefix(error.what), file=sys.stderr)
+    message = problems + str(error).removeprefix(error.what)
+    print(escape_control_characters(message), file=sys.stderr)
 
 
 def _print_version(requested: bool) -> None:
