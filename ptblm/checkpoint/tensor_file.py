@@ -1,9 +1,9 @@
 """Reads and writes safetensors files with a digest of their content.
 
 A safetensors file consists of the length of its header (8 bytes, little endian), the header (JSON:
-dtype, shape and byte range of every tensor by name, and string metadata), and the tensor data.
-The header of a ptblm file starts with `{"__metadata__":{"sha256":"...`. The digest has a fixed
-offset and is computed over the whole file with 64 zeros in its place.
+dtype, shape and byte range of every tensor by name, and string metadata), and the tensor data. The
+header of a ptblm file starts with `{"__metadata__":{"sha256":"...`. The digest has a fixed offset
+and is computed over the whole file with 64 zeros in its place.
 
 Any safetensors library can read these files. ptblm does not use the library for two reasons. It
 reads either through a memory map, where a failing disk or a truncated file kills the process

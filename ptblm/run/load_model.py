@@ -53,7 +53,7 @@ class LoadedModel:
 def load_model(path: Path, device_name: str = "auto") -> LoadedModel:
     """Loads the model of a checkpoint.
 
-    The model computes in fp32 with the libraries of the run, so that it reproduces its results.
+    The model computes in fp32 with the libraries of the run to reproduce the results of the run.
 
     Args:
         path: a checkpoint, or a run directory, whose last checkpoint is used.

@@ -129,7 +129,7 @@ def _finish(
         raise CheckpointError(
             f"the result could not be written: {error.strerror or error}",
             where=str(directory.result),
-            hint="free disk space, then --resume the run to repeat the test and write the result",
+            hint="free disk space, then pass --resume to repeat the test and write the result",
         ) from None
     return result
 
@@ -139,5 +139,5 @@ def _check_in_place(directory: RunDirectory) -> None:
         raise CheckpointError(
             "the run directory was moved or replaced during the run",
             where=str(directory.path),
-            hint="--resume the run at its new path; nothing was written to the old one",
+            hint="resume the run at its new path; nothing was written to the old path",
         )

@@ -105,7 +105,7 @@ def restore(components: RunComponents, checkpoint: Checkpoint, path: Path) -> No
     except (StructureMismatchError, RuntimeError) as error:
         first = str(error).splitlines()[0]
         raise CheckpointError(
-            f"the checkpoint does not fit the run: {first}", where=str(path)
+            f"the checkpoint does not match the run: {first}", where=str(path)
         ) from None
     state, epochs = components.trainer.train_state, components.config.training.epochs
     if epochs < state.epoch or (epochs == state.epoch and state.batch > 0):
