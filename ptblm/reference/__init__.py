@@ -1,5 +1,4 @@
 """An LSTM language model in plain NumPy, for learning and for testing.
 
-It imports neither torch nor other modules of ptblm. `python -m ptblm.reference TEXT` trains a
-model.
+It imports neither torch nor the rest of ptblm. Run it with `python -m ptblm.reference TEXT`.
 """
