@@ -56,7 +56,7 @@ def test_usage_errors_have_a_message_and_an_exit_code(
     returned, errors, output = in_process.ptblm(*arguments)
     assert returned == code, errors
     assert message in errors
-    assert errors.startswith(("error: ", "Usage: "))
+    assert in_process.without_notes(errors).startswith(("error: ", "Usage: "))
     assert "Traceback" not in errors
     assert output == ""
 
