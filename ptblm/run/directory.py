@@ -137,11 +137,11 @@ def lock_run_dir(path: Path, *, created: bool = False) -> Iterator[RunDirectory]
             pass  # a file system without locks
         with contextlib.suppress(OSError):
             (path / LOCK_NAME).write_text(f"{os.getpid()}\n")
-        identity = path.stat()
+        directory = RunDirectory(path, path.stat())
     try:
-        yield RunDirectory(path, identity)
+        yield directory
     finally:
-        if created and _files(path) == [LOCK_NAME]:
+        if created and directory.is_in_place() and _files(path) == [LOCK_NAME]:
             with contextlib.suppress(OSError):
                 (path / LOCK_NAME).unlink()
                 path.rmdir()
