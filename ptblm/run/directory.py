@@ -110,8 +110,9 @@ class RunDirectory:
 def lock_run_dir(path: Path, *, created: bool = False) -> Iterator[RunDirectory]:
     """Locks a run directory for this process, and creates it if necessary.
 
-    The operating system releases the lock when the process ends, so no lock is ever stale. A
-    directory that was created and is still empty is removed at the end.
+    The operating system releases the lock when the process ends, so no lock is ever stale. If the
+    directory contains no run at the end, the lock file is removed, and so is a directory that was
+    created and is still empty.
 
     Args:
         path: the run directory.
@@ -121,31 +122,52 @@ def lock_run_dir(path: Path, *, created: bool = False) -> Iterator[RunDirectory]
         UsageError: if another process uses the directory, or it cannot be created or written to.
     """
     created = created or not path.exists()
-    with write_errors(path):
-        if path.exists() and not path.is_dir():
-            raise UsageError(
-                "the run directory is a file", where=str(path), hint="pass another --run-dir"
-            )
-        path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / LOCK_NAME)
+    lock_path = path / LOCK_NAME
+    with contextlib.ExitStack() as stack:
+        with write_errors(path):
+            if path.exists() and not path.is_dir():
+                raise UsageError(
+                    "the run directory is a file", where=str(path), hint="pass another --run-dir"
+                )
+            path.mkdir(parents=True, exist_ok=True)
+            creates_lock = not os.path.lexists(lock_path)
+            lock = FileLock(lock_path)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise UsageError(
+                    "the run directory is in use by another process",
+                    where=str(path),
+                    hint="pass another --run-dir, or wait until the other process ends",
+                ) from None
+            except NotImplementedError:
+                pass  # a file system without locks
+            stack.callback(lock.release)
+            stack.enter_context(_kept_open(path))
+            directory = RunDirectory(path, path.stat())
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise UsageError(
-                "the run directory is in use by another process",
-                where=str(path),
-                hint="pass another --run-dir, or wait until the other process ends",
-            ) from None
-        except NotImplementedError:
-            pass  # a file system without locks
+            yield directory
+        finally:
+            if directory.is_in_place() and not _is_run(path):
+                with contextlib.suppress(OSError):
+                    if creates_lock:
+                        lock_path.unlink()
+                    if created:
+                        path.rmdir()  # fails unless it is empty
+
+
+@contextlib.contextmanager
+def _kept_open(path: Path) -> Iterator[None]:
+    """Keeps a directory open, so that its inode number is not reused if it is deleted."""
     try:
-        yield RunDirectory(path, path.stat())
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # Windows, which does not delete a directory with a locked file
+        yield
+        return
+    try:
+        yield
     finally:
-        if created and _files(path) == [LOCK_NAME]:
-            with contextlib.suppress(OSError):
-                (path / LOCK_NAME).unlink()
-                path.rmdir()
-        lock.release()
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

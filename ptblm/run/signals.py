@@ -1,8 +1,8 @@
 """Stop signals as a flag that the training loop checks, instead of an exception."""
 
-import contextlib
-import os
 import signal
+import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -14,17 +14,24 @@ STOP_SIGNALS = [
 class StopSignal:
     """Context manager that records the first stop signal; the second one ends the process.
 
-    A signal that the parent process had set to be ignored, as `nohup` does, stays ignored.
+    A signal that the parent process had set to be ignored, as `nohup` does, stays ignored. Outside
+    the main thread, where Python allows no signal handlers, no signal is recorded.
+
+    Args:
+        on_signal: called in the signal handler when the first signal is recorded.
 
     Attributes:
         received: number of the signal; None if none was received.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_signal: Callable[[], None]) -> None:
         self.received: int | None = None
+        self._on_signal = on_signal
         self._previous: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self
         for number in STOP_SIGNALS:
             if signal.getsignal(number) is signal.SIG_IGN:
                 continue
@@ -46,5 +53,4 @@ class StopSignal:
         # running matrix multiplication.
         for recorded in self._previous:
             signal.signal(recorded, signal.SIG_DFL)
-        with contextlib.suppress(OSError):  # stderr may be closed
-            os.write(2, b"\nstopping after this step; send the signal again to stop at once\n")
+        self._on_signal()

@@ -95,7 +95,7 @@ def _start(
     check_available(directory.path, overwrite=overwrite)
     with training_memory_errors(config):
         components = setup_run(config)
-        with StopSignal() as stop:
+        with StopSignal(reporter.stopping) as stop:
             with write_errors(directory.path):
                 clear(directory)
                 environment = describe_environment(
@@ -124,7 +124,7 @@ def _resume(
         restore(components, checkpoint, path)
         for reason in reproducibility_warnings(checkpoint, components):
             logger.info(f"{reason}; the run may not be bit-exact")
-        with StopSignal() as stop:
+        with StopSignal(reporter.stopping) as stop:
             with write_errors(directory.path):
                 remove_temporary_files(directory)
                 rewrite_last(directory, path, with_config(checkpoint, config))
