@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
-
 from tests.conftest import Ptblm, plain_environment
 
 FAST = ["--set", "model.hidden_size=8", "--set", "training.epochs=2", "--set", "model.dropout=0.1"]

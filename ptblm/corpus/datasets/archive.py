@@ -1,13 +1,12 @@
-"""Finds files in tar and zip archives, which are not trusted."""
+"""Finds files in tar archives, which are not trusted."""
 
 import lzma
 import tarfile
-import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from ptblm.errors import DataError
 
@@ -16,67 +15,38 @@ MAX_UNPACKED_SIZE = 2**32
 _MAX_READ = 2**22
 
 
-class Member(NamedTuple):
-    """A member of an archive; `open` is None for a directory."""
-
-    path: str
-    size: int
-    open: Callable[[], IO[bytes] | None] | None
-
-
 @contextmanager
-def open_archive(file: IO[bytes]) -> Iterator[list[Member]]:
-    """Opens an archive and checks all of its members before any is read.
+def open_archive(file: IO[bytes]) -> Iterator[tarfile.TarFile]:
+    """Opens a tar archive, with or without compression, and checks all of its members.
 
     Raises:
         DataError: if it is not an archive, is damaged or too large, or has a member that is a
             link or a device or whose path leaves the archive.
     """
     try:
-        if zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as archive:
-                yield _checked(_zip_members(archive))
-        else:
-            file.seek(0)
-            with _TarFile.open(fileobj=file) as archive:
-                yield _checked(_tar_members(archive))
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError,
-            OSError) as error:  # fmt: skip
+        with _TarFile.open(fileobj=file) as archive:
+            _check_members(archive)
+            yield archive
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # from the operating system; those of gzip and bz2 have no number
+            raise  # from the operating system; errors of gzip and bz2 have no number
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"not a tar or zip archive, or damaged: {reason}") from None
+        raise DataError(f"not a tar archive, or damaged: {reason}") from None
 
 
-def _tar_members(archive: tarfile.TarFile) -> Iterator[Member]:
-    for info in archive:
-        if not (info.isreg() or info.isdir()):
-            raise DataError(f"unsafe archive: {info.name!r} is a link or a device")
-        reader = (lambda info=info: archive.extractfile(info)) if info.isreg() else None
-        yield Member(info.name, info.size, reader)
-
-
-def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
-    for info in archive.infolist():
-        reader = None if info.is_dir() else (lambda info=info: archive.open(info))
-        yield Member(info.filename, info.file_size, reader)
-
-
-def _checked(members: Iterator[Member]) -> list[Member]:
-    """All members, if there are not too many and none is unsafe."""
-    found: list[Member] = []
+def _check_members(archive: tarfile.TarFile) -> None:
     unpacked = 0
-    for member in members:
-        found.append(member)
+    for number, member in enumerate(archive, start=1):
         unpacked += max(0, member.size)
-        path = PurePosixPath(member.path.replace("\\", "/"))
-        if len(found) > MAX_MEMBERS:
+        path = PurePosixPath(member.name.replace("\\", "/"))
+        if number > MAX_MEMBERS:
             raise DataError(f"unsafe archive: more than {MAX_MEMBERS:,} members")
         if unpacked > MAX_UNPACKED_SIZE:
             raise DataError(f"unsafe archive: unpacks to more than {MAX_UNPACKED_SIZE:,} bytes")
         if path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]):
-            raise DataError(f"unsafe archive: the path {member.path!r} leaves it")
-    return found
+            raise DataError(f"unsafe archive: the path {member.name!r} leaves it")
+        if not (member.isreg() or member.isdir()):
+            raise DataError(f"unsafe archive: {member.name!r} is a link or a device")
 
 
 class _TarFile(tarfile.TarFile):

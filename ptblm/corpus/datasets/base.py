@@ -30,7 +30,7 @@ class Dataset:
         files: by name.
         folder: the folder of the files in the public archive.
         urls: mirrors in order of preference. A URL that ends with "/" is a folder of files; any
-            other is a tar or zip archive.
+            other is a tar archive.
     """
 
     title: str

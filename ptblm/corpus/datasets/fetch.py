@@ -216,20 +216,20 @@ def _copy_local(source: Path, dataset: Dataset, directory: Path) -> None:
 def _unpack(file: IO[bytes], dataset: Dataset, directory: Path) -> None:
     """Extracts the missing files from an archive, identified by name and size."""
     missing = _missing(dataset, directory)
-    with open_archive(file) as members:
+    with open_archive(file) as archive:
         found = {
-            name: member.open
-            for member in reversed(members)
-            if (name := PurePosixPath(member.path).name) in missing
+            name: member
+            for member in reversed(archive.getmembers())
+            if (name := PurePosixPath(member.name).name) in missing
+            and member.isreg()
             and member.size == dataset.files[name].size
         }
         if not found:
             raise DataError(f"contains none of {', '.join(missing)} in the right size")
-        for name, open_member in found.items():
-            content = open_member() if open_member else None
+        for name, member in found.items():
+            content = archive.extractfile(member)
             if content is not None:
-                with content:
-                    _install(content, directory / name, dataset.files[name])
+                _install(content, directory / name, dataset.files[name])
 
 
 def _install(file: IO[bytes], path: Path, expected: DataFile) -> None:
