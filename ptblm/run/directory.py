@@ -110,9 +110,9 @@ class RunDirectory:
 def lock_run_dir(path: Path, *, created: bool = False) -> Iterator[RunDirectory]:
     """Locks a run directory for this process, and creates it if necessary.
 
-    The operating system releases the lock when the process ends, so no lock is ever stale. If the
-    directory contains no run at the end, the lock file is removed, and so is a directory that was
-    created and is still empty.
+    The operating system releases the lock when the process ends, so no lock is ever stale. A
+    directory that was created and is still empty is removed at the end. Some versions of filelock
+    truncate the lock file, so a directory that may contain other files has to be checked before.
 
     Args:
         path: the run directory.
@@ -122,7 +122,6 @@ def lock_run_dir(path: Path, *, created: bool = False) -> Iterator[RunDirectory]
         UsageError: if another process uses the directory, or it cannot be created or written to.
     """
     created = created or not path.exists()
-    lock_path = path / LOCK_NAME
     with contextlib.ExitStack() as stack:
         with write_errors(path):
             if path.exists() and not path.is_dir():
@@ -130,8 +129,7 @@ def lock_run_dir(path: Path, *, created: bool = False) -> Iterator[RunDirectory]
                     "the run directory is a file", where=str(path), hint="pass another --run-dir"
                 )
             path.mkdir(parents=True, exist_ok=True)
-            creates_lock = not os.path.lexists(lock_path)
-            lock = FileLock(lock_path)
+            lock = FileLock(path / LOCK_NAME)
             try:
                 lock.acquire(timeout=0)
             except Timeout:
@@ -148,12 +146,10 @@ def lock_run_dir(path: Path, *, created: bool = False) -> Iterator[RunDirectory]
         try:
             yield directory
         finally:
-            if directory.is_in_place() and not _is_run(path):
+            if created and directory.is_in_place() and _files(path) == [LOCK_NAME]:
                 with contextlib.suppress(OSError):
-                    if creates_lock:
-                        lock_path.unlink()
-                    if created:
-                        path.rmdir()  # fails unless it is empty
+                    (path / LOCK_NAME).unlink()
+                    path.rmdir()
 
 
 @contextlib.contextmanager

@@ -72,8 +72,11 @@ def train(
     reporter = reporter or SilentReporter()
     numbered = run_dir is None and resume == "never" and not overwrite
     path = run_dir or (first_free(name) if numbered else RUNS / name)
+    # Before the lock is taken, so that a directory of other files is not written to at all.
     if resume == "must":
         _check_has_checkpoint(path)
+    elif resume == "never" or not RunDirectory(path).all_checkpoints():
+        check_available(path, overwrite=overwrite or resume == "auto")
     with lock_run_dir(path, created=numbered) as directory:
         if resume != "never" and directory.all_checkpoints():
             return _resume(directory, config, command, reporter)

@@ -10,7 +10,7 @@ import pytest
 
 from ptblm.config.loading import load_config
 from ptblm.config.schema import Config
-from ptblm.errors import UsageError
+from ptblm.errors import PtblmError, UsageError
 from ptblm.run.directory import lock_run_dir
 from ptblm.run.signals import STOP_SIGNALS, StopSignal
 from ptblm.run.train import Resume, train
@@ -22,14 +22,20 @@ def config() -> Config:
     return load_config("small", [*overrides, "training.batch_size=200"])
 
 
-@pytest.mark.parametrize("resume", ["never", "auto"])
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("resume", ["never", "auto", "must"])
+@pytest.mark.parametrize("name", ["thesis.tex", "lock"])
 def test_directory_of_other_files_is_left_unchanged(
-    resume: Resume, config: Config, tmp_path: Path
+    name: str, resume: Resume, overwrite: bool, config: Config, tmp_path: Path
 ) -> None:
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UsageError):
-        train(config, tmp_path, resume=resume)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    (tmp_path / name).write_text("years of work")
+    (tmp_path / "notes.txt").write_text("more work")
+    with pytest.raises(PtblmError):
+        train(config, tmp_path, resume=resume, overwrite=overwrite)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        name: "years of work",
+        "notes.txt": "more work",
+    }
 
 
 @pytest.mark.parametrize("content", ["", "999999\n"])
@@ -39,14 +45,6 @@ def test_lock_file_without_process_is_not_in_the_way(
     (tmp_path / "lock").write_text(content)
     train(config, tmp_path)
     assert (tmp_path / "result.json").is_file()
-
-
-def test_foreign_lock_file_is_not_removed(config: Config, tmp_path: Path) -> None:
-    (tmp_path / "lock").write_text("content")
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UsageError):
-        train(config, tmp_path)
-    assert (tmp_path / "lock").read_text() == "content"
 
 
 def test_lock_never_writes_through_a_link(tmp_path: Path) -> None:
