@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import xml.etree.ElementTree as ElementTree
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -145,6 +146,16 @@ def test_generated_blocks_are_up_to_date(page: str, tmp_path: Path) -> None:
     old_values, new_values = ([float(v) for v in re.findall(measured, t)] for t in (text, new))
     assert new_values == pytest.approx(old_values, rel=MEASURED_TOLERANCE)
     assert bool(new_values) == (page == "README.md")
+
+
+def test_picture_shows_the_current_output() -> None:
+    picture = ElementTree.parse(REPOSITORY / "docs" / "run.svg").getroot()
+    texts = ["".join(text.itertext()) for text in picture.iter("{http://www.w3.org/2000/svg}text")]
+    shown = set(normalize("\n".join(texts)).splitlines())
+    output = read("README.md").partition("```text\n")[2].partition("```")[0]
+    lines = [line for line in normalize(output).splitlines() if line]
+    assert len(lines) > 15
+    assert set(lines[1:]) <= shown  # without the command, which trains for fewer epochs
 
 
 @pytest.fixture

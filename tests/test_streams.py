@@ -13,8 +13,7 @@ import pytest
 
 from ptblm.checkpoint.format import load_checkpoint
 from tests.conftest import REPOSITORY, plain_environment
-from tests.run.test_reliability import wait_for
-from tests.run.test_resume import heed_signals
+from tests.run.helpers import default_signals, wait_for
 
 TINY = ["--set", "model.hidden_size=4", "--set", "training.batch_size=50"]
 
@@ -64,7 +63,7 @@ def test_a_message_to_a_closed_stderr_gets_into_no_file(tmp_path: Path) -> None:
         cwd=tmp_path,
         env=plain_environment(),
         stdout=subprocess.DEVNULL,
-        preexec_fn=heed_signals,
+        preexec_fn=default_signals,
     )
     wait_for(tmp_path / "run" / "metrics.jsonl")
     time.sleep(0.2)

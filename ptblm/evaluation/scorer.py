@@ -1,6 +1,6 @@
 """Scores a text with a model. The hidden state is carried from the first token to the last.
 
-Scores are always computed in the precision of the weights, fp32, whatever the training precision.
+Scores are always computed in fp32, the precision of the weights, for any training precision.
 
 Shapes: B streams, L tokens of a stream, T tokens of a chunk.
 """

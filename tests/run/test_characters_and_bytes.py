@@ -1,4 +1,4 @@
-"""Runs on characters and bytes, and on one file: as a person makes them, in fresh processes."""
+"""Runs on characters and bytes, and on a single file, from the command line."""
 
 import json
 import math
@@ -15,6 +15,7 @@ from ptblm.corpus.tokenizers import make_tokenizer
 from ptblm.errors import DataError
 from ptblm.run.setup import setup_run
 from tests.conftest import Ptblm, plain_environment
+from tests.run.helpers import metrics
 
 TINY = ["--set", "model.hidden_size=8", "--set", "model.num_layers=1"]
 TINY += ["--set", "training.batch_size=4", "--set", "training.num_steps=5"]
@@ -23,7 +24,7 @@ FAST = [*TINY, "--set", "training.epochs=2", "--run-dir", "run"]
 
 @pytest.fixture
 def novel(tmp_path: Path) -> Path:
-    """A text file of 200 lines; the last 5% of it have a character that the rest has not."""
+    """A text file of 200 lines, with a character that occurs only in the last 5%."""
     lines = [f"It was the year {number}; a café.\n" for number in range(1000, 1200)]
     path = tmp_path / "novel.txt"
     path.write_text("".join([*lines[:-1], "Ω the end\n"]))
@@ -34,43 +35,37 @@ def result(directory: Path) -> dict[str, Any]:
     return dict(json.loads((directory / "result.json").read_text()))
 
 
-def metrics(directory: Path) -> list[dict[str, Any]]:
-    lines = (directory / "metrics.jsonl").read_text().splitlines()
-    timed = ("seconds", "tokens_per_second")
-    return [{k: v for k, v in json.loads(line).items() if k not in timed} for line in lines]
-
-
-def test_a_run_on_one_file_by_characters(ptblm: Ptblm, tmp_path: Path, novel: Path) -> None:
+def test_character_run_on_one_file(ptblm: Ptblm, tmp_path: Path, novel: Path) -> None:
     run = ptblm("train", "--data", "novel.txt", "--tokenizer", "char", *FAST)
     assert run.returncode == 0, run.stderr
     assert "split       by position: 90% train, 5% valid, 5% test, at line ends" in run.stderr
     assert "corpus      novel: 27 characters, 5,400 training tokens" in run.stderr
-    assert "unknown     3 characters of test are <unk> here" in run.stderr
-    figures = result(tmp_path / "run")
-    bits = math.log2(figures["test_perplexity"])
-    assert figures["test_bits_per_character"] == pytest.approx(bits)
-    assert figures["test_bits_per_character_without_eos"] > 0
+    assert "unknown     3 characters of test become <unk>" in run.stderr
+    results = result(tmp_path / "run")
+    bits = math.log2(results["test_perplexity"])
+    assert results["test_bits_per_character"] == pytest.approx(bits)
+    assert results["test_bits_per_character_without_eos"] > 0
     epoch, test = metrics(tmp_path / "run")[-2:]
-    assert epoch["valid_bits_per_character"] == figures["valid_bits_per_character"]
+    assert epoch["valid_bits_per_character"] == results["valid_bits_per_character"]
     assert epoch["valid_bits_per_character"] == pytest.approx(math.log2(epoch["valid_perplexity"]))
-    assert test["test_bits_per_character"] == figures["test_bits_per_character"]
+    assert test["test_bits_per_character"] == results["test_bits_per_character"]
     assert f"test bits per character {bits:.4f}" in run.stdout
 
-    # The same part again, from the checkpoint, from wherever one stands.
+    # The test split is scored again from the checkpoint, in another directory.
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     scored = ptblm("eval", tmp_path / "run", "--split", "test", "--json", cwd=elsewhere)
     score = json.loads(scored.stdout)
     assert score["text"].startswith("test split of novel, by position: 90% train")
     assert score["bits_per_character"] == pytest.approx(bits, rel=1e-6)
-    without = figures["test_bits_per_character_without_eos"]
+    without = results["test_bits_per_character_without_eos"]
     assert score["bits_per_character_without_eos"] == pytest.approx(without, rel=1e-6)
     assert score["unknown_characters"] == 3
-    people = ptblm("eval", "run").stdout
-    assert f"bits         {bits:.4f} per character, {without:.4f} without the <eos>" in people
-    assert "3 characters are outside the vocabulary" in people
+    shown = ptblm("eval", "run").stdout
+    assert f"bits         {bits:.4f} per character, {without:.4f} without <eos>" in shown
+    assert "3 characters are not in the vocabulary" in shown
 
-    # The part's text as a text of its own.
+    # The same text as a file and on standard input.
     part = b"".join(novel.read_bytes().splitlines(keepends=True)[-10:])
     (tmp_path / "part.txt").write_bytes(part)
     by_file = json.loads(ptblm("eval", "run", "--text", "part.txt", "--json").stdout)
@@ -79,12 +74,12 @@ def test_a_run_on_one_file_by_characters(ptblm: Ptblm, tmp_path: Path, novel: Pa
     assert by_file["perplexity"] == by_pipe["perplexity"] == score["perplexity"]
 
 
-def test_a_run_on_bytes_scores_any_file(ptblm: Ptblm, tmp_path: Path, novel: Path) -> None:
+def test_byte_run_scores_any_file(ptblm: Ptblm, tmp_path: Path, novel: Path) -> None:
     run = ptblm(
         "train", "--data", novel, "--tokenizer", "byte", *TINY, "--set", "training.epochs=1"
     )
     assert run.returncode == 0, run.stderr
-    (tmp_path / "runs" / "small-novel").rename(tmp_path / "run")  # named for the file
+    (tmp_path / "runs" / "small-novel").rename(tmp_path / "run")  # named after the file
     size = novel.stat().st_size
     assert f"novel: 256 bytes, {size * 90 // 100:,} training tokens" in run.stderr
     assert run.stdout.splitlines()[-1].startswith("test bits per byte ")
@@ -110,7 +105,9 @@ def test_a_run_on_bytes_scores_any_file(ptblm: Ptblm, tmp_path: Path, novel: Pat
     assert by_file["perplexity"] == score["perplexity"]
 
 
-def test_a_run_resumes_to_the_same_figures(ptblm: Ptblm, tmp_path: Path, novel: Path) -> None:
+def test_character_run_resumes_with_the_same_metrics(
+    ptblm: Ptblm, tmp_path: Path, novel: Path
+) -> None:
     whole = ptblm("train", "--data", novel, "--tokenizer", "char", *FAST)
     assert whole.returncode == 0, whole.stderr
     (tmp_path / "run").rename(tmp_path / "whole")
@@ -125,32 +122,46 @@ def test_a_run_resumes_to_the_same_figures(ptblm: Ptblm, tmp_path: Path, novel: 
     assert ours == theirs
     changed = ptblm("train", "--resume", "run", "--tokenizer", "word")
     assert changed.returncode == 2
-    assert "data.tokenizer: 'char' in the run, 'word' now" in changed.stderr
+    assert "data.tokenizer: is 'word', but the run has 'char'" in changed.stderr
     novel.write_bytes(novel.read_bytes().replace(b"the end", b"The end"))
-    refused = ptblm("train", "--resume", "run")
-    assert refused.returncode == 3
-    assert "the test split is not the text that the run began with" in refused.stderr
+    rejected = ptblm("train", "--resume", "run")
+    assert rejected.returncode == 3
+    assert "the test split is not the text that the run began with" in rejected.stderr
 
 
-def test_the_sample_by_characters_has_no_floor_of_words(ptblm: Ptblm, tmp_path: Path) -> None:
+def test_word_entropy_bound_is_not_used_for_characters(ptblm: Ptblm, tmp_path: Path) -> None:
     run = ptblm("train", "--data", "sample", "--tokenizer", "char", *FAST, "--dry-run")
     assert run.returncode == 0, run.stderr
     assert "sample, 29 characters" in run.stdout
-    assert "floor" not in run.stdout
+    assert "bound" not in run.stdout
     assert not (tmp_path / "run").exists()
 
 
-def test_a_words_run_says_nothing_of_bits_per_character(
-    ptblm: Ptblm, tmp_path: Path, small_corpus: Path
-) -> None:
-    assert ptblm("train", "--data", small_corpus, *FAST).returncode == 0
+def test_word_run_reports_bits_per_word(ptblm: Ptblm, tmp_path: Path, small_corpus: Path) -> None:
+    run = ptblm("train", "--data", small_corpus, *FAST)
+    assert run.returncode == 0, run.stderr
+    results = result(tmp_path / "run")
     score = json.loads(ptblm("eval", "run", "--json").stdout)
-    assert not any("bits_per_" in key for key in result(tmp_path / "run"))
-    assert [key for key in score if "bits" in key] == ["bits_per_token"]
+    assert [key for key in results if "bits" in key] == [
+        "train_bits_per_word",
+        "valid_bits_per_word",
+        "test_bits_per_word",
+        "test_bits_per_word_without_eos",
+    ]
+    bits = math.log2(results["test_perplexity"])
+    without = results["test_bits_per_word_without_eos"]
+    assert results["test_bits_per_word"] == pytest.approx(bits)
+    assert score["bits_per_word"] == pytest.approx(bits, rel=1e-6)
+    assert score["bits_per_word_without_eos"] == pytest.approx(without, rel=1e-6)
+    assert run.stdout.splitlines()[-2:] == [
+        f"test bits per word {bits:.4f}",
+        f"test bits per word without <eos> {without:.4f}",
+    ]
+    assert max(len(line) for line in run.stdout.splitlines()) <= 80
 
 
 @pytest.mark.parametrize(
-    ("content", "level", "message"),
+    ("content", "tokenizer", "message"),
     [
         (b"", "char", "too short to be split by position"),
         (b"one line without an end", "word", "a text of more lines"),
@@ -158,11 +169,13 @@ def test_a_words_run_says_nothing_of_bits_per_character(
         (b"ok\n" * 50 + b"caf\xe9\n" + b"ok\n" * 50, "char", "any.txt:51"),
     ],
 )
-def test_files_that_are_no_corpus(content: bytes, level: str, message: str, tmp_path: Path) -> None:
+def test_unusable_file_is_a_data_error(
+    content: bytes, tokenizer: str, message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "any.txt"
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
         setup_run(
-            load_config("small", [*TINY[1::2], f"data.path={path}", f"data.tokenizer={level}"])
+            load_config("small", [*TINY[1::2], f"data.path={path}", f"data.tokenizer={tokenizer}"])
         )
     assert message in str(caught.value)

@@ -1,4 +1,4 @@
-"""Memory: a long run's does not grow, and running out of it is a clear line."""
+"""Memory does not grow during a run, and running out of it is a clear error."""
 
 import os
 import re
@@ -14,11 +14,11 @@ import torch
 from ptblm.config.loading import load_config
 from ptblm.corpus.corpus import Corpus, load_corpus
 from ptblm.errors import UsageError
-from ptblm.run import evaluate, loop
+from ptblm.run import evaluate, load_model, loop
 from ptblm.run.setup import setup_run
-from ptblm.run.train import start_run
+from ptblm.run.train import train
 from tests.conftest import REPOSITORY, Ptblm, load_script, plain_environment
-from tests.run.test_reliability import start
+from tests.run.helpers import options, start, tiny_config
 
 STATM = Path("/proc/self/statm")
 needs_proc = pytest.mark.skipif(not STATM.exists(), reason="needs Linux's /proc")
@@ -30,11 +30,11 @@ def resident_bytes(statm: Path = STATM) -> int:
 
 
 @needs_proc
-def test_memory_is_flat_over_five_thousand_steps() -> None:
+def test_memory_is_constant_over_5000_steps() -> None:
     overrides = ["data.path=sample", "model.hidden_size=16", "model.dropout=0.2"]
     overrides += ["training.batch_size=4", "training.num_steps=4", "training.epochs=4"]
     records = setup_run(load_config("small", overrides)).trainer.records()
-    for _ in range(3000):  # past the first validation, which has its own buffers
+    for _ in range(3000):  # includes a validation, which has its own buffers
         next(records)
     before = resident_bytes()
     for _ in range(5000):
@@ -44,17 +44,17 @@ def test_memory_is_flat_over_five_thousand_steps() -> None:
 
 @pytest.mark.slow
 @needs_proc
-def test_memory_of_a_whole_run_is_flat_over_nine_thousand_steps(tmp_path: Path) -> None:
-    """A real process with all that a run does: every step logged, and a save at every tenth.
+def test_memory_of_a_process_is_constant_over_9000_steps(tmp_path: Path) -> None:
+    """A process that logs every step and saves every tenth one.
 
-    Less than 4 MB from one thousand steps to the thousand that come 9,000 later is less than 450
-    bytes a step, and 4.5 kB a save. Medians: a save or a validation takes some for its time.
+    A growth below 4 MB in 9,000 steps is below 450 bytes per step and 4.5 kB per save. Medians
+    leave out the temporary memory of a save or a validation.
     """
     settings = ["model.hidden_size=16", "model.dropout=0.2", "training.batch_size=4"]
     settings += ["training.num_steps=4", "training.epochs=6", "run.log_every=1"]
     settings += ["run.checkpoint_every=10 steps", "run.keep_checkpoints=3"]
-    options = [part for setting in settings for part in ("--set", setting)]
-    process = start("train", "--data", "sample", *options, "--run-dir", "run", cwd=tmp_path)
+    arguments = ["train", "--data", "sample", *options(settings), "--run-dir", "run"]
+    process = start(*arguments, cwd=tmp_path)
     statm, metrics = Path(f"/proc/{process.pid}/statm"), tmp_path / "run" / "metrics.jsonl"
     early, late = [], []
     records, position = 0, 0
@@ -66,7 +66,7 @@ def test_memory_of_a_whole_run_is_flat_over_nine_thousand_steps(tmp_path: Path) 
                 new = file.read()
             records, position = records + new.count(b"\n"), position + len(new)
         resident = resident_bytes(statm)
-        if 4000 <= records < 5000:  # all buffers but the test's were needed once by then
+        if 4000 <= records < 5000:  # all buffers except that of the test exist by now
             early.append(resident)
         if 13_000 <= records < 14_000:
             late.append(resident)
@@ -82,8 +82,8 @@ import sys, torch
 from pathlib import Path
 from ptblm.config.model import ModelConfig
 from ptblm.model.build import build_model
-from ptblm.training.gradients import fast_backward
 from ptblm.backend.precision import Precision
+from ptblm.training.step import Batch, forward_backward
 
 vocab_size, hidden_size = int(sys.argv[1]), 16
 model = build_model(ModelConfig(hidden_size=hidden_size), vocab_size)
@@ -92,23 +92,22 @@ for parameter in model.parameters():
     torch.nn.init.uniform_(parameter, -0.1, 0.1)
 ids = torch.randint(vocab_size, (20, 21))
 precision = Precision("fp32", torch.device("cpu"))
-def most_resident():
+def peak_resident():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
-Path("/proc/self/clear_refs").write_text("5")  # a child's peak begins with its parent's
-before = most_resident()
-fast_backward(
-    model, precision, ids[:, :-1], ids[:, 1:], model.initial_state(20), torch.Generator()
-)
+Path("/proc/self/clear_refs").write_text("5")  # resets the peak, which includes the parent's
+before = peak_resident()
+batch, hidden_state = Batch(ids[:, :-1].int(), ids[:, 1:]), model.initial_state(20)
+forward_backward(model, batch, hidden_state, torch.Generator(), precision)
 gradient = model.head.weight.grad.nbytes
-print(most_resident() - before - gradient // 1024)
+print(peak_resident() - before - gradient // 1024)
 """
 
 
 @needs_proc
-def test_memory_of_a_step_is_flat_in_the_vocabulary() -> None:
-    """Weights and their gradients apart. The logits of 250,000 words would be 400 MB."""
+def test_memory_of_a_step_does_not_grow_with_vocabulary() -> None:
+    """Except for weights and their gradients. All logits for 250,000 words would take 400 MB."""
     megabytes = {}
     for vocab_size in (10_000, 250_000):
         command = [sys.executable, "-c", ONE_STEP, str(vocab_size)]
@@ -121,7 +120,7 @@ def test_memory_of_a_step_is_flat_in_the_vocabulary() -> None:
 
 
 @needs_proc
-def test_a_cached_text_takes_memory_only_while_it_is_used(tmp_path: Path) -> None:
+def test_release_frees_the_memory_of_a_cached_text(tmp_path: Path) -> None:
     path = tmp_path / "random.bin"
     path.write_bytes(os.urandom(40_000_000))
     corpus = load_corpus(str(path), "byte")
@@ -134,23 +133,18 @@ def test_a_cached_text_takes_memory_only_while_it_is_used(tmp_path: Path) -> Non
     assert ids.sum() == total
 
 
-def test_a_run_lets_go_of_the_text_now_and_then(
-    in_directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_releases_the_text_regularly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     released = []
     monkeypatch.setattr(Corpus, "release", lambda corpus: released.append(corpus.name))
     monkeypatch.setattr(loop, "_RECORDS_PER_RELEASE", 10)
-    overrides = ["data.path=sample", "model.hidden_size=4", "training.epochs=1"]
-    overrides += ["training.batch_size=50"]
-    config = load_config("small", overrides)
-    start_run(config, "run", Path("run"), overwrite=False, command=["ptblm"])
+    train(tiny_config(), tmp_path / "run")
     assert 3 < len(released) < 20  # 39 steps, and a few records of evaluation
 
 
 @pytest.mark.slow
 @needs_proc
-def test_memory_does_not_grow_with_the_text(ptblm: Ptblm, tmp_path: Path) -> None:
-    """Reading and two steps, on 240 MB more: these and their ids would be 360 MB more in memory."""
+def test_memory_does_not_grow_with_text_size(ptblm: Ptblm, tmp_path: Path) -> None:
+    """Reads the text and makes two steps. 240 MB of text and their ids would take 360 MB."""
     peaks = []
     for megabytes in (60, 300):
         path = tmp_path / f"{megabytes}.txt"
@@ -158,7 +152,7 @@ def test_memory_does_not_grow_with_the_text(ptblm: Ptblm, tmp_path: Path) -> Non
         settings = ["--set", "model.hidden_size=4", "--set", "training.num_steps=4"]
         run = ptblm("train", "--data", path, *settings, "--dry-run")
         assert run.returncode == 0, run.stderr
-        found = re.search(r"expected memory  ([\d,]+) MB at its peak", run.stdout)
+        found = re.search(r"peak memory      ([\d,]+) MB", run.stdout)
         assert found is not None
         peaks.append(int(found[1].replace(",", "")))
         path.unlink()
@@ -170,24 +164,21 @@ def out_of_memory(*_: object, **__: object) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
 
-def test_scoring_without_enough_memory_is_a_clear_line(
-    in_directory: Path, monkeypatch: pytest.MonkeyPatch
+def test_out_of_memory_in_evaluation_is_a_usage_error(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overrides = ["data.path=sample", "model.hidden_size=4", "training.epochs=1"]
-    config = load_config("small", overrides)
-    start_run(config, "run", Path("run"), overwrite=False, command=["ptblm"])
     text = str(REPOSITORY / "data" / "sample" / "test.txt")
 
     def score() -> None:
-        evaluate.evaluate_checkpoint(
-            Path("run"), split=None, data=None, text=text, device_name="cpu"
-        )
+        evaluate.evaluate_checkpoint(finished, text=text, device_name="cpu")
 
     score()
-    for part in ("running_scores", "read_text", "trained_model"):
+    parts = [(evaluate, "evaluate"), (evaluate, "read_text")]
+    parts += [(load_model, "model_from_checkpoint")]
+    for module, function in parts:
         with monkeypatch.context() as patch:
-            patch.setattr(evaluate, part, out_of_memory)
-            with pytest.raises(UsageError, match="out of memory while scoring") as caught:
+            patch.setattr(module, function, out_of_memory)
+            with pytest.raises(UsageError, match="out of memory during evaluation") as caught:
                 score()
         assert "--device cpu" in str(caught.value)
         assert caught.value.exit_code == 2
