@@ -77,8 +77,12 @@ def test_foreign_files_are_never_deleted(tmp_path: Path) -> None:
         train(tiny_config(), tmp_path, resume="auto")
     assert caught.value.exit_code == 2
     assert contents(tmp_path) == {"thesis.tex": b"years of work"}
-    with lock_run_dir(tmp_path), pytest.raises(UsageError, match="in use by another process"):
-        train(tiny_config(), tmp_path, resume="auto")
+
+
+def test_locked_directory_is_not_used(tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    with lock_run_dir(directory), pytest.raises(UsageError, match="in use by another process"):
+        train(tiny_config(), directory, resume="auto")
 
 
 def test_replaced_directory_is_not_written_to(tmp_path: Path) -> None:
