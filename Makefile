@@ -1,4 +1,4 @@
-# `make demo` and `make test` set up the virtual environment by themselves.
+# Targets that need the virtual environment create it automatically.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -20,14 +20,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: setup  ## train and evaluate on the sample corpus, about a minute
+demo: setup  ## train and evaluate on the sample corpus (about one minute)
 	$(BIN)/ptblm train --config small --data sample --run-dir runs/demo --overwrite
 	$(BIN)/ptblm eval runs/demo
 
 test: setup  ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-slow: setup  ## run the slow tests: the wheel, the large models
+test-slow: setup  ## run the slow tests, such as the wheel and large models
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 test-gpu: setup  ## run the tests that need a CUDA device
@@ -41,11 +41,11 @@ test-oldest:  ## run the tests with the oldest supported dependencies, in .venv-
 gpu-check: setup  ## run GPU tests, benchmark and full training runs on a CUDA device
 	$(BIN)/python scripts/gpu_check.py
 
-fault-injection: setup  ## kill runs, flip bits, fill the disk; N=8 runs eight times as many cases
+fault-injection: setup  ## run fault injection tests; N=8 runs eight times as many cases
 	$(BIN)/python scripts/fault_injection.py -n $(N)
 	N=$(N) $(BIN)/python -m pytest tests/test_bad_input.py --hypothesis-profile=thorough
 
-bench: setup  ## compare the speed with PyTorch; BENCH_ARGS='train --config small' for one section
+bench: setup  ## benchmark against PyTorch; BENCH_ARGS='train --config small' selects one section
 	$(BIN)/python scripts/bench.py $(BENCH_ARGS)
 
 check: setup  ## check lint, formatting, spelling and types
@@ -61,5 +61,5 @@ format: setup  ## format the code
 wheel: setup  ## build the wheel in dist/
 	$(BIN)/python -m build --wheel
 
-clean:  ## remove everything that the targets created, except runs and data
+clean:  ## remove generated files, except runs and data
 	rm -rf $(VENV) .venv-oldest dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis

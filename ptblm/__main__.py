@@ -1,4 +1,4 @@
-"""Lets `python -m ptblm` do what the `ptblm` command does."""
+"""Runs the command line as `python -m ptblm`."""
 
 from ptblm.cli import main
 

@@ -1,4 +1,4 @@
-"""All errors that ptblm raises on purpose, with their exit codes.
+"""The exceptions that ptblm raises, with their exit codes.
 
 | exit code | meaning |
 |---|---|
@@ -8,7 +8,7 @@
 | 3 | data |
 | 4 | checkpoint |
 | 5 | training diverged |
-| 129, 130, 143 | stopped by SIGHUP, Ctrl-C, SIGTERM; the state is saved first |
+| 129, 130, 143 | stopped by SIGHUP, SIGINT (Ctrl-C), SIGTERM after the state was saved |
 | 141 | the reader of stdout closed the pipe |
 """
 
@@ -19,9 +19,9 @@ class PtblmError(Exception):
     """Base class of all errors.
 
     Args:
-        what: what is wrong, one line for each problem.
-        where: the file, line or key.
-        hint: what to do, in one line.
+        what: description of the error, with one line for each problem.
+        where: location of the error: file, line or key.
+        hint: suggested fix, on one line.
 
     Attributes:
         exit_code: exit code of the command line.
@@ -38,7 +38,7 @@ class PtblmError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        """Returns the message: what, where and hint on separate lines."""
+        """Returns the message with `what`, `where` and `hint` on separate lines."""
         lines = [self.what]
         if self.where is not None:
             lines.append(f"  at: {self.where}")
@@ -48,7 +48,7 @@ class PtblmError(Exception):
 
 
 class UsageError(PtblmError):
-    """The arguments of a command cannot be used."""
+    """The arguments of a command are invalid or cannot be combined."""
 
     exit_code = 2
 
@@ -97,7 +97,7 @@ class DivergedError(PtblmError):
 
 
 class Interrupted(PtblmError):  # noqa: N818 - not an error
-    """A stop signal was received and the state was saved; `hint` tells how to resume."""
+    """A stop signal was received and the state was saved. `hint` contains the resume command."""
 
     label = "stopped"
 

@@ -1,4 +1,7 @@
-"""Writes files so that a name holds either its old content or its new one, never a part."""
+"""Atomic file writes and strict JSON.
+
+A path always contains either its old content or its new content, never a part of it.
+"""
 
 import contextlib
 import json
@@ -13,10 +16,20 @@ TEMPORARY_SUFFIX = ".part"
 
 @contextlib.contextmanager
 def replacing(path: Path, check: Callable[[Path], None] | None = None) -> Iterator[IO[bytes]]:
-    """A file to write to that takes the place of `path` when the block ends well.
+    """Opens a temporary file that replaces `path` when the block succeeds.
 
-    The bytes are on the disk, and accepted by `check`, before the name changes hands; a kill or
-    a full disk at any instant leaves the old file. What `check` raises, raises here.
+    The temporary file is on the disk and has passed `check` before it is renamed to `path`. If the
+    process is killed or the disk is full, the old file is unchanged.
+
+    Args:
+        path: the file to replace; it need not exist.
+        check: called with the path of the temporary file; an exception keeps the old file.
+
+    Yields:
+        The temporary file, opened for writing bytes.
+
+    Raises:
+        OSError: if the file cannot be written.
     """
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:
@@ -35,7 +48,7 @@ def replacing(path: Path, check: Callable[[Path], None] | None = None) -> Iterat
 
 
 def strict_json(content: dict[str, Any], indent: int | None = None) -> str:
-    """JSON that every program reads: NaN and infinity, which JSON has not, become null."""
+    """Returns standard JSON, in which NaN and infinity become null."""
     return json.dumps(_finite(content), indent=indent, allow_nan=False)
 
 
@@ -48,12 +61,16 @@ def _finite(value: Any) -> Any:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes strict JSON for people and programs."""
+    """Replaces the content of a file with indented strict JSON.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
     write_text(path, strict_json(content, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; an empty one where there is no file, or something else in it."""
+    """Returns the JSON object in a file, or an empty dict if there is no valid JSON object."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -62,13 +79,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text."""
+    """Replaces the content of a file with UTF-8 text.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
     with replacing(path) as file:
         file.write(text.encode())
 
 
 def _sync_directory(directory: Path) -> None:
-    """Makes the new name itself durable, where the system knows how."""
+    """Writes a directory's entries to the disk, on systems that support it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
         try:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 
 def shipped_directory(name: str) -> Path:
-    """The path of a shipped directory ("configs", "data/sample").
+    """Returns the path of a shipped directory ("configs", "data/sample").
 
-    It is inside the package if installed from a wheel, and at the top of the repository in a
-    checkout.
+    The directory is inside the package if ptblm was installed from a wheel, and at the top of the
+    repository in a checkout.
     """
     package = Path(__file__).parent
     installed = package / name

@@ -3,13 +3,14 @@
     make bench                                              all sections
     python scripts/bench.py train --config small            one section, one config
     python scripts/bench.py train --device cuda --precision bf16 --steps 1000
-    python scripts/bench.py train --compile                 torch.compile too
+    python scripts/bench.py train --compile                 also torch.compile
     python scripts/bench.py profile --config medium         time per operator
 
-Training: the step of `ptblm train`, a PyTorch baseline, tuned PyTorch, autocast, and the GEMM-only
-time, the step's matrix multiplications alone. Contenders run alternately in windows; results are
-medians. Evaluation: against one token at a time. Corpus: against a simple Python reader. Start-up:
-whole processes. The texts are random, so nothing is downloaded.
+The train section compares a step of `ptblm train` with a PyTorch baseline, tuned PyTorch, autocast
+and the GEMM-only time, which is the time of the matrix multiplications alone. Contenders alternate
+in windows, and results are medians. The evaluation section compares ptblm with PyTorch scoring one
+token at a time. The corpus section compares ptblm with a simple Python reader. The startup section
+measures whole processes. Texts are random, so nothing is downloaded.
 """
 
 import enum
@@ -74,7 +75,7 @@ def main(
         int | None,
         typer.Option(
             min=1,
-            help="Measured training steps of each contender.",
+            help="Number of measured training steps per contender.",
             show_default="40; 500 on CUDA",
         ),
     ] = None,
@@ -90,7 +91,7 @@ def main(
         bool, typer.Option("--compile", help="Also measure torch.compile; needs a C++ compiler.")
     ] = False,
     megabytes: Annotated[
-        int, typer.Option(min=10, help="Size of the text of the corpus section.")
+        int, typer.Option(min=10, help="Size of the text in the corpus section.")
     ] = 1000,
     times: Annotated[int, typer.Option(min=1, help="Measurements of each start-up time.")] = 7,
     json_path: Annotated[
@@ -135,7 +136,7 @@ def _random_text(directory: Path) -> Path:
 
 @dataclass(frozen=True)
 class Job:
-    """The options of the command line; None for defaults that depend on the device."""
+    """The command-line options. None means a default that depends on the device."""
 
     directory: Path
     text: str
@@ -149,7 +150,7 @@ class Job:
 
 
 def measure(job: Job, section: Section, results: dict[str, Any]) -> None:
-    """Measures a section, or all except the profile; prints tables and collects results."""
+    """Measures one section, or all except the profile. Prints tables and collects results."""
     import torch
     from benchmark.corpus import bench_corpus, corpus_lines
     from benchmark.evaluation import bench_evaluation, bench_test_split, evaluation_lines

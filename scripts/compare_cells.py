@@ -1,6 +1,6 @@
 """Trains every cell with the same recipe and prints the table of docs/cells.md.
 
-python scripts/compare_cells.py train runs/cells     # resumes where it stopped
+python scripts/compare_cells.py train runs/cells     # resumes an earlier call
 python scripts/compare_cells.py table runs/cells
 python scripts/compare_cells.py speed                # measures training steps alternately
 """
@@ -29,14 +29,14 @@ CELLS = {
     "lstm, peepholes": ["model.cell=lstm", "model.cell.peepholes=true"],
     "rnn, relu": ["model.cell=rnn", "model.cell.activation=relu", "model.initializer=orthogonal"],
 }
-# Adam, because one learning rate works for all cells. With SGD at the small config's rate of 1.0,
-# cells without an output gate diverge.
+# Adam works with the same learning rate for all cells. With SGD and the learning rate of the small
+# config, 1.0, cells without an output gate diverge.
 RECIPE = ["training.optimizer=adam", "training.learning_rate=0.002", "training.schedule=cosine"]
 UNFUSED = ["lstm", "gru"]
 
 
 def train(directory: Path, epochs: int) -> None:
-    """Trains all cells one after another, each in a run directory of its name."""
+    """Trains all cells, each in a run directory with the name of the cell."""
     for name, options in CELLS.items():
         finished = [directory / name / file for file in ("result.json", "diverged.json")]
         if any(path.exists() for path in finished):
@@ -62,7 +62,7 @@ def table(directory: Path) -> None:
 
 
 def speed(steps: int) -> None:
-    """Prints tokens per second of every cell's training step, measured alternately."""
+    """Prints the training speed of every cell in tokens per second; the cells alternate."""
     records = {name: _records(options, fused=True) for name, options in CELLS.items()}
     for name in UNFUSED:
         records[f"{name}, unfused"] = _records(CELLS[name], fused=False)
@@ -83,14 +83,14 @@ def speed(steps: int) -> None:
 
 def _records(options: list[str], *, fused: bool) -> Iterator[Record]:
     trainer = setup_run(load_config("small", options)).trainer
-    if not fused:  # only the layers, unlike --no-fused
+    if not fused:  # disables only the kernels of the layers, unlike --no-fused
         for layer in trainer.model.recurrent.layers:
             layer.fused = None
     return trainer.records()
 
 
 def main() -> None:
-    """Reads the command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("job", choices=["train", "table", "speed"])
     parser.add_argument("directory", type=Path, nargs="?", default=Path("runs/cells"))

@@ -1,10 +1,10 @@
-"""Runs everything that needs a CUDA GPU: tests, benchmark, full training of large and medium.
+"""Runs all GPU checks: tests, benchmark, and full training runs of large and medium.
 
     make gpu-check
     python scripts/gpu_check.py --dry-run        # prints the commands
 
-Training resumes where an earlier call stopped. The script continues after a command that fails,
-and its exit code is 1 if any command failed.
+Training resumes an interrupted run. The script continues after a failed command and exits with
+code 1 if any command failed.
 """
 
 import argparse
@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def commands(runs: Path) -> list[list[str]]:
-    """The commands in their order.
+    """Returns the commands in execution order.
 
     Args:
         runs: directory for the run directories and the results of the benchmark.
@@ -32,7 +32,7 @@ def commands(runs: Path) -> list[list[str]]:
 
 
 def train_command(config: str, run_dir: Path) -> list[str]:
-    """Trains a config to its end, or resumes its training."""
+    """Returns the command that trains a config or resumes its training."""
     options = ["--config", config, "--device", "cuda", "--precision", "tf32"]
     options += ["--run-dir", str(run_dir), "--resume", "auto"]
     return [sys.executable, "-m", "ptblm", "train", *options]

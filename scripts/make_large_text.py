@@ -15,16 +15,16 @@ _LETTERS = np.frombuffer(b"etaoinshrdlucmfwypvbgkqjxz", dtype=np.uint8)
 
 
 def make_text(path: Path, megabytes: int, seed: int = 1) -> None:
-    """Writes lines of words whose frequencies follow Zipf's law; frequent words are short.
+    """Writes random words whose frequencies follow Zipf's law. Frequent words are short.
 
     The frequency of the word of rank r is proportional to 1 / (r + 2.7) (Mandelbrot's form of the
-    law). `<unk>` is the first word, so that any part of the text can be read with the vocabulary of
-    another part.
+    law). `<unk>` is the most frequent word, so that any part of the text can be encoded with the
+    vocabulary of another part.
 
     Args:
-        path: the file, which is overwritten if it exists.
-        megabytes: minimum size, in units of 10**6 bytes; the file is up to 10 MB larger.
-        seed: seed of the random generator; equal seeds give equal files.
+        path: the file to write; an existing file is overwritten.
+        megabytes: minimum size, in units of 10**6 bytes. The file is up to 10 MB larger.
+        seed: random seed. Equal seeds generate equal files.
     """
     rng = np.random.default_rng(seed)
     words = _words(rng)
@@ -39,7 +39,7 @@ def make_text(path: Path, megabytes: int, seed: int = 1) -> None:
 
 
 def _words(rng: np.random.Generator) -> list[bytes]:
-    """Distinct words; later words are longer."""
+    """Returns distinct words, from short to long."""
     words = {b"<unk>": None}
     while len(words) < VOCABULARY:
         size = 1 + int(np.log2(len(words) + 1) / 2.2) + int(rng.integers(4))
@@ -49,7 +49,7 @@ def _words(rng: np.random.Generator) -> list[bytes]:
 
 
 def main() -> None:
-    """Reads the command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("path", type=Path)
     parser.add_argument("--megabytes", type=int, default=1000)

@@ -1,4 +1,4 @@
-"""Generates the sample corpus and computes the lowest expected perplexity on it.
+"""Generates the sample corpus and computes its entropy bound.
 
 The language is a hidden Markov model, defined by a small grammar. Its hidden states create
 long-range dependencies:
@@ -9,9 +9,9 @@ long-range dependencies:
   sentence, so a model that keeps its hidden state across `<eos>` predicts better.
 
 The model is finite, so the probability of each word given all previous words is a sum over hidden
-paths that the forward algorithm computes exactly (Rabiner 1989, equations 18 to 21). Its average
-over a split is the entropy bound, the score of the best possible model. It is computed as ptblm
-scores a split: `<eos>` is included, and the first word is only context.
+paths that the forward algorithm computes exactly (Rabiner 1989, equations 18 to 21). The
+average negative log-probability over a split is the entropy bound, the score of the best possible
+model. As in ptblm, `<eos>` is included, and the first word is only context.
 
     python scripts/make_sample_corpus.py data/sample
 """
@@ -39,7 +39,7 @@ UNKNOWN_NOUN = 0.02
 SHARED_NOUN = 0.25
 SHARED_VERB = 0.3
 
-# Per topic: singular nouns, third-person verbs, adjectives; frequent ones first.
+# For each topic: singular nouns, third-person verbs and adjectives, in order of frequency.
 TOPICS = {
     "sea": (
         "boat fish sailor wave harbour island storm net captain anchor gull whale sail tide",
@@ -79,14 +79,14 @@ OPENERS = {"either": "or", "if": "then"}
 
 
 class State(NamedTuple):
-    """A hidden state: the position in the clause and what the rest of the clause depends on.
+    """A hidden state: the slot in the clause and everything that determines the next states.
 
     Attributes:
         slot: kind of the current word.
-        topic: of the sentence.
-        number: "one" or "many", of the clause's head.
-        opened: the opener that still needs its second word; "" for none.
-        noun_number: number of the current noun phrase.
+        topic: topic of the sentence.
+        number: grammatical number of the head noun, "one" or "many".
+        opened: opener whose second word is still required; "" for none.
+        noun_number: grammatical number of the current noun phrase.
     """
 
     slot: str
@@ -102,9 +102,9 @@ class Grammar:
 
     Attributes:
         words: all words, sorted.
-        start: probability of each state at a text's first word, [S].
-        transitions: from row to column, [S, S].
-        emissions: of each word in each state, [S, V].
+        start: probability of each state at the first word of a text, [S].
+        transitions: probability of each next state (column) after a state (row), [S, S].
+        emissions: probability of each word in each state, [S, V].
     """
 
     words: list[str]
@@ -114,13 +114,13 @@ class Grammar:
 
 
 def clause_start(topic: str, opened: str) -> Iterator[tuple[float, State]]:
-    """The states at the start of a clause: the determiner of its head."""
+    """Yields the states at the start of a clause, the determiner of its head noun."""
     for number, share in (("one", 0.6), ("many", 0.4)):
         yield share, State("head determiner", topic, number, opened, number)
 
 
 def sentence_start(topic: str) -> Iterator[tuple[float, State]]:
-    """The states at the start of a sentence: of one clause, or of two that start with an opener."""
+    """Yields the states at the start of a sentence: of a clause, or of an opener."""
     for share, state in clause_start(topic, ""):
         yield 0.6 * share, state
     for opener, share in (("either", 0.2), ("if", 0.2)):
@@ -128,7 +128,7 @@ def sentence_start(topic: str) -> Iterator[tuple[float, State]]:
 
 
 def successors(state: State) -> Iterator[tuple[float, State]]:
-    """The states that may follow, with their probabilities."""
+    """Yields the possible next states with their probabilities."""
     slot, topic, opened = state.slot, state.topic, state.opened
     match slot:
         case "opener" | "closer":
@@ -173,7 +173,7 @@ def _clause_end(topic: str, opened: str, share: float) -> Iterator[tuple[float, 
 
 
 def emissions(state: State) -> Distribution:
-    """The words that a state can emit, with their probabilities."""
+    """Returns the words that a state can emit, with their probabilities."""
     nouns, verbs, adjectives = (text.split() for text in TOPICS[state.topic])
     kind = state.slot.split()[-1]
     match kind:
@@ -205,18 +205,18 @@ def emissions(state: State) -> Distribution:
 
 
 def zipf(words: list[str]) -> Distribution:
-    """Probabilities by Zipf's law: inversely proportional to the rank."""
+    """Returns probabilities that are inversely proportional to the rank (Zipf's law)."""
     total = sum(1 / (rank + 1) for rank in range(len(words)))
     return {word: 1 / (rank + 1) / total for rank, word in enumerate(words)}
 
 
 def plural(noun: str) -> str:
-    """The plural of a noun in the lists above."""
+    """Returns the plural of a noun."""
     return IRREGULAR_PLURALS.get(noun, noun + "s")
 
 
 def base_form(verb: str) -> str:
-    """The plural form of a third-person verb."""
+    """Returns the base form of a third-person verb."""
     special = {"fishes": "fish", "teaches": "teach", "studies": "study", "fries": "fry"}
     return special.get(verb, verb[:-1])
 
@@ -229,7 +229,7 @@ def _mixed(most: Distribution, rest: Distribution, share_of_rest: float) -> Dist
 
 
 def build_grammar() -> Grammar:
-    """Finds all reachable states and builds the matrices of the grammar."""
+    """Builds the grammar from all reachable states."""
     starts = [
         (share / len(TOPICS), state) for topic in TOPICS for share, state in sentence_start(topic)
     ]
@@ -256,8 +256,8 @@ def build_grammar() -> Grammar:
 
 
 def draw(grammar: Grammar, tokens: int, seed: str) -> list[list[str]]:
-    """Random sentences of at least `tokens` tokens in total, counting `<eos>`."""
-    # random() is the same in every Python version; functions based on it may change.
+    """Returns random sentences with at least `tokens` tokens in total, including `<eos>`."""
+    # random() returns the same values in every Python version; other methods may change.
     source = random.Random(seed)  # noqa: S311 - not for cryptography
     ends = np.cumsum(grammar.transitions, axis=1)
     shows = np.cumsum(grammar.emissions, axis=1)
@@ -283,9 +283,9 @@ def _pick(cumulative: NDArray[np.float64], source: random.Random) -> int:
 
 
 def negative_log_likelihoods(grammar: Grammar, words: Iterable[str]) -> list[float]:
-    """-log p(word | all previous words) of each word, in nats, by the forward algorithm."""
+    """Returns -log p(word | all previous words) of each word in nats (forward algorithm)."""
     word_index = {word: number for number, word in enumerate(grammar.words)}
-    belief = grammar.start  # distribution of the state given the words so far, [S]
+    belief = grammar.start  # distribution of the state given the previous words, [S]
     result = []
     for word in words:
         joint = belief * grammar.emissions[:, word_index[word]]

@@ -1,11 +1,11 @@
-"""Draws the output of a command in a terminal as an SVG for the README.
+"""Renders the terminal output of a command as an SVG for the README.
 
     python scripts/terminal_picture.py docs/run.svg -- \
         ptblm train --config small --data sample --run-dir runs/picture --overwrite
     tmux capture-pane -e -p | python scripts/terminal_picture.py docs/run.svg --title "ptblm train"
 
-The first form runs the command in a pseudoterminal and draws what it prints. The second form draws
-captured output, ANSI colors included. Progress bars appear in their last state.
+The first form runs the command in a pseudoterminal and renders its output. The second form renders
+captured output, including ANSI colors. Progress bars appear in their last state.
 """
 
 import argparse
@@ -23,9 +23,9 @@ from rich.text import Text
 
 COLUMNS = 100
 LARGEST_BYTES = 15_000
-# Pixels; the width of a monospace character is 0.6 of its size.
+# In pixels. The width of a monospace character is 0.6 times the font size.
 _CHARACTER, _LINE, _MARGIN = 8.4, 19, 16
-# The picture includes a background, so it is legible on light and on dark pages.
+# The picture has a background, so it is legible on light and dark pages.
 _BACKGROUND, _FOREGROUND = "#1f2430", "#d9dee8"
 _COLORS = ["#5c6773", "#f28779", "#a6cc70", "#ffd173", "#73b8ff", "#d4a5ff", "#7fd8d0", "#d9dee8"]
 
@@ -36,7 +36,7 @@ def run_in_terminal(command: list[str]) -> str:
     Raises:
         subprocess.CalledProcessError: if the command fails.
     """
-    import pty  # not on Windows
+    import pty  # not available on Windows
 
     ours, theirs = pty.openpty()
     environment = {**os.environ, "COLUMNS": str(COLUMNS), "TERM": "xterm-256color"}
@@ -55,9 +55,10 @@ def run_in_terminal(command: list[str]) -> str:
 
 
 def screen_lines(output: str) -> list[Text]:
-    """The lines that remain on the screen, trailing empty lines removed.
+    """Returns the final lines of the screen without trailing empty lines.
 
-    A carriage return overwrites its line, as progress bars do. Cursor movements are ignored.
+    Text after a carriage return replaces the line, as in progress bars. Cursor movements are
+    ignored.
     """
     lines = []
     for line in re.sub(r"\x1b\[[0-9;?]*[A-LN-Za-ln-z]", "", output).split("\n"):
@@ -80,7 +81,7 @@ def _attributes(style: Style) -> str:
 
 
 def _spans(line: Text) -> str:
-    """The characters of a line, grouped by style, as tspan elements."""
+    """Returns the characters of a line as tspan elements, grouped by style."""
     parts, start = [], 0
     styles = [Style()] * len(line.plain)
     for span in line.spans:
@@ -96,7 +97,7 @@ def _spans(line: Text) -> str:
 
 
 def draw(lines: list[Text], title: str) -> str:
-    """An SVG of a terminal window."""
+    """Returns an SVG of a terminal window."""
     columns = max(len(title) + 8, *(line.cell_len for line in lines))
     width = round(columns * _CHARACTER) + 2 * _MARGIN
     height = (len(lines) + 2) * _LINE + 2 * _MARGIN

@@ -1,18 +1,17 @@
-"""Regenerates the parts of the documentation that follow from the code.
+"""Regenerates the parts of the documentation that are derived from the code.
 
     python scripts/update_docs.py            # rewrites the marked blocks
     python scripts/update_docs.py --check    # exit code 1 if a block is out of date
 
 A marked block starts with one of these comments and ends with `<!-- end -->`:
 
-    <!-- output: ptblm COMMAND -->    the command and what it prints
+    <!-- output: ptblm COMMAND -->    the command and its output
     <!-- options: COMMAND -->         table of the options of a command
     <!-- keys: SECTION -->            table of the config keys of a section
     <!-- variants: SECTION.KEY -->    table of the variants of a key and their options
 
-The `output` commands of a document run in order in one empty directory. Perplexities depend on the
-processor in their last digits and times depend on everything, so `normalize` masks them for the
-check.
+The `output` commands of a document run in order in one empty directory. Rounding and times differ
+between machines, so `normalize` masks perplexities and times for the check.
 """
 
 import argparse
@@ -63,7 +62,7 @@ def regenerate(text: str, run: Callable[[str], str]) -> str:
 
 
 def run_command(directory: Path, command: str) -> str:
-    """Runs a ptblm command; returns what it prints to stdout and stderr.
+    """Runs a ptblm command and returns its output on stdout and stderr.
 
     Raises:
         subprocess.CalledProcessError: if the command fails.
@@ -84,7 +83,7 @@ def run_command(directory: Path, command: str) -> str:
 
 
 def options_table(name: str) -> str:
-    """A Markdown table of the arguments and options of a command, for instance "config show"."""
+    """Returns a Markdown table of the options of a command, such as "config show"."""
     command: Any = typer.main.get_command(app)
     for word in name.split():
         command = command.commands[word]
@@ -106,7 +105,7 @@ def options_table(name: str) -> str:
 
 
 def keys_table(section: str) -> str:
-    """A Markdown table of the keys of a section, with their defaults."""
+    """Returns a Markdown table of the keys of a section with their defaults."""
     defaults = getattr(Config(), section)
     rows = []
     for key in SECTIONS[section]:
@@ -118,7 +117,7 @@ def keys_table(section: str) -> str:
 
 
 def variants_table(section: str, key: str) -> str:
-    """A Markdown table of the variants of a key, for instance of training.optimizer."""
+    """Returns a Markdown table of the variants of a key, such as training.optimizer."""
     field = type(getattr(Config(), section)).model_fields[key]
     classes = [get_args(member)[0] for member in get_args(field.annotation)]
     rows = []
@@ -134,9 +133,9 @@ def variants_table(section: str, key: str) -> str:
 
 
 def normalize(text: str) -> str:
-    """Masks what differs between machines: decimals, speeds, best epochs, devices, widths."""
+    """Masks values that differ between machines: decimals, speeds, best epochs, devices, widths."""
     text = re.sub(r"(?m)^( *device +).*$", r"\1#", text)
-    text = re.sub(r"(?m)^( +\d+ +\S+) +\d.*$", r"\1 #", text)  # an epoch after its rate
+    text = re.sub(r"(?m)^( +\d+ +\S+) +\d.*$", r"\1 #", text)  # columns after the learning rate
     text = re.sub(r"(?<![\w.])[\d,]+\.\d+(?![\w.])", "#", text)
     return re.sub(r" +", " ", text)
 
@@ -161,9 +160,9 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def main() -> int:
-    """Rewrites or checks the documents; returns the exit code."""
+    """Rewrites or checks the documents and returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="change nothing")
+    parser.add_argument("--check", action="store_true", help="check only; do not change files")
     check = parser.parse_args().check
     outdated = []
     for name in DOCUMENTS:

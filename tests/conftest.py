@@ -23,6 +23,10 @@ settings.load_profile("default")
 
 Ptblm = Callable[..., "subprocess.CompletedProcess[str]"]
 
+# Options of a run that takes less than a second.
+FAST = ["--set", "model.hidden_size=8", "--set", "training.epochs=2", "--set", "model.dropout=0.1"]
+FAST += ["--set", "training.batch_size=4", "--set", "training.num_steps=5"]
+
 
 def load_script(name: str) -> ModuleType:
     """Imports a file of `scripts/` as a module."""
@@ -98,6 +102,14 @@ def ptblm(tmp_path: Path) -> Ptblm:
         )
 
     return run
+
+
+@pytest.fixture
+def run_directory(ptblm: Ptblm, tmp_path: Path, small_corpus: Path) -> Path:
+    """A finished run of two epochs on the small corpus."""
+    result = ptblm("train", "--data", small_corpus, "--run-dir", tmp_path / "run", *FAST)
+    assert result.returncode == 0, result.stderr
+    return tmp_path / "run"
 
 
 def plain_environment() -> dict[str, str]:

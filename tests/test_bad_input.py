@@ -1,14 +1,12 @@
-"""Whatever comes in, through the real entry points: a clear line, the right code, nothing lost.
+"""Property tests: invalid input gives a message and an exit code, and changes no file.
 
-Properties over random YAML, random bytes as corpora, mutated checkpoints and mutated archives.
-`make fault_injection` runs many more cases of each (the profile "thorough").
+The input is random YAML, random bytes as corpora, mutated checkpoints and mutated archives.
+`make fault-injection` runs many more cases of each (the profile "thorough").
 """
 
 import contextlib
 import io
 import json
-import signal
-import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,41 +25,16 @@ from ptblm.checkpoint.format import (
     save_checkpoint,
 )
 from ptblm.checkpoint.tensor_file import read_tensor_file, write_tensor_file
-from ptblm.cli import main
 from ptblm.config.loading import load_config, shipped_configs
 from ptblm.config.schema import Config
 from ptblm.errors import PtblmError
+from ptblm.run.load_model import model_from_checkpoint
 from ptblm.run.resume import restore
-from ptblm.run.setup import setup_run, trained_model
+from ptblm.run.setup import setup_run
+from tests.in_process import assert_clear, mutated, ptblm
 
-# Fixtures stand for files that no case changes.
+# No case changes the files of a fixture.
 several_cases = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def ptblm(*arguments: object) -> tuple[int, str]:
-    """Runs the command line in this process; its exit code and what it wrote to stderr."""
-    errors = io.StringIO()
-    before = sys.argv
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    sys.argv = ["ptblm", *map(str, arguments)]
-    try:
-        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
-            main()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0
-    else:
-        code = 0
-    finally:
-        sys.argv = before
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    return code, errors.getvalue()
-
-
-def assert_clear(code: int, errors: str, *allowed: int) -> None:
-    assert code in (0, *allowed), errors
-    assert "Traceback" not in errors
-    assert code == 0 or errors.startswith("error: "), errors
 
 
 # --- configs ---
@@ -83,45 +56,24 @@ DOCUMENTS = st.recursive(
 )
 
 
-@st.composite
-def mutated(draw: st.DrawFn, original: bytes) -> bytes:
-    """Some bytes of a good file overwritten, left out, doubled or put in."""
-    data = bytearray(original)
-    for _ in range(draw(st.integers(1, 4))):
-        start = draw(st.integers(0, max(0, len(data) - 1)))
-        length = draw(st.integers(0, 40))
-        kind = draw(st.sampled_from(["overwrite", "leave out", "double", "put in", "cut"]))
-        if kind == "overwrite":
-            data[start : start + length] = draw(st.binary(min_size=length, max_size=length))
-        elif kind == "leave out":
-            del data[start : start + length]
-        elif kind == "double":
-            data[start:start] = data[start : start + length]
-        elif kind == "put in":
-            data[start:start] = draw(st.binary(max_size=40))
-        else:
-            del data[start:]
-    return bytes(data)
-
-
 SMALL = shipped_configs()["small"].read_bytes()
 
 
 @several_cases
 @given(content=DOCUMENTS.map(lambda d: yaml.safe_dump(d).encode()) | st.binary() | mutated(SMALL))
-def test_any_bytes_as_a_config(tmp_path: Path, content: bytes) -> None:
+def test_random_config_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "my.yaml"
     path.write_bytes(content)
-    code, errors = ptblm("config", "show", path)
+    code, errors, _ = ptblm("config", "show", path)
     assert_clear(code, errors, 2)
     assert path.read_bytes() == content
 
 
 @several_cases
 @given(key=NAMES, value=st.text(max_size=12) | SCALARS.map(str))
-def test_any_override(key: str, value: str) -> None:
+def test_random_override(key: str, value: str) -> None:
     for text in (f"{key}={value}", f"training.{key}={value}", f"model.{key}={value}", value):
-        code, errors = ptblm("config", "show", "small", f"--set={text}")
+        code, errors, _ = ptblm("config", "show", "small", f"--set={text}")
         assert_clear(code, errors, 2)
 
 
@@ -138,28 +90,30 @@ TINY = ["--set", "model.hidden_size=2", "--set", "model.num_layers=1"]
 TINY += ["--set", "training.batch_size=2", "--set", "training.num_steps=2"]
 
 
-LEVELS = st.sampled_from(["word", "char", "byte"])
+TOKENIZERS = st.sampled_from(["word", "char", "byte"])
 
 
 @several_cases
-@given(texts=st.lists(TEXTS | st.binary(max_size=60), min_size=3, max_size=3), level=LEVELS)
-def test_any_bytes_as_a_corpus(tmp_path: Path, texts: list[bytes], level: str) -> None:
+@given(texts=st.lists(TEXTS | st.binary(max_size=60), min_size=3, max_size=3), tokenizer=TOKENIZERS)
+def test_random_corpus_directory(tmp_path: Path, texts: list[bytes], tokenizer: str) -> None:
     for split, text in zip(("train", "valid", "test"), texts, strict=True):
         (tmp_path / f"{split}.txt").write_bytes(text)
-    code, errors = ptblm("train", "--data", tmp_path, "--tokenizer", level, "--dry-run", *TINY)
+    code, errors, _ = ptblm(
+        "train", "--data", tmp_path, "--tokenizer", tokenizer, "--dry-run", *TINY
+    )
     assert_clear(code, errors, 3)
     for split, text in zip(("train", "valid", "test"), texts, strict=True):
         assert (tmp_path / f"{split}.txt").read_bytes() == text
 
 
 @several_cases
-@given(text=TEXTS | st.binary(max_size=200), level=LEVELS)
-def test_any_file_as_a_corpus(tmp_path: Path, text: bytes, level: str) -> None:
+@given(text=TEXTS | st.binary(max_size=200), tokenizer=TOKENIZERS)
+def test_random_corpus_file(tmp_path: Path, text: bytes, tokenizer: str) -> None:
     path = tmp_path / "any"
     path.write_bytes(text)
-    code, errors = ptblm("train", "--data", path, "--tokenizer", level, "--dry-run", *TINY)
+    code, errors, _ = ptblm("train", "--data", path, "--tokenizer", tokenizer, "--dry-run", *TINY)
     assert_clear(code, errors, 3)
-    assert level != "byte" or code == 0 or len(text) < 120
+    assert tokenizer != "byte" or code == 0 or len(text) < 120
     assert path.read_bytes() == text
 
 
@@ -176,7 +130,7 @@ def test_any_file_as_a_corpus(tmp_path: Path, text: bytes, level: str) -> None:
     ],
     ids=["plain", "BOM", "CRLF", "no final newline", "blank lines", "NUL", "one long line"],
 )
-def test_odd_texts_have_a_meaning(tmp_path: Path, text: bytes, tokens: int) -> None:
+def test_unusual_line_ends_and_characters(tmp_path: Path, text: bytes, tokens: int) -> None:
     for split in ("train", "valid", "test"):
         (tmp_path / f"{split}.txt").write_bytes(text if split == "train" else text[:400])
     components = setup_run(load_config("small", [f"data.path={tmp_path}", *TINY[1::2]]))
@@ -189,7 +143,7 @@ def test_odd_texts_have_a_meaning(tmp_path: Path, text: bytes, tokens: int) -> N
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real checkpoint of a tiny model on the sample corpus, after two steps."""
+    """A checkpoint of a tiny model on the sample corpus, after two steps."""
     overrides = ["data.path=sample", "model.hidden_size=2", "model.num_layers=1"]
     components = setup_run(load_config("small", overrides))
     records = components.trainer.records()
@@ -221,18 +175,18 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @several_cases
 @given(data=st.data())
-def test_a_mutated_checkpoint(good: Path, text: Path, tmp_path: Path, data: st.DataObject) -> None:
+def test_mutated_checkpoint(good: Path, text: Path, tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "checkpoint.safetensors"
     content = data.draw(mutated(good.read_bytes()) | st.binary(max_size=200))
     path.write_bytes(content)
     for arguments in (["eval", path, "--text", text], ["checkpoint", "show", path]):
-        code, errors = ptblm(*arguments)
+        code, errors, _ = ptblm(*arguments)
         assert_clear(code, errors, 4)
     assert path.read_bytes() == content
 
 
 def locations(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every place inside of nested dicts and lists."""
+    """Yields the path of each value in nested dicts and lists."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value)
     for key, inner in pairs:
         yield (*path, key)
@@ -248,10 +202,10 @@ OTHER_TENSORS = st.sampled_from(
 
 @several_cases
 @given(data=st.data())
-def test_a_checkpoint_with_another_value_somewhere(
+def test_checkpoint_with_one_changed_value(
     good: Path, text: Path, tmp_path: Path, data: st.DataObject
 ) -> None:
-    """Well-formed, checksums right, and one thing in it changed, at any depth."""
+    """The file is well-formed with correct checksums; one value at any depth is changed."""
     text_document, tensors = read_tensor_file(good)
     content: dict[str, Any] = {"document": json.loads(text_document), "tensors": tensors}
     everywhere = [
@@ -267,17 +221,17 @@ def test_a_checkpoint_with_another_value_somewhere(
     last = run / "checkpoints" / "last.safetensors"
     write_tensor_file(last, json.dumps(content["document"]), content["tensors"])
     before = (run / "checkpoints" / "last.safetensors").read_bytes()
-    code, errors = ptblm("eval", run, "--text", text)
+    code, errors, _ = ptblm("eval", run, "--text", text)
     assert_clear(code, errors, 3, 4)
-    code, errors = ptblm("checkpoint", "verify", run)
+    code, errors, _ = ptblm("checkpoint", "verify", run)
     assert code in (0, 4)
     assert "Traceback" not in errors
     assert (run / "checkpoints" / "last.safetensors").read_bytes() == before
-    # Going on from it is refused, or is possible.
+    # Resuming from it either works or raises a PtblmError.
     with contextlib.suppress(PtblmError):
         checkpoint = load_checkpoint(run / "checkpoints" / "last.safetensors")
         config = checkpoint.parsed_config()
-        trained_model(config.model, checkpoint, run)
+        model_from_checkpoint(checkpoint, config.model, run)
         components = setup_run(config)
         restore(components, checkpoint, run)
         next(components.trainer.records())
@@ -311,10 +265,10 @@ ARCHIVES = st.builds(
 
 @several_cases
 @given(content=ARCHIVES | ARCHIVES.flatmap(mutated) | st.binary(max_size=100))
-def test_any_archive(tmp_path: Path, content: bytes) -> None:
+def test_random_archive(tmp_path: Path, content: bytes) -> None:
     path, target = tmp_path / "archive", tmp_path / "to"
     path.write_bytes(content)
-    code, errors = ptblm("download-data", "--from", path, "--to", target)
+    code, errors, _ = ptblm("download-data", "--from", path, "--to", target)
     assert_clear(code, errors, 3)
     assert code == 3  # none of these is the Penn Treebank
     assert not target.exists() or list(target.iterdir()) == []

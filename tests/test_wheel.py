@@ -38,7 +38,9 @@ def test_installed_wheel_trains_and_evaluates(tmp_path: Path) -> None:
     epochs = ["--set", "training.epochs=2"]
     trained = run(ptblm, "train", "--config", "small", "--data", "sample", *epochs, cwd=empty)
     assert "test perplexity" in trained
-    assert "(floor 10.31)" in trained
-    assert "(floor 10.31)" in run(python, "-m", "ptblm", "eval", "runs/small-sample", cwd=empty)
+    assert "(entropy bound 10.31)" in trained
+    assert "(entropy bound 10.31)" in run(
+        python, "-m", "ptblm", "eval", "runs/small-sample", cwd=empty
+    )
     assert "hidden_size: 650" in run(ptblm, "config", "show", "medium", cwd=empty)
     assert [path.name for path in empty.iterdir()] == ["runs"]

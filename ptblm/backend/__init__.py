@@ -1,1 +1,1 @@
-"""How a process computes: device, precision, matrix multiplications, memory, randomness."""
+"""Process-wide settings: device, precision, matrix multiplications, memory, randomness."""

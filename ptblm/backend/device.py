@@ -17,8 +17,8 @@ class SelectedDevice:
 
     Attributes:
         device: the torch device, with its index for CUDA.
-        hardware: name of the GPU or of the processor.
-        threads: threads of a CPU operation.
+        hardware: name of the GPU or processor.
+        threads: number of threads that a CPU operation uses.
         automatic: whether "auto" selected it.
     """
 
@@ -28,7 +28,7 @@ class SelectedDevice:
     automatic: bool
 
     def __str__(self) -> str:
-        """The device as people read it: "cuda:0 (NVIDIA H100)", "cpu (2 threads)"."""
+        """Returns a readable description: "cuda:0 (NVIDIA H100)", "cpu (2 threads)"."""
         if self.device.type == "cpu":
             unit = "thread" if self.threads == 1 else "threads"
             reason = "; no CUDA device found" if self.automatic else ""
@@ -81,7 +81,7 @@ def _cuda_device(name: str) -> torch.device:
 
 
 def processor_name() -> str:
-    """Returns the processor's name if the operating system reports it."""
+    """Returns the name of the processor, or its architecture if the name is unknown."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             for line in file:
@@ -93,9 +93,9 @@ def processor_name() -> str:
 
 
 def can_compile(device: torch.device) -> bool:
-    """Returns whether torch.compile can generate kernels for `device` and they pay off.
+    """Returns whether torch.compile can generate kernels for `device` that save time.
 
-    On a CPU they do not: there the time of a step is spent in matrix multiplications.
+    On a CPU they save none, because matrix multiplications take most of the time of a step.
     """
     compilers = (os.environ.get("CC", "cc"), "gcc", "clang")
     has_compiler = any(shutil.which(name) for name in compilers)

@@ -20,7 +20,7 @@ class LossScaler:
 
     @property
     def has_failed(self) -> bool:
-        """Whether gradients overflowed at the lowest scale too: the run has diverged."""
+        """Whether gradients overflowed even at the lowest scale, so that the run has diverged."""
         return self.scale < _MIN_SCALE
 
     def update(self, *, overflowed: bool) -> None:

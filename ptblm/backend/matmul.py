@@ -1,10 +1,9 @@
 """Selects the library that computes fp32 matrix multiplications on a CPU.
 
-By default torch uses MKL, which takes a slow code path on processors that are not Intel's. oneDNN
-is part of the same wheel and was measured to be 1.9x to 2.3x as fast on AMD Zen 5
-(docs/performance.md). torch selects oneDNN only through a setting that also allows bf16 inside,
-which oneDNN uses on processors with bf16 matrix units. The error is therefore measured first, and
-oneDNN is used only if its results have fp32 accuracy.
+By default torch uses MKL, which takes a slow code path on non-Intel processors. oneDNN is part of
+the same wheel and is 1.9x-2.3x as fast on AMD Zen 5 (docs/performance.md). The torch setting that
+selects oneDNN also allows bf16 internally, which oneDNN uses on processors with bf16 matrix units.
+Therefore the error is measured first, and oneDNN is used only if its results have fp32 accuracy.
 """
 
 import contextlib
@@ -31,7 +30,7 @@ def select_matmul_backend(
 
     Args:
         device: the device of the process.
-        previous: as for `preferred_matmul_backend`.
+        previous: see `preferred_matmul_backend`.
     """
     on_cpu = device.type == "cpu"
     backend: MatmulBackend = preferred_matmul_backend(previous) if on_cpu else "default"
@@ -40,14 +39,14 @@ def select_matmul_backend(
 
 
 def preferred_matmul_backend(previous: MatmulBackend | None = None) -> MatmulBackend:
-    """Returns "onednn" where MKL is known to be slow and oneDNN is accurate.
+    """Returns "onednn" if MKL is slow on this processor and oneDNN is accurate.
 
-    The choice depends on the processor and not on a timing: on a busy machine a timing would
-    change the rounding of a run from one start to the next.
+    The choice depends on the processor, not on a timing. Timings vary on a busy machine, so the
+    rounding of a run could change when it is resumed.
 
     Args:
-        previous: the backend that the run has used on a CPU so far, which it keeps if possible;
-            None if it has not run on a CPU.
+        previous: the backend that the run used on a CPU so far and keeps if possible; None if it
+            has not run on a CPU.
     """
     wanted = _mkl_is_slow() if previous is None else previous == "onednn"
     return "onednn" if wanted and onednn_is_accurate() else "default"

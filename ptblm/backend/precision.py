@@ -27,7 +27,7 @@ def allow_tf32(allowed: bool) -> None:
 
 
 def use_deterministic_kernels() -> None:
-    """Makes CUDA results repeatable bit for bit; call it before the first CUDA operation.
+    """Makes CUDA results bit-exact. Call this function before the first CUDA operation.
 
     Source: PyTorch documentation, "Reproducibility". cuBLAS reads the environment variable when
     it starts.
@@ -47,7 +47,7 @@ class Precision:
         device: the device of the run.
 
     Attributes:
-        dtype: type of the operands of matrix multiplications under autocast; None for fp32, tf32.
+        dtype: type of matrix-multiplication operands under autocast; None for fp32 and tf32.
         scaler: the loss scaler of fp16; None otherwise.
 
     Raises:
@@ -68,7 +68,7 @@ class Precision:
 
     @contextmanager
     def full_precision(self) -> Iterator[None]:
-        """Computes in fp32 inside the block, so that evaluation is the same for all precisions."""
+        """Computes in fp32 inside the block, regardless of the training precision."""
         allow_tf32(False)
         try:
             yield
@@ -83,5 +83,5 @@ class Precision:
 
     @property
     def loss_scale(self) -> float:
-        """Factor on the loss, and so on the gradients; 1 except for fp16."""
+        """Factor that multiplies the loss and therefore the gradients; 1 except for fp16."""
         return 1.0 if self.scaler is None else self.scaler.scale

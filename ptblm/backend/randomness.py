@@ -24,9 +24,9 @@ def make_generator(seed: int, purpose: str, device: str | torch.device = "cpu") 
 
 
 def seed_generators(generator: torch.Generator, seed: int) -> None:
-    """Seeds a generator and the global generators, from which only custom cells may draw.
+    """Seeds a generator and torch's global generators, which only custom cells use.
 
-    (`torch.manual_seed` seeds all devices and takes 80 times as long.)
+    `torch.manual_seed` seeds all devices and takes 80 times as long.
     """
     generator.manual_seed(seed)
     seed_global_generator(generator.device, seed)

@@ -1,8 +1,8 @@
 """The checkpoint format: one self-contained safetensors file, verified in full on every load.
 
 Tensors are stored by name: `model.NAME`, `optimizer.NAME` and `hidden_state.LAYER.PART`.
-Everything else is one JSON document in the metadata. Nothing is pickled, so a file from a
-stranger cannot run code.
+Everything else is one JSON document in the metadata. Nothing is pickled, so an untrusted file
+cannot run code.
 """
 
 import copy
@@ -47,19 +47,19 @@ _PATH_HINT = "pass a run directory such as runs/small-ptb, or a checkpoint file"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that is needed to resume a run, or to evaluate its model.
+    """Everything required to resume a run or evaluate its model.
 
     Attributes:
-        config: the run's complete config, as plain data.
-        vocabulary: "tokens" in the order of their ids, and their "counts" in the training split.
-        corpus: its "name", and the "sha256" of the bytes of each split.
+        config: the complete config of the run, as plain data.
+        vocabulary: "tokens", in the order of their ids, and their "counts" in the training split.
+        corpus: "name" of the corpus, and "sha256" of the bytes of each split.
         model: the model's `state_dict`.
         optimizer: the optimizer's tensors by name.
-        hidden_state: the tensors of each layer's recurrent state.
-        train_state: the rest of the trainer's state, as JSON values.
-        metrics_offset: size in bytes of metrics.jsonl when the checkpoint was taken.
+        hidden_state: the hidden state of each layer.
+        train_state: the remaining state of the trainer, as JSON values.
+        metrics_offset: size of metrics.jsonl in bytes when the checkpoint was saved.
         versions: versions of ptblm, torch and Python.
-        computing: what the rounding of results depends on: device, threads, kernels.
+        computing: hardware and software that affect rounding: device, threads, kernels.
         format: version of the file format.
     """
 
@@ -76,27 +76,27 @@ class Checkpoint:
     format: int = FORMAT
 
     def parsed_config(self) -> Config:
-        """The config, validated: it must have every key of this version of ptblm, and no other.
+        """Returns the validated config, which must have exactly the keys of this ptblm version.
 
         Raises:
-            CheckpointError: if it is not valid.
+            CheckpointError: if the config is not valid.
         """
         try:
             config = validate(YamlDocument(copy.deepcopy(self.config), {}))
         except ConfigError as error:
             first = error.what.splitlines()[0]
             raise CheckpointError(f"the checkpoint's config is not valid: {first}") from None
-        # A default in place of a missing key would be another model or another run.
+        # A default for a missing key could change the model or the run.
         missing = _keys(config.model_dump()) - _keys(self.config)
         if missing:
             raise CheckpointError(f"the checkpoint's config lacks {', '.join(sorted(missing))}")
         return config
 
     def trained(self) -> tuple[int, int]:
-        """Completed epochs, and steps.
+        """Returns the numbers of completed epochs and steps.
 
         Raises:
-            CheckpointError: if the train state lacks them.
+            CheckpointError: if the train state does not contain both.
         """
         epochs, steps = self.train_state.get("epoch"), self.train_state.get("step")
         if not isinstance(epochs, int) or not isinstance(steps, int):
@@ -104,17 +104,17 @@ class Checkpoint:
         return epochs, steps
 
     def trainer_state(self) -> dict[str, Any]:
-        """The fields that `Trainer.state_dict` returns and `Trainer.load_state_dict` takes."""
+        """Returns the fields in the format of `Trainer.load_state_dict`."""
         names = ("model", "optimizer", "hidden_state", "train_state")
         return {name: getattr(self, name) for name in names}
 
     def parsed_vocabulary(self) -> Vocabulary:
-        """The vocabulary."""
+        """Returns the vocabulary as an object."""
         return Vocabulary(self.vocabulary["tokens"], self.vocabulary["counts"])
 
 
 def current_versions() -> dict[str, str]:
-    """The versions that are recorded in checkpoints and in a run's environment.json."""
+    """Returns the versions that checkpoints and environment.json record."""
     return {
         "ptblm": __version__,
         "torch": str(torch.__version__),
@@ -123,12 +123,12 @@ def current_versions() -> dict[str, str]:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint. At every instant, `path` is either the old file or the complete new one.
+    """Writes a checkpoint atomically: `path` is either the old file or the complete new file.
 
     Raises:
         OSError: if the file cannot be written.
-        CheckpointError: if the checkpoint holds something that cannot be stored.
-        DamagedCheckpointError: if the disk returns other bytes than were written.
+        CheckpointError: if the checkpoint contains a value that cannot be stored.
+        DamagedCheckpointError: if the bytes read back differ from the written bytes.
     """
     document = {name: getattr(checkpoint, name) for name in _DOCUMENT_FIELDS}
     document["hidden_state"] = [len(layer) for layer in checkpoint.hidden_state]
@@ -141,13 +141,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Reads and verifies a checkpoint; its tensors are on the CPU.
+    """Reads and verifies a checkpoint. Its tensors are on the CPU.
 
     Raises:
-        DamagedCheckpointError: if the file is missing, damaged, or no checkpoint at all. Another
+        DamagedCheckpointError: if the file is missing, damaged, or not a checkpoint. Another
             checkpoint of the run may be intact.
-        CheckpointError: if it is intact but cannot be used here: unreadable, too large for the
-            memory, or of an unknown format.
+        CheckpointError: if the file cannot be read, does not fit into memory, or has an unknown
+            format.
     """
     try:
         text, tensors = read_tensor_file(path)
@@ -162,7 +162,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from None
     except MemoryError:
         raise CheckpointError(
-            "too little memory to load it",
+            "not enough memory to load the checkpoint",
             where=str(path),
             hint="close other programs, or use a machine with more memory",
         ) from None
@@ -175,7 +175,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"its format is {reprlib.repr(found)}; this ptblm reads format {FORMAT}",
             where=str(path),
-            hint=f"use the versions that wrote it: {reprlib.repr(document.get('versions'))}",
+            hint=f"use the versions that saved it: {reprlib.repr(document.get('versions'))}",
         )
     try:
         return _checkpoint(document, tensors)
@@ -208,7 +208,7 @@ def _checkpoint(document: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpo
     """Builds a checkpoint from a file's content.
 
     Raises:
-        StructureMismatchError: if anything is missing, unknown, or of another kind than expected.
+        StructureMismatchError: if a value is missing, unknown or of an unexpected type.
     """
     _check_document(document)
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "hidden_state": {}}
@@ -233,7 +233,7 @@ def _checkpoint(document: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpo
 
 
 def _check_document(document: dict[str, Any]) -> None:
-    """Checks the outer structure of the document; the trainer checks its own state."""
+    """Checks the outer structure of the document. The trainer checks the train state."""
     expected: dict[str, Any] = {
         "format": FORMAT,
         "config": {},
@@ -277,7 +277,7 @@ def _check_document(document: dict[str, Any]) -> None:
 
 
 def _keys(config: dict[str, Any], prefix: str = "") -> set[str]:
-    """The full names of all keys: "model.cell.forget_bias"."""
+    """Returns the full names of all keys, such as "model.cell.forget_bias"."""
     keys = set()
     for name, value in config.items():
         keys |= _keys(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name}

@@ -22,7 +22,7 @@ def check_structure(
         expected: a value with the expected structure.
         saved: the value to check, loaded from a file.
         path: path of the value in the file, for error messages.
-        varying: paths at which only the type is compared, not the contents.
+        varying: paths where only the type is compared, not the content.
 
     Raises:
         StructureMismatchError: for the first difference.

@@ -1,15 +1,14 @@
-"""Reads and writes safetensors files that carry a digest of all their bytes.
+"""Reads and writes safetensors files with a digest of their content.
 
 A safetensors file consists of the length of its header (8 bytes, little endian), the header (JSON:
-dtype, shape and byte range of every tensor by name, and string metadata), and the tensors' bytes.
-The header of a ptblm file starts with `{"__metadata__":{"sha256":"...`. The digest is computed over
-the whole file with 64 zeros in place of the digest, so it covers every other byte and has a fixed
-offset.
+dtype, shape and byte range of every tensor by name, and string metadata), and the tensor data.
+The header of a ptblm file starts with `{"__metadata__":{"sha256":"...`. The digest has a fixed
+offset and is computed over the whole file with 64 zeros in its place.
 
-Any safetensors library can read these files. ptblm does not use the library, for two reasons. It
+Any safetensors library can read these files. ptblm does not use the library for two reasons. It
 reads either through a memory map, where a failing disk or a truncated file kills the process
-instead of raising OSError, or with an additional copy of every tensor. It writes to a file name
-only and reports a full disk as text instead of as an OSError.
+instead of raising OSError, or with an additional copy of every tensor. It writes only to a file
+name and does not report a full disk as an OSError.
 """
 
 import errno
@@ -49,7 +48,7 @@ DTYPES = {
 }
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
-# The library's own limit. The Python objects of a hostile header take up to 25 times its bytes.
+# Limit of the safetensors library. Parsing a malicious header takes up to 25 times its size.
 MAX_HEADER_BYTES = 100_000_000
 _ALIGNMENT = 8
 _HEADER_START = b'{"__metadata__":{"sha256":"'
@@ -67,25 +66,25 @@ class NotTensorFileError(TensorFileError):
 
 
 class ReadBackError(TensorFileError):
-    """The bytes that were read back differ from those that were written."""
+    """The bytes read back from the file differ from the written bytes."""
 
 
 def write_tensor_file(path: Path, document: str, tensors: Mapping[str, Tensor]) -> None:
-    """Replaces a file atomically, after reading back what was written.
+    """Replaces a file atomically after reading back and comparing the written bytes.
 
     Args:
         path: the file.
-        document: JSON that is stored in the metadata.
-        tensors: tensors by name, on any device, with any strides. Tensors that share memory are
-            written separately.
+        document: JSON to store in the metadata.
+        tensors: tensors by name, on any device and with any strides. Tensors that share memory
+            are written separately.
 
     Raises:
-        OSError: if the file cannot be written. As with all errors, the old file stays.
-        ReadBackError: if the bytes that are read back differ from those that were written.
+        OSError: if the file cannot be written. The old file is kept after any error.
+        ReadBackError: if the bytes read back differ from the written bytes.
         TensorFileError: if a tensor cannot be stored or the header is too large.
     """
     contents = {name: _dense(name, tensor) for name, tensor in tensors.items()}
-    # Large items first, so that every tensor is aligned to the size of its items.
+    # Tensors with larger items come first, so that every tensor is aligned to its item size.
     names = sorted(contents, key=lambda name: (-contents[name].itemsize, name))
     parts = [_bytes_of(contents[name]) for name in names]
     header = _header(document, {name: contents[name] for name in names})
@@ -109,8 +108,8 @@ def write_tensor_file(path: Path, document: str, tensors: Mapping[str, Tensor]) 
 def read_tensor_file(path: Path) -> tuple[str, dict[str, Tensor]]:
     """Reads a file once, from start to end, and verifies it.
 
-    The digest is computed over the memory that the returned tensors use. Every declared size is
-    compared with the size of the file before memory is allocated.
+    The digest is computed over the memory of the returned tensors. Every declared size is compared
+    with the file size before memory is allocated.
 
     Returns:
         The document, and the tensors by name.
@@ -118,7 +117,7 @@ def read_tensor_file(path: Path) -> tuple[str, dict[str, Tensor]]:
     Raises:
         OSError: if the file cannot be read.
         MemoryError: if the tensors do not fit into memory.
-        TensorFileError: if any byte differs from what was written.
+        TensorFileError: if the file is damaged.
         NotTensorFileError: if the file does not start like a ptblm file.
     """
     with _open_regular(path) as file:
@@ -155,7 +154,7 @@ def read_tensor_file(path: Path) -> tuple[str, dict[str, Tensor]]:
 
 
 def _dense(name: str, tensor: Tensor) -> Tensor:
-    """Returns the tensor on the CPU and contiguous; copies only if necessary."""
+    """Returns a contiguous CPU tensor; copies only if necessary."""
     if tensor.layout != torch.strided or tensor.dtype not in _DTYPE_NAMES or tensor.is_meta:
         kind = f"{tensor.dtype}, {tensor.layout}, on {tensor.device}"
         raise TensorFileError(f"{name} cannot be stored in a safetensors file ({kind})")
@@ -185,7 +184,7 @@ def _header(document: str, contents: Mapping[str, Tensor]) -> bytes:
 def _check_written(path: Path, pieces: Iterable[memoryview]) -> None:
     with path.open("rb", buffering=0) as file:
         for chunk in _chunks(pieces):
-            # A bytearray: comparing two memoryviews takes a hundred times as long.
+            # Comparing two memoryviews takes 100 times as long as comparing with a bytearray.
             found = bytearray(len(chunk))
             if file.readinto(found) != len(chunk) or found != chunk:
                 raise ReadBackError("the bytes read back differ from those written")
@@ -200,7 +199,7 @@ def _chunks(pieces: Iterable[memoryview]) -> Iterator[memoryview]:
 
 
 def _open_regular(path: Path) -> io.FileIO:
-    """Opens a regular file; O_NONBLOCK, since opening a named pipe would wait for its writer."""
+    """Opens a regular file, with O_NONBLOCK because a named pipe would wait for a writer."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -210,7 +209,7 @@ def _open_regular(path: Path) -> io.FileIO:
 
 
 def _what_it_is(start: bytes) -> str:
-    """Describes a file that is not a ptblm file, judging by its first bytes."""
+    """Describes a file that is not a ptblm file, based on its first bytes."""
     if not start:
         return "the file is empty"
     if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
@@ -224,7 +223,7 @@ _Entry = tuple[str, torch.dtype, list[int], int, int]  # name, dtype, shape, end
 
 
 def _parsed_header(header: bytes) -> tuple[str, list[_Entry]]:
-    """Returns the document and the tensors, checked to follow each other without gaps."""
+    """Returns the document and the tensor entries; checks that there are no gaps."""
     content = parse_json(header)
     metadata = content.pop("__metadata__")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("ptblm"), str):
@@ -259,10 +258,10 @@ def _parsed_header(header: bytes) -> tuple[str, list[_Entry]]:
 
 
 def parse_json(text: str | bytes) -> dict[str, Any]:
-    """Parses a JSON object; rejects duplicate keys, accepts NaN and infinities.
+    """Parses a JSON object; rejects duplicate keys and accepts NaN and infinity.
 
     Raises:
-        TensorFileError: if the text is not such an object.
+        TensorFileError: if the text is not a JSON object or contains a duplicate key.
     """
     try:
         content = json.loads(text, object_pairs_hook=_without_duplicates)
@@ -287,7 +286,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _allocated(nbytes: int) -> Tensor:
     try:
         return torch.empty(nbytes, dtype=torch.uint8)
-    except RuntimeError as error:  # torch's error for too little memory
+    except RuntimeError as error:  # raised by torch if there is not enough memory
         raise MemoryError(str(error)) from None
 
 

@@ -20,7 +20,7 @@ def show_checkpoint(checkpoint: CheckpointOrRun) -> None:
 
 @checkpoint_app.command("verify")
 def verify_checkpoint(checkpoint: CheckpointOrRun) -> None:
-    """Verify a checkpoint, or all checkpoints of a run; exit with 4 if one is damaged."""
+    """Verify one or all checkpoints of a run; exit with code 4 if one is damaged."""
     from ptblm.cli.formats import verdict_line
     from ptblm.run.checkpoints import verify_checkpoints
 

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 def download_data(
     to: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Directory of the files.", show_default="data/ptb"),
+        typer.Option(metavar="DIR", help="Directory to download to.", show_default="data/ptb"),
     ] = None,
     url: Annotated[
         str | None,
@@ -35,7 +35,7 @@ def download_data(
     The text is licensed for research only; see https://catalog.ldc.upenn.edu/LDC99T42.
     """
     if url is not None and source is not None:
-        raise UsageError("--url and --from are two sources", hint="pass one of the two options")
+        raise UsageError("--url and --from cannot be combined", hint="pass one of the two options")
     from ptblm.corpus.datasets import DATASETS
     from ptblm.corpus.datasets.fetch import fetch
 

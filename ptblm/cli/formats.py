@@ -1,4 +1,4 @@
-"""Formats the results of commands, for people and as JSON."""
+"""Formats the results of commands as text or JSON."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from ptblm.run.evaluate import Evaluation
 
 
 def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Returns an evaluation as plain values, unrounded."""
+    """Returns an evaluation as JSON values, unrounded."""
     score = evaluation.score
     without_unk = score.without(UNK)
     return {
@@ -33,7 +33,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def evaluation_lines(evaluation: Evaluation) -> list[str]:
-    """Returns an evaluation as lines for people."""
+    """Returns an evaluation as lines of text."""
     score, unit, bound = evaluation.score, evaluation.unit, evaluation.entropy_bound
     entropy_bound = "" if bound is None else f" (entropy bound {bound:.2f})"
     without_eos = score.without(EOS) if EOS in score.breakdown else None
@@ -62,7 +62,7 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
 
 
 def dry_run_lines(dry_run: DryRun) -> list[str]:
-    """Returns the estimates of a dry run as lines for people."""
+    """Returns the estimates of a dry run as lines of text."""
     corpus, unit = dry_run.corpus, dry_run.corpus.tokenizer.unit
     steps = dry_run.steps_per_epoch * dry_run.epochs
     first = "first step" if dry_run.first_steps == 1 else f"first {dry_run.first_steps} steps"
@@ -85,7 +85,7 @@ def dry_run_lines(dry_run: DryRun) -> list[str]:
 
 
 def checkpoint_lines(info: CheckpointInfo) -> list[str]:
-    """Returns the content of a checkpoint as lines for people."""
+    """Returns the content of a checkpoint as lines of text."""
     checkpoint = info.checkpoint
     versions = ", ".join(f"{name} {version}" for name, version in checkpoint.versions.items())
     computing = checkpoint.computing
@@ -104,7 +104,7 @@ def checkpoint_lines(info: CheckpointInfo) -> list[str]:
 
 
 def verdict_line(verdict: Verdict) -> str:
-    """Returns whether a checkpoint is usable as a line for people."""
+    """Returns a line of text that reports whether a checkpoint is usable."""
     if verdict.problem is not None:
         return f"{verdict.path}: bad, {verdict.problem}"
     return f"{verdict.path}: good, epoch {verdict.epochs}, step {verdict.steps:,}"

@@ -1,6 +1,6 @@
 """The command line: assembles the commands, and turns errors into messages and exit codes.
 
-Nothing heavy is imported here, so that `--help` answers quickly; commands import what they need.
+Slow imports are inside the commands, so that `--help` is fast.
 """
 
 import signal
@@ -15,7 +15,11 @@ from ptblm.cli.checkpoint_commands import checkpoint_app
 from ptblm.cli.config_commands import config_app
 from ptblm.cli.download import download_data
 from ptblm.cli.eval import evaluate
-from ptblm.cli.output import configure_logging, open_standard_streams
+from ptblm.cli.output import (
+    configure_logging,
+    escape_control_characters,
+    open_standard_streams,
+)
 from ptblm.cli.train import train
 from ptblm.errors import PtblmError
 
@@ -59,14 +63,15 @@ def main() -> None:
 
 
 def _exit(number: int, _frame: object) -> NoReturn:
-    """Ends commands that have nothing to save, such as eval, with the signal's exit code."""
+    """Exits with the signal's exit code. Commands that save state replace this handler."""
     sys.exit(128 + number)
 
 
 def _print_error(error: PtblmError) -> None:
-    """Prints each problem on its own line, then where and what to do."""
+    """Prints each problem on a separate line, then the location and the hint."""
     problems = "\n".join(f"{error.label}: {line}" for line in error.what.splitlines())
-    print(problems + str(error).removeprefix(error.what), file=sys.stderr)
+    message = problems + str(error).removeprefix(error.what)
+    print(escape_control_characters(message), file=sys.stderr)
 
 
 def _print_version(requested: bool) -> None:

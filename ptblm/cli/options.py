@@ -7,7 +7,7 @@ import typer
 
 
 def complete_config(incomplete: str) -> list[str]:
-    """Completes the names of shipped configs, and YAML files."""
+    """Completes the names of shipped configs and YAML files."""
     from ptblm.config.loading import shipped_configs
 
     files = [str(path) for path in sorted(Path().glob(f"{incomplete}*.y*ml"))]

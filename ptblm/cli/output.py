@@ -1,9 +1,10 @@
-"""Output of the command line to stdout and stderr, which may be full, closed or unread."""
+"""Output of the command line to stdout and stderr, either of which may fail or be closed."""
 
 import contextlib
 import io
 import logging
 import os
+import re
 import signal
 import sys
 from typing import TextIO, cast
@@ -12,12 +13,20 @@ import typer
 
 from ptblm.errors import UsageError
 
+# All control characters except tabs and newlines; in a terminal they could hide text.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def escape_control_characters(text: str) -> str:
+    """Returns `text`, which may contain content of files, safe to print in a terminal."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
 
 def open_standard_streams() -> None:
-    """Makes stdin, stdout and stderr usable however the process was started.
+    """Makes stdin, stdout and stderr usable even if the parent process closed them.
 
-    A closed stream is replaced by the null device. Failed writes to stderr are ignored, since they
-    must not end a run.
+    A closed stream is replaced by the null device. Failed writes to stderr are ignored, because
+    they must not end a run.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -48,7 +57,10 @@ class _ForgivingStream:
 
 
 def configure_logging() -> None:
-    """Shows the log messages of ptblm on stderr as "note: ..." and "warning: ..."."""
+    """Shows the log messages of ptblm on stderr as "note: ..." and "warning: ...".
+
+    Replaces the handlers of an earlier call.
+    """
     logger = logging.getLogger("ptblm")
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -56,28 +68,36 @@ def configure_logging() -> None:
 
 
 class _StderrHandler(logging.Handler):
-    """Writes to the current stderr without breaking a progress bar."""
+    """Writes to the current stderr without breaking a progress bar.
+
+    Errors of the stream are ignored, since a message must not end a run.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
         label = "note" if record.levelno < logging.WARNING else "warning"
-        with tqdm.external_write_mode(file=sys.stderr):
-            print(f"{label}: {record.getMessage()}", file=sys.stderr, flush=True)
+        message = escape_control_characters(f"{label}: {record.getMessage()}")
+        # A closed stream raises ValueError.
+        with contextlib.suppress(OSError, ValueError), tqdm.external_write_mode(file=sys.stderr):
+            print(message, file=sys.stderr, flush=True)
 
 
 def print_result(text: str) -> None:
-    """Writes a result to stdout.
+    """Writes a result to stdout, with control characters escaped.
 
     Raises:
         UsageError: if stdout cannot be written to, for example because a disk is full.
         typer.Exit: with exit code 141 if the reader of a pipe has closed it.
     """
     try:
-        print(text, flush=True)
+        print(escape_control_characters(text), flush=True)
     except OSError as error:
-        # Otherwise Python writes again when it exits.
+        # Otherwise Python writes the buffered text again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise typer.Exit(128 + signal.SIGPIPE) from None
-        raise UsageError(f"cannot write to standard output: {error.strerror}") from None
+        raise UsageError(
+            f"cannot write to standard output: {error.strerror}",
+            hint="free disk space, or redirect the output elsewhere",
+        ) from None

@@ -16,12 +16,12 @@ def train(
     data: Data = None,
     tokenizer: Annotated[
         Literal["word", "char", "byte"] | None,
-        typer.Option(help="Unit of a token.", show_default="word"),
+        typer.Option(help="Tokenizer.", show_default="word"),
     ] = None,
     overrides: Set = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="Random seed of initial weights and dropout masks.", show_default="0"),
+        typer.Option(help="Random seed for initial weights and dropout masks.", show_default="0"),
     ] = None,
     device: Device = None,
     precision: Annotated[

@@ -1,1 +1,1 @@
-"""Configs: the schema of a run's settings, and loading, checking and showing them."""
+"""Configs: defines, loads, validates and shows the settings of a run."""

@@ -88,7 +88,7 @@ class JANETConfig(Variant):
         Field(
             ge=-LARGEST,
             le=LARGEST,
-            description="subtracted from the pre-activation of the input gate",
+            description="constant subtracted from the pre-activation of the input gate",
         ),
     ] = 1.0
     chrono_steps: Annotated[
@@ -96,14 +96,14 @@ class JANETConfig(Variant):
         Field(
             ge=3,
             le=10**9,
-            description="longest memory, in steps, that the forget biases are initialized for "
+            description="longest memory, in time steps, that the forget biases are initialized for "
             "(chrono initialization); null initializes them to zero",
         ),
     ] = None
 
 
 class MogrifierConfig(Variant):
-    """LSTM whose input and state gate each other first (Melis et al. 2020)."""
+    """LSTM whose input and state gate each other (Melis et al. 2020)."""
 
     type: Literal["mogrifier"] = "mogrifier"
     rounds: Annotated[

@@ -23,7 +23,6 @@ class DataConfig(Section):
     tokenizer: Annotated[
         Literal["word", "char", "byte"],
         Field(
-            description="what a token is: word, char (a character; ptb then uses its character "
-            "files) or byte (of any file)"
+            description="unit of a token: word, char (ptb then uses its character files) or byte"
         ),
     ] = "word"

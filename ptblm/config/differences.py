@@ -7,9 +7,9 @@ from ptblm.config.schema import Config
 
 
 def config_differences(before: Config, after: Config) -> list[tuple[str, object, object]]:
-    """Returns each key that differs, as in "model.hidden_size", with both of its values.
+    """Returns the keys that differ, such as "model.hidden_size", each with its two values.
 
-    Where another variant is chosen, as in "model.cell", the names of both are the values.
+    If the variants of a key such as "model.cell" differ, the two values are their names.
     """
     return list(_differences("", before.model_dump(), after.model_dump()))
 

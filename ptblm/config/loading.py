@@ -21,7 +21,7 @@ _CONFIG_HINT = "small, medium, large, char, test, or the path of a YAML file"
 
 
 def shipped_configs() -> dict[str, Path]:
-    """Returns the configs that ptblm ships, by name, the first to try first."""
+    """Returns the paths of the shipped configs by name, in the recommended order."""
     paths = {path.stem: path for path in shipped_directory("configs").glob("*.yaml")}
     order = ["small", "medium", "large", "char", "test"]
     names = [name for name in order if name in paths]
@@ -35,9 +35,9 @@ def load_config(
 
     Args:
         source: name of a shipped config, or path of a YAML file.
-        overrides: texts as in "model.hidden_size=400"; the values are YAML.
-        flags: values of dedicated command-line options by key, as in "training.seed"; None for an
-            option that was not given.
+        overrides: strings such as "model.hidden_size=400"; the values are YAML.
+        flags: values of dedicated command-line options by key, such as "training.seed"; None for
+            an option that was not passed.
 
     Raises:
         ConfigError: with every problem of the file and the overrides, each with its location.
@@ -49,7 +49,10 @@ def load_config(
 def override_config(
     config: Config, overrides: Sequence[str], flags: Mapping[str, object] | None = None
 ) -> Config:
-    """Returns a config with overrides applied; arguments and errors as in `load_config`."""
+    """Returns a copy of a config with overrides applied.
+
+    See `load_config` for the arguments and errors.
+    """
     return validate(YamlDocument(config.model_dump(), {}), overrides, flags)
 
 
@@ -58,7 +61,7 @@ def validate(
     overrides: Sequence[str] = (),
     flags: Mapping[str, object] | None = None,
 ) -> Config:
-    """Applies overrides to a document, which is changed, and checks the result.
+    """Applies overrides to a document in place and validates the result.
 
     Raises:
         ConfigError: with every problem, each with its location.
@@ -112,7 +115,7 @@ def _read(path: Path) -> str:
 
 
 def _explain(details: ErrorDetails, locations: dict[KeyPath, str]) -> str:
-    """Returns one line for one of pydantic's errors: location, key, what is wrong."""
+    """Formats a pydantic error as one line: location, key and problem."""
     path, variant = _without_tag(details["loc"])
     context = details.get("ctx", {})
     value = context.get("value", details["input"])
@@ -137,14 +140,14 @@ def _explain(details: ErrorDetails, locations: dict[KeyPath, str]) -> str:
 
 
 def _without_tag(location: KeyPath) -> tuple[KeyPath, str | None]:
-    """Splits the name of the variant off pydantic's location of an error."""
+    """Separates the name of the variant from the location of a pydantic error."""
     if location[:2] in VARIANT_KEYS and len(location) > 2:
         return (*location[:2], *location[3:]), str(location[2])
     return location, None
 
 
 def _reword(details: ErrorDetails) -> str:
-    """Returns pydantic's message in plain words."""
+    """Returns a readable message for a pydantic error."""
     context = details.get("ctx", {})
     match details["type"]:
         case "model_type" | "dict_type":
@@ -176,7 +179,7 @@ def _reword(details: ErrorDetails) -> str:
 
 
 def _show(value: Any) -> str:
-    """Returns a value as it is written in YAML, shortened."""
+    """Returns a short representation of a value for messages."""
     if value is None:
         return "nothing (null)"
     if isinstance(value, bool):

@@ -10,7 +10,7 @@ from ptblm.config.section import LARGEST, Variant, expand_variant, variant_type
 _Decay = Annotated[float, Field(ge=0, le=0.999999)]
 _Epsilon = Annotated[
     float,
-    Field(ge=1e-30, le=LARGEST, description="added to the square root in the denominator"),
+    Field(ge=1e-30, le=LARGEST, description="constant added to the square root in the denominator"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Applies values from the command line to the data of a config, in any order."""
+"""Applies command-line values to the data of a config, regardless of their order."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -26,8 +26,8 @@ def parse_overrides(
 
     Args:
         texts: arguments of --set, "key=value" with the value as YAML.
-        flags: values of dedicated options by key, as in "training.seed"; None where not given.
-        problems: gets a line for every text that cannot be parsed.
+        flags: values of dedicated options by key, such as "training.seed"; None if not passed.
+        problems: receives a line for each argument that cannot be parsed.
     """
     for name, value in flags.items():
         if value is not None:
@@ -52,16 +52,16 @@ def apply_overrides(
     overrides: Iterable[Override],
     problems: list[str],
 ) -> None:
-    """Writes overrides into `data` and where they come from into `locations`.
+    """Writes overrides into `data` and their command-line options into `locations`.
 
     Variants are chosen before options are set, so that the order of overrides does not matter.
     Choosing another variant drops the options of the previous one.
 
     Args:
-        data: the config, changed in place.
-        locations: where each key was set, changed in place.
-        overrides: what to apply.
-        problems: gets a line for every override that cannot be applied.
+        data: the config, modified in place.
+        locations: the location of each key, modified in place.
+        overrides: the overrides to apply.
+        problems: receives a line for each override that cannot be applied.
     """
     seen: dict[KeyPath, Override] = {}
     for override in sorted(overrides, key=lambda o: not _chooses_variant(o)):
@@ -78,7 +78,7 @@ def apply_overrides(
 
 
 def _single_keys(override: Override) -> Iterator[Override]:
-    """Splits an override of a whole variant into overrides of its `type` and of its options."""
+    """Splits an override of a whole variant into overrides of its `type` and its options."""
     option, path, value = override
     if path not in VARIANT_KEYS:
         yield override
@@ -98,7 +98,7 @@ def _chooses_variant(override: Override) -> bool:
 
 def _apply(data: dict[str, Any], override: Override) -> None:
     if isinstance(override.value, dict):
-        raise ConfigError(f"{override.option}: is a section; set its keys one by one")
+        raise ConfigError(f"{override.option}: is a section; set its keys individually")
     *parents, key = override.path
     target = data
     for depth, parent in enumerate(parents, 1):

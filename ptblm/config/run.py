@@ -1,4 +1,4 @@
-"""Config keys of how a run is carried out: device, precision, checkpoints, logging."""
+"""Config keys for the execution of a run: device, precision, checkpoints, logging."""
 
 from typing import Annotated, Literal
 

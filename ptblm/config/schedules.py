@@ -16,7 +16,7 @@ class TutorialSchedule(Variant):
     ] = 4
     decay: Annotated[
         float,
-        Field(gt=0, le=1, description="factor on the learning rate in every epoch after those"),
+        Field(gt=0, le=1, description="decay factor of the learning rate in each later epoch"),
     ] = 0.5
 
 
@@ -32,9 +32,9 @@ class PlateauSchedule(Variant):
             description="epochs without improvement before the learning rate is decayed",
         ),
     ] = 0
-    decay: Annotated[
-        float, Field(gt=0, le=1, description="factor on the learning rate in each decay")
-    ] = 0.5
+    decay: Annotated[float, Field(gt=0, le=1, description="decay factor of the learning rate")] = (
+        0.5
+    )
 
 
 class CosineSchedule(Variant):

@@ -1,7 +1,8 @@
 """The schema of a config: every key with its type, bounds, default and description.
 
-Each part of ptblm receives only its own section. The defaults are those of the small config, so a
-file only has to give what differs from it. `ptblm config show` prints the descriptions as comments.
+Each part of ptblm receives only its own section. The defaults are the values of the small config,
+so a config file lists only the keys that differ. `ptblm config show` prints the descriptions as
+comments.
 """
 
 from collections.abc import Iterator
@@ -30,14 +31,14 @@ class VariantKey(NamedTuple):
 
     Attributes:
         default: name of the default variant.
-        options: names of the options of each named variant; custom cells are not among them.
+        options: option names of each built-in variant; custom cells are not included.
     """
 
     default: str
     options: dict[str, list[str]]
 
 
-# The keys of each section.
+# Maps the name of each section to its keys.
 SECTIONS: dict[str, list[str]] = {
     name: list(type(field.default).model_fields) for name, field in Config.model_fields.items()
 }

@@ -4,18 +4,21 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-# Larger values would soon overflow fp32.
+# The largest absolute value of a key. Larger values quickly overflow fp32.
 LARGEST = 1e30
 
 
 class Section(BaseModel):
-    """A group of keys: frozen, without unknown keys, type conversions, NaN or infinity."""
+    """A group of config keys.
+
+    Instances are frozen. Unknown keys, type conversions, NaN and infinity are rejected.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Variant(Section):
-    """One choice for a key, for instance one cell; the other fields are its options.
+    """One of several choices for a key, such as a cell. The other fields are its options.
 
     Attributes:
         type: name of the variant.
@@ -33,9 +36,9 @@ def expand_variant(value: Any, default_type: str) -> Any:
     """Returns a variant as a mapping with a `type`.
 
     Args:
-        value: the name of a variant, or a mapping of its options; anything else is returned
-            as it is.
-        default_type: the variant that a mapping without a `type` describes.
+        value: the name of a variant, or a mapping of its options; any other value is
+            returned unchanged.
+        default_type: name of the variant for a mapping without a `type`.
     """
     if isinstance(value, str):
         return {"type": value}
@@ -45,6 +48,6 @@ def expand_variant(value: Any, default_type: str) -> Any:
 
 
 def variant_type(value: Any) -> str:
-    """Returns the name of a variant, given as a mapping or as an object."""
+    """Returns the name of a variant that is given as a mapping or an object."""
     name = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
     return name if isinstance(name, str) else ""

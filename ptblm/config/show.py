@@ -12,7 +12,7 @@ from ptblm.errors import ConfigError
 
 
 def config_document(config: Config) -> str:
-    """Returns YAML text that loads back as `config`; only keys that apply are in it."""
+    """Returns YAML text that loads back as `config` and contains only the keys that apply."""
     sections = ((name, getattr(config, name)) for name in Config.model_fields)
     blocks = [
         "\n".join([f"# {_summary(section)}", f"{name}:", *_lines(section, "  ")])
@@ -50,7 +50,7 @@ def _summary(section: Section) -> str:
 
 
 def _scalar(value: Any) -> str:
-    """Returns `value` as YAML: bare where it reads back as itself, otherwise quoted as JSON."""
+    """Returns `value` as YAML: unquoted if it parses to the same value, otherwise as JSON."""
     if isinstance(value, str):
         try:
             if parse_yaml(value, "").data == value:

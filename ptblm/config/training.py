@@ -45,7 +45,7 @@ class TrainingConfig(Section):
     ] = 5.0
     seed: Annotated[
         int,
-        Field(ge=0, lt=2**63, description="random seed of initial weights and dropout masks"),
+        Field(ge=0, lt=2**63, description="random seed for initial weights and dropout masks"),
     ] = 0
 
     @field_validator("schedule")

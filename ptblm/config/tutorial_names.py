@@ -1,12 +1,12 @@
-"""Answers for unknown keys: names of the tutorial, former names, misplaced and misspelled keys."""
+"""Explains unknown keys: tutorial names, former names, misplaced and misspelled keys."""
 
 import difflib
 from collections.abc import Iterable
 
 from ptblm.config.schema import SECTIONS, VARIANT_KEYS, KeyPath
 
-# Names of the TensorFlow tutorial (ptb_word_lm.py) and former names of ptblm, where the key is
-# called differently now.
+# Names from the TensorFlow tutorial (ptb_word_lm.py) and former ptblm names, each with a hint that
+# names the current key.
 OTHER_NAMES = {
     "max_epoch": "use 'training.schedule.full_rate_epochs' (schedule tutorial)",
     "max_max_epoch": "use 'training.epochs'",
@@ -29,11 +29,11 @@ OTHER_NAMES = {
 
 
 def explain_unknown_key(path: KeyPath, variant: str | None = None) -> str:
-    """Returns what the user most likely meant by the unknown key at `path`.
+    """Returns a message for the unknown key at `path` that suggests the intended key.
 
     Args:
-        path: of the key, for instance ("model", "cell", "reset_gate").
-        variant: name of the variant that does not have it, if it is a variant's option.
+        path: path of the key, such as ("model", "cell", "reset_gate").
+        variant: name of the variant that lacks the option; None if the key is not an option.
     """
     key = str(path[-1])
     if variant is not None:
@@ -52,7 +52,7 @@ def explain_unknown_key(path: KeyPath, variant: str | None = None) -> str:
 
 
 def explain_unknown_variant(path: KeyPath, name: str) -> tuple[str, str]:
-    """Returns which variants the key at `path` takes, and a guess at what `name` means."""
+    """Returns the variants that the key at `path` accepts, and the one closest to `name`."""
     names = list(VARIANT_KEYS[path].options)
     custom = " or my_module:MyCell (a class in my_module.py)" if path[-1] == "cell" else ""
     choices = ", ".join(names[:-1]) + (", " if custom else " or ") + names[-1] + custom

@@ -1,7 +1,7 @@
 """Parses YAML into plain data, and records the location of every key.
 
 PyYAML follows YAML 1.1, where `1e-3` is a string, `no` is False, `010` is eight, and the last of
-two equal keys silently wins. Here scalars follow the YAML 1.2 core schema, and a duplicate key is
+two equal keys silently wins. This parser follows the YAML 1.2 core schema, and a duplicate key is
 an error that names both lines.
 """
 
@@ -23,7 +23,7 @@ _PLAIN_TAGS = {
 
 @dataclass(frozen=True)
 class YamlDocument:
-    """Plain data, and the location ("name:line:column") of the key at each path."""
+    """Plain data and the location ("name:line:column") of the key at each path."""
 
     data: Any
     locations: dict[Path, str]
@@ -53,10 +53,10 @@ def parse_yaml(text: str, name: str) -> YamlDocument:
 
     Args:
         text: the document.
-        name: name of the document in messages, for instance the path of its file.
+        name: name of the document in messages, such as its file path.
 
     Raises:
-        ConfigError: if it is not valid YAML, repeats a key, or uses aliases or custom tags.
+        ConfigError: if the text is not valid YAML, repeats a key, or uses aliases or custom tags.
     """
     try:
         loader = _CoreSchemaLoader(text)
@@ -94,7 +94,7 @@ class _Walk:
         place = _place(self.name, node.start_mark)
         self.locations.setdefault(path, place)
         if id(node) in self.seen:
-            self.problems.append(f"{place}: aliases (*name) are not supported, write it out")
+            self.problems.append(f"{place}: aliases (*name) are not supported; repeat the value")
             return None
         self.seen.add(id(node))
         if depth > _MAX_DEPTH:
@@ -116,12 +116,14 @@ class _Walk:
         for key_node, value_node in node.value:
             place = _place(self.name, key_node.start_mark)
             if not isinstance(key_node, yaml.ScalarNode):
-                self.problems.append(f"{place}: a key must be a plain word")
+                self.problems.append(f"{place}: a key must be a string")
                 continue
             key = key_node.value
             if key in result:
                 first_line = self.locations[(*path, key)].split(":")[-2]
-                self.problems.append(f"{place}: '{key}' is given twice, first on line {first_line}")
+                self.problems.append(
+                    f"{place}: '{key}' is a duplicate key, first used on line {first_line}"
+                )
                 continue
             self.locations[(*path, key)] = place
             result[key] = self.build(value_node, (*path, key), depth + 1)
@@ -131,5 +133,5 @@ class _Walk:
         try:
             return self.loader.construct_object(node)
         except (ValueError, LookupError, TypeError):  # an integer of 5,000 digits, or `!!int x`
-            self.problems.append(f"{place}: {node.value[:40]!r} cannot be read as a value")
+            self.problems.append(f"{place}: {node.value[:40]!r} is not a valid value")
             return None

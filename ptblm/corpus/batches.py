@@ -1,4 +1,4 @@
-"""Batches: a text as contiguous streams, divided into `[batch_size, num_steps]` input-target pairs.
+"""Batches: contiguous streams of a text, divided into inputs and targets of one step each.
 
 Shapes: N tokens in the text, B batch_size, T num_steps.
 """
@@ -23,24 +23,24 @@ class Batches:
 
     @property
     def inputs(self) -> Ids:
-        """All ids except the last one of each stream, [B, len(self) * T]."""
+        """The ids of each stream except the last one, [B, len(self) * T]."""
         return self.streams[:, :-1]
 
     @property
     def targets(self) -> Ids:
-        """The id that follows each of `inputs`, same shape."""
+        """The id that follows each id of `inputs`, in the same shape."""
         return self.streams[:, 1:]
 
     def __len__(self) -> int:
         return int(self.inputs.shape[1]) // self.num_steps
 
     def __getitem__(self, step: int) -> tuple[Ids, Ids]:
-        """Inputs and targets of one batch, each [B, T]."""
+        """Returns the inputs and targets of one batch, each [B, T]."""
         columns = self.columns(step)
         return self.inputs[:, columns], self.targets[:, columns]
 
     def columns(self, step: int) -> slice:
-        """The columns of one batch in `inputs` and `targets`."""
+        """Returns the columns of one batch in `inputs` and `targets`."""
         if not 0 <= step < len(self):
             raise IndexError(step)
         return slice(step * self.num_steps, (step + 1) * self.num_steps)
@@ -49,11 +49,17 @@ class Batches:
 def batchify(ids: Ids, batch_size: int, num_steps: int, split: str) -> Batches:
     """Divides `ids` [N] into batches, as the TensorFlow tutorial's reader does.
 
-    The text becomes B streams of N // B tokens, which give (N // B - 1) // T batches. The
-    remaining tokens at the end of the text and of each stream are dropped. Nothing is copied.
+    The text becomes B streams of N // B tokens, which contain (N // B - 1) // T batches. The
+    remaining tokens at the end of the text and of each stream are dropped. The result is a view.
+
+    Args:
+        ids: token ids, [N].
+        batch_size: B.
+        num_steps: T.
+        split: name of the text in messages.
 
     Raises:
-        DataError: if the text is shorter than one batch; `split` names it in the message.
+        DataError: if the text is shorter than one batch.
     """
     stream_length = len(ids) // batch_size
     steps = (stream_length - 1) // num_steps

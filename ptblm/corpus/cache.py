@@ -1,12 +1,12 @@
 """Caches the ids of large corpora, so that they are tokenized once and mapped into memory.
 
-Each corpus and tokenizer has a directory in the user's cache. Its file `ids` contains, in this
-order: the ids of the splits; a JSON document with the vocabulary and a description of each split;
-the length of the JSON document; the SHA-256 of all of that.
+Each combination of corpus and tokenizer has a directory in the user's cache. Its file `ids`
+contains, in this order: the ids of the splits; a JSON document with the vocabulary and a
+description of each split; the length of the JSON document; the SHA-256 of everything before it.
 
-A cached corpus is used only if its texts have the same hashes. They are hashed at every start, at
-more than 1 GB/s: comparing sizes and modification times is faster, but misses a text that was
-replaced within the resolution of the clock or copied with its times.
+A cached corpus is used only if the hashes of its texts match. The texts are hashed at every start,
+at more than 1 GB/s. Comparing sizes and modification times would be faster, but would miss a text
+that was replaced within the resolution of the clock or copied with its times.
 """
 
 import hashlib
@@ -40,19 +40,19 @@ _LENGTH_SIZE, _DIGEST_SIZE = 8, 32  # in bytes
 def cached_corpus(
     location: Path, name: str, tokenizer_name: str, sources: Mapping[Split, Source]
 ) -> EncodedCorpus | None:
-    """Loads a corpus from the cache, after adding it if necessary.
+    """Loads a corpus from the cache and adds it to the cache if necessary.
 
     Args:
-        location: the corpus's directory or file.
+        location: the directory or file of the corpus.
         name: name of the corpus, for messages and for the cache directory.
         tokenizer_name: "word", "char" or "byte".
         sources: the text of each split.
 
     Returns:
-        None if the corpus could not be cached; the reason is logged.
+        The corpus, or None if it could not be cached; the reason is logged.
 
     Raises:
-        DataError: if the texts can't be read.
+        DataError: if the texts cannot be read.
     """
     try:
         directory = cache_directory() / _entry_name(location, name, tokenizer_name)
@@ -68,7 +68,7 @@ def cached_corpus(
                 hashes = _write(path, tokenizer_name, sources)
                 cached = _load(path, tokenizer_name, sources, hashes)
         if cached is None:
-            raise OSError("the file differs from what was written")
+            raise OSError("the file differs from the written data")
     except (OSError, NotImplementedError) as error:
         logger.info("%s could not be cached; keeping it in memory: %s", name, error)
         return None
@@ -76,7 +76,7 @@ def cached_corpus(
 
 
 def cache_directory() -> Path:
-    """The cache: PTBLM_CACHE, or the `ptblm` directory in the user's cache.
+    """Returns PTBLM_CACHE, or the `ptblm` directory in the user's cache.
 
     Raises:
         OSError: if the user has no home directory.
@@ -90,7 +90,7 @@ def cache_directory() -> Path:
 
 
 def _entry_name(location: Path, name: str, tokenizer_name: str) -> str:
-    """One name per location and tokenizer, so that a changed text replaces its old ids."""
+    """Returns one name per location and tokenizer, so that a changed text replaces its ids."""
     digest = hashlib.sha256(os.fsencode(location.resolve())).hexdigest()
     return f"{name[:40]}-{tokenizer_name}-{digest[:12]}"
 
@@ -106,7 +106,7 @@ def _locked(directory: Path, name: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        logger.info("waiting for another process that is reading %s", name)
+        logger.info("waiting for another process that is caching %s", name)
         lock.acquire(poll_interval=0.1)
     try:
         yield
@@ -115,7 +115,7 @@ def _locked(directory: Path, name: str) -> Iterator[None]:
 
 
 def _write(path: Path, tokenizer_name: str, sources: Mapping[Split, Source]) -> dict[Split, str]:
-    """Writes a corpus to the cache; returns the hash of each split's text."""
+    """Writes a corpus to the cache and returns the hash of each split."""
     digest = hashlib.sha256()
     with replacing(path) as file, tempfile.TemporaryFile(dir=path.parent) as spare:
 
@@ -149,7 +149,7 @@ def _load(
         path: the file.
         tokenizer_name: "word", "char" or "byte".
         sources: the text of each split.
-        hashes: of these texts, if they were just computed.
+        hashes: hashes of the texts; None to compute them.
     """
     try:
         with path.open("rb") as file:
@@ -171,21 +171,21 @@ def _load(
 
 
 def _map(file: IO[bytes]) -> mmap.mmap:
-    """Maps a file, which takes memory only for the parts in use.
+    """Maps a file into memory, so that only the parts in use are loaded.
 
-    The mapping is private and writable, because torch does not support read-only memory, but it
-    is never written to. So no swap space is reserved for a copy.
+    The mapping is private and writable, because torch does not support read-only memory. It is
+    never written to, so no swap space is reserved for a copy.
     """
     if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    # Python 3.11 does not define it; this is the value on Linux.
+    # Python 3.11 does not define MAP_NORESERVE; 0x4000 is its value on Linux.
     no_reserve = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
     flags, protection = mmap.MAP_PRIVATE | no_reserve, mmap.PROT_READ | mmap.PROT_WRITE
     return mmap.mmap(file.fileno(), 0, flags=flags, prot=protection)
 
 
 def _key(tokenizer_name: str, sources: Mapping[Split, Source]) -> dict[str, Any]:
-    """What determines the ids, in addition to the texts."""
+    """Returns everything that determines the ids, except the texts."""
     return {
         "format": FORMAT,
         "byte order": sys.byteorder,
@@ -195,7 +195,7 @@ def _key(tokenizer_name: str, sources: Mapping[Split, Source]) -> dict[str, Any]
 
 
 def _read_document(file: IO[bytes]) -> dict[str, Any]:
-    """The JSON document of a cached corpus."""
+    """Returns the JSON document of a cached corpus."""
     end = file.seek(-_LENGTH_SIZE - _DIGEST_SIZE, os.SEEK_END)
     length = int.from_bytes(file.read(_LENGTH_SIZE), "little")
     file.seek(end - length)
@@ -203,7 +203,7 @@ def _read_document(file: IO[bytes]) -> dict[str, Any]:
 
 
 def _is_intact(file: IO[bytes]) -> bool:
-    """Whether the file's digest matches its content."""
+    """Returns whether the digest of a file matches its content."""
     rest = file.seek(-_DIGEST_SIZE, os.SEEK_END)
     digest = hashlib.sha256()
     file.seek(0)

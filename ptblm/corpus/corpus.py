@@ -1,4 +1,4 @@
-"""A corpus: three splits of a text as ids, one vocabulary, and known entropy bounds."""
+"""A corpus: three splits encoded as ids, a vocabulary, and known entropy bounds."""
 
 import math
 import mmap
@@ -11,20 +11,20 @@ from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.files import read_json
 
-# Size in bytes from which a corpus is cached; a smaller one is read in about a second.
+# Minimum size of a cached corpus, in bytes. A smaller corpus takes about a second to read.
 MIN_CACHED_SIZE = 2**25
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The splits of a corpus as ids of the training split's vocabulary.
+    """The splits of a corpus, encoded with the vocabulary of the training split.
 
     Attributes:
         name: "ptb", "sample", or the name of the directory or file.
-        tokenizer: with the vocabulary of the training split.
+        tokenizer: the tokenizer, with the vocabulary of the training split.
         splits: the text of each split.
-        entropy_bounds: the lowest possible expected perplexity on each split, where known.
-        split_rule: how one file was split, for people; None if the splits are separate files.
+        entropy_bounds: the lowest possible expected perplexity of each split, if known.
+        split_rule: describes how a single file was split; None if the splits are separate files.
         memory: the buffer that contains the ids.
     """
 
@@ -41,11 +41,11 @@ class Corpus:
         return self.tokenizer.vocabulary
 
     def sha256(self) -> dict[Split, str]:
-        """Returns the sha256 of the bytes of each split."""
+        """Returns the SHA-256 of the bytes of each split."""
         return {split: text.sha256 for split, text in self.splits.items()}
 
     def release(self) -> None:
-        """Frees the memory of ids that are mapped from the cache; they are read again on use.
+        """Frees the memory of ids that are mapped from the cache. They are re-read when used.
 
         The operating system counts mapped pages as memory of the process, although it can free
         them at any time. The ids are never written to, so nothing is lost.
@@ -55,14 +55,14 @@ class Corpus:
 
 
 def load_corpus(path: str, tokenizer_name: str = "word") -> Corpus:
-    """Loads all splits of the corpus that `data.path` names.
+    """Loads all splits of the corpus that `data.path` selects.
 
     Args:
-        path: a known name, a directory or a file.
+        path: a corpus name, a directory or a file.
         tokenizer_name: "word", "char" or "byte".
 
     Raises:
-        DataError: if a split is missing, empty, or can't be tokenized.
+        DataError: if a split is missing, empty, or cannot be tokenized.
     """
     sources = read_splits(path, tokenizer_name)
     name = corpus_name(path)
@@ -86,11 +86,11 @@ def load_corpus(path: str, tokenizer_name: str = "word") -> Corpus:
 
 
 def read_entropy_bound(path: str, split: Split, sha256: str, tokenizer_name: str) -> float | None:
-    """The lowest possible expected perplexity on a split, from the corpus's `entropy_bound.json`.
+    """Reads the lowest possible expected perplexity of a split from `entropy_bound.json`.
 
     Returns:
-        None if the file is missing or malformed, or was computed for a different text or
-        tokenizer.
+        The perplexity, or None if the file is missing, malformed, or was computed for a different
+        text or tokenizer.
     """
     content = read_json(corpus_path(path, tokenizer_name) / "entropy_bound.json")
     try:

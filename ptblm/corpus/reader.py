@@ -1,8 +1,8 @@
-"""Reads text into ids: once, block by block, in bounded memory.
+"""Encodes text as ids in one pass, block by block, in bounded memory.
 
-The ids of all splits are written one after another to memory or to a file. Final ids of the
-training split are sorted by count, which is known only after all of it was read; until then, its
-tokens have provisional ids, by first appearance, in a temporary file.
+The ids of all splits are written one after another to memory or to a file. Final ids are sorted by
+count, which is known only at the end of the training split. Until then, its tokens have provisional
+ids, in order of first appearance, in a temporary file.
 """
 
 import io
@@ -25,12 +25,12 @@ Write = Callable[[memoryview], object]
 
 @dataclass(frozen=True)
 class EncodedText:
-    """A text as ids.
+    """A text encoded as ids.
 
     Attributes:
         ids: token ids, [N], of the vocabulary's `id_dtype`.
-        unknown: how many tokens were not in the vocabulary and became `<unk>`.
-        sha256: of the bytes of the text, in hexadecimal.
+        unknown: number of tokens that were not in the vocabulary and became `<unk>`.
+        sha256: SHA-256 of the bytes of the text, in hexadecimal.
     """
 
     ids: Ids
@@ -40,10 +40,10 @@ class EncodedText:
 
 @dataclass(frozen=True)
 class EncodedCorpus:
-    """All splits of a corpus as ids.
+    """All splits of a corpus encoded as ids.
 
     Attributes:
-        tokenizer: with the vocabulary of the training split.
+        tokenizer: the tokenizer, with the vocabulary of the training split.
         splits: the text of each split.
         memory: the buffer that contains the ids of all splits, one after another.
     """
@@ -55,7 +55,7 @@ class EncodedCorpus:
 
 @dataclass(frozen=True)
 class IdRange:
-    """Describes ids that were written: how many, and the rest as in `EncodedText`."""
+    """Describes written ids: the number of tokens, and the attributes of `EncodedText`."""
 
     tokens: int
     unknown: int
@@ -66,8 +66,8 @@ def read_text(source: Source, tokenizer: Tokenizer) -> EncodedText:
     """Encodes a text in memory.
 
     Raises:
-        DataError: if the text is empty, can't be read, can't be tokenized, or contains an unknown
-            word and the vocabulary has no `<unk>`.
+        DataError: if the text is empty, cannot be read, cannot be tokenized, or contains an unknown
+            word and the vocabulary does not contain `<unk>`.
     """
     file = io.BytesIO()
     written = write_text(source, tokenizer, file.write)
@@ -95,14 +95,15 @@ def write_corpus(
         sources: the text of each split.
         tokenizer_name: a name for `make_tokenizer`.
         write: receives the bytes of the ids piece by piece.
-        spare: an empty file to write and read, for provisional ids.
+        spare: an empty file for provisional ids, open for reading and writing.
 
     Returns:
-        The tokenizer with the vocabulary of the training split, and what was written.
+        The tokenizer with the vocabulary of the training split, and the written range of each
+        split.
 
     Raises:
         DataError: see `read_text`.
-        OSError: if `write` fails or the spare file can't be written.
+        OSError: if `write` fails or the spare file cannot be written.
     """
     tokenizer = make_tokenizer(tokenizer_name)
     train = write_training_text(sources["train"], tokenizer, write, spare)
@@ -114,7 +115,7 @@ def write_corpus(
 
 
 def write_text(source: Source, tokenizer: Tokenizer, write: Write) -> IdRange:
-    """Writes the ids of a text's tokens.
+    """Writes the token ids of a text.
 
     Raises:
         DataError: see `read_text`.
@@ -137,11 +138,11 @@ def write_text(source: Source, tokenizer: Tokenizer, write: Write) -> IdRange:
 def write_training_text(
     source: Source, tokenizer: Tokenizer, write: Write, spare: IO[bytes]
 ) -> IdRange:
-    """Builds the tokenizer's vocabulary from the training split and writes the split's ids.
+    """Builds the vocabulary of the tokenizer from the training split and writes its ids.
 
     Raises:
-        DataError: if the text is empty, can't be read or can't be tokenized.
-        OSError: if `write` fails or the spare file can't be written.
+        DataError: if the text is empty, cannot be read or cannot be tokenized.
+        OSError: if `write` fails or the spare file cannot be written.
     """
     write_block = write if tokenizer.keeps_ids else spare.write
     counts = np.zeros(len(tokenizer.ids), dtype=np.int64)
@@ -167,7 +168,7 @@ def write_training_text(
 def split_ids(
     memory: mmap | memoryview, tokenizer: Tokenizer, written: Mapping[Split, IdRange]
 ) -> dict[Split, EncodedText]:
-    """The splits whose ids `memory` begins with, one after another; the ids are not copied."""
+    """Returns the splits whose ids are stored consecutively in `memory`, without copying them."""
     splits: dict[Split, EncodedText] = {}
     start, dtype = 0, tokenizer.vocabulary.id_dtype
     for split, text in written.items():
@@ -179,7 +180,7 @@ def split_ids(
 
 def _count(ids: Ids, counts: NDArray[np.int64]) -> None:
     """Adds the occurrences of each id to `counts`."""
-    if ids.dtype == np.uint8:  # twice as fast: two bytes at a time
+    if ids.dtype == np.uint8:  # counting two bytes at a time is twice as fast
         even = len(ids) // 2 * 2
         pairs = np.bincount(ids[:even].view("<u2"), minlength=2**16).reshape(2**8, 2**8)
         counts += pairs.sum(axis=0) + pairs.sum(axis=1)

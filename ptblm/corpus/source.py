@@ -1,4 +1,4 @@
-"""The bytes of a text and where they come from, read block by block so that memory is bounded."""
+"""Input files and in-memory texts, read block by block in bounded memory."""
 
 import hashlib
 import io
@@ -12,19 +12,19 @@ from typing import IO
 
 from ptblm.errors import DataError
 
-# Files whose names start with this contain characters separated by spaces, with `_` for a space.
+# Files with this prefix contain characters separated by spaces, with `_` for a space.
 SPACE_SEPARATED_PREFIX = "ptb.char."
 
-# Bytes read at a time: few enough that a block and the arrays made from it fit in a CPU cache.
+# Bytes per read. A block of this size and the arrays computed from it fit in a CPU cache.
 BLOCK_SIZE = 2**18
 
-# Returns how many of the bytes can be tokenized without the bytes that follow; 0 if none.
+# Returns how many bytes can be tokenized without the bytes that follow; 0 if none.
 BlockEnd = Callable[[bytes], int]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A range of bytes of a text.
+    """A range of bytes in a text.
 
     Attributes:
         name: name used in messages.
@@ -46,18 +46,18 @@ class Source:
         return self.end - self.start
 
     def blocks(self, block_end: BlockEnd = len) -> Iterator[tuple[int, bytes]]:
-        """Yields the range block by block, each block with its offset in the text.
+        """Yields the range block by block, each with its offset in the text.
 
-        Blocks end where `block_end` allows it. A token that is longer than a block makes its
-        block longer.
+        Each block ends at an offset that `block_end` returned. A block grows if it contains a
+        longer token.
 
         Raises:
-            DataError: if the file can't be read.
+            DataError: if the file cannot be read.
         """
         with self._open() as file:
             offset = file.seek(self.start)
             rest = b""
-            # Reads grow with the rest, so that a long token is not copied for each block.
+            # The read size grows with `rest`, so that a long token is not copied for each block.
             while piece := file.read(
                 min(max(BLOCK_SIZE, len(rest)), self.end - offset - len(rest))
             ):
@@ -70,10 +70,10 @@ class Source:
                 yield offset, rest
 
     def sha256(self) -> str:
-        """The SHA-256 of the bytes, in hexadecimal.
+        """Returns the SHA-256 of the bytes, in hexadecimal.
 
         Raises:
-            DataError: if the file can't be read.
+            DataError: if the file cannot be read.
         """
         digest = hashlib.sha256()
         for _, raw in self.blocks():
@@ -81,7 +81,7 @@ class Source:
         return digest.hexdigest()
 
     def line_start(self, offset: int) -> int:
-        """The offset of the first line that starts at or after `offset`; `end` if none does."""
+        """Returns the offset of the first line start at or after `offset`, or `end` if none."""
         with self._open() as file:
             position = file.seek(max(self.start, offset - 1))
             while piece := file.read(min(BLOCK_SIZE, self.end - position)):
@@ -92,7 +92,7 @@ class Source:
         return self.end
 
     def line_and_byte(self, offset: int) -> tuple[int, int]:
-        """The line of the byte at `offset` and its position in that line, both from 1."""
+        """Returns the line of the byte at `offset` and its position in the line, both from 1."""
         line, line_start, position = 1, 0, 0
         with self._open() as file:
             while piece := file.read(min(BLOCK_SIZE, offset - position)):
@@ -111,11 +111,11 @@ class Source:
 
 
 class TextBlocks:
-    """The blocks of a source for a tokenizer. Iterating again reads the source again.
+    """The blocks of a source for a tokenizer. Each iteration reads the source from its start.
 
     Args:
         source: the text.
-        block_end: where a block may end; see `Source.blocks`.
+        block_end: returns where a block may end; see `Source.blocks`.
     """
 
     def __init__(self, source: Source, block_end: BlockEnd) -> None:
@@ -132,18 +132,17 @@ class TextBlocks:
         """Yields the bytes block by block.
 
         Raises:
-            DataError: if the file can't be read.
+            DataError: if the file cannot be read.
         """
         return (raw for _, raw in self._read())
 
     def decoded(self) -> Iterator[tuple[int, str]]:
-        """Yields the UTF-8 text block by block, each block with its offset in bytes.
+        """Yields the UTF-8 text block by block, each with its offset in bytes.
 
         A byte order mark at the start of the text is skipped.
 
         Raises:
-            DataError: at bytes that are not UTF-8, with the line; the text before them is
-                yielded first.
+            DataError: if bytes are not UTF-8. The text before them is yielded first.
         """
         for offset, raw in self._read():
             bad: int | None = None
@@ -170,15 +169,17 @@ class TextBlocks:
 
 
 def bytes_source(name: str, content: bytes, *, space_separated: bool = False) -> Source:
-    """A text in memory."""
+    """Returns the source for a text in memory."""
     return Source(name, content, 0, len(content), space_separated)
 
 
 def read_file(path: Path) -> Source:
-    """A text in a file. A regular file is not read yet; anything else is read into memory.
+    """Returns the source for a file.
+
+    A regular file is read later, block by block. Any other file is read into memory.
 
     Raises:
-        DataError: if the file can't be read.
+        DataError: if the file cannot be read.
     """
     space_separated = path.name.startswith(SPACE_SEPARATED_PREFIX)
     with _os_errors_as_data_errors(str(path)), path.open("rb") as file:
@@ -194,4 +195,4 @@ def _os_errors_as_data_errors(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"can't be read: {error.strerror}", where=name) from None
+        raise DataError(f"cannot be read: {error.strerror}", where=name) from None

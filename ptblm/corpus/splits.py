@@ -1,4 +1,4 @@
-"""Where the splits of a corpus are: in three files of a directory, or in one file, by position."""
+"""Locates the splits of a corpus: three files in a directory, or one file split by position."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -22,10 +22,10 @@ _HINT = "--data ptb, --data sample, a directory with {ptb.,}{train,valid,test}.t
 def read_splits(
     path: str, tokenizer_name: str, splits: Iterable[Split] = SPLITS
 ) -> dict[Split, Source]:
-    """The text of splits of the corpus that `data.path` names.
+    """Returns the requested splits of the corpus that `data.path` selects.
 
     Raises:
-        DataError: if a split is missing, can't be read, or would be empty.
+        DataError: if a split is missing, cannot be read, or would be empty.
     """
     location = corpus_path(path, tokenizer_name)
     if location.is_dir():
@@ -36,7 +36,7 @@ def read_splits(
 
 
 def corpus_name(path: str) -> str:
-    """The name of the corpus at `path`: "ptb", "sample", or that of its directory or file."""
+    """Returns the corpus name: "ptb", "sample", or the name of the directory or file."""
     if path in CORPUS_NAMES:
         return path
     location = Path(path).resolve()
@@ -44,7 +44,7 @@ def corpus_name(path: str) -> str:
 
 
 def corpus_path(path: str, tokenizer_name: str) -> Path:
-    """The directory or file that `data.path` means: a name ("ptb", "sample") or a path.
+    """Returns the directory or file that `data.path` selects by name or path.
 
     Raises:
         DataError: if it does not exist.
@@ -71,9 +71,10 @@ def corpus_path(path: str, tokenizer_name: str) -> Path:
 
 
 def split_file(directory: Path, split: Split, tokenizer_name: str) -> Path:
-    """The file of a split: `train.txt` with the first of the tokenizer's prefixes that is used.
+    """Returns the file of a split, such as `train.txt` or `ptb.train.txt`.
 
-    All splits of a directory have the same prefix, so that two corpora are never mixed.
+    The prefix is the first of the tokenizer's prefixes that any split of the directory uses. All
+    splits use this prefix, so that two corpora are never mixed.
 
     Raises:
         DataError: if the file is missing.
@@ -92,13 +93,13 @@ def split_file(directory: Path, split: Split, tokenizer_name: str) -> Path:
 
 
 def split_by_position(whole: Source, tokenizer_name: str) -> dict[Split, Source]:
-    """Splits a text: the first 90% is train, the next 5% valid, and the last 5% test.
+    """Splits a text: the first 90% is train, the next 5% is valid, and the last 5% is test.
 
-    Both boundaries are rounded down to a byte. Unless the tokenizer is for bytes, they then move
-    to the next start of a line, so that no line is divided.
+    Both boundaries are rounded down to a byte. Except with the byte tokenizer, each boundary then
+    moves to the next line start, so that no line is divided.
 
     Raises:
-        DataError: if a split would be empty, or the file can't be read.
+        DataError: if a split would be empty, or the file cannot be read.
     """
     boundaries = [whole.size * percent // 100 for percent in (90, 95)]
     if TOKENIZERS[tokenizer_name].splits_at_lines:
@@ -109,15 +110,15 @@ def split_by_position(whole: Source, tokenizer_name: str) -> dict[Split, Source]
             raise DataError(
                 f"too short to be split by position: the {split} split would be empty",
                 where=whole.name,
-                hint="use a text of more lines (data.tokenizer byte needs none), or a directory "
-                "with {train,valid,test}.txt",
+                hint="use a text with more lines, data.tokenizer byte, or a directory with "
+                "{train,valid,test}.txt",
             )
         parts[split] = replace(whole, start=start, end=end)
     return parts
 
 
 def split_rule(path: str, tokenizer_name: str) -> str | None:
-    """How one file is split, for people; None if the splits are separate files."""
+    """Describes how a single file is split; None if the splits are separate files."""
     if corpus_path(path, tokenizer_name).is_dir():
         return None
     where = ", at line ends" if TOKENIZERS[tokenizer_name].splits_at_lines else ""

@@ -17,11 +17,11 @@ class Vocabulary:
 
     Args:
         tokens: distinct tokens; the index of a token is its id.
-        counts: how often each token occurs in the training split; 0 for a token that does not.
+        counts: number of occurrences of each token in the training split.
 
     Attributes:
-        tokens: as given.
-        counts: as given.
+        tokens: the tokens as a tuple.
+        counts: the counts as a tuple.
         ids: maps each token to its id.
 
     Raises:
@@ -39,7 +39,7 @@ class Vocabulary:
 
     @classmethod
     def sorted_by_count(cls, counts: Mapping[str, int]) -> "Vocabulary":
-        """Orders tokens by descending count and equal counts by code points.
+        """Returns a vocabulary sorted by descending count and, for equal counts, by code points.
 
         This is the order of the TensorFlow tutorial's reader.
         """
@@ -50,7 +50,7 @@ class Vocabulary:
         return len(self.tokens)
 
     def as_dict(self) -> dict[str, list[Any]]:
-        """Returns plain data: `Vocabulary(**as_dict())` is the same vocabulary."""
+        """Returns the vocabulary as plain data that `Vocabulary(**data)` restores."""
         return {"tokens": list(self.tokens), "counts": list(self.counts)}
 
     @property
@@ -70,9 +70,9 @@ class Vocabulary:
 
 
 def id_dtype(size: int) -> np.dtype[Any]:
-    """The smallest dtype for ids below `size`.
+    """Returns the smallest dtype for ids below `size`.
 
-    The largest is int32: torch has no complete support for uint32.
+    The largest is int32, because torch does not fully support uint32.
     """
     if size <= 2**8:
         return np.dtype(np.uint8)

@@ -1,1 +1,1 @@
-"""Evaluation: the likelihood of a text under a model, and the metrics that follow from it."""
+"""Evaluation: computes the likelihood of a text under a model, and metrics such as perplexity."""

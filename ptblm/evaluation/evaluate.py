@@ -1,4 +1,4 @@
-"""Evaluates a model on a whole text, by the protocol of published test perplexities."""
+"""Evaluates a model on a whole text with the protocol of published test perplexities."""
 
 from collections.abc import Iterator
 
@@ -16,12 +16,12 @@ PROTOCOL = (
 
 
 def evaluate(model: LanguageModel, tokenizer: Tokenizer, text: EncodedText) -> Iterator[Score]:
-    """Yields the score of the text so far, chunk by chunk; the last score is that of the text.
+    """Yields the cumulative score after each chunk. The last score is the score of the text.
 
     Args:
         model: the model, in evaluation mode.
-        tokenizer: the tokenizer of the text; its special tokens are also scored separately.
-        text: the text, as one stream.
+        tokenizer: the tokenizer of the text. Special tokens are also scored separately.
+        text: the text, scored as one stream.
 
     Raises:
         DataError: if the text has fewer than two tokens.

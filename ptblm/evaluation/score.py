@@ -1,4 +1,4 @@
-"""The score of a text: summed negative log-likelihood and token count, divided only at the end."""
+"""The score of a text: the summed negative log-likelihood and the number of tokens."""
 
 import math
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 class Score:
     """The negative log-likelihood of a text under a model.
 
-    Scores add up: the score of a text is the sum of the scores of its parts.
+    Scores are additive: the score of a text is the sum of the scores of its parts.
 
     Attributes:
-        nll: -log p summed over the targets, in nats.
+        nll: sum of -log p over the targets, in nats.
         tokens: number of targets.
-        breakdown: the score of each special token's targets alone, by token (`<unk>`, `<eos>`).
+        breakdown: score of the targets that are each special token (`<unk>`, `<eos>`), by token.
     """
 
     nll: float = 0.0
@@ -22,7 +22,7 @@ class Score:
     breakdown: Mapping[str, "Score"] = field(default_factory=dict)
 
     def __add__(self, other: "Score") -> "Score":
-        """Returns the score of both texts together."""
+        """Returns the score of both texts combined."""
         kinds = {**self.breakdown, **other.breakdown}
         breakdown = {kind: self.part(kind) + other.part(kind) for kind in kinds}
         return Score(self.nll + other.nll, self.tokens + other.tokens, breakdown)
@@ -43,11 +43,11 @@ class Score:
         return perplexity(self.nll, self.tokens)
 
     def part(self, kind: str) -> "Score":
-        """Returns the score of a special token's targets, empty if there is none in `breakdown`."""
+        """Returns the score of a special token; an empty score if it is not in `breakdown`."""
         return self.breakdown.get(kind, Score())
 
     def without(self, kind: str) -> "Score | None":
-        """Returns the score of all targets except one special token; None if none are left."""
+        """Returns the score of all targets except one special token; None if no target is left."""
         part = self.part(kind)
         tokens = self.tokens - part.tokens
         return Score(self.nll - part.nll, tokens) if tokens else None

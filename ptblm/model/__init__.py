@@ -1,1 +1,1 @@
-"""The model: embedding, dropout, stacked LSTM, dropout, softmax with its loss."""
+"""The model: embedding, dropout, recurrent layers, and softmax with its loss."""

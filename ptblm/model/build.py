@@ -41,7 +41,7 @@ def build_model(config: ModelConfig, vocab_size: int, *, fused: bool = True) -> 
         fused: whether layers and head use fused kernels.
 
     Raises:
-        ConfigError: if a custom cell cannot be loaded or does not work.
+        ConfigError: if a custom cell cannot be loaded or fails its test.
     """
     make = custom_cells(config) if is_custom_cell(config) else partial(make_cell, config)
     embedding_size = config.embedding_size or config.hidden_size
@@ -65,9 +65,9 @@ def make_cell(config: ModelConfig, input_size: int) -> Cell:
 def custom_cells(config: ModelConfig) -> Callable[[int], Cell]:
     """Returns a function that takes an input size and returns a custom cell.
 
-    The first cell of each input size runs for two time steps, so that errors are found before
-    training. The function raises ConfigError if the class does not take an option or the cell
-    does not work.
+    The first cell of each input size is tested for two time steps, so that errors are found before
+    training. The function raises ConfigError if the class does not accept an option or the cell
+    fails the test.
 
     Raises:
         ConfigError: if the class cannot be loaded.
@@ -86,7 +86,7 @@ def custom_cells(config: ModelConfig) -> Callable[[int], Cell]:
             problem = None if input_size in checked else _problem(cell)
         except ConfigError:
             raise
-        except (Exception, SystemExit) as error:  # user code can raise anything
+        except (Exception, SystemExit) as error:  # user code can raise any exception
             message = f"{call} failed with {type(error).__name__}: {error}"
             raise ConfigError(message, hint=_HINT) from error
         if problem is not None:
@@ -98,7 +98,7 @@ def custom_cells(config: ModelConfig) -> Callable[[int], Cell]:
 
 
 def _check_options(cell_class: type[Cell], name: str, options: Mapping[str, object]) -> None:
-    """Raises ConfigError if the class does not take one of the options."""
+    """Raises ConfigError if the class does not accept one of the options."""
     parameters = list(inspect.signature(cell_class).parameters.values())
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return
@@ -111,14 +111,14 @@ def _check_options(cell_class: type[Cell], name: str, options: Mapping[str, obje
     nearest = difflib.get_close_matches(unknown[0], known, n=1)
     guess = f", did you mean '{nearest[0]}'?" if nearest else ""
     raise ConfigError(
-        f"model.cell.{unknown[0]}: {name} does not take the option '{unknown[0]}'{guess}",
+        f"model.cell.{unknown[0]}: {name} does not accept the option '{unknown[0]}'{guess}",
         hint=f"its options are {', '.join(known)}" if known else f"{name} has no options",
     )
 
 
 @torch.no_grad()
 def _problem(cell: Cell) -> str | None:
-    """Runs two time steps and returns what is wrong with the cell, or None."""
+    """Runs two time steps and returns a description of the problem, or None."""
     parameters = list(cell.parameters())
     if not parameters:
         return "the cell has no parameters"
@@ -144,5 +144,5 @@ def _problem(cell: Cell) -> str | None:
 
 
 def _describe(part: torch.Tensor) -> str:
-    """Returns shape and data type, as in "[2, 16] float32"."""
+    """Returns the shape and data type as text, such as "[2, 16] float32"."""
     return f"{list(part.shape)} {str(part.dtype).removeprefix('torch.')}"

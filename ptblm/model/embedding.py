@@ -13,11 +13,10 @@ from torch.autograd.function import once_differentiable
 class Embedding(nn.Embedding):
     """A table of token vectors, [V, E].
 
-    With `sparse` set, the gradient is a sparse tensor that has one row for each distinct token of
-    the batch. A training step of the Penn Treebank sees about 400 of 10,000 tokens; a dense
-    gradient costs 2% of a step at the small config and 60 MB at the large one. Unlike in
-    `nn.Embedding`, the rows of a repeated token are already added up, so that the gradient's norm
-    is the norm of its values.
+    If `sparse` is True, the gradient is a sparse tensor with one row for each distinct token in the
+    batch. A training step on the Penn Treebank contains about 400 of 10,000 tokens. A dense
+    gradient would take 2% of a step with the small config and 60 MB with the large config. Unlike
+    in `nn.Embedding`, the gradient is coalesced, so its norm is the norm of its values.
 
     Args:
         vocab_size: V.
@@ -25,7 +24,7 @@ class Embedding(nn.Embedding):
     """
 
     def __init__(self, vocab_size: int, embedding_size: int) -> None:
-        # `initialize` fills the table; nn.Embedding itself would draw from the global generator.
+        # `initialize` fills the table. nn.Embedding would use the global generator.
         table = nn.Parameter(torch.empty(vocab_size, embedding_size))
         super().__init__(vocab_size, embedding_size, _weight=table)
 

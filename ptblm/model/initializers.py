@@ -1,4 +1,4 @@
-"""Initialization of the recurrent layers' weights."""
+"""Initializers for the weights of recurrent layers."""
 
 import math
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ class Initializer:
     - glorot_uniform: uniform in [-l, l] with l = sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio
       2010, equation 16).
     - orthogonal: orthonormal columns (Saxe et al. 2014) for weights that multiply the hidden
-      state, glorot_uniform for weights that multiply the input. This is the default of Keras's
-      recurrent layers.
+      state, glorot_uniform for weights that multiply the input. This is the default of recurrent
+      layers in Keras.
 
     Attributes:
         kind: name of the distribution.
-        scale: bound of the uniform distribution; not used by the others.
+        scale: bound of the uniform distribution; other initializers ignore it.
     """
 
     kind: InitializerKind
@@ -40,12 +40,13 @@ class Initializer:
     def kernel(self, weight_ih: Tensor, weight_hh: Tensor, generator: torch.Generator) -> None:
         """Fills the two parts of an affine map in place.
 
-        For glorot_uniform both parts count as one matrix with I + H inputs, as in TensorFlow.
+        For glorot_uniform, both parts are treated as one matrix with I + H inputs, as in
+        TensorFlow.
 
         Args:
             weight_ih: weights of the input, [rows, I].
             weight_hh: weights of the hidden state, [rows, H].
-            generator: source of the random values.
+            generator: random number generator.
         """
         rows, input_size = weight_ih.shape
         if self.kind == "orthogonal":

@@ -1,4 +1,4 @@
-"""The language model: from token ids to the likelihood of the tokens that follow.
+"""The language model, which predicts each token from the tokens before it.
 
 Shapes: T time, B batch, V vocabulary, E embedding, H features.
 """
@@ -24,8 +24,8 @@ class LanguageModel(nn.Module):
         vocab_size: V.
         embedding_size: E, the input size of the lowest layer.
         layers: recurrent layers, from the lowest to the highest.
-        dropout: fraction dropped after the embedding and after every layer.
-        fused: whether the loss uses its fused kernel.
+        dropout: dropout probability after the embedding and after each layer.
+        fused: whether the loss uses a fused kernel.
 
     Attributes:
         loss_terms: functions of the features, [T, B, H], whose scalar results are added to the
@@ -50,7 +50,7 @@ class LanguageModel(nn.Module):
         self.loss_terms: list[LossTerm] = []
 
     def initialize(self, initializer: Initializer, generator: torch.Generator) -> None:
-        """Sets all weights: uniform for embedding and head, `initializer` for recurrent layers."""
+        """Initializes embedding and head uniformly, and recurrent layers with `initializer`."""
         self.embedding.initialize(initializer.scale, generator)
         self.recurrent.initialize(initializer, generator)
         self.head.initialize(initializer.scale, generator)
@@ -81,14 +81,13 @@ class LanguageModel(nn.Module):
         Args:
             inputs: token ids, [B, T].
             targets: the ids that follow them, [B, T].
-            hidden_state: the state after the previous step.
-            generator: draws the dropout masks; None turns dropout off.
-            scale: factor on the loss.
+            hidden_state: the hidden state after the previous step.
+            generator: draws the dropout masks; None disables dropout.
+            scale: factor that multiplies the loss.
 
         Returns:
-            The loss, `scale` times the sum of all -log p(target) and of the loss terms, to call
-            `backward()` on; -log p(target) in nats, [B, T], without gradients; and the hidden state
-            after the last token.
+            The loss, a scalar: `scale` times the sum of all -log p(target) and loss terms;
+            -log p(target) in nats, [B, T], detached; and the hidden state after the last token.
         """
         features, hidden_state = self.features(inputs, hidden_state, generator)
         loss, nll = self.head.loss(features.flatten(0, 1), targets.t().flatten(), scale)
@@ -99,12 +98,12 @@ class LanguageModel(nn.Module):
     def nll(
         self, inputs: Tensor, targets: Tensor, hidden_state: HiddenState
     ) -> tuple[Tensor, HiddenState]:
-        """Scores a text: returns -log p(target) in nats, [B, T], and the new hidden state.
+        """Returns -log p(target) in nats, [B, T], and the hidden state after the last token.
 
         Args:
             inputs: token ids, [B, T].
             targets: the ids that follow them, [B, T].
-            hidden_state: the state after the text before.
+            hidden_state: the hidden state before the first token.
         """
         features, hidden_state = self.features(inputs, hidden_state)
         nll = self.head.nll(features.flatten(0, 1), targets.t().flatten())
@@ -120,10 +119,10 @@ class LanguageModel(nn.Module):
 
         Args:
             inputs: token ids, [B, T].
-            hidden_state: the state after the text before.
-            generator: draws the dropout masks; None turns dropout off.
+            hidden_state: the hidden state before the first token.
+            generator: draws the dropout masks; None disables dropout.
         """
-        # Time comes first: recurrent layers need each time step contiguous.
+        # Time is the first dimension, so that each time step is contiguous.
         embedded = dropout(self.embedding(inputs.t()), self.dropout_rate, generator)  # [T, B, E]
         features: tuple[Tensor, HiddenState] = self.recurrent(embedded, hidden_state, generator)
         return features

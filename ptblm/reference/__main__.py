@@ -1,4 +1,4 @@
-"""Trains on the characters of a text for a minute and samples: `python -m ptblm.reference TEXT`."""
+"""Trains a character model for one minute and samples: `python -m ptblm.reference TEXT`."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ BATCH_SIZE, TIME_STEPS, HIDDEN_SIZE, NUM_LAYERS, SECONDS = 16, 32, 128, 1, 60
 
 
 def main() -> None:
-    """Reads the text, trains, prints the loss every few seconds and then a sample."""
+    """Trains on a text, prints the loss every few seconds, and prints a sample at the end."""
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
         sys.exit("usage: python -m ptblm.reference TEXT")
     text = Path(sys.argv[1]).read_text(encoding="utf-8")

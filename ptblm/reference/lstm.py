@@ -1,4 +1,4 @@
-"""The model: forward pass and back-propagation through time, written by hand.
+"""The model: an explicit forward pass and backpropagation through time.
 
 Shapes: T time steps, B batch size, V vocabulary size, H hidden and embedding size.
 
@@ -22,7 +22,7 @@ State = list[tuple[Array, Array]]  # (h, c) of each layer, [B, H] each
 
 
 class Step(NamedTuple):
-    """Values of one time step of a layer that the backward pass needs."""
+    """Values of one time step of a layer that the backward pass uses."""
 
     xh: Array
     i: Array
@@ -36,7 +36,7 @@ class Step(NamedTuple):
 def initial_parameters(
     vocab_size: int, hidden_size: int, num_layers: int, scale: float, rng: np.random.Generator
 ) -> Parameters:
-    """Returns parameters uniform in [-scale, scale]; the biases of the LSTMs are zero."""
+    """Returns parameters drawn uniformly from [-scale, scale], with zero LSTM biases."""
 
     def uniform(*shape: int) -> Array:
         return rng.uniform(-scale, scale, shape)
@@ -56,13 +56,13 @@ def num_layers(parameters: Parameters) -> int:
 
 
 def zero_state(parameters: Parameters, batch_size: int) -> State:
-    """Returns the state before the first symbol of a text."""
+    """Returns the hidden state before the first token of a text."""
     h = np.zeros((batch_size, parameters["embedding"].shape[1]), parameters["embedding"].dtype)
     return [(h, h) for _ in range(num_layers(parameters))]
 
 
 def sigmoid(z: Array) -> Array:
-    """1 / (1 + exp(-z)), computed with tanh, which does not overflow."""
+    """Returns 1 / (1 + exp(-z)), computed with tanh, which does not overflow."""
     half: Array = np.tanh(z / 2)
     return (1 + half) / 2
 
@@ -92,8 +92,8 @@ def lstm_step_back(
         kernel: kernel of the layer, [2H, 4H].
 
     Returns:
-        Gradients with respect to x, h_before, c_before, kernel and bias. Those of kernel and bias
-        are the terms of this time step: the caller sums them over time.
+        Gradients with respect to x, h_before, c_before, kernel and bias. The caller sums the
+        gradients of kernel and bias over time.
     """
     do = dh * step.tanh_c
     dc = dc + dh * step.o * (1 - step.tanh_c**2)  # c affects h and the next c
@@ -115,12 +115,11 @@ def lstm_step_back(
 def softmax_nll(hidden: Array, targets: Ids, w: Array, b: Array) -> tuple[float, Array]:
     """Returns the summed -log p of the targets and its gradient with respect to the logits, [N, V].
 
-    The gradient is p, minus 1 at the index of the *target*.
-
-    hidden is [N, H], targets [N], w [H, V] and b [V].
+    The gradient is p, minus 1 at the index of the *target*. The shapes of the arguments are
+    hidden [N, H], targets [N], w [H, V] and b [V].
     """
     logits = hidden @ w + b  # [N, V]
-    logits -= logits.max(axis=1, keepdims=True)  # same softmax, and exp cannot overflow
+    logits -= logits.max(axis=1, keepdims=True)  # prevents overflow in exp
     log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     rows = np.arange(len(targets))
     dlogits = np.exp(log_p)
@@ -137,7 +136,7 @@ def loss_and_gradients(
         parameters: parameters of the model, by name.
         inputs: ids, [T, B].
         targets: ids that follow the inputs, [T, B].
-        state: state after the previous batch; gradients do not flow into it.
+        state: hidden state after the previous batch; gradients do not flow into it.
 
     Returns:
         Summed -log p divided by B (ptb_word_lm.py), gradients by parameter name, and the state
@@ -164,8 +163,8 @@ def loss_and_gradients(
     )
     dlogits /= batch_size
 
-    # Backward: everything in reverse order. Gradients are summed over time because all time steps
-    # use the same parameters.
+    # Backward: all operations in reverse order. Gradients are summed over time because all time
+    # steps use the same parameters.
     gradients = {name: np.zeros_like(value) for name, value in parameters.items()}
     gradients["softmax_w"] = hidden.T @ dlogits
     gradients["softmax_b"] = dlogits.sum(axis=0)
@@ -183,5 +182,5 @@ def loss_and_gradients(
             later[layer] = (dh_before, dc_before)
             gradients[f"kernel{layer}"] += dkernel
             gradients[f"bias{layer}"] += dbias
-        np.add.at(gradients["embedding"], inputs[t], dx)  # a symbol can occur twice
+        np.add.at(gradients["embedding"], inputs[t], dx)  # a token can occur twice
     return nll / batch_size, gradients, state

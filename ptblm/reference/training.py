@@ -6,7 +6,7 @@ from ptblm.reference.lstm import Parameters, State, lstm_step, num_layers, zero_
 
 
 def clip(gradients: Parameters, max_norm: float) -> float:
-    """Scales all gradients so that their global norm is at most max_norm; returns the norm."""
+    """Clips the global norm of all gradients to `max_norm` in place; returns the original norm."""
     norm = float(np.sqrt(sum((gradient**2).sum() for gradient in gradients.values())))
     for gradient in gradients.values():
         gradient *= max_norm / max(norm, max_norm)
@@ -44,7 +44,7 @@ class Adam:
         self.steps = 0
 
     def update(self, parameters: Parameters, gradients: Parameters) -> None:
-        """Makes one update; m_hat and v_hat correct for averages that start at zero."""
+        """Performs one update. m_hat and v_hat correct the bias of averages that start at zero."""
         self.steps += 1
         for name, g in gradients.items():
             self.m[name] = self.beta1 * self.m[name] + (1 - self.beta1) * g
@@ -55,7 +55,7 @@ class Adam:
 
 
 def sample(parameters: Parameters, first: int, length: int, rng: np.random.Generator) -> list[int]:
-    """Samples ids from the distributions that the model predicts, starting with `first`."""
+    """Samples ids from the distributions predicted by the model, starting with `first`."""
     state: State = zero_state(parameters, batch_size=1)
     ids = [first]
     while len(ids) < length:

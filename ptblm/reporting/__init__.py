@@ -1,1 +1,1 @@
-"""Reporting: what a run shows to people and writes for programs."""
+"""Reporting: terminal output and result files of a run."""

@@ -1,6 +1,6 @@
 """Bits per token, named after the unit: bits_per_word, bits_per_character, bits_per_byte.
 
-Published results for characters count `<eos>` or leave it out, so both values are reported if
+Published results for characters either include or exclude `<eos>`. Both values are reported if
 `<eos>` is a special token of the tokenizer.
 """
 
@@ -18,7 +18,7 @@ def epoch_bits(done: EpochDone, unit: str) -> Bits:
 
     Args:
         done: the epoch.
-        unit: what a token is called: "word", "character", "byte".
+        unit: name of a token: "word", "character" or "byte".
     """
     name = f"bits_per_{unit}"
     return {
@@ -32,12 +32,12 @@ def score_bits(score: Score, unit: str, prefix: str = "") -> Bits:
 
     Args:
         score: the score.
-        unit: what a token is called: "word", "character", "byte".
-        prefix: put before the names, such as "test_".
+        unit: name of a token: "word", "character" or "byte".
+        prefix: prefix of the names, such as "test_".
 
     Returns:
-        A value is None if every target is `<eos>`. If the tokenizer has no `<eos>`, there is only
-        one value.
+        The values by name. The value without `<eos>` is None if every target is `<eos>`, and
+        omitted if the tokenizer has no `<eos>`.
     """
     name = f"{prefix}bits_per_{unit}"
     if EOS not in score.breakdown:

@@ -12,7 +12,7 @@ from ptblm.reporting.reporter import RunInfo, RunResult
 from ptblm.reporting.table import epoch_row, header, summary
 from ptblm.training.records import EpochDone, Record
 
-# Adam and RMSProp normalize the gradient, so a useful learning rate is far below that of SGD.
+# Adam and RMSProp normalize the gradient and need much smaller learning rates than SGD.
 _HIGH_RATE = 0.1
 
 
@@ -20,7 +20,7 @@ class ConsoleReporter:
     """A `Reporter` that writes the results to stdout and everything else to stderr."""
 
     def start(self, info: RunInfo) -> None:
-        """Prints the introduction, the table's header, and the rows of a resumed run."""
+        """Prints the introduction, the header of the table, and the rows of completed epochs."""
         bounds = info.corpus.entropy_bounds
         self._progress = Progress(info.config.training.epochs, bounds)
         print("\n".join(introduction(info)), file=sys.stderr, flush=True)
@@ -28,7 +28,7 @@ class ConsoleReporter:
         self._progress.print_lines(header(bounds) + rows)
 
     def write(self, record: Record) -> None:
-        """Updates the progress bar; prints the row of a finished epoch."""
+        """Updates the progress bar and prints a row after each epoch."""
         self._progress.show(record)
         if isinstance(record, EpochDone):
             self._progress.print_lines([epoch_row(record)])

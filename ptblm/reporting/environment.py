@@ -17,23 +17,23 @@ from ptblm.files import read_json, write_json
 def describe_environment(
     command: list[str], seed: int, computing: dict[str, Any]
 ) -> dict[str, Any]:
-    """Returns what is needed to repeat a run.
+    """Returns the information that is required to repeat a run.
 
     Args:
         command: the command line.
         seed: the seed of the run.
-        computing: what the run computes on, as plain values: device, hardware, threads, kernels.
+        computing: device, hardware, threads and kernels of the run, as plain values.
     """
     return {"command": command, "seed": seed, **_current_environment(computing)}
 
 
 def record_resumption(path: Path, command: list[str], computing: dict[str, Any]) -> None:
-    """Appends the present environment to the list `resumed` in environment.json.
+    """Appends the current environment to the list `resumed` in environment.json.
 
     Args:
         path: the file. Malformed content is treated as missing.
         command: the command line.
-        computing: as for `describe_environment`.
+        computing: see `describe_environment`.
 
     Raises:
         OSError: if the file cannot be written.

@@ -20,13 +20,13 @@ class MetricsFile:
 
     Args:
         path: the file. It is created if it does not exist.
-        size: size of the file in bytes when the checkpoint was saved; 0 for a new run. Records
-            after it are removed, since the resumed run writes them again.
+        size: size of the file in bytes when the checkpoint was saved; 0 for a new run. Later
+            records are removed, because the resumed run rewrites them.
         log_every: steps between two step records.
-        unit: what a token is called: "word", "character", "byte".
+        unit: name of a token: "word", "character" or "byte".
 
     Attributes:
-        offset: size of the file in bytes; it contains complete lines only.
+        offset: size of the file in bytes, which contains only complete lines.
 
     Raises:
         OSError: if the file cannot be opened, or is a symbolic link.
@@ -39,7 +39,7 @@ class MetricsFile:
         self.offset = self._end_of_last_line(size)
         if self.offset < size:
             missing = size - self.offset
-            logger.warning(f"{path} lacks {missing:,} bytes that it had at the last checkpoint")
+            logger.warning(f"{path} is {missing:,} bytes shorter than at the last checkpoint")
         self._file.truncate(self.offset)
         self._log_every = log_every
         self._unit = unit
@@ -77,7 +77,7 @@ class MetricsFile:
         return 0
 
     def _append(self, metrics: dict[str, Any]) -> None:
-        """Writes complete lines. Lines that cannot be written are tried again at the next call."""
+        """Writes complete lines. Lines that cannot be written are retried in the next call."""
         has_failed_before = bool(self._pending)
         self._pending += strict_json(metrics).encode() + b"\n"
         try:
@@ -95,7 +95,7 @@ class MetricsFile:
 
 
 def _step_metrics(record: StepDone) -> dict[str, Any]:
-    """Returns the metrics of a step; the perplexity is that of its epoch so far."""
+    """Returns the metrics of a step. The perplexity is the perplexity of the epoch so far."""
     return {
         "kind": "step",
         "epoch": record.epoch,

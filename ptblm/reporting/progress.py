@@ -22,9 +22,9 @@ class Progress:
     """Shows the progress of a run.
 
     Args:
-        epochs: epochs of the whole run, to estimate the remaining time.
-        bounds: the lowest possible expected perplexity on each split, where known.
-        stream: where to show the progress; None selects stderr.
+        epochs: total epochs of the run, for the estimate of the remaining time.
+        bounds: the lowest possible expected perplexity of each split, if known.
+        stream: output stream; None selects stderr.
     """
 
     def __init__(self, epochs: int, bounds: EntropyBounds, stream: TextIO | None = None) -> None:
@@ -37,7 +37,7 @@ class Progress:
         self._last_line = time.monotonic()
 
     def show(self, record: Record) -> None:
-        """Updates the bar, or writes a line if the last one is old enough."""
+        """Updates the bar, or writes a line if the last line is at least 30 seconds old."""
         if isinstance(record, StepDone):
             self._show_step(record)
         elif isinstance(record, Evaluating):
@@ -56,7 +56,7 @@ class Progress:
         except OSError as error:
             reason = error.strerror or error
             logger.warning(f"cannot write to stdout ({reason}); training continues")
-            # Otherwise Python would write the buffered lines again when it exits.
+            # Otherwise Python writes the buffered lines again when it exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def close(self) -> None:
@@ -93,7 +93,7 @@ class Progress:
         if task != self._task:
             self.close()
             self._task = task
-            # A resumed epoch starts in its middle.
+            # A resumed epoch starts at its current batch.
             self._bar = tqdm(
                 total=total,
                 initial=done,

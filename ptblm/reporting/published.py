@@ -1,4 +1,4 @@
-"""Published perplexities of the shipped configs, to compare a run with."""
+"""Published perplexities of the shipped configs, for comparison with a run."""
 
 from typing import NamedTuple
 
@@ -12,10 +12,10 @@ class PublishedResult(NamedTuple):
     """Perplexities from one source.
 
     Attributes:
-        source: who reported them.
-        train: perplexity of the training split; None if not reported, as for the others.
-        valid: perplexity of the validation split.
-        test: perplexity of the test split.
+        source: publication or author of the perplexities.
+        train: perplexity of the training split; None if not reported.
+        valid: perplexity of the validation split; None if not reported.
+        test: perplexity of the test split; None if not reported.
     """
 
     source: str
@@ -49,10 +49,10 @@ PUBLISHED = {
 
 
 def published_results(config: Config, corpus: Corpus) -> list[PublishedResult]:
-    """Returns the published results of a run's recipe, if it is one of the shipped recipes.
+    """Returns the published results for the recipe of a run.
 
-    The corpus must be the Penn Treebank, and tokenizer, model and training (except for the seed)
-    must equal those of a shipped config; otherwise the list is empty.
+    The list is empty unless the corpus is the Penn Treebank and the tokenizer, model and training
+    keys (except the seed) equal those of a shipped config.
     """
     hashes = {split: text.sha256 for split, text in corpus.splits.items()}
     if any(hashes[split] != PTB.files[f"ptb.{split}.txt"].sha256 for split in hashes):

@@ -1,4 +1,4 @@
-"""What a run tells about itself, and the interface of the objects that show it to people."""
+"""The interface of reporters, which show a run, and the data that they receive."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +13,17 @@ from ptblm.training.state import TrainState
 
 @dataclass(frozen=True)
 class RunInfo:
-    """A run at its start, or where it is resumed.
+    """Describes a run when it starts or resumes.
 
     Attributes:
         path: the run directory.
         config: the config.
         corpus: the text.
-        unit: what a token is called: "word", "character", "byte".
+        unit: name of a token: "word", "character" or "byte".
         parameters: number of trainable parameters.
-        device: the device that it computes on.
+        device: the device of the run.
         computing: device, threads, kernels, as in environment.json.
-        train_state: its progress.
+        train_state: progress of the run.
     """
 
     path: Path
@@ -38,11 +38,11 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run.
+    """The result of a finished run.
 
     Attributes:
-        info: the run.
-        history: a record for each epoch.
+        info: description of the run.
+        history: one record for each epoch.
         test: the score of the test split.
     """
 
@@ -64,7 +64,7 @@ class Reporter(Protocol):
         """Called in a signal handler, once the first stop signal was received."""
 
     def finish(self, result: RunResult) -> None:
-        """Called after the test."""
+        """Called after the test evaluation."""
 
     def close(self) -> None:
         """Called at the end of the run, whether it finished, stopped or failed."""

@@ -8,7 +8,7 @@ from ptblm.reporting.reporter import RunResult
 
 
 def result_document(result: RunResult) -> dict[str, Any]:
-    """Returns the result of a run as plain data, next to published results if there are any."""
+    """Returns the result of a run as plain data, including published results if there are any."""
     info, history, score = result.info, result.history, result.test.score
     last = history[-1]
     best = min(history, key=lambda done: done.valid_perplexity)

@@ -1,4 +1,4 @@
-"""The table of a run, with one row per epoch, and the summary at its end."""
+"""The results table of a run, with one row per epoch, and the final summary."""
 
 import math
 
@@ -10,15 +10,15 @@ from ptblm.training.records import EpochDone, RunDone
 
 EntropyBounds = dict[Split, float]
 
-# 70 columns, and 72 with the star.
+# 70 characters wide; 72 with the star.
 _COLUMNS = "{:>5}  {:>8}  {:>9}  {:>9}  {:>8}  {:>9}  {:>10}"
 
 
 def header(bounds: EntropyBounds) -> list[str]:
-    """Returns the header of the table, and a row with the entropy bound where it is known.
+    """Returns the header of the table, and a row with the entropy bound if it is known.
 
     Args:
-        bounds: the lowest possible expected perplexity on each split, where known.
+        bounds: the lowest possible expected perplexity of each split, if known.
     """
     columns = ("epoch", "rate", "train", "valid", "seconds", "tokens/s", "valid bits")
     lines = [_COLUMNS.format(*columns)]
@@ -56,14 +56,14 @@ def summary(
     bounds: EntropyBounds,
     published: list[PublishedResult],
 ) -> list[str]:
-    """Returns the lines at the end of a run.
+    """Returns the summary lines of a finished run.
 
     Args:
         last: the last epoch.
         test: the score of the test split.
-        unit: what a token is called: "word", "character", "byte".
-        bounds: the lowest possible expected perplexity on each split, where known.
-        published: published results of the same recipe, to compare with.
+        unit: name of a token: "word", "character" or "byte".
+        bounds: the lowest possible expected perplexity of each split, if known.
+        published: published results of the same recipe, for comparison.
     """
     bits = {**epoch_bits(last, unit), **score_bits(test.score, unit, "test_")}
     lines = [

@@ -1,4 +1,4 @@
-"""TensorBoard curves of a run, written if `run.tensorboard` is true."""
+"""Writes TensorBoard curves of a run if `run.tensorboard` is true."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ class TensorBoard:
     """Writes the metrics of a run as scalars over steps.
 
     Args:
-        directory: the directory of the event files.
-        purge_step: TensorBoard ignores this step and later ones in existing event files, since a
-            resumed run writes them again.
-        log_every: steps between two points of the curves of training.
+        directory: directory of the event files.
+        purge_step: first step to ignore in existing event files, because a resumed run rewrites
+            it and all later steps.
+        log_every: steps between two points of the training curves.
 
     Raises:
         UsageError: if TensorBoard is not installed.
@@ -31,7 +31,7 @@ class TensorBoard:
         self._log_every = log_every
 
     def write(self, record: Record) -> None:
-        """Adds the metrics of a record to their curves."""
+        """Adds the metrics of a record to the curves."""
         if isinstance(record, StepDone) and record.step % self._log_every == 0:
             self._add("optim/learning_rate", record.learning_rate, record.step)
             if record.grad_norm is not None:

@@ -1,1 +1,1 @@
-"""Conducts what a command asks for: puts the parts together, owns files and signals."""
+"""Implements the commands: combines all other packages and manages files and signals."""

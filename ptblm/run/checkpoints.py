@@ -16,13 +16,13 @@ class CheckpointInfo:
 
     Attributes:
         path: the file.
-        size: its size in bytes.
-        checkpoint: what it holds.
+        size: size of the file in bytes.
+        checkpoint: the loaded checkpoint.
         epochs: completed epochs.
         steps: completed steps.
         parameters: number of trainable parameters.
-        unit: what a token is called.
-        valid_perplexity: after the last completed epoch; None before that.
+        unit: name of a token.
+        valid_perplexity: valid perplexity after the last completed epoch; None before that.
     """
 
     path: Path
@@ -37,13 +37,13 @@ class CheckpointInfo:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a checkpoint is usable.
+    """The result of verifying a checkpoint.
 
     Attributes:
         path: the file.
-        epochs: completed epochs, if it is usable.
-        steps: completed steps, if it is usable.
-        problem: why it is not usable; None if it is.
+        epochs: completed epochs, if the checkpoint is usable.
+        steps: completed steps, if the checkpoint is usable.
+        problem: reason why the checkpoint is not usable; None if it is.
     """
 
     path: Path
@@ -56,7 +56,7 @@ def show_checkpoint(path: Path) -> CheckpointInfo:
     """Reads and verifies a checkpoint, or the last one of a run directory.
 
     Raises:
-        CheckpointError: if there is none, or it is damaged.
+        CheckpointError: if there is no checkpoint or it is damaged.
     """
     path = find_checkpoint(path)
     checkpoint, parameters = _verified(path)
@@ -77,7 +77,7 @@ def verify_checkpoints(path: Path) -> list[Verdict]:
     """Verifies a checkpoint, or all checkpoints of a run directory.
 
     Raises:
-        CheckpointError: if there is none.
+        CheckpointError: if there is no checkpoint.
     """
     paths = RunDirectory(path).all_checkpoints() if path.is_dir() else []
     verdicts = []
@@ -91,7 +91,7 @@ def verify_checkpoints(path: Path) -> list[Verdict]:
 
 
 def _verified(path: Path) -> tuple[Checkpoint, int]:
-    """Returns a checkpoint whose weights fit its config, and its number of parameters."""
+    """Returns a checkpoint and its number of parameters; checks the weights against the config."""
     checkpoint = load_checkpoint(path)
     model = model_from_checkpoint(checkpoint, checkpoint.parsed_config().model, path)
     return checkpoint, model.parameter_count()

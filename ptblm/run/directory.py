@@ -1,12 +1,12 @@
-"""A run's directory: the paths in it, its lock, and the rules for reusing it.
+"""Run directories: file paths, locking, and the rules for reusing a directory.
 
 config.yaml         the resolved config
 environment.json    versions, hardware, command
 metrics.jsonl       one record per line
-checkpoints/        last.safetensors, best.safetensors, and numbered ones on request
+checkpoints/        last.safetensors, best.safetensors, and optional numbered checkpoints
 result.json         the final results
 diverged.json       the metrics of the last step, if the run diverged
-tensorboard/        curves, on request
+tensorboard/        optional TensorBoard curves
 lock                locked while a process uses the directory
 """
 
@@ -35,11 +35,11 @@ _OWN_FILES = re.compile(
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The paths of a run's files.
+    """The paths of the files of a run.
 
     Attributes:
         path: the directory.
-        identity: its `os.stat` result when it was locked; None if it was not.
+        identity: `os.stat` result of the directory when it was locked; None if it is not locked.
     """
 
     path: Path
@@ -91,15 +91,15 @@ class RunDirectory:
         return self.checkpoints / "best.safetensors"
 
     def numbered(self, step: int) -> Path:
-        """The numbered checkpoint of a step."""
+        """Returns the path of the numbered checkpoint of a step."""
         return self.checkpoints / f"step-{step:09}.safetensors"
 
     def all_checkpoints(self) -> list[Path]:
-        """Returns all existing checkpoints: last, best, numbered."""
+        """Returns the paths of all existing checkpoints."""
         return sorted(self.checkpoints.glob("*.safetensors"))
 
     def is_in_place(self) -> bool:
-        """Returns whether the path still names the directory that was locked."""
+        """Returns whether the path still refers to the locked directory."""
         try:
             return self.identity is None or os.path.samestat(self.identity, self.path.stat())
         except OSError:
@@ -108,18 +108,19 @@ class RunDirectory:
 
 @contextlib.contextmanager
 def lock_run_dir(path: Path, *, created: bool = False) -> Iterator[RunDirectory]:
-    """Locks a run directory for this process, and creates it if necessary.
+    """Locks a run directory for this process and creates it if necessary.
 
-    The operating system releases the lock when the process ends, so no lock is ever stale. A
-    directory that was created and is still empty is removed at the end. Some versions of filelock
-    truncate the lock file, so a directory that may contain other files has to be checked before.
+    The operating system releases the lock when the process ends, so locks are never stale. A new
+    directory that is still empty at the end is removed. Some versions of filelock truncate the
+    lock file, so the caller has to check an existing directory first.
 
     Args:
         path: the run directory.
-        created: whether the caller has just created it.
+        created: whether the caller just created the directory.
 
     Raises:
-        UsageError: if another process uses the directory, or it cannot be created or written to.
+        UsageError: if another process uses the directory, or the directory cannot be created or
+            written to.
     """
     created = created or not path.exists()
     with contextlib.ExitStack() as stack:
@@ -168,7 +169,7 @@ def _kept_open(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Raises an OSError in the block as a UsageError that names the file and what to do."""
+    """Re-raises an OSError in the block as a UsageError with the file and a hint."""
     try:
         yield
     except OSError as error:
@@ -183,7 +184,7 @@ def first_free(name: str) -> Path:
     """Creates and returns the first of runs/NAME, runs/NAME-2, ... that does not exist.
 
     Raises:
-        UsageError: if it cannot be created.
+        UsageError: if the directory cannot be created.
     """
     with write_errors(RUNS):
         RUNS.mkdir(exist_ok=True)
@@ -196,10 +197,10 @@ def first_free(name: str) -> Path:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Returns the checkpoint that a path names: the file itself, or a run directory's last one.
+    """Returns the path of a checkpoint, given a checkpoint file or a run directory.
 
     Raises:
-        CheckpointError: if there is none.
+        CheckpointError: if there is no checkpoint.
     """
     found = RunDirectory(path).last if path.is_dir() else path
     if not found.is_file():
@@ -215,11 +216,11 @@ def find_checkpoint(path: Path) -> Path:
 def check_available(path: Path, *, overwrite: bool) -> None:
     """Checks that a new run may use a directory.
 
-    With `overwrite` the directory may hold a run, but nothing else, so that a mistyped path never
-    deletes other files.
+    With `overwrite`, the directory may contain a run but no other files, so that a mistyped path
+    never deletes other files.
 
     Raises:
-        UsageError: naming what is in the way.
+        UsageError: if the directory contains other files or, without `overwrite`, a run.
     """
     if path.exists() and not path.is_dir():
         raise UsageError(
@@ -245,9 +246,10 @@ def check_available(path: Path, *, overwrite: bool) -> None:
 
 
 def clear(directory: RunDirectory) -> None:
-    """Deletes a run's files, which `check_available` has checked.
+    """Deletes the files of a run. Call `check_available` first.
 
-    The file that identifies a run is deleted last, so a deletion that is killed can be repeated.
+    environment.json, which identifies a run, is deleted last, so an interrupted deletion can be
+    repeated.
     """
     for file in _files(directory.path):
         if file not in (LOCK_NAME, directory.environment.name):
@@ -259,14 +261,14 @@ def clear(directory: RunDirectory) -> None:
 
 
 def remove_temporary_files(directory: RunDirectory) -> None:
-    """Removes the incomplete files that a killed process left."""
+    """Removes temporary files left by a killed process."""
     for path in directory.path.rglob(f"*{TEMPORARY_SUFFIX}"):
         if _OWN_FILES.fullmatch(path.relative_to(directory.path).as_posix()):
             path.unlink(missing_ok=True)
 
 
 def _has_no_content(path: Path) -> bool:
-    """Returns whether a directory holds no more than a run leaves that fails at its start."""
+    """Returns whether a directory contains only files of a run that failed during its start."""
     entries = {entry.name for entry in path.iterdir()}
     own = {LOCK_NAME, "checkpoints", f"environment.json{TEMPORARY_SUFFIX}"}
     return entries <= own and not any(file.startswith("checkpoints/") for file in _files(path))

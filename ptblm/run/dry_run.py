@@ -1,4 +1,4 @@
-"""Tries a run out: sets it up, makes one or two steps, and estimates time and memory."""
+"""Dry run: sets up a run, runs one or two steps, and estimates time and memory."""
 
 import sys
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from ptblm.training.records import StepDone
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a run would need.
+    """The estimated time and memory of a run.
 
     Attributes:
         corpus: the text.
@@ -27,11 +27,11 @@ class DryRun:
         steps_per_epoch: steps in an epoch.
         tokens_per_step: targets in a step.
         epochs: epochs of the run.
-        first_steps: steps that `first_perplexity` is the perplexity of.
+        first_steps: number of steps in `first_perplexity`.
         first_perplexity: perplexity of the first steps.
-        seconds_per_step: time of a step after the first ones.
+        seconds_per_step: time of a step after the first steps.
         held_bytes: memory of weights, gradients and optimizer state.
-        peak_bytes: peak memory of the process or the GPU; None if the system does not report it.
+        peak_bytes: peak memory of the process or the GPU; None if it is unknown.
     """
 
     corpus: Corpus
@@ -48,22 +48,22 @@ class DryRun:
 
 
 def dry_run(config: Config, run_dir: Path | None = None, *, overwrite: bool = False) -> DryRun:
-    """Makes a step or two of a run and writes nothing.
+    """Runs one or two steps of a run and writes no files.
 
     Args:
         config: the config of the run.
-        run_dir: the run directory that the run would have.
-        overwrite: whether it would delete a run that is there.
+        run_dir: the run directory to check; None checks no directory.
+        overwrite: whether the run may delete an existing run in the directory.
 
     Raises:
-        PtblmError: any error that the run would raise at its start.
+        PtblmError: any error that the run would raise when it starts.
     """
     if run_dir is not None:
         check_available(run_dir, overwrite=overwrite)
     with training_memory_errors(config):
         components = setup_run(config)
-        # The first record includes warm-up costs; the second one, if any, tells the pace. With
-        # CUDA graphs a record covers several steps.
+        # The first record includes warm-up costs, so the second record, if any, is used for the
+        # time per step. With CUDA graphs, a record covers several steps.
         records = islice(components.trainer.records(), 2)
         first, *rest = [record for record in records if isinstance(record, StepDone)]
     seconds, steps = first.epoch_seconds, first.batch
@@ -85,7 +85,7 @@ def dry_run(config: Config, run_dir: Path | None = None, *, overwrite: bool = Fa
 
 
 def _held_bytes(components: RunComponents) -> int:
-    """Returns the memory of weights, optimizer state and gradients, sparse ones by their rows."""
+    """Returns the memory of weights, optimizer state and gradients."""
     optimizer = components.trainer.optimizer
     weights = optimizer.parameters.values()
     gradients = [parameter.grad for parameter in weights if parameter.grad is not None]

@@ -1,4 +1,4 @@
-"""Evaluates a checkpoint on a split of a corpus or on any text."""
+"""Evaluates a checkpoint on a split of a corpus or on a text file."""
 
 import math
 import sys
@@ -21,19 +21,19 @@ from ptblm.run.memory import memory_errors
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The score of a text, and how it was computed.
+    """The result of evaluating a checkpoint on a text.
 
     Attributes:
         checkpoint: the checkpoint file.
-        epochs: completed epochs of its run.
-        steps: completed steps of its run.
-        text: name of the text, for people.
-        unit: what a token is called: "word", "character", "byte".
+        epochs: completed epochs of the checkpoint.
+        steps: completed steps of the checkpoint.
+        text: name of the text in the output.
+        unit: name of a token: "word", "character" or "byte".
         score: the score.
         unknown: tokens of the text that are not in the vocabulary.
-        entropy_bound: the lowest possible expected perplexity, where known.
-        device: the device that it was computed on.
-        protocol: how it was computed, for people.
+        entropy_bound: the lowest possible expected perplexity, if known.
+        device: the device of the computation.
+        protocol: description of the evaluation protocol.
     """
 
     checkpoint: Path
@@ -67,14 +67,14 @@ def evaluate_checkpoint(
         path: a checkpoint, or a run directory, whose last checkpoint is used.
         split: split of the corpus; None selects the test split.
         data: the corpus; None selects the corpus of the run.
-        text: a file to evaluate on instead of a corpus; "-" is standard input.
+        text: a file to evaluate on instead of a corpus; "-" reads standard input.
         device_name: "auto", "cpu", "cuda", "cuda:N" or "mps".
         show_progress: whether to show a progress bar on a terminal.
 
     Raises:
-        CheckpointError: if there is no checkpoint or it cannot be used.
+        CheckpointError: if there is no checkpoint or it cannot be loaded.
         DataError: if the text cannot be read or is too short.
-        UsageError: if the device is not available, or memory runs out.
+        UsageError: if the device is not available or memory runs out.
     """
     loaded = load_model(path, device_name)
     encoded, name, bound = _read(loaded, split or "test", data or loaded.config.data.path, text)
@@ -102,7 +102,7 @@ def evaluate_checkpoint(
 def _read(
     loaded: LoadedModel, split: Split, corpus: str, text: str | None
 ) -> tuple[EncodedText, str, float | None]:
-    """Returns the text to evaluate on, its name, and its entropy bound if known."""
+    """Returns the text to evaluate on, its name, and its entropy bound if it is known."""
     tokenizer = loaded.tokenizer
     if text == "-":
         source = bytes_source("standard input", sys.stdin.buffer.read())

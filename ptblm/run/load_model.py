@@ -1,4 +1,4 @@
-"""From a checkpoint file to a usable model."""
+"""Loads the model of a checkpoint."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ class LoadedModel:
 
     Attributes:
         path: the checkpoint file.
-        model: in evaluation mode, on its device.
-        tokenizer: with the vocabulary of the training text.
+        model: the model in evaluation mode, on its device.
+        tokenizer: the tokenizer, with the vocabulary of the training split.
         config: the config of the run.
         train_state: progress of the run, as plain values.
         device: the device of the model.
@@ -47,14 +47,14 @@ class LoadedModel:
 def load_model(path: Path, device_name: str = "auto") -> LoadedModel:
     """Loads the model of a checkpoint.
 
-    Computes in fp32 and with the libraries of the run, so that it reproduces the run's results.
+    The model computes in fp32 with the libraries of the run, so that it reproduces its results.
 
     Args:
         path: a checkpoint, or a run directory, whose last checkpoint is used.
         device_name: "auto", "cpu", "cuda", "cuda:N" or "mps".
 
     Raises:
-        CheckpointError: if there is no checkpoint or it cannot be used.
+        CheckpointError: if there is no checkpoint or it cannot be loaded.
         UsageError: if the device is not available.
     """
     selected = select_device(device_name)
@@ -78,7 +78,7 @@ def load_model(path: Path, device_name: str = "auto") -> LoadedModel:
 
 
 def previous_matmul(checkpoint: Checkpoint) -> MatmulBackend | None:
-    """Returns the matmul backend of a run that computed on a CPU; None for any other run."""
+    """Returns the matmul backend of a run on a CPU; None for a run on another device."""
     if checkpoint.computing["device"] != "cpu":
         return None
     return "onednn" if checkpoint.computing["matmul"] == "onednn" else "default"
@@ -89,18 +89,18 @@ def model_from_checkpoint(
 ) -> LanguageModel:
     """Builds the model of a checkpoint on the CPU.
 
-    The model is built on the meta device, where a config that declares any size costs nothing, so
-    memory is spent only on tensors that the file contains. A custom cell is built on the CPU,
-    because its code may not work on the meta device.
+    The model is built on the meta device, where a large model takes no memory. Memory is used only
+    for tensors that the file contains. A custom cell is built on the CPU, because its code may not
+    support the meta device.
 
     Args:
         checkpoint: the checkpoint.
-        config: its model config.
-        path: its file, for messages.
+        config: the model config of the checkpoint.
+        path: the checkpoint file, for messages.
         fused: whether to use fused kernels.
 
     Raises:
-        CheckpointError: if the weights do not fit the config.
+        CheckpointError: if the weights do not match the config.
     """
     with nullcontext() if is_custom_cell(config) else torch.device("meta"):
         model = build_model(config, len(checkpoint.vocabulary["tokens"]), fused=fused)
@@ -110,6 +110,6 @@ def model_from_checkpoint(
         raise CheckpointError(
             f"the checkpoint does not fit its own config: {error}", where=str(path)
         ) from None
-    # A copy, since torch adds its own key to the dict that it is given.
+    # A copy, because torch adds a key to the dict.
     model.load_state_dict(dict(checkpoint.model), assign=True)
     return model

@@ -1,4 +1,4 @@
-"""The loop of a run: reports the trainer's records, saves checkpoints, stops on signals."""
+"""The main loop of a run: reports records, saves checkpoints and stops on signals."""
 
 import contextlib
 import shlex
@@ -16,7 +16,7 @@ from ptblm.run.setup import RunComponents
 from ptblm.run.signals import StopSignal
 from ptblm.training.records import RunDone
 
-# A step touches a few pages of a memory-mapped text for each stream: some MB in a thousand records.
+# Steps keep pages of a memory-mapped text in memory: a few MB in 1,000 records.
 _RECORDS_PER_RELEASE = 1000
 
 
@@ -32,14 +32,15 @@ def run_loop(
     Args:
         components: the components of the run.
         directory: the locked run directory.
-        stop: tells whether a stop signal was received.
-        metrics_offset: bytes of metrics.jsonl that belong to the steps done so far.
-        reporter: shows the run to people.
+        stop: records whether a stop signal was received.
+        metrics_offset: bytes of metrics.jsonl that belong to completed steps.
+        reporter: shows the run.
 
     Raises:
-        Interrupted: after a stop signal, with everything saved.
-        DivergedError: with diverged.json written and all checkpoints unchanged.
-        CheckpointError: if a checkpoint that nothing can make up for could not be saved.
+        Interrupted: after a stop signal. The state was saved.
+        DivergedError: if training diverged. diverged.json was written, and all checkpoints are
+            unchanged.
+        CheckpointError: if the last checkpoint or the result cannot be saved.
     """
     config, corpus, trainer = components.config, components.corpus, components.trainer
     info = run_info(components, directory)
@@ -88,14 +89,14 @@ def run_loop(
                     corpus.release()
         except DivergedError as error:
             if directory.is_in_place():
-                with contextlib.suppress(OSError):  # the message contains everything too
+                with contextlib.suppress(OSError):  # the error message has the same content
                     write_json(directory.diverged, dict(error.metrics))
             raise
     raise AssertionError("a trainer always yields RunDone")
 
 
 def run_info(components: RunComponents, directory: RunDirectory) -> RunInfo:
-    """Describes a run for reporters."""
+    """Returns the description of a run for reporters."""
     config, corpus, trainer = components.config, components.corpus, components.trainer
     return RunInfo(
         path=directory.path,

@@ -1,4 +1,4 @@
-"""Turns out-of-memory errors into messages that say what would help."""
+"""Converts out-of-memory errors to errors with a helpful hint."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -8,17 +8,17 @@ import torch
 from ptblm.config.schema import Config
 from ptblm.errors import UsageError
 
-# Parts of the messages of torch's allocators; only CUDA's allocator has its own exception class.
+# Parts of torch's out-of-memory messages. Only the CUDA allocator has a separate exception class.
 _SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "Storage size calculation")
 
 
 @contextmanager
 def memory_errors(doing: str, hint: str) -> Iterator[None]:
-    """Raises an out-of-memory error in the block as a UsageError.
+    """Re-raises an out-of-memory error in the block as a UsageError.
 
     Args:
-        doing: what needed the memory, as in "out of memory {doing}".
-        hint: what to do.
+        doing: end of the message "out of memory ...", such as "during evaluation".
+        hint: suggested fix.
     """
     try:
         yield
@@ -31,7 +31,7 @@ def memory_errors(doing: str, hint: str) -> Iterator[None]:
 
 
 def training_memory_errors(config: Config) -> AbstractContextManager[None]:
-    """Raises an out-of-memory error of a run as a UsageError that suggests smaller sizes."""
+    """Re-raises an out-of-memory error as a UsageError that suggests smaller sizes."""
     model, training = config.model, config.training
     return memory_errors(
         f"with model.hidden_size {model.hidden_size:,}, training.batch_size "

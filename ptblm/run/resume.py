@@ -1,4 +1,4 @@
-"""Resuming a run: its newest usable checkpoint, the keys that may change, restoring the state."""
+"""Resumes a run: selects a checkpoint, checks changed keys and restores the state."""
 
 import contextlib
 import logging
@@ -19,13 +19,13 @@ from ptblm.run.setup import RunComponents
 
 logger = logging.getLogger(__name__)
 
-# Keys outside `run` that may change. Every other key defines the run.
+# Keys outside `run` that a resumed run may change.
 _FREE_KEYS = {
     "data.path",  # the text is compared by its hash
     "training.epochs",
 }
 
-# Keys that may also change after a divergence, since the same values would diverge again.
+# Keys that may also change after a divergence, because the same values would diverge again.
 _FREE_AFTER_DIVERGENCE = {
     "training.learning_rate",
     "training.schedule.final_learning_rate",
@@ -34,11 +34,11 @@ _FREE_AFTER_DIVERGENCE = {
 
 
 def newest_usable_checkpoint(directory: RunDirectory) -> tuple[Path, Checkpoint]:
-    """Returns the last checkpoint or, if it is damaged, the newest undamaged one with a warning.
+    """Returns the last checkpoint or, if it is damaged, the newest intact one with a warning.
 
     Raises:
-        CheckpointError: that of the last checkpoint, if no other one is usable, or if the last one
-            is intact but cannot be used here: it has a newer format, for example.
+        CheckpointError: if no checkpoint is usable, or if the last checkpoint is intact but cannot
+            be loaded, for example because it has a newer format.
     """
     try:
         return directory.last, load_checkpoint(directory.last)
@@ -61,10 +61,10 @@ def newest_usable_checkpoint(directory: RunDirectory) -> tuple[Path, Checkpoint]
 
 
 def check_changes(before: Config, after: Config, *, diverged: bool) -> None:
-    """Checks that a config continues the run of another config.
+    """Checks that a resumed run changes only keys that may change.
 
     Raises:
-        ConfigError: with every key that must not change.
+        ConfigError: with every other key that differs.
     """
     free = _FREE_KEYS | (_FREE_AFTER_DIVERGENCE if diverged else set())
     reasons = {}
@@ -88,9 +88,9 @@ def restore(components: RunComponents, checkpoint: Checkpoint, path: Path) -> No
     """Loads the state of a checkpoint into the trainer.
 
     Raises:
-        DataError: if the corpus is not the text that the run began with.
-        CheckpointError: if the checkpoint does not fit the run.
-        ConfigError: if training.epochs is below the epochs already done.
+        DataError: if the corpus differs from the original text of the run.
+        CheckpointError: if the checkpoint does not match the run.
+        ConfigError: if training.epochs is less than the number of epochs already started.
     """
     hashes = checkpoint.corpus["sha256"]
     for split, sha256 in components.corpus.sha256().items():
@@ -116,7 +116,7 @@ def restore(components: RunComponents, checkpoint: Checkpoint, path: Path) -> No
 
 
 def reproducibility_warnings(checkpoint: Checkpoint, components: RunComponents) -> list[str]:
-    """Returns the reasons why the run may not end bit for bit like an uninterrupted run."""
+    """Returns the reasons why resuming the run may not be bit-exact."""
     before = {**checkpoint.versions, **checkpoint.computing}
     after = {**current_versions(), **components.computing()}
     names = {
@@ -139,13 +139,13 @@ def reproducibility_warnings(checkpoint: Checkpoint, components: RunComponents) 
 
 
 def rewrite_last(directory: RunDirectory, path: Path, checkpoint: Checkpoint) -> None:
-    """Makes `checkpoint`, which was read from `path`, the last checkpoint of a resumed run.
+    """Makes `checkpoint`, which was loaded from `path`, the last checkpoint of a resumed run.
 
-    A damaged last checkpoint is renamed to last.safetensors.bad, not deleted. After a divergence
-    the checkpoint is written again, since its config has changed.
+    A damaged last checkpoint is renamed to last.safetensors.bad. After a divergence, the checkpoint
+    is rewritten, because its config may have changed.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: if the checkpoint cannot be written.
     """
     if path != directory.last and directory.last.exists():
         os.replace(directory.last, directory.last.with_name(f"{directory.last.name}.bad"))
@@ -154,23 +154,23 @@ def rewrite_last(directory: RunDirectory, path: Path, checkpoint: Checkpoint) ->
 
 
 def with_config(checkpoint: Checkpoint, config: Config) -> Checkpoint:
-    """Returns the checkpoint with another config."""
+    """Returns a copy of the checkpoint with a different config."""
     return replace(checkpoint, config=config.model_dump())
 
 
 def rewrite_config(path: Path, before: Config, config: Config) -> None:
     """Writes the config of a resumed run to its config.yaml.
 
-    The file is a record for people and is never read as the config. If it was edited, a note tells
-    that the edit had no effect. A file that already describes `config` is not touched.
+    The file is only a record and is never used as the config. If it was edited, a note explains
+    that the edit has no effect. A file that already describes `config` is not rewritten.
 
     Args:
         path: the file.
         before: the config of the run so far.
-        config: the config that it is resumed with.
+        config: the config of the resumed run.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: if the file cannot be written.
     """
     found: Config | None = None
     with contextlib.suppress(ConfigError):

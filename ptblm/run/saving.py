@@ -1,4 +1,4 @@
-"""Saves a run's checkpoints when they are due; a failed save does not stop the run."""
+"""Saves the checkpoints of a run. A failed save does not stop the run."""
 
 import logging
 import os
@@ -19,14 +19,14 @@ MakeCheckpoint = Callable[[], Checkpoint]
 
 
 class CheckpointSaver:
-    """Saves checkpoints at their interval, and after every epoch.
+    """Saves a checkpoint at each interval and after every epoch.
 
     Args:
         directory: the run directory.
-        config: the run config, with the interval and the number of numbered checkpoints.
-        epochs: epochs of the whole run; the save after the last one must succeed.
-        make_checkpoint: returns a checkpoint of the trainer's present state.
-        step: steps of the run so far.
+        config: the `run` section of the config.
+        epochs: total epochs of the run. The save after the last epoch must succeed.
+        make_checkpoint: returns a checkpoint of the current state.
+        step: completed steps of the run.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class CheckpointSaver:
         self._interval = CheckpointInterval(config.checkpoint_every, step)
 
     def write(self, record: Record, step: int) -> None:
-        """Saves if a checkpoint is due after a record; `step` counts the steps of the run.
+        """Saves a checkpoint if one is due after a record; `step` is the number of completed steps.
 
         Raises:
             CheckpointError: if the save after the last epoch fails.
@@ -57,10 +57,10 @@ class CheckpointSaver:
             self._save_last(step, must_succeed=False)
 
     def save_now(self) -> None:
-        """Saves the last checkpoint of a run that stops.
+        """Saves the last checkpoint before the run stops.
 
         Raises:
-            CheckpointError: if it fails.
+            CheckpointError: if the save fails.
         """
         save_or_raise(self._directory.last, self._make_checkpoint)
 
@@ -74,11 +74,11 @@ class CheckpointSaver:
 
 
 class CheckpointInterval:
-    """Tells when the next checkpoint is due.
+    """Determines when the next checkpoint is due.
 
     Args:
-        every: "5 minutes" or "200 steps".
-        step: steps of the run so far.
+        every: the interval, such as "5 minutes" or "200 steps".
+        step: completed steps of the run.
     """
 
     def __init__(self, every: str, step: int) -> None:
@@ -94,13 +94,13 @@ class CheckpointInterval:
         return time.monotonic() - self._last_time >= self._seconds
 
     def restart(self, step: int) -> None:
-        """Starts the interval."""
+        """Restarts the interval."""
         self._last_step = step
         self._last_time = time.monotonic()
 
 
 def save_or_warn(path: Path, make_checkpoint: MakeCheckpoint) -> bool:
-    """Saves during a run. If that fails, the previous checkpoint stays and a warning is logged.
+    """Saves a checkpoint. On failure, logs a warning and keeps the previous checkpoint.
 
     Returns:
         Whether the checkpoint was saved.
@@ -114,10 +114,10 @@ def save_or_warn(path: Path, make_checkpoint: MakeCheckpoint) -> bool:
 
 
 def save_or_raise(path: Path, make_checkpoint: MakeCheckpoint) -> None:
-    """Saves when no later save could make up for a failure.
+    """Saves a checkpoint that must not fail, because no later save follows.
 
     Raises:
-        CheckpointError: if it fails.
+        CheckpointError: if the save fails.
     """
     try:
         save_checkpoint(path, make_checkpoint())
@@ -132,13 +132,13 @@ def save_or_raise(path: Path, make_checkpoint: MakeCheckpoint) -> None:
 
 
 def keep_numbered(directory: RunDirectory, step: int, keep: int) -> None:
-    """Keeps the last checkpoint under its step number, and the `keep` newest ones in all."""
+    """Copies the last checkpoint to its step number; deletes all but the `keep` newest copies."""
     if keep == 0:
         return
     numbered = directory.numbered(step)
     try:
         numbered.unlink(missing_ok=True)
-        # A hard link is free: the next save replaces the name last.safetensors, not its bytes.
+        # A hard link costs nothing: the next save replaces the file name, not the content.
         try:
             os.link(directory.last, numbered)
         except OSError:  # a file system without hard links

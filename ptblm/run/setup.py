@@ -25,10 +25,10 @@ class RunComponents:
     """The components of a run.
 
     Attributes:
-        config: the config that they were made from.
+        config: the config of the run, with an absolute corpus path.
         corpus: the text.
         trainer: the trainer with its model, at the start of the run.
-        device: the device that the run computes on.
+        device: the device of the run.
         matmul: the library that computes fp32 matrix multiplications.
     """
 
@@ -39,9 +39,10 @@ class RunComponents:
     matmul: MatmulBackend
 
     def computing(self) -> dict[str, Any]:
-        """Returns what the rounding of a run's results depends on, apart from config and versions.
+        """Returns the hardware and software that affect rounding, except config and versions.
 
-        Stored in checkpoints and environment.json, and compared when a run is resumed.
+        The values are stored in checkpoints and environment.json, and compared when a run is
+        resumed.
         """
         is_custom = is_custom_cell(self.config.model)
         return {
@@ -56,19 +57,19 @@ class RunComponents:
 
 
 def setup_run(config: Config, previous_matmul: MatmulBackend | None = None) -> RunComponents:
-    """Makes all components of a run.
+    """Creates all components of a run.
 
     Args:
         config: the config of the run.
-        previous_matmul: the library that the run has used on a CPU so far; None for a new run.
+        previous_matmul: the library that the run used on a CPU so far; None for a new run.
 
     Raises:
-        UsageError: if the device or its precision is not available.
-        ConfigError: if the absolute path of the corpus is not UTF-8, the encoding of configs.
+        UsageError: if the device or the precision is not available.
+        ConfigError: if the absolute path of the corpus is not valid UTF-8.
         DataError: if the corpus is missing, damaged or too short.
     """
     training, run = config.training, config.run
-    # What can fail quickly comes first.
+    # Checks that fail quickly come first.
     selected = select_device(run.device)
     device = selected.device
     if run.deterministic and device.type == "cuda":
@@ -85,14 +86,14 @@ def setup_run(config: Config, previous_matmul: MatmulBackend | None = None) -> R
     }
     # The test split is one stream of single steps: every token but the first is a target.
     test = batchify(corpus.splits["test"].ids, 1, 1, "test")
-    # A custom cell may draw constants, or its own dropout, from torch's global generator.
+    # A custom cell may use the global generator of torch, for constants or dropout.
     seed_global_generator(device, derive_seed(training.seed, "custom cell"))
     model = build_model(config.model, len(corpus.vocabulary), fused=run.fused)
     initializer = Initializer(config.model.initializer, config.model.init_scale)
     model.initialize(initializer, make_generator(training.seed, "initial weights"))
     model.to(device)
     if run.fused and can_compile(device):
-        with precision.autocast():  # another type would trigger another compilation
+        with precision.autocast():  # a different type would trigger a recompilation
             model.recurrent.compile_steps(training.batch_size)
     trainer = Trainer(
         model,

@@ -1,4 +1,4 @@
-"""Stop signals as a flag that the training loop checks, instead of an exception."""
+"""Records stop signals, so that the training loop can stop between two steps."""
 
 import signal
 import threading
@@ -12,10 +12,10 @@ STOP_SIGNALS = [
 
 
 class StopSignal:
-    """Context manager that records the first stop signal; the second one ends the process.
+    """Context manager that records the first stop signal. A second signal ends the process.
 
-    A signal that the parent process had set to be ignored, as `nohup` does, stays ignored. Outside
-    the main thread, where Python allows no signal handlers, no signal is recorded.
+    Signals that the parent process ignores, for example because of `nohup`, stay ignored. Python
+    handles signals in the main thread only, so nothing is recorded in other threads.
 
     Args:
         on_signal: called in the signal handler when the first signal is recorded.
@@ -49,8 +49,8 @@ class StopSignal:
 
     def _record(self, number: int, _frame: FrameType | None) -> None:
         self.received = number
-        # The default action ends the process at once; a Python handler would first wait for the
-        # running matrix multiplication.
+        # The default action ends the process immediately. A Python handler would wait for the
+        # current matrix multiplication.
         for recorded in self._previous:
             signal.signal(recorded, signal.SIG_DFL)
         self._on_signal()

@@ -1,4 +1,4 @@
-"""Trains: locks the run directory, starts or resumes the run in it, and runs it."""
+"""Trains a model: locks the run directory, then starts or resumes the run."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -52,22 +52,23 @@ def train(
     command: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> RunResult:
-    """Trains a model and tests it at the end.
+    """Trains a model and evaluates it on the test split.
 
     Args:
-        config: the config of the run. When a run is resumed, it may also be a function that
-            returns the new config, given the config of the run.
+        config: the config of the run. If `resume` is "must", it may be a function that takes the
+            config of the run and returns the new config.
         run_dir: the run directory; None selects runs/NAME or, for a new run, the first of
             runs/NAME, runs/NAME-2, ... that does not exist.
         name: see `run_dir`.
         resume: "never" starts a new run, "must" resumes a run, and "auto" resumes the run if it
             has a checkpoint and starts it otherwise.
-        overwrite: whether to delete a run that is in the directory.
-        command: the command line, for the record.
-        reporter: shows the run to people; None shows nothing.
+        overwrite: whether to delete an existing run in the directory.
+        command: the command line, for environment.json.
+        reporter: shows the run; None shows nothing.
 
     Raises:
-        PtblmError: any subclass; `Interrupted` after a stop signal, with everything saved.
+        PtblmError: any subclass. `Interrupted` means that a stop signal was received and the state
+            was saved.
     """
     reporter = reporter or SilentReporter()
     numbered = run_dir is None and resume == "never" and not overwrite
@@ -94,7 +95,7 @@ def _start(
     reporter: Reporter,
     overwrite: bool,
 ) -> RunResult:
-    """Starts a new run; a run that is in the directory is deleted once the new one is set up."""
+    """Starts a new run. An existing run is deleted only after the new run is set up."""
     check_available(directory.path, overwrite=overwrite)
     with training_memory_errors(config):
         components = setup_run(config)
@@ -121,7 +122,7 @@ def _resume(
     config = config if isinstance(config, Config) else config(before)
     check_changes(before, config, diverged=directory.diverged.is_file())
     with training_memory_errors(config):
-        # Raises if the weights do not fit, before memory is spent on the rest.
+        # Checks the weights before the other components use memory.
         model_from_checkpoint(checkpoint, before.model, path)
         components = setup_run(config, previous_matmul(checkpoint))
         restore(components, checkpoint, path)
@@ -139,7 +140,7 @@ def _resume(
 
 
 def _check_has_checkpoint(path: Path) -> None:
-    """Raises CheckpointError if there is nothing to resume; creates nothing."""
+    """Raises CheckpointError if there is no checkpoint to resume from."""
     if not RunDirectory(path).all_checkpoints():
         what = "no checkpoint to resume from" if path.is_dir() else "no such run directory"
         raise CheckpointError(
@@ -148,9 +149,9 @@ def _check_has_checkpoint(path: Path) -> None:
 
 
 def _check_has_no_results(directory: RunDirectory) -> None:
-    """Checks that a run without checkpoints has no results that starting it would delete.
+    """Checks that starting a run in this directory does not delete results.
 
-    A run that was killed before its first checkpoint has nothing to lose.
+    A run that was killed before its first checkpoint has no results.
     """
     has_results = directory.result.exists() or directory.diverged.exists()
     if directory.metrics.exists():

@@ -1,1 +1,1 @@
-"""Training: optimizers, schedule, randomness, one step, the loop over epochs, checkpoints."""
+"""Training: optimizers, learning-rate schedules, the training step and the training loop."""

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 def global_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     """Returns the L2 norm of all gradients taken as one vector, a scalar.
 
-    The squares are added up per row in the gradients' type and then in float64. torch's own norm
-    of a float32 tensor with 15 million elements is too low by 8e-4 on a CPU. The rows of a sparse
-    gradient must be distinct, as those of `ptblm.model.embedding` are.
+    Squares are summed per row in the type of the gradients and then in float64. On a CPU, the torch
+    norm of a float32 tensor with 15 million elements is too low by 8e-4. A sparse gradient must be
+    coalesced, as in `ptblm.model.embedding`.
     """
     norms = []
     for parameter in parameters:
@@ -24,10 +24,10 @@ def global_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
 
 
 def clip_coefficient(norm: float, max_norm: float) -> float:
-    """Returns the factor on all gradients: max_norm / max(norm, max_norm).
+    """Returns the factor that clips all gradients: max_norm / max(norm, max_norm).
 
-    `torch.nn.utils.clip_grad_norm_` adds 1e-6 to the norm, which TensorFlow does not, and makes
-    another pass over the gradients; here the update applies the factor.
+    Unlike TensorFlow, `torch.nn.utils.clip_grad_norm_` adds 1e-6 to the norm. It also makes another
+    pass over the gradients. ptblm applies the factor in the update instead.
     """
     return max_norm / max(norm, max_norm)
 

@@ -1,9 +1,9 @@
-"""A training step as a CUDA graph.
+"""Runs training steps as CUDA graphs.
 
-A step of these models is hundreds of small kernels, and launching them takes the host longer than
-running them takes the device. Here forward, backward and gradient norm are captured once and
-launched together. The update follows eagerly, so any optimizer and schedule works. The host never
-waits for the device inside a step.
+A step consists of hundreds of small kernels. Launching them on the host takes longer than running
+them on the device. Therefore forward, backward and gradient norm are captured once and launched
+together. The update runs eagerly, so any optimizer and schedule works. The host never waits for the
+device inside a step.
 """
 
 import math
@@ -22,20 +22,20 @@ from ptblm.training.clipping import clip_coefficient_on_device
 from ptblm.training.optimizer import Optimizer
 from ptblm.training.step import Batch, StepOutput, forward_backward
 
-# Reading the metrics of a step makes the host and the device wait for each other. The metrics of
-# up to this many graphed steps are therefore read together.
+# Reading metrics synchronizes host and device. Therefore the metrics of up to this many graphed
+# steps are read together.
 _STEPS_PER_SYNC = 25
 
-# Maximum distance between the results of a replay and of the eager step, relative to their norm:
-# much more than the rounding of nondeterministic kernels, much less than another dropout mask.
+# Maximum relative difference between a replay and the eager step. It is much larger than the
+# rounding of nondeterministic kernels and much smaller than the effect of a different dropout mask.
 _MAX_DIFFERENCE = 1e-2
 
 
 class CapturedTensors(NamedTuple):
-    """Results of a replay; on CUDA always in the same memory.
+    """Results of a replay. On CUDA, they are always in the same memory.
 
     Attributes:
-        metrics: as in `StepOutput`, [2].
+        metrics: see `StepOutput`, [2].
         gradients: the gradient of each parameter; None if the loss does not depend on it.
     """
 
@@ -44,32 +44,32 @@ class CapturedTensors(NamedTuple):
 
 
 Body = Callable[[], CapturedTensors]
-# Captures a function that draws from a generator. Returns the tensors that hold its results and a
+# Captures a function that uses a generator. Returns the tensors that contain its results and a
 # function that replays it.
 Capture = Callable[[Body, torch.Generator], tuple[CapturedTensors, Callable[[], None]]]
 
 
 class ReplayMismatchError(RuntimeError):
-    """A captured step computes something else than the eager step."""
+    """A captured step and the eager step compute different results."""
 
 
 class GraphedStep:
-    """The same call as `train_step`, with `forward_backward` captured once.
+    """A replacement for `train_step` that captures `forward_backward` once and replays it.
 
     Args:
-        model: the model. Its weights may change but must stay in the same memory.
+        model: the model. Its weights may change but must not move in memory.
         optimizer: optimizer of the model's trainable parameters.
-        precision: the precision of the run, without loss scaler.
-        max_grad_norm: the gradient is clipped to this global norm.
+        precision: the precision of the run, which must not have a loss scaler.
+        max_grad_norm: maximum global norm of the gradient.
         batch: any batch of the run.
         hidden_state: an initial hidden state.
         capture: captures the graph.
 
     Raises:
         Exception: of any type, if the step cannot be captured, for example because it waits for
-            the device. An eager step still works.
-        ReplayMismatchError: if the captured step differs from the eager one. A custom cell that
-            decides or draws something on the host would repeat it in every replay.
+            the device. Eager steps still work.
+        ReplayMismatchError: if the captured step differs from the eager step. For example, a
+            custom cell that draws random numbers on the host repeats them in every replay.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class GraphedStep:
     ) -> None:
         self._model, self._optimizer, self._precision = model, optimizer, precision
         self._max_grad_norm = max_grad_norm
-        # Not shared with eager steps: a generator cannot be used after a failed capture.
+        # A separate generator, because a generator cannot be used after a failed capture.
         self._generator = torch.Generator(precision.device)
         self._batch = Batch(batch.inputs.clone().long(), batch.targets.clone().long())
         self._hidden_state: HiddenState = _copy(hidden_state)
@@ -98,10 +98,10 @@ class GraphedStep:
     def __call__(
         self, batch: Batch, hidden_state: HiddenState, *, learning_rate: float, seed: int
     ) -> StepOutput:
-        """Makes one update without waiting for the device; for arguments see `train_step`.
+        """Performs one update without waiting for the device; see `train_step` for arguments.
 
-        The update is made even if the loss or the gradient is not finite; `metrics` tells. The
-        next call overwrites the hidden state that is returned.
+        The update is performed even if the loss or the gradient is not finite; the caller must
+        check `metrics`. The next call overwrites the returned hidden state.
         """
         self._batch.inputs.copy_(batch.inputs)
         self._batch.targets.copy_(batch.targets)
@@ -115,14 +115,14 @@ class GraphedStep:
     def _run(self, seed: int) -> CapturedTensors:
         seed_generators(self._generator, seed)
         self._replay()
-        # An eager step in between has replaced the gradients.
+        # An eager step may have replaced the gradients.
         pairs = zip(self._model.parameters(), self._captured.gradients, strict=True)
         for parameter, gradient in pairs:
             parameter.grad = gradient
         return self._captured
 
     def _body(self) -> CapturedTensors:
-        """The step on the buffers; its last hidden state replaces the first one."""
+        """Runs the step on the buffers and stores the new hidden state in them."""
         output = forward_backward(
             self._model, self._batch, self._hidden_state, self._generator, self._precision
         )
@@ -130,7 +130,7 @@ class GraphedStep:
         return CapturedTensors(output.metrics, [p.grad for p in self._model.parameters()])
 
     def _set_hidden_state(self, hidden_state: HiddenState) -> None:
-        """Copies a hidden state into the buffers, which it may share memory with."""
+        """Copies a hidden state, which may share memory with the buffers, into the buffers."""
         parts = [part.detach() for layer in hidden_state for part in layer]
         buffers = [buffer for layer in self._hidden_state for buffer in layer]
         shared = {buffer.untyped_storage().data_ptr() for buffer in buffers}
@@ -139,14 +139,14 @@ class GraphedStep:
             buffer.copy_(part)
 
     def _check_replay(self, seed: int) -> None:
-        """Runs a step eagerly and as a replay, from the same hidden state, and compares."""
+        """Compares an eager step with a replay from the same hidden state."""
         before = _copy(self._hidden_state)
         seed_generators(self._generator, seed)
         expected = _tensors(self._body(), _copy(self._hidden_state))
         self._set_hidden_state(before)
         found = _tensors(self._run(seed), self._hidden_state)
         if not all(map(_agree, found, expected)):
-            raise ReplayMismatchError("the captured step does not compute what the step computes")
+            raise ReplayMismatchError("the results of captured and eager step differ")
 
 
 def _copy(hidden_state: HiddenState) -> HiddenState:
@@ -175,10 +175,10 @@ def _agree(found: list[Tensor], expected: list[Tensor]) -> bool:
 def capture_on_cuda(
     body: Body, generator: torch.Generator
 ) -> tuple[CapturedTensors, Callable[[], None]]:
-    """Captures `body` as a CUDA graph; a `Capture`.
+    """Captures `body` as a CUDA graph. Implements `Capture`.
 
     Raises:
-        Exception: of any type, if it cannot be captured.
+        Exception: of any type, if `body` cannot be captured.
     """
     device = generator.device
     with torch.cuda.device(device):
@@ -188,8 +188,8 @@ def capture_on_cuda(
             # The outer block also restores the current stream after a failed capture.
             with torch.cuda.stream(side):
                 body()  # libraries create their handles; compilers compile
-                # A failed capture leaves torch's generators and allocator in an undefined state.
-                # Most code that cannot be captured waits for the device, and fails here first.
+                # A failed capture leaves the generators and the allocator of torch in an undefined
+                # state. Most code that cannot be captured waits for the device and fails here.
                 with forbid_host_sync():
                     body()
                 graph = torch.cuda.CUDAGraph()
@@ -220,14 +220,14 @@ def forbid_host_sync() -> Iterator[None]:
 
 
 def steps_until_sync(step: int, batches_left: int, log_every: int) -> int:
-    """Returns how many graphed steps to make until their metrics are read.
+    """Returns the number of graphed steps before the next metrics are read.
 
-    Metrics are read at fixed steps, so that a resumed run has the records of an uninterrupted one:
-    where a record is logged, at the end of an epoch, and every `_STEPS_PER_SYNC` steps.
+    Metrics are read at fixed steps, so that a resumed run has the same records as an uninterrupted
+    run: at logged steps, at the end of an epoch, and every `_STEPS_PER_SYNC` steps.
 
     Args:
         step: updates since the start of the run.
         batches_left: batches left in the epoch.
-        log_every: steps between two records that are logged.
+        log_every: steps between two logged records.
     """
     return min(_STEPS_PER_SYNC - step % _STEPS_PER_SYNC, log_every - step % log_every, batches_left)

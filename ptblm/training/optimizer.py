@@ -1,4 +1,4 @@
-"""Optimizers: our SGD, which is the hot path, and torch.optim for everything else."""
+"""Optimizers: a custom SGD, which is the hot path, and wrappers of torch.optim."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -23,21 +23,22 @@ class Optimizer(Protocol):
     accepts_sparse: bool
 
     def step(self, learning_rate: float, gradient_scale: float | Tensor = 1.0) -> None:
-        """Makes one update with `gradient_scale` times the gradients, which may be overwritten.
+        """Performs one update with scaled gradients, which may be overwritten.
 
         Args:
             learning_rate: learning rate of this update.
-            gradient_scale: a number, or a scalar tensor on the parameters' device.
+            gradient_scale: factor that multiplies the gradients; a number, or a scalar tensor on
+                the device of the parameters.
         """
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Returns the state to save, by parameter and name: "head.weight.exp_avg"."""
+        """Returns the state by parameter and name, such as "head.weight.exp_avg"."""
 
     def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
-        """Restores what `state_dict` returned.
+        """Restores the state that `state_dict` returned.
 
         Raises:
-            StructureMismatchError: if it is the state of another optimizer or model.
+            StructureMismatchError: if the state belongs to a different optimizer or model.
         """
 
 
@@ -62,7 +63,7 @@ def make_optimizer(parameters: Mapping[str, nn.Parameter], config: TrainingConfi
 
 
 class SGD:
-    """w <- w - learning_rate * g (GradientDescentOptimizer in ptb_word_lm.py).
+    """Stochastic gradient descent: w <- w - learning_rate * g (ptb_word_lm.py).
 
     The gradient scale is folded into the update, so clipping needs no extra pass. Gradients may be
     sparse.
@@ -78,10 +79,10 @@ class SGD:
 
     @torch.no_grad()
     def step(self, learning_rate: float, gradient_scale: float | Tensor = 1.0) -> None:
-        """Makes one update; a sparse gradient requires a number as `gradient_scale`."""
+        """Performs one update. A sparse gradient requires a number as `gradient_scale`."""
         factor = gradient_scale * -learning_rate
         if isinstance(factor, Tensor):
-            factor = factor.float()  # after the product, which is as exact as the host's
+            factor = factor.float()  # converted after the product, which is as exact as on the host
         for parameter in self.parameters.values():
             if parameter.grad is None:
                 continue
@@ -100,14 +101,15 @@ class SGD:
 
 
 class TorchOptimizer:
-    """An optimizer of torch.optim on named parameters.
+    """A torch.optim optimizer for named parameters.
 
-    The first one of a process imports torch's compiler, which takes 1.2 s; SGD does not need it.
+    The first instance in a process imports the torch compiler, which takes 1.2 s. `SGD` avoids
+    this.
 
     Args:
         parameters: the parameters to update, by name.
         kind: a class of torch.optim.
-        options: its options, except the learning rate.
+        options: options of the class, except the learning rate.
     """
 
     accepts_sparse = False
@@ -124,10 +126,10 @@ class TorchOptimizer:
 
     @torch.no_grad()
     def step(self, learning_rate: float, gradient_scale: float | Tensor = 1.0) -> None:
-        """Makes one update; see `Optimizer`."""
+        """Performs one update; see `Optimizer`."""
         scale = gradient_scale.float() if isinstance(gradient_scale, Tensor) else gradient_scale
         for parameter in self.parameters.values():
-            if parameter.grad is None:  # torch would skip it, and not even decay its averages
+            if parameter.grad is None:  # torch would skip it and not decay its averages
                 parameter.grad = torch.zeros_like(parameter)
             elif isinstance(scale, Tensor) or scale != 1:
                 parameter.grad.mul_(scale)
@@ -135,11 +137,11 @@ class TorchOptimizer:
         self._optimizer.step()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Returns the state; empty before the first update."""
+        """Returns the state, which is empty before the first update."""
         return _named_state(self._optimizer, self.parameters)
 
     def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
-        """Restores what `state_dict` returned; see `Optimizer`."""
+        """Restores the state that `state_dict` returned; see `Optimizer`."""
         if saved:
             check_structure(self._expected_state(), dict(saved), "optimizer")
         state: dict[int, dict[str, Tensor]] = {}
@@ -156,9 +158,9 @@ class TorchOptimizer:
         return made
 
     def _expected_state(self) -> dict[str, Tensor]:
-        """Returns tensors of the names, shapes and types that the state has after an update.
+        """Returns tensors with the names, shapes and types of the state after an update.
 
-        Obtained by an update of copies on the meta device, which takes neither memory nor time.
+        They are computed by updating copies on the meta device, which takes no memory.
         """
         copies = {
             name: torch.empty_like(parameter, device="meta").requires_grad_()

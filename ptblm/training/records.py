@@ -8,7 +8,7 @@ from ptblm.evaluation.score import Score, perplexity
 
 @dataclass(frozen=True)
 class StepDone:
-    """One step or, with CUDA graphs, the last one of several whose metrics are read together.
+    """A completed step or, with CUDA graphs, the last of several steps that are read together.
 
     Attributes:
         epoch: current epoch, from 1.
@@ -18,7 +18,8 @@ class StepDone:
         learning_rate: learning rate of the step.
         nll: loss summed over the targets of the step, in nats.
         tokens: targets in the step.
-        grad_norm: global norm before clipping; None if fp16 overflowed and no update was made.
+        grad_norm: global gradient norm before clipping; None if fp16 overflowed and the update
+            was skipped.
         epoch_nll: loss summed over the epoch so far, in nats.
         epoch_tokens: targets of the epoch so far.
         epoch_seconds: training time of the epoch so far.
@@ -49,7 +50,7 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Evaluating:
-    """Progress of an evaluation: the score of the text so far, and the number of all targets."""
+    """Progress of an evaluation: the cumulative score and the total number of targets."""
 
     split: Split
     score: Score
@@ -58,7 +59,7 @@ class Evaluating:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """A completed epoch: a pass over the training text and a validation.
+    """A completed epoch: a pass over the training text, followed by validation.
 
     Attributes:
         epoch: number of the epoch, from 1.

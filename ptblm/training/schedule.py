@@ -1,4 +1,4 @@
-"""Learning-rate schedules: pure functions of the position in training, with no state to save."""
+"""Learning-rate schedules: stateless functions of the training progress."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from ptblm.config.training import TrainingConfig
 def learning_rate(
     config: TrainingConfig, *, epoch: int, batch: int, batches: int, valid: Sequence[float]
 ) -> float:
-    """Returns the learning rate of a step: the rate of the schedule times the warm-up factor.
+    """Returns the learning rate of a step: the scheduled rate times the warm-up factor.
 
     Args:
         config: the training section.
@@ -46,10 +46,10 @@ def tutorial_factor(epoch: int, schedule: TutorialSchedule) -> float:
 
 
 def plateau_factor(valid: Sequence[float], schedule: PlateauSchedule) -> float:
-    """Returns decay ** decays, with a decay whenever more than `patience` epochs did not improve.
+    """Returns decay ** decays: one decay after more than `patience` epochs without improvement.
 
-    Each decay restarts the count of epochs. Source: Mikolov et al. 2010, section 2, who halve the
-    rate by valid perplexity; epochs are counted as in torch.optim.lr_scheduler.ReduceLROnPlateau.
+    Each decay resets the epoch count. Source: Mikolov et al. 2010, section 2, who halve the rate
+    based on valid perplexity. Epochs are counted as in torch.optim.lr_scheduler.ReduceLROnPlateau.
     """
     best, waited, decays = math.inf, 0, 0
     for perplexity in valid:
@@ -66,7 +66,7 @@ def cosine_rate(progress: float, initial: float, final: float) -> float:
     Source: Loshchilov & Hutter 2017, equation 5, without restarts.
 
     Args:
-        progress: fraction of training that is done, in [0, 1].
+        progress: completed fraction of training, in [0, 1].
         initial: learning rate at the start.
         final: learning rate at the end.
     """
@@ -74,5 +74,5 @@ def cosine_rate(progress: float, initial: float, final: float) -> float:
 
 
 def warmup_factor(step: int, warmup_steps: int) -> float:
-    """Returns min(1, (step + 1) / warmup_steps), for a step counted from 0; 1 without warm-up."""
+    """Returns min(1, (step + 1) / warmup_steps) for a step counted from 0; 1 without warm-up."""
     return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0

@@ -1,4 +1,4 @@
-"""The part of a run's state that is not a tensor: where it is and what it has measured."""
+"""The part of the training state that is not a tensor: progress and metrics."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ class TrainState:
     """Progress of a run.
 
     Attributes:
-        epoch: completed epochs, validation included.
+        epoch: completed epochs, including validation.
         batch: completed batches of the current epoch.
         step: updates since the start of the run.
         nll: loss summed over the current epoch so far, in nats.
@@ -37,14 +37,14 @@ class TrainState:
         return [done.valid_perplexity for done in self.history]
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns plain data that `from_dict` reads back."""
+        """Returns the state as plain data for `from_dict`."""
         return asdict(self)
 
     @classmethod
     def from_dict(
         cls, saved: Mapping[str, Any], *, batches: int, tokens_per_batch: int
     ) -> "TrainState":
-        """Restores what `as_dict` returned.
+        """Restores the state that `as_dict` returned.
 
         Args:
             saved: plain data from a checkpoint.
@@ -52,8 +52,8 @@ class TrainState:
             tokens_per_batch: targets in a batch of the run.
 
         Raises:
-            StructureMismatchError: if a value is missing, unknown, of another type, or not
-                possible in a run with such batches.
+            StructureMismatchError: if a value is missing, unknown, of an unexpected type, or
+                inconsistent with the number and size of the batches.
         """
         check_structure(asdict(cls()), dict(saved), "train_state", {"train_state.history"})
         for index, done in enumerate(saved["history"]):

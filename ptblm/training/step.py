@@ -1,7 +1,7 @@
 """One training step: forward, backward, clip, update.
 
 The loss is the summed cross-entropy divided by B, not by B * T (ptb_word_lm.py); published
-learning rates and gradient norms refer to this loss.
+learning rates and gradient norms are for this loss.
 
 Shapes: B batch, T time.
 """
@@ -24,7 +24,7 @@ class Batch(NamedTuple):
 
     Attributes:
         inputs: token ids, [B, T].
-        targets: the ids that follow them, int64, [B, T].
+        targets: the ids that follow the inputs, int64, [B, T].
     """
 
     inputs: Tensor
@@ -35,9 +35,9 @@ class StepOutput(NamedTuple):
     """Results of a step, still on the device.
 
     Attributes:
-        metrics: [2]: the loss summed over all targets, in nats, before the update; and the global
-            norm of the gradient before clipping.
-        hidden_state: the state after the last token, detached.
+        metrics: [2], the loss before the update, summed over all targets, in nats; and the global
+            gradient norm before clipping.
+        hidden_state: the hidden state after the last token, detached.
     """
 
     metrics: Tensor
@@ -51,14 +51,14 @@ def forward_backward(
     generator: torch.Generator,
     precision: Precision,
 ) -> StepOutput:
-    """Computes the gradients of a step. It never waits for the device, so it can be captured.
+    """Computes the gradients of a step without waiting for the device, so it can be captured.
 
     Args:
         model: a `LanguageModel`, or a module that wraps one.
         batch: the text.
-        hidden_state: the state after the previous step.
+        hidden_state: the hidden state after the previous step.
         generator: draws the dropout masks.
-        precision: the precision of the run; its loss scale is a factor on the gradients.
+        precision: the precision of the run; its loss scale multiplies the gradients.
     """
     model.zero_grad(set_to_none=True)
     with precision.autocast():
@@ -87,18 +87,18 @@ def train_step(
     learning_rate: float,
     seed: int,
 ) -> StepOutput:
-    """Makes one update, unless the loss or the gradient is not finite.
+    """Performs one update, unless the loss or the gradient is not finite.
 
     Args:
         model: the model, updated in place.
         optimizer: optimizer of the model's trainable parameters.
-        precision: the precision of the run; its loss scaler learns from the step.
+        precision: the precision of the run; its loss scaler is updated.
         generator: draws the dropout masks.
-        max_grad_norm: the gradient is clipped to this global norm.
+        max_grad_norm: maximum global norm of the gradient.
         batch: the text.
-        hidden_state: the state after the previous step.
+        hidden_state: the hidden state after the previous step.
         learning_rate: learning rate of this update.
-        seed: seed of everything that the step draws.
+        seed: seed for all random numbers of the step.
     """
     seed_generators(generator, seed)
     output = forward_backward(model, batch, hidden_state, generator, precision)

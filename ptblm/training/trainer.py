@@ -1,7 +1,7 @@
-"""The training loop: epochs of steps, validation after each epoch, the test at the end.
+"""The training loop: steps, validation after each epoch, and a test at the end.
 
-The trainer yields records and knows nothing of files, progress bars or signals. It can be stopped
-between any two records; `state_dict` holds all that another trainer needs to continue from there.
+The trainer yields records and does not depend on files, progress bars or signals. It can be stopped
+between any two records. `state_dict` returns everything that another trainer needs to continue.
 
 Shapes: B batch, T time.
 """
@@ -47,9 +47,9 @@ class Trainer:
         train: batches to train on.
         valid: batches to validate on after every epoch.
         test: the test split as one stream.
-        special_ids: ids of the tokens that are scored separately as well, by name.
-        log_every: steps between two records that are logged; at these, metrics are always read.
-        capture: captures steps as graphs; None on a device without graphs.
+        special_ids: ids of the special tokens that are also scored separately, by token.
+        log_every: steps between two logged records.
+        capture: captures steps as graphs; None for eager steps only.
 
     Attributes:
         train_state: progress of the run.
@@ -95,15 +95,15 @@ class Trainer:
         self.graphed_step = None if capture is None else self._graphed_step(capture)
 
     def _graphed_step(self, capture: Capture) -> GraphedStep | None:
-        """Captures a step; if that fails, the run uses eager steps."""
-        if self.precision.scaler is not None:  # it decides on the host whether to update
+        """Captures a step; returns None if that fails, so that the run uses eager steps."""
+        if self.precision.scaler is not None:  # the scaler decides on the host whether to update
             return None
         args = self.model, self.optimizer, self.precision, self.config.max_grad_norm
         try:
             return GraphedStep(*args, self._batch(0), self.hidden_state, capture)
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # a custom cell can fail with any exception
+        except Exception as error:  # a custom cell can raise any exception
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             logger.warning(f"a step cannot be captured as a CUDA graph ({reason})")
             return None
@@ -118,15 +118,15 @@ class Trainer:
         yield RunDone(self.train_state.step, score)
 
     def _train(self) -> StepDone:
-        """Makes one step, or several graphed steps whose metrics are read together.
+        """Runs one step, or several graphed steps whose metrics are read together.
 
         Raises:
-            DivergedError: if a loss or a gradient norm is not finite. The weights are unchanged,
-                except after graphed steps, for which `check_finite` prevents a save.
+            DivergedError: if a loss or a gradient norm is not finite. Eager steps leave the weights
+                unchanged. After graphed steps, `check_finite` prevents saving the weights.
         """
         start = time.perf_counter()
         state, config = self.train_state, self.config
-        # The initial state is computed again for each epoch, since a learned one has a gradient.
+        # The initial state is recomputed in each epoch, because a learned state has a gradient.
         hidden_state = self.hidden_state if state.batch else self._initial_state()
         step, count = self._next_steps(hidden_state)
         outputs = []
@@ -165,7 +165,7 @@ class Trainer:
         )
 
     def _next_steps(self, hidden_state: HiddenState) -> tuple[Any, int]:
-        """Returns the function that makes the next steps, and how many to make at once."""
+        """Returns the function that runs the next steps, and the number of steps."""
         # The gradient of a learned initial state is not part of the captured step.
         has_gradient = any(part.requires_grad for layer in hidden_state for part in layer)
         if self.graphed_step is None or has_gradient:
@@ -176,7 +176,7 @@ class Trainer:
         )
 
     def _backs_off(self) -> bool:
-        """Returns whether an overflow is explained by the loss scale, which was then lowered."""
+        """Returns whether the loss scaler handled the overflow by lowering the scale."""
         return self.precision.scaler is not None and not self.precision.scaler.has_failed
 
     def _batch(self, index: int) -> Batch:
@@ -185,7 +185,7 @@ class Trainer:
         return Batch(inputs.int(), targets.long())
 
     def _finish_epoch(self) -> Iterator[Record]:
-        """Validates, then moves to the start of the next epoch."""
+        """Validates the model and moves to the start of the next epoch."""
         valid = yield from self._evaluate("valid")
         state = self.train_state
         if not math.isfinite(valid.perplexity):
@@ -206,7 +206,7 @@ class Trainer:
         yield done
 
     def _learning_rate(self, ahead: int = 0) -> float:
-        """Returns the rate of the step `ahead` of the next one, at most the epoch's last one."""
+        """Returns the learning rate `ahead` steps after the next step, within the epoch."""
         state, batches = self.train_state, len(self.batches)
         batch, valid = min(state.batch + ahead, batches - 1), state.valid_perplexities
         return learning_rate(
@@ -220,7 +220,7 @@ class Trainer:
         """Yields progress and returns the score of the split."""
         inputs, targets = self.evaluation_texts[split]
         score = Score()
-        self.model.eval()  # for dropout in a custom cell; ours requires a generator
+        self.model.eval()  # disables dropout in custom cells; ptblm's dropout requires a generator
         with self.precision.full_precision():
             for score in running_scores(self.model, inputs, targets, special_ids=self.special_ids):
                 yield Evaluating(split, score, inputs.numel())
@@ -228,7 +228,7 @@ class Trainer:
         return score
 
     def check_finite(self) -> None:
-        """Checks all weights and optimizer state, so that a save never replaces good values.
+        """Checks that all weights and optimizer state are finite and can be saved.
 
         Raises:
             DivergedError: if a value is not finite.
@@ -238,7 +238,7 @@ class Trainer:
             raise DivergedError(self._metrics(math.nan, math.nan))
 
     def _metrics(self, nll: float, grad_norm: float) -> dict[str, float]:
-        """Returns what is known of a divergence; `nll` is in nats per token."""
+        """Returns the metrics of a divergence; `nll` is in nats per token."""
         return {
             "epoch": self.train_state.epoch + 1,
             "batch": min(self.train_state.batch + 1, len(self.batches)),
@@ -249,11 +249,11 @@ class Trainer:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns everything that the rest of the run depends on.
+        """Returns everything that is required to continue the run.
 
         Returns:
-            "model" and "optimizer", tensors by name; "hidden_state", lists of tensors by layer;
-            "train_state", JSON values, "loss_scaler" among them.
+            "model" and "optimizer": tensors by name; "hidden_state": lists of tensors by layer;
+            "train_state": JSON values, including "loss_scaler".
         """
         scaler = self.precision.scaler
         scaler_state = {} if scaler is None else scaler.state_dict()
@@ -265,17 +265,17 @@ class Trainer:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Restores what another trainer's `state_dict` returned.
+        """Restores the state that `state_dict` of another trainer returned.
 
         Raises:
-            StructureMismatchError: if a part is missing, unknown, or does not fit this trainer,
-                whose state is then unchanged, except for the optimizer's.
+            StructureMismatchError: if a part is missing, unknown, or does not match this trainer.
+                Only the optimizer state may have changed.
         """
         scaler = self.precision.scaler
         check_structure(self.state_dict(), saved, varying={"optimizer", "train_state"})
         saved_state = dict(saved["train_state"])
         saved_scaler = saved_state.pop("loss_scaler", None)
-        # The precision may change when a run is resumed; a new scaler starts with its defaults.
+        # The precision may change when a run is resumed. A new scaler starts with its defaults.
         expected = scaler.state_dict() if scaler and saved_scaler else {}
         if scaler or not saved_scaler:
             check_structure(expected, saved_scaler, "train_state.loss_scaler")
@@ -283,7 +283,7 @@ class Trainer:
         train_state = TrainState.from_dict(
             saved_state, batches=len(self.batches), tokens_per_batch=tokens
         )
-        # Only an fp16 run can have made steps without an update.
+        # Only a run in fp16 can contain steps without an update.
         has_updated = train_state.step > 0 and not saved_scaler
         if has_updated and not saved["optimizer"] and not isinstance(self.optimizer, SGD):
             raise StructureMismatchError("optimizer: missing")

@@ -1,1 +1,1 @@
-"""The sections of `scripts/bench.py`, one file each, and what they share."""
+"""The sections of `scripts/bench.py`, one file per section, and shared helpers."""

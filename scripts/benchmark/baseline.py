@@ -1,7 +1,7 @@
-"""The PyTorch baseline: what an engineer writes in ten minutes with torch's own modules.
+"""The PyTorch baseline: a straightforward implementation with standard torch modules.
 
-It uses torch's LSTM over all layers and time steps, and torch's loss, gradient clipping,
-optimizer and autocast. The training loop never waits for a value from the device.
+It uses torch's multi-layer LSTM, loss, gradient clipping, optimizer and autocast. The training loop
+never waits for a value from the device.
 
 Shapes: T time, B batch, V vocabulary, E embedding, H hidden.
 """
@@ -20,7 +20,7 @@ from ptblm.config.training import TrainingConfig
 from ptblm.errors import UsageError
 
 State = tuple[Tensor, ...]
-# Each step's mean negative log-likelihood per token, and its gradient norm; both on the device.
+# The mean negative log-likelihood per token and the gradient norm of each step, on the device.
 Steps = Iterator[tuple[Tensor, Tensor]]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -34,7 +34,7 @@ class BaselineModel(nn.Module):
         embedding_size: E.
         hidden_size: H.
         num_layers: number of LSTM layers.
-        dropout: probability of dropping a unit.
+        dropout: dropout probability.
     """
 
     def __init__(
@@ -52,17 +52,17 @@ class BaselineModel(nn.Module):
         self.softmax = nn.Linear(hidden_size, vocab_size)
 
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Logits, [T, B, V], and the last hidden state, for token ids, [T, B]."""
+        """Returns logits, [T, B, V], and the last hidden state for token ids, [T, B]."""
         embedded = self.dropout(self.embedding(inputs))  # [T, B, E]
         features, state = self.lstm(embedded, state)  # [T, B, H]
         return self.softmax(self.dropout(features)), state
 
 
 def baseline_model(config: Config, vocab_size: int) -> BaselineModel:
-    """The baseline with a config's sizes and torch's own initial weights.
+    """Returns the baseline with the sizes of a config and torch's default initial weights.
 
     Raises:
-        UsageError: if the config uses options that the baseline does not have.
+        UsageError: if the config uses options that the baseline does not support.
     """
     if options := non_baseline_options(config):
         raise UsageError(
@@ -82,7 +82,7 @@ def baseline_model(config: Config, vocab_size: int) -> BaselineModel:
 def train_steps(
     model: Callable[..., Any], text: Tensor, training: TrainingConfig, autocast: str | None = None
 ) -> Steps:
-    """Trains, and yields the loss and the gradient norm of each step.
+    """Trains a model and yields the loss and the gradient norm of each step.
 
     Args:
         model: a BaselineModel on its device, compiled or not.
@@ -102,7 +102,7 @@ def train_steps(
         with torch.autocast(kind, _DTYPES.get(autocast or ""), enabled=autocast is not None):
             logits, state = model(inputs, state)
             loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-        # The published learning rates are for a loss that is summed over time.
+        # Published learning rates are for a loss that is summed over time.
         scaler.scale(loss * len(inputs)).backward()
         scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(parameters, training.max_grad_norm)
@@ -114,7 +114,7 @@ def train_steps(
 
 @torch.inference_mode()
 def score_by_token(model: BaselineModel, ids: Tensor) -> float:
-    """Summed negative log-likelihood of ids, [N + 1], one token at a time; the first is context."""
+    """Scores ids, [N + 1], one token at a time; returns the summed negative log-likelihood."""
     model.eval()
     state: State | None = None
     total = torch.zeros((), dtype=torch.float64, device=ids.device)

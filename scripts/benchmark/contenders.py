@@ -1,7 +1,7 @@
-"""The PyTorch programs that ptblm's training is compared with.
+"""The PyTorch programs to compare ptblm with.
 
-All of them train the same model, benchmark/baseline.py, with the same loop. They differ in a few
-lines of set-up, the ones that a PyTorch user would try first.
+All programs train the same model, benchmark/baseline.py, with the same loop. They differ only in
+common performance settings of PyTorch.
 """
 
 from contextlib import AbstractContextManager
@@ -24,15 +24,15 @@ from ptblm.config.schema import Config
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to set up the PyTorch baseline.
+    """A configuration of the PyTorch baseline.
 
     Attributes:
         name: the label in tables and in the JSON line.
         autocast: the dtype of autocast, "bf16" or "fp16"; None trains in fp32.
-        cuda_fp32: what "fp32" means on CUDA, "ieee" or "tf32".
+        cuda_fp32: precision of fp32 operations on CUDA, "ieee" or "tf32".
         medium: whether to call `torch.set_float32_matmul_precision("medium")`.
         keep_memory: whether the C library keeps freed memory for the next step.
-        compiled: whether the model goes through `torch.compile`.
+        compiled: whether the model is compiled with `torch.compile`.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Contender:
     compiled: bool = False
 
     def flags(self, device: torch.device) -> AbstractContextManager[None]:
-        """Sets the process-wide flags of torch for this contender."""
+        """Returns a context manager that sets the torch flags of this contender."""
         if device.type == "cuda" and not self.autocast:
             return cuda_fp32_precision(self.cuda_fp32)
         return medium_matmul_precision() if self.medium else torch_defaults()
@@ -67,7 +67,7 @@ LEGEND = (
 
 
 def contenders_for(precision: str, device: torch.device, *, compiled: bool) -> list[Contender]:
-    """The contenders to compare ptblm with at one precision; the baseline comes first."""
+    """Returns the contenders for a precision, starting with the baseline."""
     on_cpu = device.type == "cpu"
     match precision:
         case "fp32":
@@ -82,7 +82,7 @@ def contenders_for(precision: str, device: torch.device, *, compiled: bool) -> l
 
 
 def contender_steps(contender: Contender, config: Config, device: torch.device) -> Steps:
-    """Trains from torch's own initial weights. Call this in a new process."""
+    """Trains from torch's default initial weights. Call this function in a new process."""
     if contender.keep_memory:
         keep_freed_memory()
     corpus = read_corpus(config)
@@ -94,7 +94,7 @@ def contender_steps(contender: Contender, config: Config, device: torch.device) 
 
 
 def steps_with_weights_of(contender: Contender, components: RunComponents) -> Steps:
-    """Trains in this process, from the initial weights of a ptblm run that has not started."""
+    """Trains in this process from the initial weights of a ptblm run that has not started."""
     config, corpus = components.config, components.corpus
     device = model_device(components)
     model = baseline_model(config, len(corpus.vocabulary)).to(device)
@@ -106,7 +106,7 @@ def steps_with_weights_of(contender: Contender, components: RunComponents) -> St
 
 
 def _with_flags(contender: Contender, steps: Steps, device: torch.device) -> Steps:
-    """Sets the contender's flags for each step only, because ptblm's steps need other flags."""
+    """Sets the flags of a contender only during its steps, because ptblm needs other flags."""
     while True:
         with contender.flags(device):
             step = next(steps, None)

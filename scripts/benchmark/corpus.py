@@ -1,4 +1,4 @@
-"""Speed and memory of reading a corpus: ptblm, ptblm's cache, and a simple Python reader."""
+"""Benchmarks reading a corpus: ptblm, ptblm with its cache, and a simple Python reader."""
 
 import time
 from collections import Counter
@@ -19,16 +19,16 @@ from benchmark.ptblm_run import (
     weight_and_gradient_bytes,
 )
 
-# The simple reader keeps every word as a Python string: it reads a tenth of the text.
+# The simple reader reads only a tenth of the text, because it keeps every word in memory.
 _PART = 10
 
 
 def bench_corpus(directory: Path, megabytes: int, steps: int = 20) -> dict[str, Any]:
-    """Measures reading a text file, and the memory of training on it.
+    """Measures the speed of reading a text file and the memory of training on it.
 
     Args:
-        directory: for the text; ptblm's cache is in PTBLM_CACHE.
-        megabytes: size of the text.
+        directory: directory for the text. The cache is in PTBLM_CACHE.
+        megabytes: size of the text in MB.
         steps: number of training steps.
 
     Raises:
@@ -57,11 +57,10 @@ def bench_corpus(directory: Path, megabytes: int, steps: int = 20) -> dict[str, 
 
 
 def train_on(path: Path, steps: int) -> dict[str, float]:
-    """Trains the small config for some steps and measures memory.
+    """Trains the small config for a number of steps and measures memory.
 
     Returns:
-        Peak memory beyond that of an idle torch, in megabytes, and the part of it that is
-        weights and gradients.
+        Peak memory in MB, excluding an idle torch, and the memory of weights and gradients.
     """
     before = resident_bytes()
     reset_peak()
@@ -89,11 +88,11 @@ def read_with_ptblm(path: Path) -> dict[str, float]:
 
 
 def read_simply(path: Path) -> dict[str, float]:
-    """Reads as the TensorFlow tutorial does: splits, counts and sorts words, then looks up ids."""
+    """Reads like the TensorFlow tutorial: splits, counts and sorts words, then looks up ids."""
 
     def read() -> int:
         words = path.read_text(encoding="utf-8").replace("\n", " <eos> ").split()
-        if words[-1] != "<eos>":  # the last line may lack a line end
+        if words[-1] != "<eos>":  # the last line may lack a newline
             words.append("<eos>")
         ranked = sorted(Counter(words).items(), key=lambda pair: (-pair[1], pair[0]))
         ids = {word: index for index, (word, _) in enumerate(ranked)}
@@ -103,7 +102,7 @@ def read_simply(path: Path) -> dict[str, float]:
 
 
 def _measured(path: Path, read: Callable[[], int]) -> dict[str, float]:
-    """Speed and peak memory of `read`, which returns the number of tokens."""
+    """Measures the speed and peak memory of `read`, which returns the number of tokens."""
     before = resident_bytes()
     reset_peak()
     start = time.perf_counter()
@@ -120,7 +119,7 @@ def _measured(path: Path, read: Callable[[], int]) -> dict[str, float]:
 
 
 def corpus_lines(result: dict[str, Any]) -> list[str]:
-    """A table of the results."""
+    """Returns a table of the results."""
     lines = ["", f"reading a text, each in a new process, on {result['hardware']}"]
     for name, read in result["read"].items():
         lines.append(

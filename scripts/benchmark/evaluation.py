@@ -1,4 +1,4 @@
-"""Evaluation speed: ptblm's scoring of one stream, and one token at a time in PyTorch."""
+"""Benchmarks evaluation: ptblm, and PyTorch with one token at a time."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,22 +18,22 @@ from benchmark.ptblm_run import (
 from ptblm.config.schema import Config
 
 _WINDOWS = 5
-# PyTorch is slow token by token: ptblm scores this many times as many tokens in its windows.
+# ptblm is faster, so its windows contain this many times as many tokens.
 _PTBLM_FACTOR = 10
 
 
 def bench_evaluation(config: Config, seconds: float = 1.0) -> dict[str, Any]:
-    """Measures the test protocol: one stream, the hidden state carried from token to token.
+    """Measures evaluation of one stream, with the hidden state carried from token to token.
 
     Args:
-        config: with device and text.
+        config: the config, with device and text.
         seconds: approximate duration of a window of the PyTorch baseline.
 
     Returns:
-        Tokens per second, their ratio, and the relative difference of the two scores.
+        Tokens per second, their ratio, and the relative difference of both scores.
 
     Raises:
-        ValueError: if the two scores differ by more than rounding.
+        ValueError: if the scores differ by more than rounding errors.
     """
     components = setup_run(config)
     device = model_device(components)
@@ -73,7 +73,7 @@ def bench_evaluation(config: Config, seconds: float = 1.0) -> dict[str, Any]:
 
 
 def bench_test_split(config: Config) -> dict[str, Any] | None:
-    """Times a config's test on the Penn Treebank; None if it is not in data/ptb."""
+    """Measures the test evaluation on the Penn Treebank; None if it is not in data/ptb."""
     on_ptb = with_penn_treebank(config)
     if on_ptb is None:
         return None
@@ -84,7 +84,7 @@ def bench_test_split(config: Config) -> dict[str, Any] | None:
 
 
 def evaluation_lines(result: dict[str, Any]) -> list[str]:
-    """A table of the results of a config."""
+    """Returns a table of the results of a config."""
     lines = [
         "",
         f"evaluation, {result['config']}, on {result['hardware']}",

@@ -1,6 +1,6 @@
-"""torch's process-wide flags, as they are before ptblm changes any.
+"""Records the process-wide flags of torch before ptblm changes them.
 
-Import this module before ptblm: it records the flags that it finds as torch's defaults.
+Import this module before ptblm, because it records the current flags as the defaults of torch.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 _OWNERS_AND_NAMES: tuple[tuple[Any, str], ...] = (
-    # Wider flags come first: setting one may change the narrower ones.
+    # General flags come first, because setting them may change specific flags.
     (torch.backends, "fp32_precision"),
     (torch.backends.mkldnn, "fp32_precision"),
     (torch.backends.mkldnn.matmul, "fp32_precision"),  # type: ignore[attr-defined]
@@ -29,7 +29,7 @@ Flags = list[Any]
 
 
 def read_flags() -> Flags:
-    """The current values of all flags."""
+    """Returns the current values of all flags."""
     return [getattr(owner, name) for owner, name in _OWNERS_AND_NAMES]
 
 
@@ -43,7 +43,7 @@ DEFAULTS = read_flags()
 
 @contextmanager
 def torch_defaults() -> Iterator[None]:
-    """Sets the flags to torch's defaults inside the block and restores them afterwards."""
+    """Uses the default flags of torch inside the block and restores the flags afterwards."""
     before = read_flags()
     _write(DEFAULTS)
     try:
@@ -54,9 +54,9 @@ def torch_defaults() -> Iterator[None]:
 
 @contextmanager
 def cuda_fp32_precision(kind: str) -> Iterator[None]:
-    """Computes fp32 matrix multiplications and cuDNN's LSTM as `kind` inside the block.
+    """Sets the precision of fp32 matrix multiplications and the cuDNN LSTM inside the block.
 
-    torch's defaults compute the LSTM in tf32 and everything else in fp32.
+    By default, torch computes the LSTM in tf32 and everything else in fp32.
 
     Args:
         kind: "ieee" for fp32, or "tf32".
@@ -69,9 +69,9 @@ def cuda_fp32_precision(kind: str) -> Iterator[None]:
 
 @contextmanager
 def medium_matmul_precision() -> Iterator[None]:
-    """Calls `torch.set_float32_matmul_precision("medium")`, all else being torch's defaults.
+    """Uses `torch.set_float32_matmul_precision("medium")` and default flags inside the block.
 
-    On a CPU this sends fp32 matrix multiplications to oneDNN, which computes them in fp32 on
+    On a CPU, this selects oneDNN for fp32 matrix multiplications. oneDNN computes them in fp32 on
     processors without bf16 matrix units.
     """
     with torch_defaults():
@@ -84,7 +84,7 @@ def medium_matmul_precision() -> Iterator[None]:
 
 @contextmanager
 def fp32_matmul_precision(kind: str, device: torch.device) -> Iterator[None]:
-    """Sets torch's `fp32_precision` flag for a device's matrix multiplications to `kind`."""
+    """Sets `fp32_precision` for matrix multiplications on a device inside the block."""
     backends = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
     before = backends.matmul.fp32_precision
     backends.matmul.fp32_precision = kind

@@ -1,8 +1,9 @@
-"""The GEMM-only time of a training step: its matrix multiplications alone, each at its fastest.
+"""Measures the GEMM-only time of a training step: its matrix multiplications alone.
 
-Each multiplication is tried with row-major and column-major operands and results. On a CPU it is
-also tried through oneDNN, and with a second operand that is packed in advance. Everything else,
-packing and dtype conversions included, is left out. The result estimates the least possible time.
+Each multiplication uses the fastest method. Methods differ in row-major or column-major operands
+and results and, on a CPU, in the use of oneDNN and of a second operand that is packed in advance.
+Everything else, including packing and dtype conversions, is excluded. The result is an estimate of
+the minimum possible time.
 
 Shapes: m x k times k x n; T time, B batch, V vocabulary, H hidden.
 """
@@ -26,7 +27,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Matmul:
-    """A matrix multiplication of a step, repeated `times` times in sequence."""
+    """A matrix multiplication in a step, repeated `times` times."""
 
     m: int
     k: int
@@ -35,17 +36,18 @@ class Matmul:
 
     @property
     def flop(self) -> int:
-        """Floating-point operations: additions and multiplications."""
+        """The number of floating-point operations."""
         return 2 * self.m * self.k * self.n * self.times
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method to compute a matrix multiplication.
+    """A method of computing a matrix multiplication.
 
     Attributes:
-        route: a value of torch's fp32_precision flag.
-        layout: of both operands and the result, "r" row-major, "c" column-major; or "packed".
+        route: value of the fp32_precision flag of torch.
+        layout: "packed", or the layouts of both operands and the result: "r" for row-major, "c"
+            for column-major.
     """
 
     route: str
@@ -53,7 +55,7 @@ class Method:
 
 
 def step_matmuls(config: Config, vocab_size: int) -> list[Matmul]:
-    """The matrix multiplications of a training step of an LSTM, forward and backward."""
+    """Returns the matrix multiplications of a training step of an LSTM, forward and backward."""
     model, training = config.model, config.training
     batch, times, hidden = training.batch_size, training.num_steps, model.hidden_size
     positions, gates = batch * times, 4 * hidden
@@ -78,9 +80,9 @@ def step_matmuls(config: Config, vocab_size: int) -> list[Matmul]:
 def gemm_job(
     matmuls: list[Matmul], device: torch.device, precision: str
 ) -> tuple[Callable[[], object], list[dict[str, object]]]:
-    """A function that computes all matrix multiplications once, and the method of each.
+    """Returns a function that computes all matrix multiplications, and the method of each.
 
-    On CUDA they are one captured graph, so that their launches cost nothing.
+    On CUDA, they are captured as one graph to avoid launch overhead.
     """
     methods = [fastest_method(one.m, one.k, one.n, device, precision) for one in matmuls]
     calls = [
@@ -107,7 +109,7 @@ def gemm_job(
 
 @cache
 def fastest_method(m: int, k: int, n: int, device: torch.device, precision: str) -> Method:
-    """The fastest method: times all of them once, then the best three again."""
+    """Returns the fastest method: times all methods once, then the best three again."""
     matmul = Matmul(m, k, n)
     seconds: dict[Method, float] = {}
 
@@ -136,7 +138,7 @@ def _methods(matmul: Matmul, device: torch.device, precision: str) -> list[Metho
 
 
 def _is_exact(route: str, matmul: Matmul, device: torch.device) -> bool:
-    """Whether a route that may round its operands is as exact as fp32 on this processor."""
+    """Returns whether a route that may round its operands has fp32 accuracy."""
     a = torch.randn(min(matmul.m, 50), matmul.k, device=device)
     b = torch.randn(matmul.k, min(matmul.n, 200), device=device)
     with torch_defaults(), _route(route, device):
@@ -146,14 +148,14 @@ def _is_exact(route: str, matmul: Matmul, device: torch.device) -> bool:
 
 
 def _route(route: str, device: torch.device) -> AbstractContextManager[None]:
-    # "none" is torch's default: setting it again would cost time.
+    # "none" is the default of torch. Setting it would take time.
     return nullcontext() if route == "none" else fp32_matmul_precision(route, device)
 
 
 def matmul_call(
     matmul: Matmul, method: Method, device: torch.device, precision: str
 ) -> Callable[[], object]:
-    """A function that multiplies random matrices with the given method."""
+    """Returns a function that multiplies random matrices with the given method."""
     dtype = _DTYPES.get(precision, torch.float32)
 
     def random(layout: str, rows: int, columns: int) -> Tensor:
@@ -174,7 +176,7 @@ def matmul_call(
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:
-    """Mean seconds of a call, over at least 5 ms, after one call as warm-up."""
+    """Returns the mean seconds of a call over at least 5 ms, after one warm-up call."""
     wait = device_wait(device)
     calls, seconds = 1, 0.0
     call()

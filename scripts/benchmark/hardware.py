@@ -1,4 +1,4 @@
-"""Describes the processor or GPU that a measurement ran on."""
+"""Describes the processor or GPU of a measurement."""
 
 import re
 from pathlib import Path
@@ -9,10 +9,10 @@ from ptblm.backend.device import processor_name
 
 
 def describe_hardware(device: torch.device) -> str:
-    """A phrase to print with every table: results of two processors are not comparable.
+    """Returns a description of the hardware, because results depend on it.
 
-    The family and the model identify a processor where a virtual machine hides its full name:
-    AMD's Zen 4 is family 25, Zen 5 is family 26.
+    The family and model identify a processor if a virtual machine hides its name. AMD Zen 4 is
+    family 25, and Zen 5 is family 26.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

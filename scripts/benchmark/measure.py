@@ -1,4 +1,4 @@
-"""Measures time, alternating between jobs, and memory, in a separate process."""
+"""Measures the time of alternating jobs, and memory in separate processes."""
 
 import multiprocessing
 import statistics
@@ -22,7 +22,7 @@ _TIMEOUT = 300  # seconds; torch.compile takes a minute
 
 @dataclass(frozen=True)
 class Spread:
-    """A median and the quartiles around it.
+    """A median with the first and third quartiles.
 
     Attributes:
         median: the second quartile.
@@ -35,13 +35,13 @@ class Spread:
     high: float
 
     def text(self, digits: int) -> str:
-        """Format as `1.87 [1.85, 1.90]`."""
+        """Returns text such as `1.87 [1.85, 1.90]`."""
         low, high = f"{self.low:,.{digits}f}", f"{self.high:,.{digits}f}"
         return f"{self.median:,.{digits}f} [{low}, {high}]"
 
 
 def spread(values: list[float]) -> Spread:
-    """The median and the quartiles of at least one value."""
+    """Returns the median and quartiles of at least one value."""
     if len(values) == 1:
         return Spread(values[0], values[0], values[0])
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -49,17 +49,17 @@ def spread(values: list[float]) -> Spread:
 
 
 def ratios(above: list[float], below: list[float]) -> Spread:
-    """Ratios of windows measured one after the other, so that a slow phase affects both."""
+    """Returns ratios of consecutive windows, so that a slow phase affects both windows."""
     return spread([a / b for a, b in zip(above, below, strict=True)])
 
 
 def time_alternately(
     jobs: Mapping[str, Callable[[], object]], windows: int, wait: Callable[[], object]
 ) -> dict[str, list[float]]:
-    """Seconds of each call of each job. The jobs alternate: all once, then all again.
+    """Measures the seconds of each call of each job. The jobs alternate.
 
     Args:
-        jobs: by name; each call is a window of work. Three calls of each warm it up.
+        jobs: functions by name. Each call is a window of work. The first three calls are warm-up.
         windows: number of timed calls of each job.
         wait: blocks until the device is idle.
     """
@@ -88,24 +88,24 @@ def in_fresh_process(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
 def job_in_separate_process(
     make: Callable[P, Callable[[], object]], *args: P.args, **kwargs: P.kwargs
 ) -> Iterator[Callable[[], None]]:
-    """A job that runs in a separate process each time it is called here.
+    """Starts a job in a separate process; each call of the yielded function runs the job once.
 
-    Flags, libraries and memory of the calling process do not affect it. The job is called once
-    at the start, so that a job that cannot run fails here.
+    Flags, libraries and memory of the calling process do not affect the job. The job is called once
+    at the start, so that errors are raised here.
 
     Args:
-        make: module-level function that makes the job in the new process.
+        make: module-level function that creates the job in the new process.
         args: arguments of `make`.
         kwargs: keyword arguments of `make`.
 
     Raises:
-        RuntimeError: if the job fails, with its traceback as a note, or does not answer in time.
+        RuntimeError: if the job fails (with its traceback as a note) or times out.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there, make, args, kwargs), daemon=True)
     process.start()
-    there.close()  # so that the end of the process is an EOFError here
+    there.close()  # so that the end of the process raises EOFError here
 
     def job() -> None:
         try:
@@ -146,19 +146,19 @@ def _serve(
 
 
 def device_wait(device: torch.device) -> Callable[[], object]:
-    """A function that blocks until the device is idle."""
+    """Returns a function that blocks until the device is idle."""
     if device.type == "cuda":
         return torch.cuda.synchronize
     return torch.mps.synchronize if device.type == "mps" else lambda: None
 
 
 def resident_bytes() -> int:
-    """Resident memory of this process."""
+    """Returns the resident memory of this process."""
     return _status("VmRSS")
 
 
 def reset_peak() -> None:
-    """Makes `peak_bytes` start from the current memory, on Linux."""
+    """Resets `peak_bytes` to the current memory on Linux."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -166,9 +166,9 @@ def reset_peak() -> None:
 
 
 def peak_bytes() -> int:
-    """Peak resident memory of this process.
+    """Returns the peak resident memory of this process.
 
-    Linux's ru_maxrss is not suitable: a child process starts with its parent's value.
+    ru_maxrss is not suitable on Linux, because a child process inherits the value of its parent.
     """
     return _status("VmHWM")
 
@@ -184,7 +184,7 @@ def _status(key: str) -> int:
 
 
 def as_json(value: Any) -> Any:
-    """Results with every Spread as a dictionary."""
+    """Converts every Spread in results to a dictionary."""
     if isinstance(value, Spread):
         return vars(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Profile of a training step by operator."""
+"""Profiles a training step by operator."""
 
 from itertools import islice
 
@@ -18,10 +18,10 @@ _WARM_UP = 5
 
 
 def profile_lines(config: Config, steps: int, rows: int = 20) -> list[str]:
-    """The operators that take most of ptblm's training step, by torch's profiler.
+    """Returns a table of the operators that take the most time, from the torch profiler.
 
     Args:
-        config: with device, precision and text.
+        config: the config, with device, precision and text.
         steps: number of profiled steps.
         rows: number of operators in the table.
     """

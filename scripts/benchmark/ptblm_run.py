@@ -1,4 +1,4 @@
-"""The parts of ptblm that the benchmark uses: configs, runs and their steps, scores."""
+"""Wraps the parts of ptblm that the benchmark uses: configs, runs, steps and scores."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -29,43 +29,43 @@ LOG_EVERY = "run.log_every"
 
 
 def make_config(name: str, text: str, device: str, precision: str) -> Config:
-    """A shipped config or a YAML file with the settings of the benchmark's command line."""
+    """Returns a shipped config or YAML file with the settings of the benchmark."""
     settings = {"data.path": text, "run.device": device, "run.precision": precision}
     return load_config(name, [], settings)
 
 
 def with_log_every(config: Config, steps: int) -> Config:
-    """On CUDA, ptblm waits for the device only where it logs."""
+    """Returns the config with `run.log_every`; on CUDA, logged steps wait for the device."""
     return override_config(config, [], {LOG_EVERY: steps})
 
 
 def without_dropout(config: Config) -> Config:
-    """A config whose training computes the same in every implementation."""
+    """Returns the config without dropout, so that all implementations compute the same values."""
     return override_config(config, [], {"model.dropout": 0.0})
 
 
 def device_name(config: Config) -> str:
-    """The device that a config asks for."""
+    """Returns the device name in a config."""
     return config.run.device
 
 
 def precision_of(config: Config) -> str:
-    """The precision of a config's matrix multiplications."""
+    """Returns the precision of matrix multiplications in a config."""
     return config.run.precision
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that ptblm selects for a name."""
+    """Returns the device that ptblm selects for a name."""
     return select_device(name).device
 
 
 def read_corpus(config: Config) -> Corpus:
-    """The corpus of a config."""
+    """Returns the corpus of a config."""
     return load_corpus(config.data.path, config.data.tokenizer)
 
 
 def non_baseline_options(config: Config) -> list[str]:
-    """Keys of a config that the PyTorch baseline cannot reproduce."""
+    """Returns the keys of a config that the PyTorch baseline does not support."""
     model, training = config.model, config.training
     supported = LSTMConfig(forget_bias=model.cell.options.get("forget_bias", 0.0))
     found = ["model.cell"] * (model.cell != supported)
@@ -76,12 +76,12 @@ def non_baseline_options(config: Config) -> list[str]:
 
 
 def model_device(components: RunComponents) -> torch.device:
-    """The device that a run computes on."""
+    """Returns the device of a run."""
     return next(components.trainer.model.parameters()).device
 
 
 def training_steps(components: RunComponents) -> Iterator[StepDone]:
-    """The training steps of a run, as `ptblm train` makes them.
+    """Yields the training steps of a run, as in `ptblm train`.
 
     Raises:
         UsageError: at the end of the first epoch.
@@ -94,14 +94,14 @@ def training_steps(components: RunComponents) -> Iterator[StepDone]:
 
 
 def execution_path(components: RunComponents) -> str:
-    """How a run makes its steps: the kernel of the recurrent layers, eager or a CUDA graph."""
+    """Describes how steps run: the kernel of the recurrent layers, and eager or CUDA graph."""
     trainer = components.trainer
     graph = "eager" if trainer.graphed_step is None else "one CUDA graph"
     return f"{trainer.model.recurrent.kernel}, {graph}"
 
 
 def weight_and_gradient_bytes(components: RunComponents) -> tuple[int, int]:
-    """Memory of a run's weights and of their gradients, some of which are sparse."""
+    """Returns the memory of the weights and the gradients of a run."""
     parameters = list(components.trainer.optimizer.parameters.values())
     gradients = 0
     for parameter in parameters:
@@ -115,7 +115,7 @@ def weight_and_gradient_bytes(components: RunComponents) -> tuple[int, int]:
 
 
 def training_text(corpus: Corpus, config: Config, device: torch.device) -> Tensor:
-    """The token streams of an epoch of ptblm's training, [steps * T + 1, B]."""
+    """Returns the token streams of a training epoch, [steps * T + 1, B]."""
     training = config.training
     ids = corpus.splits["train"].ids
     batches = batchify(ids, training.batch_size, training.num_steps, "train")
@@ -124,13 +124,13 @@ def training_text(corpus: Corpus, config: Config, device: torch.device) -> Tenso
 
 
 def test_ids(components: RunComponents) -> Tensor:
-    """The ids of the test split, [N], on the device of the run."""
+    """Returns the ids of the test split, [N], on the device of the run."""
     ids = components.corpus.splits["test"].ids
     return torch.from_numpy(ids.astype(np.int64)).to(model_device(components))
 
 
 def score(components: RunComponents, ids: Tensor) -> float:
-    """Summed negative log-likelihood of ids, [N + 1], by ptblm's evaluation of the test split."""
+    """Scores ids, [N + 1], as a test split; returns the summed negative log-likelihood."""
     special_ids = components.corpus.tokenizer.special_ids
     text = ids.view(1, -1)
     trainer = components.trainer
@@ -140,7 +140,7 @@ def score(components: RunComponents, ids: Tensor) -> float:
 
 
 def with_penn_treebank(config: Config) -> Config | None:
-    """The config on the Penn Treebank; None if it is not in data/ptb."""
+    """Returns the config with the Penn Treebank; None if it is not in data/ptb."""
     try:
         corpus_path("ptb", "word")
     except DataError:
@@ -150,10 +150,10 @@ def with_penn_treebank(config: Config) -> Config | None:
 
 @torch.no_grad()
 def copy_weights(components: RunComponents, baseline: "BaselineModel") -> None:
-    """Gives the baseline the weights of ptblm's model.
+    """Copies the weights of a ptblm model to the baseline.
 
-    torch's LSTM adds two biases where ptblm has one. The second one is set to ptblm's constant
-    `forget_bias` and not trained.
+    The LSTM of torch has two biases, and ptblm has one. The second bias contains the constant
+    `forget_bias` and is not trained.
     """
     weights = components.trainer.model.state_dict()
     baseline.embedding.weight.copy_(weights["embedding.weight"])

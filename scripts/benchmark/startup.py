@@ -1,4 +1,4 @@
-"""Start-up time of whole processes: to the end of `--help`, and to the first training step."""
+"""Measures start-up times: `--help`, and the time to the first training step."""
 
 import json
 import subprocess
@@ -16,17 +16,17 @@ _TIMEOUT = 600  # seconds
 
 
 def bench_startup(directory: Path, config: Config, name: str, times: int) -> dict[str, Any]:
-    """Measures whole processes. One training run before the measured ones fills the cache.
+    """Measures whole processes, after one training run that fills the cache.
 
     Args:
-        directory: for the runs.
-        config: with device and text.
+        directory: directory for the runs.
+        config: the config, with device and text.
         name: name of the config.
         times: number of measurements.
 
     Returns:
-        Seconds to the end of `--help`, to the end of `import torch` for comparison, and to the
-        first step's record in a run's metrics.jsonl.
+        Seconds of `--help`, of `import torch` for comparison, and until metrics.jsonl contains the
+        first step.
     """
 
     def whole_process(*arguments: str) -> float:
@@ -57,10 +57,10 @@ def bench_startup(directory: Path, config: Config, name: str, times: int) -> dic
 
 
 def _seconds_to_first_step(metrics: Path, arguments: list[str]) -> float:
-    """Seconds from a run's start until its metrics hold a step; then kills the run.
+    """Returns the seconds until the metrics of a run contain a step; then kills the run.
 
     Raises:
-        RuntimeError: if the run ends before its first step, or has none after ten minutes.
+        RuntimeError: if the run ends before its first step or takes more than ten minutes.
     """
     start = time.perf_counter()
     process = subprocess.Popen(  # noqa: S603 - fixed arguments
@@ -79,7 +79,7 @@ def _seconds_to_first_step(metrics: Path, arguments: list[str]) -> float:
     finally:
         process.kill()
         _, errors = process.communicate()
-    raise RuntimeError(f"the run made no step: {errors}")
+    raise RuntimeError(f"the run ended before its first step: {errors}")
 
 
 def _has_step(metrics: Path) -> bool:
@@ -90,7 +90,7 @@ def _has_step(metrics: Path) -> bool:
 
 
 def startup_lines(result: dict[str, Any]) -> list[str]:
-    """A table of the results."""
+    """Returns a table of the results."""
     labels = {
         "help_seconds": "ptblm --help",
         "import_torch_seconds": "python -c 'import torch'",

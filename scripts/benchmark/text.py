@@ -1,4 +1,4 @@
-"""A random text with the size and the vocabulary size of the Penn Treebank."""
+"""Generates a random text with the size and vocabulary size of the Penn Treebank."""
 
 from pathlib import Path
 
@@ -14,9 +14,9 @@ def write_text(path: Path, words: int = WORDS, vocabulary: int = VOCABULARY) -> 
 
     Args:
         path: the file to write.
-        words: number of words, line ends not counted.
-        vocabulary: number of distinct tokens, `<unk>` and `<eos>` included. All of them occur in
-            the first 90 % of the text, the training split.
+        words: number of words, excluding line ends.
+        vocabulary: number of distinct tokens, including `<unk>` and `<eos>`. All tokens occur in
+            the first 90% of the text, the training split.
     """
     random = np.random.default_rng(0)
     distinct = np.array([f"w{rank}" for rank in range(vocabulary - 2)] + ["<unk>"])

@@ -1,4 +1,4 @@
-"""Training speed: ptblm's step, the PyTorch contenders' steps, and the step's GEMMs alone."""
+"""Benchmarks training steps of ptblm and of the PyTorch contenders, and the GEMM-only time."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -44,7 +44,7 @@ from benchmark.ptblm_run import (
 )
 from ptblm.config.schema import Config
 
-# Largest relative difference of the losses, and of the gradient norms, of the same steps.
+# Maximum relative differences of loss and gradient norm in the same steps.
 TOLERANCES = {
     "fp32": (1e-5, 1e-4),
     "tf32": (1e-4, 1e-2),
@@ -56,16 +56,16 @@ _WINDOWS = 20
 
 
 class DisagreementError(Exception):
-    """Two implementations of the same training steps compute different values."""
+    """Two implementations compute different values in the same training steps."""
 
 
 def bench_train(config: Config, steps: int, *, compiled: bool = False) -> dict[str, Any]:
     """Measures one config at one precision.
 
     Args:
-        config: with device, precision and text.
-        steps: measured steps of each contender, split into twenty windows.
-        compiled: whether to measure `torch.compile` too.
+        config: the config, with device, precision and text.
+        steps: number of measured steps per contender, divided into 20 windows.
+        compiled: whether to also measure `torch.compile`.
 
     Returns:
         Tokens per second, milliseconds per step, ratios, peak memory, and the relative difference
@@ -129,7 +129,7 @@ def bench_train(config: Config, steps: int, *, compiled: bool = False) -> dict[s
                 peak_megabytes, config, contender, max(3, count)
             )
             for contender in [None, *measured]
-            if not (contender and contender.compiled)  # the compiler's memory is not training's
+            if not (contender and contender.compiled)  # includes the memory of the compiler
         },
     }
 
@@ -137,19 +137,19 @@ def bench_train(config: Config, steps: int, *, compiled: bool = False) -> dict[s
 def check_contenders(
     config: Config, contenders: list[Contender]
 ) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
-    """Compares ptblm's first steps with those of each contender, dropout off.
+    """Compares the first steps of ptblm and of each contender without dropout.
 
-    Compiled contenders are not compared: they run the baseline's code.
+    Compiled contenders are not compared, because they run the code of the baseline.
 
     Returns:
-        The relative differences by contender, and the reason for each contender to be skipped.
+        The relative differences by contender, and the reason for each skipped contender.
 
     Raises:
         DisagreementError: if ptblm and the baseline compute different values.
     """
     components = setup_run(with_log_every(without_dropout(config), 1))
     compared = [contender for contender in contenders if not contender.compiled]
-    # Each model copies the initial weights, so all are made before the first step.
+    # Each model copies the initial weights, so all models are created before the first step.
     theirs = [steps_with_weights_of(contender, components) for contender in compared]
     ours = list(islice(training_steps(components), 2))
     differences, skipped = {}, {}
@@ -166,13 +166,13 @@ def check_contenders(
 def check_agreement(
     ours: Iterable[StepDone], theirs: Steps, precision: str, steps: int = 2
 ) -> dict[str, float]:
-    """Checks that ptblm and a contender compute the same in their first steps, dropout off.
+    """Checks that ptblm and a contender compute the same values without dropout.
 
     Returns:
         The largest relative differences of losses and of gradient norms.
 
     Raises:
-        DisagreementError: if a difference is larger than the precision explains.
+        DisagreementError: if a difference exceeds the tolerance of the precision.
     """
     differences = {"loss": 0.0, "gradient norm": 0.0}
     for done, (loss, norm) in islice(zip(ours, theirs, strict=False), steps):
@@ -181,7 +181,7 @@ def check_agreement(
             pairs["gradient norm"] = (done.grad_norm, norm.item())
         for what, (found, expected) in pairs.items():
             differences[what] = max(differences[what], abs(found - expected) / expected)
-        if done.grad_norm is None:  # fp16 overflowed and skipped the update: later steps differ
+        if done.grad_norm is None:  # fp16 overflowed and skipped the update, so later steps differ
             break
     for (what, found), largest in zip(differences.items(), TOLERANCES[precision], strict=True):
         if not found < largest:
@@ -193,7 +193,7 @@ def check_agreement(
 
 
 def contender_window(contender: Contender, config: Config, count: int) -> Callable[[], None]:
-    """A function that makes `count` steps of a contender, for a separate process."""
+    """Returns a function that runs `count` steps of a contender in a separate process."""
     device = pick_device(device_name(config))
     run, wait = _window(contender_steps(contender, config, device), count), device_wait(device)
 
@@ -213,7 +213,7 @@ def _window(steps: Iterator[object], count: int) -> Callable[[], None]:
 
 
 def window_of_records(records: Iterator[StepDone], count: int) -> Callable[[], None]:
-    """A function that makes `count` steps of a run, whose records may cover several steps each."""
+    """Returns a function that runs `count` steps; a record may cover several steps."""
     done = goal = 0
 
     def window() -> None:
@@ -226,16 +226,16 @@ def window_of_records(records: Iterator[StepDone], count: int) -> Callable[[], N
 
 
 def peak_megabytes(config: Config, contender: Contender | None, steps: int) -> float:
-    """Peak memory of training, beyond that of an idle torch. Call this in a new process.
+    """Returns the peak memory of training, excluding an idle torch. Call it in a new process.
 
-    On CUDA, this is the device's memory from the first step on, CUDA graphs included.
+    On CUDA, this is the device memory after the first step, including CUDA graphs.
 
     Args:
-        config: of the run.
-        contender: None measures ptblm.
+        config: the config of the run.
+        contender: the contender; None measures ptblm.
         steps: number of training steps.
     """
-    # The first optimizer makes torch load a hundred MB of code; that is not training's memory.
+    # The first optimizer loads 100 MB of torch code, which is not memory of training.
     torch.optim.SGD([torch.zeros(1)], lr=1.0).step()
     before = resident_bytes()
     device = pick_device(device_name(config))
@@ -247,7 +247,7 @@ def peak_megabytes(config: Config, contender: Contender | None, steps: int) -> f
     reset_peak()
     if device.type == "cuda":
         next(running)
-        torch.cuda.empty_cache()  # releases what only the capture of the graph needed
+        torch.cuda.empty_cache()  # releases memory that only the graph capture used
         torch.cuda.reset_peak_memory_stats(device)
     for _ in range(steps):
         next(running)
@@ -257,7 +257,7 @@ def peak_megabytes(config: Config, contender: Contender | None, steps: int) -> f
 
 
 def train_lines(result: dict[str, Any]) -> list[str]:
-    """A table of the results of one config at one precision."""
+    """Returns a table of the results of one config at one precision."""
     how = f"{result['windows']} alternating windows of {result['steps_per_window']} steps"
     lines = [
         "",
@@ -277,7 +277,7 @@ def train_lines(result: dict[str, Any]) -> list[str]:
     lines += [f"  {name}: skipped: {reason}" for name, reason in result["skipped"].items()]
     for name, differences in result["relative_difference"].items():
         found = ", ".join(f"{what} {value:.0e}" for what, value in differences.items())
-        lines.append(f"  relative difference from {name}, dropout off: {found}")
+        lines.append(f"  relative difference from {name}, without dropout: {found}")
     lines.append(f"  ptblm's execution path: {result['path']}")
     lines.append(f"  {LEGEND}")
     return lines

@@ -179,7 +179,7 @@ def test_file_that_disappears_is_a_data_error(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     source = Source(str(path), path, 0, 10)
     for read in (raw, lambda source: source.line_start(3), Source.sha256):
-        with pytest.raises(DataError, match="can't be read: No such file"):
+        with pytest.raises(DataError, match="cannot be read: No such file"):
             read(source)
 
 

@@ -220,7 +220,7 @@ def test_second_process_waits_and_reads_the_cache(
     second.join(20)
     assert_equal(found[0], uncached(small_corpus))
     assert path.stat().st_ino == inode
-    assert caplog.messages == ["waiting for another process that is reading corpus"]
+    assert caplog.messages == ["waiting for another process that is caching corpus"]
 
 
 def test_four_processes_share_one_cache(small_corpus: Path, place: Path) -> None:

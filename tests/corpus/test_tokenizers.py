@@ -107,7 +107,7 @@ def test_invalid_utf8_is_located() -> None:
 
 @pytest.mark.parametrize("tokens", [["a"], ["a", EOS], ["a", UNK]])
 def test_character_vocabulary_needs_special_tokens(tokens: list[str]) -> None:
-    with pytest.raises(DataError, match="the vocabulary has no <"):
+    with pytest.raises(DataError, match="the vocabulary does not contain <"):
         tokenizer_of("char", *tokens)
 
 

@@ -82,7 +82,7 @@ def test_a_class_can_take_any_options() -> None:
 def test_unknown_option_is_named(name: str, option: str, message: str, hint: str) -> None:
     with pytest.raises(ConfigError) as caught:
         build(name, f"{option}=1")
-    expected = f"model.cell.{option}: option_cells:{name} does not take the option '{option}'"
+    expected = f"model.cell.{option}: option_cells:{name} does not accept the option '{option}'"
     assert caught.value.what == expected + message
     assert caught.value.hint == hint
 

@@ -48,7 +48,7 @@ def test_records_after_the_checkpoint_are_removed(
         assert lines(path) == [{"step": 1}]
         assert caplog.messages == []
         metrics = MetricsFile(path, 20, log_every=1, unit="word")
-    assert caplog.messages == [f"{path} lacks 8 bytes that it had at the last checkpoint"]
+    assert caplog.messages == [f"{path} is 8 bytes shorter than at the last checkpoint"]
     assert metrics.offset == 12
     metrics.close()
 

@@ -1,4 +1,4 @@
-"""Known corpora by name, the value of `data.path`."""
+"""Downloadable corpora by name, as used in `data.path`."""
 
 from ptblm.corpus.datasets.base import Dataset
 from ptblm.corpus.datasets.ptb import PTB

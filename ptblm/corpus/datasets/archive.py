@@ -1,4 +1,4 @@
-"""Finds files in tar archives, which are not trusted."""
+"""Finds files in untrusted tar archives."""
 
 import lzma
 import tarfile
@@ -20,8 +20,8 @@ def open_archive(file: IO[bytes]) -> Iterator[tarfile.TarFile]:
     """Opens a tar archive, with or without compression, and checks all of its members.
 
     Raises:
-        DataError: if it is not an archive, is damaged or too large, or has a member that is a
-            link or a device or whose path leaves the archive.
+        DataError: if the file is not an archive, is damaged or too large, or contains a link, a
+            device or a path outside the archive.
     """
     try:
         with _TarFile.open(fileobj=file) as archive:
@@ -29,7 +29,7 @@ def open_archive(file: IO[bytes]) -> Iterator[tarfile.TarFile]:
             yield archive
     except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # from the operating system; errors of gzip and bz2 have no number
+            raise  # from the operating system; errors of gzip and bz2 have no errno
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"not a tar archive, or damaged: {reason}") from None
 
@@ -44,13 +44,13 @@ def _check_members(archive: tarfile.TarFile) -> None:
         if unpacked > MAX_UNPACKED_SIZE:
             raise DataError(f"unsafe archive: unpacks to more than {MAX_UNPACKED_SIZE:,} bytes")
         if path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]):
-            raise DataError(f"unsafe archive: the path {member.name!r} leaves it")
+            raise DataError(f"unsafe archive: the path {member.name!r} is outside the archive")
         if not (member.isreg() or member.isdir()):
             raise DataError(f"unsafe archive: {member.name!r} is a link or a device")
 
 
 class _TarFile(tarfile.TarFile):
-    """A TarFile that bounds each read: a tar header can declare any size, which is then read."""
+    """A TarFile that bounds each read, because a tar header can declare any size."""
 
     def __init__(self, name: Any = None, mode: Any = "r", fileobj: Any = None, **options: Any):
         super().__init__(name, mode, _BoundedReader(fileobj), **options)
@@ -62,7 +62,7 @@ class _BoundedReader:
 
     def read(self, size: int) -> bytes:
         if not 0 <= size <= _MAX_READ:
-            raise DataError(f"unsafe archive: a header of {size:,} bytes")
+            raise DataError(f"unsafe archive: the header has {size:,} bytes")
         return self._file.read(size)
 
     def __getattr__(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a downloadable corpus is: facts only; `fetch.py` does the work."""
+"""Describes downloadable corpora. `fetch.py` downloads them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +9,8 @@ class DataFile:
     """A file of a corpus.
 
     Attributes:
-        size: in bytes.
-        sha256: in hexadecimal.
+        size: size in bytes.
+        sha256: SHA-256 in hexadecimal.
         required: whether a download without this file fails.
     """
 
@@ -24,13 +24,13 @@ class Dataset:
     """A downloadable corpus.
 
     Attributes:
-        title: name for people.
-        license: terms of use, in a few words.
-        directory: where the files are stored by default.
-        files: by name.
-        folder: the folder of the files in the public archive.
+        title: full name for messages.
+        license: short summary of the license.
+        directory: default directory of the files.
+        files: the files by name.
+        folder: folder that contains the files in the public archive.
         urls: mirrors in order of preference. A URL that ends with "/" is a folder of files; any
-            other is a tar archive.
+            other URL is a tar archive.
     """
 
     title: str

@@ -1,6 +1,6 @@
 """Downloads a known corpus, or copies it from this machine, and verifies each file.
 
-A file gets its name only after its SHA-256 was verified, so that an interruption at any time leaves
+A file is renamed to its final name only after its SHA-256 is verified, so an interruption leaves
 either the previous file or the verified one.
 """
 
@@ -25,7 +25,7 @@ from ptblm.errors import DataError
 from ptblm.files import TEMPORARY_SUFFIX, replacing
 
 ATTEMPTS = 3
-PAUSE = 1.0  # seconds before the second attempt; doubled for each further one
+PAUSE = 1.0  # seconds before the second attempt; doubled for each later one
 TIMEOUT = 30.0  # seconds without data
 MAX_SIZE = 2**32  # bytes
 
@@ -37,10 +37,10 @@ class FetchResult:
     """The files of a corpus after `fetch`.
 
     Attributes:
-        directory: where they are.
-        verified: names of the files that are present with the right SHA-256.
-        missing: names of the optional files that no source had.
-        failures: why sources failed, if a file is missing.
+        directory: directory of the files.
+        verified: names of the files with the expected SHA-256.
+        missing: names of the optional files that no mirror had.
+        failures: one message per failed mirror; empty if no file is missing.
     """
 
     directory: Path
@@ -60,9 +60,9 @@ def fetch(
 
     Args:
         dataset: the corpus.
-        directory: where to store the files; None for the default. Good files are kept.
-        urls: mirrors to try in order; None for the known ones.
-        source: a local archive or directory to use instead.
+        directory: directory to store the files in; None for the default. Verified files are kept.
+        urls: mirrors to try in order; None for the default mirrors.
+        source: a local archive or directory to use instead of mirrors.
 
     Raises:
         DataError: if a required file could not be obtained; verified files are kept.
@@ -87,7 +87,7 @@ def fetch(
         missing = _missing(dataset, directory)
     except OSError as error:
         raise DataError(
-            f"can't be read or written: {error.strerror or error}",
+            f"cannot be read or written: {error.strerror or error}",
             where=str(error.filename or directory),
             hint="check free space and permissions, or pass another directory (`--to`)",
         ) from None
@@ -101,7 +101,7 @@ def fetch(
 def _fetch_url(url: str, dataset: Dataset, directory: Path) -> None:
     """Downloads the missing files from a folder (ends with "/") or an archive."""
     if not url.endswith("/"):
-        # Each mirror has its own partial file, which a later call resumes.
+        # Each mirror has a separate partial file, so that a later call can resume it.
         part = directory / f"archive-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
         _download(url, part, lambda file: _unpack(file, dataset, directory))
         return
@@ -114,7 +114,7 @@ def _fetch_url(url: str, dataset: Dataset, directory: Path) -> None:
 
 
 def _download(url: str, target: Path, install: Callable[[IO[bytes]], None]) -> None:
-    """Downloads to a `.part` file and installs from it. If a resumed file is bad, restarts once."""
+    """Downloads to a `.part` file and installs it. If a resumed file is bad, restarts once."""
     part = target.with_name(target.name + TEMPORARY_SUFFIX)
     resumed = part.exists()
     while True:
@@ -133,10 +133,10 @@ def _download(url: str, target: Path, install: Callable[[IO[bytes]], None]) -> N
 
 
 def _receive(url: str, part: Path) -> None:
-    """Downloads a URL, starting after the bytes that `part` already has.
+    """Downloads a URL and resumes after the bytes that `part` already contains.
 
     Raises:
-        DataError: if the server rejects the request, or `ATTEMPTS` in a row fail.
+        DataError: if the server rejects the request, or `ATTEMPTS` consecutive attempts fail.
     """
     attempt = 1
     while True:
@@ -145,12 +145,12 @@ def _receive(url: str, part: Path) -> None:
             return _receive_once(url, part, size)
         except urllib.error.HTTPError as error:
             if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and size:
-                return None  # no bytes after these: the file is complete, or it is a wrong one
+                return None  # the file is complete or is a different file
             temporary = error.code == http.client.TOO_MANY_REQUESTS or error.code >= 500
             problem = f"{error.code} {error.reason}"
         except (OSError, http.client.HTTPException, ValueError) as error:
             if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):
-                raise  # the disk, not the connection
+                raise  # caused by the disk, not by the connection
             temporary, problem = True, str(getattr(error, "reason", error) or error)
         attempt = 1 if _size(part) - size > 2**16 else attempt + 1  # progress counts as success
         if attempt > ATTEMPTS or not temporary:
@@ -225,7 +225,7 @@ def _unpack(file: IO[bytes], dataset: Dataset, directory: Path) -> None:
             and member.size == dataset.files[name].size
         }
         if not found:
-            raise DataError(f"contains none of {', '.join(missing)} in the right size")
+            raise DataError(f"contains none of {', '.join(missing)} with the expected size")
         for name, member in found.items():
             content = archive.extractfile(member)
             if content is not None:
@@ -233,12 +233,12 @@ def _unpack(file: IO[bytes], dataset: Dataset, directory: Path) -> None:
 
 
 def _install(file: IO[bytes], path: Path, expected: DataFile) -> None:
-    """Writes a file under its name if its bytes are the expected ones."""
+    """Writes a file under its final name if its size and SHA-256 are as expected."""
 
     def check(temporary: Path) -> None:
         if not _is_good(temporary, expected):
             raise DataError(
-                f"{path.name} has the wrong bytes: {_size(temporary):,} with sha256 "
+                f"{path.name} has wrong content: {_size(temporary):,} bytes with sha256 "
                 f"{_sha256(temporary)[:12]}..., expected {expected.size:,} with "
                 f"{expected.sha256[:12]}..."
             )

@@ -1,6 +1,6 @@
 """The Penn Treebank as prepared by Mikolov: files, checksums and mirrors.
 
-The text is licensed, so that only its checksums are part of ptblm.
+The text is licensed, so ptblm contains only its checksums.
 """
 
 from pathlib import Path

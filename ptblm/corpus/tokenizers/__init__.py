@@ -12,13 +12,13 @@ TOKENIZERS: dict[str, type[Tokenizer]] = {
 
 
 def make_tokenizer(name: str, vocabulary: Vocabulary | None = None) -> Tokenizer:
-    """The tokenizer that the config key `data.tokenizer` names.
+    """Returns the tokenizer that the config key `data.tokenizer` selects.
 
     Args:
         name: a key of `TOKENIZERS`.
-        vocabulary: the known tokens; None for a vocabulary that is still to be built.
+        vocabulary: the known tokens; None to build a vocabulary.
 
     Raises:
-        DataError: if the vocabulary does not fit the tokenizer.
+        DataError: if the vocabulary does not match the tokenizer.
     """
     return TOKENIZERS[name](vocabulary)

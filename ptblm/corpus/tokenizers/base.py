@@ -1,4 +1,4 @@
-"""The interface of tokenizers: from the bytes of a text to token ids and back."""
+"""The tokenizer interface: converts the bytes of a text to token ids and back."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -18,20 +18,20 @@ class Tokenizer(ABC):
     To add a tokenizer, subclass this in a new file and register it in `tokenizers/__init__.py`.
 
     Args:
-        vocabulary: the known tokens. None starts with `initial_tokens`; `encode` with
-            `grow_vocabulary` adds the tokens of the training split and `finish_vocabulary` ends
-            that.
+        vocabulary: the known tokens. If None, the vocabulary starts with `initial_tokens`,
+            `encode` with `grow_vocabulary` adds the tokens of the training split, and
+            `finish_vocabulary` completes it.
 
     Attributes:
         name: value of the config key `data.tokenizer`.
-        unit: what a token is called in messages and in the names of results.
+        unit: name of a token in messages and results.
         initial_tokens: tokens that every vocabulary contains.
         keeps_ids: whether `finish_vocabulary` keeps the ids that `encode` assigned. If not, it
             sorts the tokens by count.
-        splits_at_lines: whether a file is split into train, valid and test at line starts only.
+        splits_at_lines: whether the train, valid and test parts of a file start at line starts.
         file_prefixes: prefixes of the split files in a corpus directory, in order of preference.
         vocabulary: the known tokens.
-        ids: the id of each token; includes the tokens added by `grow_vocabulary`.
+        ids: the id of each token, including tokens added by `grow_vocabulary`.
 
     Raises:
         DataError: if the vocabulary lacks one of `initial_tokens`.
@@ -49,7 +49,7 @@ class Tokenizer(ABC):
             vocabulary = Vocabulary(self.initial_tokens, [0] * len(self.initial_tokens))
         for token in self.initial_tokens:
             if token not in vocabulary.ids:
-                raise DataError(f"the vocabulary has no {token}")
+                raise DataError(f"the vocabulary does not contain {token}")
         self.vocabulary = vocabulary
         self.ids = dict(vocabulary.ids)
 
@@ -61,23 +61,23 @@ class Tokenizer(ABC):
     @staticmethod
     @abstractmethod
     def block_end(raw: bytes) -> int:
-        """How many of the bytes can be tokenized without the bytes that follow; 0 if none."""
+        """Returns how many bytes can be tokenized without the bytes that follow; 0 if none."""
 
     @abstractmethod
     def encode(self, blocks: TextBlocks, *, grow_vocabulary: bool = False) -> Iterator[Ids]:
-        """Yields the ids of a text's tokens in order, one array per block.
+        """Yields the token ids of a text in order, one array per block.
 
         Args:
             blocks: the text, split by `block_end`.
             grow_vocabulary: whether to add unknown tokens to `ids`. If not, their id is -1.
 
         Raises:
-            DataError: if the text is empty, can't be read or can't be tokenized.
+            DataError: if the text is empty, cannot be read or cannot be tokenized.
         """
 
     @abstractmethod
     def decode(self, ids: Ids) -> str:
-        """The text of a sequence of ids [N]."""
+        """Returns the text of a sequence of ids, [N]."""
 
     def finish_vocabulary(self, counts: NDArray[np.int64]) -> Ids:
         """Sets `vocabulary` from the tokens found by `grow_vocabulary`.

@@ -1,4 +1,4 @@
-"""The byte tokenizer: 256 tokens, nothing is unknown, and a newline is a token like any other."""
+"""The byte tokenizer: each of the 256 bytes is a token, including the newline."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from ptblm.errors import DataError
 
 
 class ByteTokenizer(Tokenizer):
-    """Tokens are the bytes of any file. The id of a byte is its value."""
+    """Tokens are the bytes of a file. The id of a byte is its value."""
 
     name = "byte"
     unit = "byte"
@@ -26,7 +26,7 @@ class ByteTokenizer(Tokenizer):
 
     @staticmethod
     def block_end(raw: bytes) -> int:
-        """Blocks end after any byte."""
+        """Ends a block after any byte."""
         return len(raw)
 
     def encode(
@@ -35,7 +35,7 @@ class ByteTokenizer(Tokenizer):
         *,
         grow_vocabulary: bool = False,  # noqa: ARG002
     ) -> Iterator[Ids]:
-        """Yields the bytes of a text; the vocabulary never grows.
+        """Yields the bytes of a text as ids. The vocabulary never grows.
 
         Raises:
             DataError: if the text is empty.
@@ -45,5 +45,8 @@ class ByteTokenizer(Tokenizer):
             yield np.frombuffer(raw, dtype=np.uint8)
 
     def decode(self, ids: Ids) -> str:
-        """The text as UTF-8; `.encode("utf-8", "surrogateescape")` returns the exact bytes."""
+        """Returns the text as UTF-8.
+
+        Encode it with "utf-8" and "surrogateescape" to restore the exact bytes.
+        """
         return ids.astype(np.uint8).tobytes().decode("utf-8", "surrogateescape")

@@ -1,12 +1,12 @@
 """The character tokenizer: each character is a token, and a newline is `<eos>`.
 
-Only a newline ends a line; carriage returns, tabs and spaces are characters like any other. A last
-line without a newline has an `<eos>`, too, as in the word tokenizer.
+Only a newline ends a line. Carriage returns, tabs and spaces are ordinary characters. A last line
+without a newline also ends with `<eos>`, as in the word tokenizer.
 
-The vocabulary always contains `<unk>`, so that any text can be scored: characters that the training
-split lacks become `<unk>`. It is never a target in training, so the softmax soon assigns it almost
-no probability: the measured cost is 0.000002 bits per character (docs/results.md). (The string
-`<unk>` in the Penn Treebank's files is five tokens, as in all published results.)
+The vocabulary always contains `<unk>`, so that any text can be scored: characters that are
+not in the training split become `<unk>`. It is never a training target, so the softmax soon assigns
+it almost no probability: it costs 0.000002 bits per character (docs/results.md). The string `<unk>`
+in the files of the Penn Treebank is five tokens, as in all published results.
 """
 
 from collections.abc import Iterator
@@ -23,8 +23,8 @@ _CODE_POINTS = 0x110000
 class CharacterTokenizer(Tokenizer):
     """Tokens are characters, `<eos>` and `<unk>`.
 
-    Files in the space-separated form of the Penn Treebank (`ptb.char.*`) give the same ids as the
-    plain text that they spell.
+    Files in the space-separated format of the Penn Treebank (`ptb.char.*`) have the same ids as the
+    corresponding plain text.
     """
 
     name = "char"
@@ -34,13 +34,13 @@ class CharacterTokenizer(Tokenizer):
 
     @staticmethod
     def block_end(raw: bytes) -> int:
-        """Blocks end before the last byte that starts a character."""
+        """Ends a block before the last byte that starts a character."""
         # A UTF-8 character has at most three continuation bytes, 10xxxxxx.
         starts = [at for at in range(max(0, len(raw) - 4), len(raw)) if raw[at] & 0xC0 != 0x80]
         return starts[-1] if starts else len(raw)
 
     def encode(self, blocks: TextBlocks, *, grow_vocabulary: bool = False) -> Iterator[Ids]:
-        """Yields the ids of a text's characters.
+        """Yields the ids of the characters of a text.
 
         Raises:
             DataError: if the text is not UTF-8 or is empty.
@@ -67,6 +67,6 @@ class CharacterTokenizer(Tokenizer):
             yield table[[ord("\n")]]
 
     def decode(self, ids: Ids) -> str:
-        """The plain text; `<eos>` becomes a newline."""
+        """Returns the plain text, with a newline for each `<eos>`."""
         tokens = self.vocabulary.tokens
         return "".join("\n" if tokens[index] == EOS else tokens[index] for index in ids.tolist())

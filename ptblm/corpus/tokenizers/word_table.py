@@ -1,10 +1,10 @@
 """Looks up the ids of many words at once, three times as fast as a dict.
 
-A dict lookup waits for memory for nearly every word. Here NumPy finds the words of a block, reads
-the first 16 bytes of each as two integers and looks up all of them at once in a hash table in front
-of the dict. Only words that the table lacks, or that are longer, are looked up in the dict.
+Nearly every dict lookup waits for memory. Instead, NumPy finds the words of a block, reads the
+first 16 bytes of each word as two integers, and looks up all words at once in a hash table. The
+dict is used only for words that are longer than 16 bytes or not in the table.
 
-Shapes: W words of a block.
+Shapes: W words in a block.
 """
 
 import re
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ptblm.corpus.vocabulary import Ids
 
-# The separators of str.split: ASCII and others.
+# The separators of str.split: ASCII and non-ASCII.
 _IS_SPACE = np.array([chr(byte).isspace() and byte < 128 for byte in range(256)])
 _WIDE_SPACES = re.compile(r"[^\S\x00-\x7f]")
 
@@ -33,26 +33,26 @@ class WordTable:
     """A table of word ids.
 
     Args:
-        ids: the ids of the known words; distinct, from 0.
-        grow_vocabulary: whether to add unknown words to `ids`, with the next id.
+        ids: the distinct ids of the known words, starting at 0.
+        grow_vocabulary: whether to add unknown words to `ids` with the next free id.
     """
 
     def __init__(self, ids: dict[str, int], *, grow_vocabulary: bool) -> None:
         self._ids = ids
         self._grow_vocabulary = grow_vocabulary
-        # The id of the first word that hashed to each slot. Bytes are compared, so a collision
-        # only means that the later word is looked up in the dict.
+        # The id of the first word with each hash. After a collision, the comparison of bytes fails,
+        # and the later word is looked up in the dict.
         self._table = np.zeros(2**_TABLE_BITS, dtype=np.int32)
-        # By id, the first and the second eight bytes of each word, padded with zeros. All zeros,
-        # which no word has, if the word is not in the table.
+        # The first and the second eight bytes of each word by id, padded with zeros. Words that are
+        # not in the table have only zeros here.
         self._heads = np.zeros(len(ids) + 1, dtype=np.uint64)
         self._tails = np.zeros(len(ids) + 1, dtype=np.uint64)
 
     def find(self, text: str) -> Ids:
-        """The ids of the words in `text`, [W]; -1 for an unknown word."""
+        """Returns the ids of the words in `text`, [W]; -1 for an unknown word."""
         if not text.isascii():
             text = _WIDE_SPACES.sub(" ", text)
-        # Padded with spaces, so that each word has two edges and 16 bytes can be read at its start.
+        # Spaces on both sides give each word two edges and make it safe to read 16 bytes.
         raw = b" " + text.encode() + b" " * _MAX_SIZE
         data = np.frombuffer(raw, dtype=np.uint8)
         is_space = _IS_SPACE[data]
@@ -78,7 +78,7 @@ class WordTable:
         return found
 
     def _find_one(self, raw: bytes, slot: int, head: int, tail: int) -> int:
-        """The id of one word, which is added to the table if its slot is free."""
+        """Returns the id of a word and adds the word to the table if its slot is free."""
         word = raw.decode()
         index = self._ids.get(word)
         if index is None:

@@ -1,4 +1,4 @@
-"""The word tokenizer: a line is its words, separated by white space, followed by `<eos>`."""
+"""The word tokenizer: splits lines at white space and ends each line with `<eos>`."""
 
 from collections.abc import Iterator
 
@@ -12,8 +12,8 @@ from ptblm.errors import DataError
 class WordTokenizer(Tokenizer):
     """Tokens are words and `<eos>`.
 
-    A last line without a newline has an `<eos>`, too. Unknown words become `<unk>` if the training
-    split contains that word; otherwise they are an error.
+    A last line without a newline also ends with `<eos>`. Unknown words become `<unk>` if the
+    training split contains `<unk>`; otherwise they are an error.
     """
 
     name = "word"
@@ -22,15 +22,15 @@ class WordTokenizer(Tokenizer):
 
     @staticmethod
     def block_end(raw: bytes) -> int:
-        """Blocks end after a space or a newline."""
+        """Ends a block after a space or a newline."""
         return max(raw.rfind(b" "), raw.rfind(b"\n")) + 1
 
     def encode(self, blocks: TextBlocks, *, grow_vocabulary: bool = False) -> Iterator[Ids]:
-        """Yields the ids of a text's words.
+        """Yields the ids of the words of a text.
 
         Raises:
             DataError: if the text is not UTF-8, contains no word, or contains an unknown word
-                and the vocabulary has no `<unk>`.
+                and the vocabulary does not contain `<unk>`.
         """
         table = WordTable(self.ids, grow_vocabulary=grow_vocabulary)
         is_closed = not grow_vocabulary and UNK not in self.ids
@@ -46,13 +46,13 @@ class WordTokenizer(Tokenizer):
             yield table.find(EOS)
 
     def decode(self, ids: Ids) -> str:
-        """Words separated by single spaces; `<eos>` becomes a newline."""
+        """Returns the words separated by single spaces, with a newline for each `<eos>`."""
         tokens = self.vocabulary.tokens
         text = " ".join("\n" if tokens[index] == EOS else tokens[index] for index in ids.tolist())
         return text.replace(" \n", "\n").replace("\n ", "\n")
 
     def _unknown_word_error(self, blocks: TextBlocks, offset: int, text: str) -> DataError:
-        """The error for the first unknown word of a block that starts at `offset`."""
+        """Returns the error for the first unknown word of the block that starts at `offset`."""
         first_line, _ = blocks.source.line_and_byte(offset)
         line, word = next(
             (number, word)
@@ -61,7 +61,7 @@ class WordTokenizer(Tokenizer):
             if word not in self.ids
         )
         return DataError(
-            f"'{word[:60]}' is not in the vocabulary, which has no {UNK}",
+            f"'{word[:60]}' is not in the vocabulary, which does not contain {UNK}",
             where=f"{blocks.source.name}:{line}",
             hint=f"replace unknown words, use a training text that contains {UNK}, "
             "or train with data.tokenizer char",

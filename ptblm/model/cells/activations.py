@@ -11,12 +11,12 @@ GateActivation = Literal["sigmoid", "hard_sigmoid"]
 
 
 def hard_sigmoid(x: Tensor) -> Tensor:
-    """max(0, min(1, 0.2 x + 0.5)), the piecewise linear sigmoid of Keras 2."""
+    """Returns max(0, min(1, 0.2 x + 0.5)), the hard sigmoid of Keras 2."""
     return (0.2 * x + 0.5).clamp(0, 1)
 
 
 def linear(x: Tensor) -> Tensor:
-    """The identity: returns `x`."""
+    """Returns `x` unchanged."""
     return x
 
 

@@ -1,4 +1,4 @@
-"""Base class of all cells. A cell computes one time step of a recurrent layer.
+"""The base class of recurrent cells, which compute one time step of a recurrent layer.
 
 Shapes: T time steps, B batch size, I input size, H hidden size.
 """
@@ -31,7 +31,7 @@ class Cell(nn.Module):
         self.output_size = hidden_size
 
     def inputs(self, x: Tensor) -> Tensor:
-        """Computes the input of `step` for all time steps at once; by default `x` itself.
+        """Computes the input of `step` for all time steps at once. The default returns `x`.
 
         Override this to compute everything that does not depend on the state. One matrix
         multiplication over all time steps is several times faster than one per step.
@@ -57,15 +57,14 @@ class Cell(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} does not implement step()")
 
     def initial_state(self, batch_size: int) -> CellState:
-        """The state before the first token; zeros unless a subclass overrides it."""
+        """Returns the state before the first token. The default is zeros."""
         like = next(self.parameters())
         return tuple(like.new_zeros(batch_size, size) for size in self.state_sizes)
 
     def initialize(self, initializer: Initializer, generator: torch.Generator) -> None:
         """Fills all matrices with `initializer` and sets the biases of affine maps to zero.
 
-        Other vectors keep the values that the subclass gave them. Override this to initialize
-        parameters differently.
+        Other vectors keep their values. Override this to initialize parameters differently.
         """
         for module in self.modules():
             if isinstance(module, Affine):
@@ -82,8 +81,8 @@ class Cell(nn.Module):
 class Affine(nn.Module):
     """The affine map W x + U h + b, for one gate or for several gates stacked in rows.
 
-    TensorFlow stores W and U as one kernel of [I + H, rows]. With two matrices, W x of all time
-    steps is a single matrix multiplication.
+    TensorFlow stores W and U as one kernel of [I + H, rows]. With two separate matrices,
+    W x of all time steps is a single matrix multiplication.
 
     Args:
         input_size: I, size of x.

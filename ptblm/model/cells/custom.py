@@ -1,8 +1,7 @@
-"""Loads custom cells, which a config names as "my_module:MyCell".
+"""Loads custom cells, which configs and checkpoints specify as "my_module:MyCell".
 
-A checkpoint names its cell in the same way, and a checkpoint from an untrusted source must not
-choose arbitrary code to run. Therefore the source of the module is parsed first, and it is executed
-only if it defines the named class as a subclass of a ptblm cell.
+An untrusted checkpoint must not be able to run arbitrary code. Therefore ptblm first parses the
+module and executes it only if it defines the specified class as a subclass of a ptblm cell.
 """
 
 import ast
@@ -22,9 +21,9 @@ _HINT = "see docs/custom-cells.md for how to write a cell and where ptblm looks 
 
 
 def load_cell_class(name: str) -> type[Cell]:
-    """Returns the class that "my_module:MyCell" names.
+    """Returns the class that `name` specifies, such as "my_module:MyCell".
 
-    The module is searched for in the current directory, then on Python's path.
+    The module is searched for in the current directory, then on the Python path.
 
     Raises:
         ConfigError: if the module is missing, cannot be executed, or does not define the class as
@@ -54,7 +53,7 @@ def load_cell_class(name: str) -> type[Cell]:
 
 
 def source_hash(name: str) -> str:
-    """Returns the sha256 of the file that defines a custom cell, or "" if it cannot be read."""
+    """Returns the SHA-256 of the file that defines a custom cell, or "" if it cannot be read."""
     path = _find(name.partition(":")[0])
     try:
         return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
@@ -101,7 +100,7 @@ def _execute(name: str, path: Path, source: bytes) -> ModuleType:
         sys.path.insert(0, str(path.parent))
     try:
         exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 - checked by the caller
-    except (Exception, SystemExit) as error:  # user code can raise anything
+    except (Exception, SystemExit) as error:  # user code can raise any exception
         raise _error(f"running the file failed: {type(error).__name__}: {error}", path) from error
     sys.modules.setdefault(name, module)
     return module

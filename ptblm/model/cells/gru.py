@@ -56,11 +56,11 @@ class GRUCell(Cell):
         )
 
     def inputs(self, x: Tensor) -> Tensor:
-        """W x + b of all three gates, for all time steps, [T, B, 3H]."""
+        """Computes W x + b of all three gates for all time steps, [T, B, 3H]."""
         return self.gates.inputs(x)
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step; the state is (h,)."""
+        """Computes one time step; the state is (h,)."""
         (h,) = state
         gate, activation = GATE_ACTIVATIONS[self.gate_activation], ACTIVATIONS[self.activation]
         x_r, x_z, x_n = x.chunk(3, dim=1)  # [B, H] each

@@ -47,11 +47,11 @@ class JANETCell(Cell):
                 forget.uniform_(1, self.chrono_steps - 1, generator=generator).log_()
 
     def inputs(self, x: Tensor) -> Tensor:
-        """W x + b of both rows, for all time steps, [T, B, 2H]."""
+        """Computes W x + b of both rows for all time steps, [T, B, 2H]."""
         return self.gates.inputs(x)
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step; the state is (h,)."""
+        """Computes one time step; the state is (h,)."""
         (h,) = state
         s, candidate = self.gates(x, h).chunk(2, dim=1)  # [B, H] each
         h = torch.sigmoid(s) * h + (1 - torch.sigmoid(s - self.beta)) * torch.tanh(candidate)

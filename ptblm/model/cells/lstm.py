@@ -63,11 +63,11 @@ class LSTMCell(Cell):
         )
 
     def inputs(self, x: Tensor) -> Tensor:
-        """W x + b of all four gates, for all time steps, [T, B, 4H]."""
+        """Computes W x + b of all four gates for all time steps, [T, B, 4H]."""
         return self.gates.inputs(x)
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step; the state is (h, c)."""
+        """Computes one time step; the state is (h, c)."""
         h, c = state
         gate, activation = GATE_ACTIVATIONS[self.gate_activation], ACTIVATIONS[self.activation]
         i, f, j, o = self.gates(x, h).chunk(4, dim=1)  # [B, H] each

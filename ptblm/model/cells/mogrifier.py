@@ -32,7 +32,7 @@ class MogrifierCell(Cell):
         self.rounds = nn.ParameterList(torch.empty(shapes[k % 2]) for k in range(rounds))
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step; the state is (h, c)."""
+        """Computes one time step; the state is (h, c)."""
         h, c = state
         for k, weight in enumerate(self.rounds):
             if k % 2 == 0:

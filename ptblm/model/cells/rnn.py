@@ -23,11 +23,11 @@ class RNNCell(Cell):
         self.affine = Affine(input_size, hidden_size, hidden_size)
 
     def inputs(self, x: Tensor) -> Tensor:
-        """W x + b for all time steps, [T, B, H]."""
+        """Computes W x + b for all time steps, [T, B, H]."""
         return self.affine.inputs(x)
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step; the state is (h,)."""
+        """Computes one time step; the state is (h,)."""
         (h,) = state
         h = ACTIVATIONS[self.activation](self.affine(x, h))
         return h, (h,)

@@ -13,8 +13,8 @@ class SLSTMCell(Cell):
         c' = f ⊙ c + (1 - f) ⊙ tanh(W_c x + R_c h + b_c)
         h' = tanh(c')
 
-    An LSTM without an output gate, whose input gate is 1 - f. The rows of the weights are in the
-    order f, c.
+    This is an LSTM without an output gate and with input gate 1 - f. The rows of the weights are in
+    the order f, c.
 
     Args:
         input_size: I, size of x.
@@ -29,11 +29,11 @@ class SLSTMCell(Cell):
         self.gates = Affine(input_size, hidden_size, 2 * hidden_size)
 
     def inputs(self, x: Tensor) -> Tensor:
-        """W x + b of both rows, for all time steps, [T, B, 2H]."""
+        """Computes W x + b of both rows for all time steps, [T, B, 2H]."""
         return self.gates.inputs(x)
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """One time step; the state is (h, c)."""
+        """Computes one time step; the state is (h, c)."""
         h, c = state
         f, candidate = self.gates(x, h).chunk(2, dim=1)  # [B, H] each
         f = torch.sigmoid(f + self.forget_bias)

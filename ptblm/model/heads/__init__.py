@@ -1,1 +1,1 @@
-"""Output layers: from features to the loss."""
+"""Output layers, which compute the loss from features."""

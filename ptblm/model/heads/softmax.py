@@ -11,7 +11,7 @@ from ptblm.model.kernels.linear_cross_entropy import linear_cross_entropy
 
 
 class Softmax(nn.Module):
-    """Linear layer and softmax: from features to the probability of each token.
+    """Linear layer and softmax, which compute the probability of each token from features.
 
     Args:
         num_features: H.
@@ -43,8 +43,8 @@ class Softmax(nn.Module):
             scale: factor on the summed loss.
 
         Returns:
-            The loss, `scale` times the sum of -log p(target), a scalar that gradients flow
-            through; and -log p(target) in nats, [N], without gradients.
+            The loss, a scalar: `scale` times the sum of -log p(target); and -log p(target) in nats,
+            [N], detached.
         """
         if self.fused and torch.is_grad_enabled():
             return linear_cross_entropy(features, self.weight, self.bias, targets, scale)
@@ -60,6 +60,6 @@ class Softmax(nn.Module):
         return functional.log_softmax(self._logits(features), dim=-1)
 
     def _logits(self, features: Tensor) -> Tensor:
-        """Returns logits of at least fp32: the sum over V terms needs its range and precision."""
+        """Returns logits in at least fp32, which the sum over V terms requires."""
         logits = functional.linear(features, self.weight, self.bias)  # [N, V]
         return logits if logits.dtype == torch.float64 else logits.float()

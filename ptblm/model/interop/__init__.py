@@ -1,1 +1,1 @@
-"""Converts weights from and to other frameworks, one file per framework."""
+"""Converts weights to and from other frameworks, with one file per framework."""

@@ -1,4 +1,4 @@
-"""Converts NumPy arrays from and to the parameters of a module."""
+"""Converts the parameters of a module to and from NumPy arrays."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,10 +18,10 @@ def to_arrays(tensors: Mapping[str, Tensor]) -> Arrays:
 
 
 def copy_parameters(module: nn.Module, arrays: Mapping[str, Array]) -> None:
-    """Copies arrays into the parameters of `module` that have their names.
+    """Copies arrays into the parameters of `module` with the same names.
 
     Raises:
-        ValueError: if an array does not have the shape of its parameter; nothing is copied.
+        ValueError: if an array does not have the shape of its parameter. Nothing is copied.
     """
     for name, array in arrays.items():
         shape = tuple(module.get_parameter(name).shape)

@@ -1,4 +1,4 @@
-"""Conversion of weights from and to Keras cells.
+"""Converts weights to and from Keras cells.
 
 Keras stores matrices as [inputs, outputs], ptblm as [outputs, inputs]. The order of the gates is:
 
@@ -6,8 +6,8 @@ Keras stores matrices as [inputs, outputs], ptblm as [outputs, inputs]. The orde
     LSTM      i, f, j, o     i, f, j, o
     GRU       z, r, n        r, z, n
 
-Weights have the names that Keras gives them: `kernel`, `recurrent_kernel` and `bias`. Gradients are
-converted like weights.
+Weights have their Keras names: `kernel`, `recurrent_kernel` and `bias`. Gradients are converted in
+the same way.
 """
 
 from collections.abc import Mapping
@@ -26,11 +26,11 @@ def load_keras_cell(cell: Cell, weights: Mapping[str, Array]) -> None:
     """Copies the weights of a Keras cell into `cell`.
 
     A Keras GRU that applies the reset gate after the matrix multiplication has two biases,
-    [2, 3 H]. Only the candidate needs both; for the other gates, ptblm stores the sum of the two.
+    [2, 3 H]. Only the candidate needs both. For the other gates, ptblm stores their sum.
 
     Args:
-        cell: an LSTM without peepholes and projection, a GRU, or a simple RNN. The forget_bias of
-            an LSTM must be 0: Keras includes it (unit_forget_bias) in `bias`.
+        cell: an LSTM without peepholes or projection, a GRU, or a simple RNN. The forget_bias of
+            an LSTM must be 0, because Keras includes it in `bias` (unit_forget_bias).
         weights: `kernel`, `recurrent_kernel` and `bias`.
 
     Raises:
@@ -44,7 +44,7 @@ def load_keras_cell(cell: Cell, weights: Mapping[str, Array]) -> None:
     if isinstance(cell, GRUCell):
         kernel, recurrent, bias = (_swap_gates(array) for array in (kernel, recurrent, bias))
         if cell.candidate_bias is not None:
-            first, second = bias.astype(np.float64)  # float64: the sum must be exact
+            first, second = bias.astype(np.float64)  # float64 makes the sum exact
             arrays["candidate_bias"] = second[2 * cell.hidden_size :].copy()
             second[2 * cell.hidden_size :] = 0
             bias = first + second
@@ -55,7 +55,7 @@ def load_keras_cell(cell: Cell, weights: Mapping[str, Array]) -> None:
 
 
 def to_keras_cell(cell: Cell, tensors: Mapping[str, Tensor]) -> Arrays:
-    """Converts tensors, named like the parameters of `cell`, to Keras weights.
+    """Converts tensors named like the parameters of `cell` to Keras weights.
 
     Raises:
         TypeError: if Keras has no equivalent cell.
@@ -76,7 +76,7 @@ def to_keras_cell(cell: Cell, tensors: Mapping[str, Tensor]) -> Arrays:
 
 
 def _affine_name(cell: Cell) -> str:
-    """The attribute of `cell` that holds its affine map.
+    """Returns the name of the attribute of `cell` that contains its affine map.
 
     Raises:
         TypeError: if Keras has no equivalent cell.

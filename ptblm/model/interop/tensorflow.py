@@ -1,14 +1,14 @@
-"""Conversion of weights from and to TensorFlow 1: single cells and the tutorial's language model.
+"""Converts weights to and from TensorFlow 1: single cells and the tutorial's language model.
 
-TensorFlow stores matrices as [inputs, outputs], ptblm as [outputs, inputs]. The kernel of a cell is
-one matrix of [I + H, rows] in TensorFlow; ptblm has one matrix for the input and one for the
+TensorFlow stores matrices as [inputs, outputs], ptblm as [outputs, inputs]. In TensorFlow, the
+kernel of a cell is one matrix, [I + H, rows]. ptblm has one matrix for the input and one for the
 hidden state. The order of the gates differs:
 
               TensorFlow 1                          ptblm
     LSTM      i, j, f, o                            i, f, j, o
     GRU       r, z in "gates"; n in "candidate"     r, z, n
 
-Variables have the names that the TensorFlow cells give them. Gradients are converted like weights.
+Variables have their TensorFlow names. Gradients are converted in the same way.
 """
 
 from collections.abc import Mapping
@@ -64,7 +64,7 @@ def load_tensorflow_cell(cell: Cell, variables: Mapping[str, Array]) -> None:
 
 
 def to_tensorflow_cell(cell: Cell, tensors: Mapping[str, Tensor]) -> Arrays:
-    """Converts tensors, named like the parameters of `cell`, to TensorFlow 1 variables.
+    """Converts tensors named like the parameters of `cell` to TensorFlow 1 variables.
 
     Raises:
         TypeError: if TensorFlow 1 has no equivalent cell.
@@ -142,7 +142,7 @@ def to_tensorflow_weights(model: LanguageModel, tensors: Mapping[str, Tensor]) -
 
 
 def _split_kernel(affine: str, kernel: Array, bias: Array, cell: Cell) -> Arrays:
-    """The parameters of an `Affine` from a TensorFlow kernel, [I + H, rows], and bias, [rows]."""
+    """Converts a TensorFlow kernel, [I + H, rows], and bias, [rows], to `Affine` parameters."""
     return {
         f"{affine}.weight_ih": kernel[: cell.input_size].T,
         f"{affine}.weight_hh": kernel[cell.input_size :].T,
@@ -151,7 +151,7 @@ def _split_kernel(affine: str, kernel: Array, bias: Array, cell: Cell) -> Arrays
 
 
 def _join_kernel(affine: str, arrays: Arrays) -> tuple[Array, Array]:
-    """The inverse of `_split_kernel`: kernel and bias."""
+    """Returns the TensorFlow kernel and bias; the inverse of `_split_kernel`."""
     parts = [arrays[f"{affine}.weight_ih"].T, arrays[f"{affine}.weight_hh"].T]
     return np.concatenate(parts), arrays[f"{affine}.bias"]
 

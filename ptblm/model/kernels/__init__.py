@@ -1,1 +1,1 @@
-"""Fused kernels for recurrent layers."""
+"""Fused kernels for recurrent layers and the loss."""

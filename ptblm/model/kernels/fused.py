@@ -1,7 +1,7 @@
-"""Selects the fused kernel, torch's (cuDNN, oneDNN) or our own, that implements a cell.
+"""Selects the fused kernel for a cell: a torch kernel (cuDNN, oneDNN) or a ptblm kernel.
 
-A fused kernel runs all time steps in one call on the cell's own weights, so a checkpoint does not
-depend on the kernel that trained it.
+A fused kernel runs all time steps in one call and uses the weights of the cell directly, so a
+checkpoint does not depend on the kernel.
 
 Shapes: T time, B batch, I inputs, H hidden.
 """
@@ -20,20 +20,20 @@ from ptblm.model.cells.lstm import LSTMCell
 from ptblm.model.cells.rnn import RNNCell
 from ptblm.model.kernels.bf16_lstm import Bf16LSTM
 
-# cuDNN requires contiguous weights and otherwise copies them in each call, which costs as much as
-# reading them once.
+# cuDNN copies weights that are not contiguous in each call. The copy costs as much as reading them
+# once.
 warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
 
-# From this size on, bf16 saves more in an LSTM's matrix multiplications than it costs between
-# them. On two cores, 650 units take 33 ms instead of 40 in fp32; 200 units take 5.3 instead of 3.1.
+# Minimum size at which bf16 is faster for an LSTM on a CPU. On two cores, 650 units take 33 ms
+# instead of 40 ms in fp32, but 200 units take 5.3 ms instead of 3.1 ms.
 MIN_BF16_UNITS = 400
 
 FusedKernel = Callable[[Cell, Tensor, CellState], tuple[Tensor, CellState]]
 
 
 def fused_kernel(cell: Cell) -> FusedKernel | None:
-    """Returns the kernel that runs `cell` over [T, B, I], or None if no kernel implements it."""
-    # `type`, not `isinstance`: a subclass may define other equations.
+    """Returns the kernel that runs `cell` over [T, B, I], or None if there is none."""
+    # `type` instead of `isinstance`, because a subclass may define different equations.
     if type(cell) is LSTMCell and _is_standard(cell) and not _is_extended(cell):
         return cast(FusedKernel, _lstm)
     if type(cell) is GRUCell and _is_standard(cell) and cell.reset_gate == "after":
@@ -44,7 +44,7 @@ def fused_kernel(cell: Cell) -> FusedKernel | None:
 
 
 def uses_bf16(cell: Cell) -> bool:
-    """Returns whether the CPU kernel of `cell` computes in bf16; small LSTMs stay in fp32."""
+    """Returns whether the CPU kernel of `cell` supports bf16; small LSTMs use fp32."""
     return type(cell) is not LSTMCell or cell.hidden_size >= MIN_BF16_UNITS
 
 
@@ -57,7 +57,7 @@ def _is_extended(cell: LSTMCell) -> bool:
 
 
 def _lstm(cell: LSTMCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-    """The kernel adds two biases; the second one, which is not trained, holds forget_bias."""
+    """Runs an LSTM. The second bias of the kernel is not trained and contains forget_bias."""
     gates, constant = cell.gates, torch.zeros_like(cell.gates.bias)
     constant[cell.hidden_size : 2 * cell.hidden_size] = cell.forget_bias
     bf16 = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
@@ -70,7 +70,7 @@ def _lstm(cell: LSTMCell, x: Tensor, state: CellState) -> tuple[Tensor, CellStat
 
 
 def _gru(cell: GRUCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-    """The kernel adds two biases to each gate; only the candidate's second one has an effect."""
+    """Runs a GRU. The second bias of the kernel is used only for the candidate."""
     bias = cast(Tensor, cell.candidate_bias)
     second = torch.cat([bias.new_zeros(2 * cell.hidden_size), bias])
     weights = [cell.gates.weight_ih, cell.gates.weight_hh, cell.gates.bias, second]
@@ -85,9 +85,9 @@ def _rnn(cell: RNNCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]
 
 
 def _cuda_dtype(x: Tensor) -> torch.dtype | None:
-    """Returns autocast's type on CUDA, where autocast itself always runs cuDNN's RNNs in fp16.
+    """Returns the autocast type on CUDA, where autocast otherwise runs cuDNN RNNs in fp16.
 
-    None leaves the type to autocast.
+    None means that autocast chooses the type.
     """
     autocast = x.device.type == "cuda" and torch.is_autocast_enabled("cuda")
     return torch.get_autocast_dtype("cuda") if autocast else None
@@ -100,7 +100,7 @@ def _run(
     weights: list[Tensor],
     dtype: torch.dtype | None,
 ) -> tuple[Tensor, CellState]:
-    """Calls a kernel of torch in `dtype`, with autocast off, or as autocast chooses."""
+    """Calls a torch kernel in `dtype` without autocast, or with autocast if `dtype` is None."""
     start = [part.unsqueeze(0) for part in state]
     if dtype is not None:
         x = x.to(dtype)

@@ -1,10 +1,10 @@
 """A linear layer and its softmax cross-entropy, with the gradients computed in the forward pass.
 
-The gradient of -log p(target) with respect to the logits is p - onehot(target). The logits are
-therefore turned into their own gradient in place, which takes three matrix multiplications and one
-pass over [N, V], and autograd keeps no copy of them. At the small config this takes 85% of
-autograd's time in fp32. Positions are processed in chunks, so memory does not grow with the
-vocabulary (docs/performance.md).
+The gradient of -log p(target) with respect to the logits is p - onehot(target). Therefore the
+gradient overwrites the logits. This takes three matrix multiplications and one pass over [N, V],
+and autograd keeps no copy of the logits. With the small config in fp32, this takes 85% of
+autograd's time. Positions are processed in chunks, so memory does not grow with the vocabulary
+(docs/performance.md).
 
 Shapes: N positions, H features, V vocabulary, C positions in a chunk.
 """
@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-# Elements of the logits that exist at a time: 32 MB in fp32. With half as many, the weight gradient
-# is accumulated twice as often, and a step of the medium config takes 2% longer.
+# Elements of the logits in memory at a time: 32 MB in fp32. Half as many would accumulate the
+# weight gradient twice as often, and a step of the medium config would take 2% longer.
 _LOGITS_PER_CHUNK = 2**23
 
 
@@ -26,7 +26,7 @@ def linear_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Computes `scale` times the summed cross-entropy of linear(features, weight, bias).
 
-    Under autocast, matrix multiplications and the softmax have autocast's type.
+    Under autocast, matrix multiplications and the softmax use the autocast type.
 
     Args:
         features: [N, H].
@@ -36,8 +36,8 @@ def linear_cross_entropy(
         scale: factor on the summed loss.
 
     Returns:
-        The loss, a scalar; and -log p(target) in nats, [N], without gradients. On a CPU, p is
-        rounded to autocast's type.
+        The loss, a scalar; and -log p(target) in nats, [N], detached. On a CPU, p is rounded to the
+        autocast type.
     """
     device_type = features.device.type
     autocast = torch.is_autocast_enabled(device_type)
@@ -50,7 +50,7 @@ def linear_cross_entropy(
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """See `linear_cross_entropy`."""
+    """Autograd function of `linear_cross_entropy`."""
 
     @staticmethod
     def forward(
@@ -84,7 +84,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if d_features is not None:
                 torch.mm(d_logits, kernel, out=d_features[part])
             _accumulate(d_weight, d_logits, x, first=start == 0)
-            # The sum of a frequent token may overflow fp16, which exists on CUDA only.
+            # The sum for a frequent token may overflow fp16, which only CUDA supports.
             on_cpu = features.device.type == "cpu"
             d_bias += d_logits.sum(0) if on_cpu else d_logits.sum(0, dtype=bias.dtype)
         ctx.gradients = (
@@ -99,7 +99,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_loss: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
-        # Handed over and forgotten: autograd then uses these tensors as .grad without a copy.
+        # Without another reference, autograd uses these tensors as .grad and does not copy them.
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
             raise RuntimeError(
@@ -107,7 +107,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             )
         if d_loss is None:
             return (None,) * 6
-        # `loss.backward()` passes 1. Only a CPU can look at the value without a synchronization.
+        # `loss.backward()` passes 1. Only a CPU can check the value without a synchronization.
         if d_loss.device.type != "cpu" or d_loss != 1:
             for gradient in gradients:
                 if gradient is not None:
@@ -118,9 +118,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
 def _probabilities(
     logits: Tensor, at_target: tuple[Tensor, Tensor], dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Returns the softmax, [C, V], which overwrites the logits, and -log p(target), [C]."""
+    """Returns the softmax, [C, V], and -log p(target), [C]; overwrites the logits if possible."""
     if logits.device.type == "cpu":
-        # One pass less: -log of the softmax's own result.
+        # Reusing the result of the softmax saves a pass.
         p = torch.softmax(logits, -1, out=logits)
         return p, -p[at_target].to(dtype).log()
     nll = functional.cross_entropy(logits.to(dtype), at_target[1], reduction="none")
@@ -131,7 +131,7 @@ def _probabilities(
 
 def _accumulate(d_weight: Tensor, d_logits: Tensor, x: Tensor, *, first: bool) -> None:
     """Adds a chunk's d_logits^T x to `d_weight`, [V, H]; the first chunk overwrites it."""
-    if d_weight.dtype != x.dtype:  # accumulated in fp32, since bf16 has too few digits
+    if d_weight.dtype != x.dtype:  # bf16 is not precise enough to accumulate
         product = torch.mm(d_logits.t(), x)
         d_weight.copy_(product) if first else d_weight.add_(product)
     elif first:
@@ -143,7 +143,7 @@ def _accumulate(d_weight: Tensor, d_logits: Tensor, x: Tensor, *, first: bool) -
 def _replace_underflow(
     nll: Tensor, features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor
 ) -> None:
-    """Recomputes, in the weights' type, each -log p whose p underflowed to zero."""
+    """Recomputes each -log p with an underflowed p in the type of the weights."""
     underflow = nll.isinf()
     if underflow.any():
         logits = functional.linear(features[underflow].to(nll.dtype), weight, bias)

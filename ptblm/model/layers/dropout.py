@@ -1,19 +1,19 @@
-"""Inverted dropout whose masks come from an explicit generator."""
+"""Inverted dropout with an explicit random number generator."""
 
 import torch
 from torch import Tensor
 
 
 def dropout(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
-    """Zeroes a fraction `rate` of `x` and scales the rest, which keeps the expectation.
+    """Zeroes a fraction `rate` of `x` and scales the rest to preserve the expected value.
 
-    Each element at each time step has its own draw. Dropout applies to non-recurrent connections
-    only (Zaremba et al. 2014, section 3.1), so the recurrent state never passes through here.
+    Every element of every time step is drawn independently. Dropout applies to non-recurrent
+    connections only (Zaremba et al. 2014, section 3.1), so it is never applied to the hidden state.
 
     Args:
         x: activations of any shape.
         rate: fraction of elements to drop, in [0, 1).
-        generator: draws the mask; None, as in evaluation, returns `x` unchanged.
+        generator: draws the mask; with None, as in evaluation, `x` is returned unchanged.
     """
     if generator is None or rate == 0:
         return x
@@ -25,11 +25,11 @@ def dropout(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor
 
 
 def _mask_from_16_bits(x: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-    """Returns a scaled mask for `x` that compares 16 random bits per element with the rate.
+    """Returns a scaled mask for `x`, computed from 16 random bits per element.
 
-    A CPU draws elements one by one. Four elements per 64-bit draw take a fifth of the time of
-    `bernoulli_`, which saves 10 ms of a step at the medium config (docs/performance.md). The rate
-    is rounded to a multiple of 1/65536, and the scale matches the rounded rate.
+    A CPU draws numbers one at a time. Using each 64-bit number for four elements takes a fifth of
+    the time of `bernoulli_` and saves 10 ms per step of the medium config (docs/performance.md).
+    The rate is rounded to a multiple of 1/65536, and the scale matches the rounded rate.
     """
     kept = min(max(round((1 - rate) * 2**16), 1), 2**16)
     words = torch.empty(-(-x.numel() // 4), dtype=torch.int64)

@@ -25,22 +25,22 @@ Kernel = Literal["fused", "unfused", "compiled"]
 
 
 def detach(hidden_state: HiddenState) -> HiddenState:
-    """Returns the same values without gradients: this truncates back-propagation."""
+    """Returns a detached copy of a hidden state, which truncates backpropagation."""
     return tuple(tuple(part.detach() for part in layer) for layer in hidden_state)
 
 
 class RecurrentLayer(nn.Module):
-    """Runs a cell over time, with a fused kernel if one implements the cell's equations.
+    """Runs a cell over time, with a fused kernel if there is one for the cell.
 
     Args:
         cell: the cell.
         initial_state: "zeros" (or the initial state that the cell defines), "ones", or "learned"
-            (trained, zeros at first).
+            (trainable and initialized with zeros).
         fused: whether to use a fused kernel if there is one.
 
     Attributes:
-        kernel: "fused"; "unfused", the cell's `step` for each time step; or "compiled", the same
-            compiled by torch.
+        kernel: "fused"; "unfused", which calls the cell's `step` for each time step; or
+            "compiled", which calls `step` compiled by torch.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class RecurrentLayer(nn.Module):
 
     @property
     def kernel(self) -> Kernel:
-        """See the class."""
+        """The kernel that runs the layer; see the class."""
         if self.fused is not None:
             return "fused"
         return "unfused" if self.compiled is None else "compiled"
 
     def initialize(self, initializer: Initializer, generator: torch.Generator) -> None:
-        """Sets all weights."""
+        """Initializes all weights."""
         self.cell.initialize(initializer, generator)
         for part in self.learned_state:
             nn.init.zeros_(part)
@@ -71,11 +71,11 @@ class RecurrentLayer(nn.Module):
     def compile_step(self, batch_size: int, backend: str | Callable[..., Any] = "inductor") -> None:
         """Compiles the cell's `step` for training, unless the layer has a fused kernel.
 
-        On a GPU, launching the dozen kernels of a step takes longer than running them. If the
-        cell cannot be compiled, it runs as it is.
+        On a GPU, launching the dozen kernels of a step takes longer than running them. If
+        compilation fails, the cell runs uncompiled.
 
         Args:
-            batch_size: B; any other batch size would trigger a compilation.
+            batch_size: B; a different batch size would trigger a recompilation.
             backend: backend of torch.compile.
         """
         if self.fused is not None:
@@ -87,7 +87,7 @@ class RecurrentLayer(nn.Module):
                 like.new_zeros(2, batch_size, self.cell.input_size), self.initial_state(batch_size)
             )
             torch.autograd.grad(outputs.sum(), list(self.cell.parameters()), allow_unused=True)
-        except Exception as error:  # a compiler can fail with any exception
+        except Exception as error:  # the compiler can raise any exception
             self.compiled = None
             name = type(self.cell).__name__
             logger.warning(f"torch.compile failed for {name} ({type(error).__name__})")
@@ -104,19 +104,19 @@ class RecurrentLayer(nn.Module):
 
         Args:
             x: [T, B, I].
-            state: its parts, each [B, size].
+            state: parts of the state, each [B, size].
 
         Returns:
-            The outputs of every step, [T, B, output_size of the cell], and the last state.
+            The outputs of all time steps, [T, B, cell.output_size], and the last state.
         """
         run = self._run_steps if self.fused is None else partial(self.fused, self.cell)
         outputs, last = run(x, state)
-        # The carried state keeps its type; the kernel may compute in another one.
+        # The state keeps its type even if the kernel computes in another type.
         pairs = zip(last, state, strict=True)
         return outputs, tuple(part.to(before.dtype) for part, before in pairs)
 
     def _run_steps(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        # Evaluation has other batch sizes, each of which would trigger a compilation.
+        # In evaluation, each new batch size would trigger a recompilation.
         step = self.compiled if self.compiled and torch.is_grad_enabled() else self.cell.step
         outputs = []
         for step_input in self.cell.inputs(x).unbind(0):
@@ -126,11 +126,11 @@ class RecurrentLayer(nn.Module):
 
 
 class RecurrentStack(nn.Module):
-    """Stacked layers, with dropout on the output of each, the last one included.
+    """Stacked layers, with dropout after each layer, including the last.
 
     Args:
-        layers: from the lowest to the highest.
-        dropout_rate: fraction dropped after every layer.
+        layers: layers from the lowest to the highest.
+        dropout_rate: dropout probability after each layer.
     """
 
     def __init__(self, layers: Sequence[RecurrentLayer], dropout_rate: float) -> None:
@@ -149,7 +149,7 @@ class RecurrentStack(nn.Module):
         return self.layers[0].kernel
 
     def compile_steps(self, batch_size: int) -> None:
-        """Compiles the layers that have no fused kernel, for a batch size."""
+        """Compiles the layers without a fused kernel for a batch size."""
         for layer in self.layers:
             layer.compile_step(batch_size)
 
@@ -160,7 +160,7 @@ class RecurrentStack(nn.Module):
     def forward(
         self, x: Tensor, hidden_state: HiddenState, generator: torch.Generator | None
     ) -> tuple[Tensor, HiddenState]:
-        """Runs x, [T, B, I], through all layers; dropout requires a generator."""
+        """Runs x, [T, B, I], through all layers. Dropout is applied only with a generator."""
         last_states = []
         for layer, state in zip(self.layers, hidden_state, strict=True):
             x, last_state = layer(x, state)

@@ -1,4 +1,4 @@
-"""Downloads: verified, resumed, from the next mirror if one fails; wrong bytes get no name."""
+"""Downloads: verified, resumed, with other mirrors as fallback; wrong content is rejected."""
 
 import hashlib
 import signal
@@ -118,7 +118,7 @@ def test_wrong_bytes_never_get_the_final_name(tmp_path: Path) -> None:
         urls = [server.url(path) for path in ("/a.tgz", "/b.tgz", "/data/")]
         with pytest.raises(DataError) as caught:
             fetch(DATASET, tmp_path, urls=urls)
-    assert caught.value.what.count("wrong bytes") == 2
+    assert caught.value.what.count("wrong content") == 2
     assert "not a tar archive" in caught.value.what
     assert [line.split(": ")[0] for line in caught.value.what.splitlines()] == urls
     assert list(tmp_path.iterdir()) == []
@@ -194,7 +194,7 @@ def test_full_disk_during_a_download_is_not_retried(
 
     monkeypatch.setattr("tqdm.std.tqdm.update", full_disk)
     with serving({"/a.tgz": ARCHIVE}, whole) as server:
-        with pytest.raises(DataError, match="can't be read or written: No space left"):
+        with pytest.raises(DataError, match="cannot be read or written: No space left"):
             fetch(DATASET, tmp_path, urls=[server.url("/a.tgz")])
         assert len(server.ranges) == 1
 
@@ -314,7 +314,7 @@ def test_unreadable_file_is_a_data_error(tmp_path: Path, monkeypatch: pytest.Mon
         return original(path, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", open_or_raise)
-    with pytest.raises(DataError, match="can't be read or written: Permission denied") as caught:
+    with pytest.raises(DataError, match="cannot be read or written: Permission denied") as caught:
         fetch(DATASET, tmp_path, urls=["http://127.0.0.1:9/"])
     assert caught.value.where == str(unreadable)
 
@@ -322,7 +322,7 @@ def test_unreadable_file_is_a_data_error(tmp_path: Path, monkeypatch: pytest.Mon
 def test_directory_with_the_name_of_a_file_is_a_data_error(tmp_path: Path) -> None:
     (tmp_path / "archive").write_bytes(ARCHIVE)
     (tmp_path / "ptb" / "ptb.test.txt" / "notes").mkdir(parents=True)
-    with pytest.raises(DataError, match="can't be read or written: Is a directory"):
+    with pytest.raises(DataError, match="cannot be read or written: Is a directory"):
         fetch(DATASET, tmp_path / "ptb", source=tmp_path / "archive")
     assert (tmp_path / "ptb" / "ptb.test.txt" / "notes").is_dir()
 
