@@ -88,7 +88,7 @@ def test_truncated_metrics_are_repaired(run: Path, log: pytest.LogCaptureFixture
     path.write_bytes(path.read_bytes()[:200])
     resume(run, "training.epochs=2")
     assert len(log.messages) == 1
-    assert "bytes that it had at the last checkpoint" in log.messages[0]
+    assert "bytes shorter than at the last checkpoint" in log.messages[0]
     assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
