@@ -4,14 +4,18 @@ A path always contains either its old content or its new content, never a part o
 """
 
 import contextlib
+import errno
+import io
 import json
 import math
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 TEMPORARY_SUFFIX = ".part"
+MAX_JSON_BYTES = 10_000_000
 
 
 @contextlib.contextmanager
@@ -33,7 +37,7 @@ def replacing(path: Path, check: Callable[[Path], None] | None = None) -> Iterat
     """
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:
-        with temporary.open("wb") as file:
+        with _create(temporary) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -45,6 +49,31 @@ def replacing(path: Path, check: Callable[[Path], None] | None = None) -> Iterat
             temporary.unlink()
         raise
     _sync_directory(path.parent)
+
+
+def _create(path: Path) -> IO[bytes]:
+    """Creates a file that did not exist, so that nothing is written through a link.
+
+    An old file or link of this name, which a killed process may have left, is removed.
+    """
+    path.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666), "wb")
+
+
+def open_regular(path: Path) -> io.FileIO:
+    """Opens a regular file for reading.
+
+    Raises:
+        OSError: if it is not a regular file, such as a named pipe, which could block forever; or
+            if it cannot be opened.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return io.FileIO(descriptor)
 
 
 def strict_json(content: dict[str, Any], indent: int | None = None) -> str:
@@ -72,7 +101,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Returns the JSON object in a file, or an empty dict if there is no valid JSON object."""
     try:
-        content = json.loads(path.read_bytes())
+        with open_regular(path) as file:
+            content = json.loads(file.read(MAX_JSON_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

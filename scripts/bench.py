@@ -119,7 +119,7 @@ def main(
     except PtblmError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None
-    finally:  # keep what was measured before an error
+    finally:  # keep the results measured before an error
         if results.keys() - {"environment"}:
             line = json.dumps(as_json(results), allow_nan=False)
             print(f"\n{line}")

@@ -69,7 +69,7 @@ def run_command(directory: Path, command: str) -> str:
     """
     arguments = [sys.executable, "-m", "ptblm", *shlex.split(command)[1:]]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "NO_COLOR": "1", "COLUMNS": "100"}
-    done = subprocess.run(  # noqa: S603 - a command from our own documentation
+    done = subprocess.run(  # noqa: S603 - commands are from this repository
         arguments,
         cwd=directory,
         env=environment,

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -75,7 +76,11 @@ def ptb_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small_corpus(tmp_path: Path) -> Path:
     """A corpus with three splits, nine distinct words and `<unk>`."""
-    directory = tmp_path / "corpus"
+    return write_small_corpus(tmp_path / "corpus")
+
+
+def write_small_corpus(directory: Path) -> Path:
+    """Writes the corpus of `small_corpus` to a new directory."""
     directory.mkdir()
     lines = ["the cat sat on the mat", "a dog <unk> the cat", "the dog ran"]
     (directory / "train.txt").write_text("\n".join(lines * 40) + "\n")
@@ -87,9 +92,30 @@ def small_corpus(tmp_path: Path) -> Path:
 @pytest.fixture
 def ptblm(tmp_path: Path) -> Ptblm:
     """Runs `ptblm ARGS...` in a new process, in an empty directory, without a terminal."""
+    return _ptblm_in(tmp_path)
+
+
+@pytest.fixture
+def run_directory(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run of two epochs on a small corpus."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that `run_directory` copies; tests do not change it."""
+    directory = tmp_path_factory.mktemp("finished-run")
+    corpus = write_small_corpus(directory / "corpus")
+    result = _ptblm_in(directory)("train", "--data", corpus, "--run-dir", "run", *FAST)
+    assert result.returncode == 0, result.stderr
+    return directory / "run"
+
+
+def _ptblm_in(directory: Path) -> Ptblm:
+    """Returns a function that runs `ptblm ARGS...` in a new process, in a directory."""
 
     def run(
-        *arguments: object, stdin: str = "", cwd: Path = tmp_path
+        *arguments: object, stdin: str = "", cwd: Path = directory
     ) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [sys.executable, "-m", "ptblm", *map(str, arguments)],
@@ -102,14 +128,6 @@ def ptblm(tmp_path: Path) -> Ptblm:
         )
 
     return run
-
-
-@pytest.fixture
-def run_directory(ptblm: Ptblm, tmp_path: Path, small_corpus: Path) -> Path:
-    """A finished run of two epochs on the small corpus."""
-    result = ptblm("train", "--data", small_corpus, "--run-dir", tmp_path / "run", *FAST)
-    assert result.returncode == 0, result.stderr
-    return tmp_path / "run"
 
 
 def plain_environment() -> dict[str, str]:

@@ -54,8 +54,6 @@ DOCUMENTS = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=5),
     max_leaves=15,
 )
-
-
 SMALL = shipped_configs()["small"].read_bytes()
 
 
@@ -88,8 +86,6 @@ TEXTS = st.builds(
 )
 TINY = ["--set", "model.hidden_size=2", "--set", "model.num_layers=1"]
 TINY += ["--set", "training.batch_size=2", "--set", "training.num_steps=2"]
-
-
 TOKENIZERS = st.sampled_from(["word", "char", "byte"])
 
 

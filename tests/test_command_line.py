@@ -87,9 +87,11 @@ def test_eval_reproduces_the_test_perplexity_of_the_run(ptblm: Ptblm, run_direct
 
 
 def test_eval_needs_only_the_checkpoint_and_the_text(
-    ptblm: Ptblm, run_directory: Path, small_corpus: Path, tmp_path: Path
+    ptblm: Ptblm, small_corpus: Path, tmp_path: Path
 ) -> None:
-    checkpoint = (run_directory / "checkpoints" / "last.safetensors").rename(
+    train = ["train", "--data", small_corpus, "--run-dir", "run", *FAST]
+    assert ptblm(*train).returncode == 0
+    checkpoint = (tmp_path / "run" / "checkpoints" / "last.safetensors").rename(
         tmp_path / "moved.safetensors"
     )
     text = (small_corpus / "test.txt").read_text()

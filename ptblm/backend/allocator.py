@@ -23,7 +23,7 @@ def keep_freed_memory() -> None:
         return
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        # Setting either threshold turns off glibc's own adaptation, so set both or neither.
+        # Setting either threshold disables the dynamic thresholds of glibc, so set both or neither.
         if mallopt(_M_MMAP_THRESHOLD, _MAX_THRESHOLD) or mallopt(
             _M_MMAP_THRESHOLD, _MAX_THRESHOLD_BEFORE_2_35
         ):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-# "default" is torch's own choice: MKL on most CPUs, cuBLAS on CUDA.
+# "default" is the default of torch: MKL on most CPUs, cuBLAS on CUDA.
 MatmulBackend = Literal["default", "onednn"]
 
 # Relative error. fp32 sums of a few hundred terms reach 1e-6; sums of bf16 products, 1e-3.

@@ -99,7 +99,7 @@ class Checkpoint:
             CheckpointError: if the train state does not contain both.
         """
         epochs, steps = self.train_state.get("epoch"), self.train_state.get("step")
-        if not isinstance(epochs, int) or not isinstance(steps, int):
+        if type(epochs) is not int or type(steps) is not int:
             raise CheckpointError("the checkpoint's train state lacks epoch or step")
         return epochs, steps
 

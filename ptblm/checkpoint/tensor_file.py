@@ -1,9 +1,9 @@
 """Reads and writes safetensors files with a digest of their content.
 
 A safetensors file consists of the length of its header (8 bytes, little endian), the header (JSON:
-dtype, shape and byte range of every tensor by name, and string metadata), and the tensor data.
-The header of a ptblm file starts with `{"__metadata__":{"sha256":"...`. The digest has a fixed
-offset and is computed over the whole file with 64 zeros in its place.
+dtype, shape and byte range of every tensor by name, and string metadata), and the tensor data. The
+header of a ptblm file starts with `{"__metadata__":{"sha256":"...`. The digest has a fixed offset
+and is computed over the whole file with 64 zeros in its place.
 
 Any safetensors library can read these files. ptblm does not use the library for two reasons. It
 reads either through a memory map, where a failing disk or a truncated file kills the process
@@ -11,13 +11,10 @@ instead of raising OSError, or with an additional copy of every tensor. It write
 name and does not report a full disk as an OSError.
 """
 
-import errno
 import hashlib
-import io
 import json
 import math
 import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ptblm.files import replacing
+from ptblm.files import open_regular, replacing
 
 DTYPES = {
     "F64": torch.float64,
@@ -120,7 +117,7 @@ def read_tensor_file(path: Path) -> tuple[str, dict[str, Tensor]]:
         TensorFileError: if the file is damaged.
         NotTensorFileError: if the file does not start like a ptblm file.
     """
-    with _open_regular(path) as file:
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         length = file.read(8)
         header_bytes = int.from_bytes(length, "little")
@@ -196,16 +193,6 @@ def _chunks(pieces: Iterable[memoryview]) -> Iterator[memoryview]:
     for piece in pieces:
         for start in range(0, len(piece), _CHUNK_BYTES):
             yield piece[start : start + _CHUNK_BYTES]
-
-
-def _open_regular(path: Path) -> io.FileIO:
-    """Opens a regular file, with O_NONBLOCK because a named pipe would wait for a writer."""
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file")
-    return io.FileIO(descriptor)
 
 
 def _what_it_is(start: bytes) -> str:

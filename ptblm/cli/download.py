@@ -39,7 +39,9 @@ def download_data(
     from ptblm.corpus.datasets import DATASETS
     from ptblm.corpus.datasets.fetch import fetch
 
-    result = fetch(DATASETS["ptb"], to, urls=None if url is None else [url], source=source)
+    dataset = DATASETS["ptb"]
+    logger.info(f"license of the {dataset.title}: {dataset.license}")
+    result = fetch(dataset, to, urls=None if url is None else [url], source=source)
     for failure in result.failures:
         logger.warning(failure)
     if result.missing:

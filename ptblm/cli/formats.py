@@ -4,6 +4,7 @@ from typing import Any
 
 from ptblm.corpus.vocabulary import EOS, UNK
 from ptblm.reporting.bits import score_bits
+from ptblm.reporting.console import onednn_note
 from ptblm.run.checkpoints import CheckpointInfo, Verdict
 from ptblm.run.dry_run import DryRun
 from ptblm.run.evaluate import Evaluation
@@ -28,7 +29,12 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         "unk_tokens": score.part(UNK).tokens,
         "perplexity_without_unk": None if without_unk is None else without_unk.perplexity,
         "protocol": evaluation.protocol,
-        "device": str(evaluation.device),
+        "computing": {
+            "device": str(evaluation.device.device),
+            "hardware": evaluation.device.hardware,
+            "threads": evaluation.device.threads,
+            "matmul": evaluation.matmul,
+        },
     }
 
 
@@ -57,7 +63,7 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
     return [
         *lines,
         f"protocol     {evaluation.protocol}",
-        f"device       {evaluation.device}",
+        f"device       {evaluation.device}{onednn_note(evaluation.matmul)}",
     ]
 
 

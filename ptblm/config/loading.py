@@ -14,6 +14,7 @@ from ptblm.config.section import variant_type
 from ptblm.config.tutorial_names import explain_unknown_key, explain_unknown_variant
 from ptblm.config.yaml_document import YamlDocument, parse_yaml
 from ptblm.errors import ConfigError
+from ptblm.files import open_regular
 from ptblm.shipped import shipped_directory
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -101,7 +102,7 @@ def _find(source: str) -> Path:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             raw = file.read(MAX_CONFIG_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None

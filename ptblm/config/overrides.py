@@ -66,11 +66,11 @@ def apply_overrides(
     seen: dict[KeyPath, Override] = {}
     for override in sorted(overrides, key=lambda o: not _chooses_variant(o)):
         earlier = seen.setdefault(override.path, override)
-        if earlier.value != override.value:
+        if earlier is not override and earlier.value != override.value:
             problems.append(f"{override.option}: contradicts {earlier.option}")
             continue
         try:
-            _apply(data, override)
+            _apply(data, locations, override)
         except ConfigError as error:
             problems.append(error.what)
         else:
@@ -96,13 +96,16 @@ def _chooses_variant(override: Override) -> bool:
     return key == "type" and tuple(parent) in VARIANT_KEYS
 
 
-def _apply(data: dict[str, Any], override: Override) -> None:
+def _apply(data: dict[str, Any], locations: dict[KeyPath, str], override: Override) -> None:
     if isinstance(override.value, dict):
         raise ConfigError(f"{override.option}: is a section; set its keys individually")
     *parents, key = override.path
     target = data
     for depth, parent in enumerate(parents, 1):
-        value = target.setdefault(str(parent), {})
+        if parent not in target:
+            target[str(parent)] = {}
+            locations[override.path[:depth]] = override.option
+        value = target[str(parent)]
         variant_key = VARIANT_KEYS.get(override.path[:depth])
         if variant_key is not None:
             value = expand_variant(value, variant_key.default)

@@ -48,8 +48,8 @@ class Source:
     def blocks(self, block_end: BlockEnd = len) -> Iterator[tuple[int, bytes]]:
         """Yields the range block by block, each with its offset in the text.
 
-        Each block ends at an offset that `block_end` returned. A block grows if it contains a
-        longer token.
+        Blocks end where `block_end` allows. A token that is longer than a block makes the block
+        longer.
 
         Raises:
             DataError: if the file cannot be read.

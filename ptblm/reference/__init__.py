@@ -1,5 +1,4 @@
 """An LSTM language model in plain NumPy, for learning and for testing.
 
-It imports neither torch nor other modules of ptblm. `python -m ptblm.reference TEXT` trains a
-model.
+It does not use torch or other ptblm modules. `python -m ptblm.reference TEXT` trains a model.
 """

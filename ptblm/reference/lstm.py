@@ -139,8 +139,7 @@ def loss_and_gradients(
         state: hidden state after the previous batch; gradients do not flow into it.
 
     Returns:
-        Summed -log p divided by B (ptb_word_lm.py), gradients by parameter name, and the state
-        after the batch.
+        Summed -log p divided by B (ptb_word_lm.py), gradients by parameter name, and next state.
     """
     time_steps, batch_size = inputs.shape
     layers = range(num_layers(parameters))

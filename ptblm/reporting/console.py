@@ -60,7 +60,6 @@ def introduction(info: RunInfo) -> list[str]:
     config, corpus = info.config, info.corpus
     tokens = f"{len(corpus.splits['train'].ids):,} training tokens"
     kernel = f"{info.computing['kernel']}{', CUDA graph' if info.computing['cuda_graph'] else ''}"
-    onednn = "; matrix multiplications by oneDNN" if info.computing["matmul"] == "onednn" else ""
     lines = [
         f"ptblm {__version__}",
         f"  corpus      {corpus.name}: {len(corpus.vocabulary):,} {info.unit}s, {tokens}",
@@ -70,7 +69,7 @@ def introduction(info: RunInfo) -> list[str]:
     lines += [
         f"  model       {info.parameters:,} parameters",
         f"  cell        {config.model.cell.type}, {kernel}",
-        f"  device      {info.device}{onednn}",
+        f"  device      {info.device}{onednn_note(info.computing['matmul'])}",
         f"  precision   {config.run.precision}",
         f"  run         {info.path}",
     ]
@@ -87,3 +86,8 @@ def introduction(info: RunInfo) -> list[str]:
         if text.unknown:
             lines.append(f"  unknown     {text.unknown:,} {info.unit}s of {split} become <unk>")
     return lines
+
+
+def onednn_note(matmul: str) -> str:
+    """Returns a suffix for the device if oneDNN computes matrix multiplications."""
+    return "; matrix multiplications by oneDNN" if matmul == "onednn" else ""

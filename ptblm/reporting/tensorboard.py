@@ -24,7 +24,7 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise UsageError(
-                "run.tensorboard needs the tensorboard package",
+                "run.tensorboard requires the tensorboard package",
                 hint="pip install 'ptblm[tensorboard]'",
             ) from None
         self._writer = SummaryWriter(str(directory), purge_step=purge_step)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ptblm.checkpoint.format import Checkpoint, load_checkpoint
 from ptblm.corpus.tokenizers import TOKENIZERS
-from ptblm.errors import CheckpointError
+from ptblm.errors import PtblmError
 from ptblm.run.directory import RunDirectory, find_checkpoint
 from ptblm.run.load_model import model_from_checkpoint
 
@@ -85,7 +85,7 @@ def verify_checkpoints(path: Path) -> list[Verdict]:
         try:
             epochs, steps = _verified(file)[0].trained()
             verdicts.append(Verdict(file, epochs, steps))
-        except CheckpointError as error:
+        except PtblmError as error:
             verdicts.append(Verdict(file, problem=error.what))
     return verdicts
 

@@ -123,34 +123,32 @@ def lock_run_dir(path: Path, *, created: bool = False) -> Iterator[RunDirectory]
             written to.
     """
     created = created or not path.exists()
-    with contextlib.ExitStack() as stack:
-        with write_errors(path):
-            if path.exists() and not path.is_dir():
-                raise UsageError(
-                    "the run directory is a file", where=str(path), hint="pass another --run-dir"
-                )
-            path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path / LOCK_NAME)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                raise UsageError(
-                    "the run directory is in use by another process",
-                    where=str(path),
-                    hint="pass another --run-dir, or wait until the other process ends",
-                ) from None
-            except NotImplementedError:
-                pass  # a file system without locks
-            stack.callback(lock.release)
-            stack.enter_context(_kept_open(path))
-            directory = RunDirectory(path, path.stat())
+    with write_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / LOCK_NAME)
         try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(
+                f"the run directory is in use by {_lock_holder(path)}",
+                where=str(path),
+                hint="pass another --run-dir, or wait until the other process ends",
+            ) from None
+        except NotImplementedError:
+            pass  # a file system without locks
+        with contextlib.suppress(OSError):
+            (path / LOCK_NAME).write_text(f"{os.getpid()}\n")
+        identity = path.stat()
+    directory = RunDirectory(path, identity)
+    try:
+        with _kept_open(path):
             yield directory
-        finally:
-            if created and directory.is_in_place() and _files(path) == [LOCK_NAME]:
-                with contextlib.suppress(OSError):
-                    (path / LOCK_NAME).unlink()
-                    path.rmdir()
+    finally:
+        if created and directory.is_in_place() and _files(path) == [LOCK_NAME]:
+            with contextlib.suppress(OSError):
+                (path / LOCK_NAME).unlink()
+                path.rmdir()
+        lock.release()
 
 
 @contextlib.contextmanager
@@ -213,14 +211,16 @@ def find_checkpoint(path: Path) -> Path:
     return found
 
 
-def check_available(path: Path, *, overwrite: bool) -> None:
+def check_available(path: Path, *, delete_with: str | None = None) -> None:
     """Checks that a new run may use a directory.
 
-    With `overwrite`, the directory may contain a run but no other files, so that a mistyped path
-    never deletes other files.
+    Args:
+        path: the directory.
+        delete_with: the option that allows to delete a run in the directory, but no other files,
+            so that a mistyped path never deletes them; None allows an empty directory only.
 
     Raises:
-        UsageError: if the directory contains other files or, without `overwrite`, a run.
+        UsageError: if the directory contains anything that the run must not delete.
     """
     if path.exists() and not path.is_dir():
         raise UsageError(
@@ -228,7 +228,7 @@ def check_available(path: Path, *, overwrite: bool) -> None:
         )
     if not path.is_dir() or _has_no_content(path):
         return
-    if not overwrite:
+    if delete_with is None:
         raise UsageError(
             "the run directory is not empty",
             where=str(path),
@@ -239,7 +239,7 @@ def check_available(path: Path, *, overwrite: bool) -> None:
     if foreign or not _is_run(path):
         what = f"contains {foreign[0]}" if foreign else "does not contain a run of ptblm"
         raise UsageError(
-            f"the run directory {what}, so --overwrite does not delete it",
+            f"the run directory {what}, so {delete_with} does not delete it",
             where=str(path),
             hint="pass another --run-dir",
         )
@@ -265,6 +265,13 @@ def remove_temporary_files(directory: RunDirectory) -> None:
     for path in directory.path.rglob(f"*{TEMPORARY_SUFFIX}"):
         if _OWN_FILES.fullmatch(path.relative_to(directory.path).as_posix()):
             path.unlink(missing_ok=True)
+
+
+def _lock_holder(path: Path) -> str:
+    """Returns the process that holds the lock, as far as the lock file tells."""
+    with contextlib.suppress(OSError, ValueError):
+        return f"process {int((path / LOCK_NAME).read_text()[:20])}"
+    return "another process"
 
 
 def _has_no_content(path: Path) -> bool:

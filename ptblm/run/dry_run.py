@@ -59,7 +59,7 @@ def dry_run(config: Config, run_dir: Path | None = None, *, overwrite: bool = Fa
         PtblmError: any error that the run would raise when it starts.
     """
     if run_dir is not None:
-        check_available(run_dir, overwrite=overwrite)
+        check_available(run_dir, delete_with="--overwrite" if overwrite else None)
     with training_memory_errors(config):
         components = setup_run(config)
         # The first record includes warm-up costs, so the second record, if any, is used for the

@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ptblm.backend.device import SelectedDevice
+from ptblm.backend.matmul import MatmulBackend
 from ptblm.corpus.corpus import read_entropy_bound
 from ptblm.corpus.reader import EncodedText, read_text
 from ptblm.corpus.source import bytes_source, read_file
@@ -33,6 +34,7 @@ class Evaluation:
         unknown: tokens of the text that are not in the vocabulary.
         entropy_bound: the lowest possible expected perplexity, if known.
         device: the device of the computation.
+        matmul: the library that computed matrix multiplications.
         protocol: description of the evaluation protocol.
     """
 
@@ -45,6 +47,7 @@ class Evaluation:
     unknown: int
     entropy_bound: float | None
     device: SelectedDevice
+    matmul: MatmulBackend
     protocol: str
 
 
@@ -87,14 +90,15 @@ def evaluate_checkpoint(
         )
     return Evaluation(
         checkpoint=loaded.path,
-        epochs=loaded.train_state["epoch"],
-        steps=loaded.train_state["step"],
+        epochs=loaded.epochs,
+        steps=loaded.steps,
         text=name,
         unit=loaded.tokenizer.unit,
         score=score,
         unknown=encoded.unknown,
         entropy_bound=bound,
         device=loaded.device,
+        matmul=loaded.matmul,
         protocol=PROTOCOL.format(initial_state=loaded.config.model.initial_state),
     )
 

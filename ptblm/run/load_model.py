@@ -32,22 +32,28 @@ class LoadedModel:
         model: the model in evaluation mode, on its device.
         tokenizer: the tokenizer, with the vocabulary of the training split.
         config: the config of the run.
+        epochs: completed epochs of the run.
+        steps: completed steps of the run.
         train_state: progress of the run, as plain values.
         device: the device of the model.
+        matmul: the library that computes its matrix multiplications.
     """
 
     path: Path
     model: LanguageModel
     tokenizer: Tokenizer
     config: Config
+    epochs: int
+    steps: int
     train_state: dict[str, Any]
     device: SelectedDevice
+    matmul: MatmulBackend
 
 
 def load_model(path: Path, device_name: str = "auto") -> LoadedModel:
     """Loads the model of a checkpoint.
 
-    The model computes in fp32 with the libraries of the run, so that it reproduces its results.
+    The model computes in fp32 with the libraries of the run to reproduce the results of the run.
 
     Args:
         path: a checkpoint, or a run directory, whose last checkpoint is used.
@@ -63,7 +69,8 @@ def load_model(path: Path, device_name: str = "auto") -> LoadedModel:
     checkpoint = load_checkpoint(path)
     config = checkpoint.parsed_config()
     tokenizer = make_tokenizer(config.data.tokenizer, checkpoint.parsed_vocabulary())
-    select_matmul_backend(selected.device, previous_matmul(checkpoint))
+    epochs, steps = checkpoint.trained()
+    matmul = select_matmul_backend(selected.device, previous_matmul(checkpoint))
     if config.run.fused:
         keep_freed_memory()
     model = model_from_checkpoint(checkpoint, config.model, path, fused=config.run.fused)
@@ -72,8 +79,11 @@ def load_model(path: Path, device_name: str = "auto") -> LoadedModel:
         model.to(selected.device).eval(),
         tokenizer,
         config,
+        epochs,
+        steps,
         checkpoint.train_state,
         selected,
+        matmul,
     )
 
 

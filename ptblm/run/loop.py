@@ -45,18 +45,20 @@ def run_loop(
     config, corpus, trainer = components.config, components.corpus, components.trainer
     info = run_info(components, directory)
     with contextlib.ExitStack() as stack:
+        epochs, step, log_every = (
+            config.training.epochs,
+            trainer.train_state.step,
+            config.run.log_every,
+        )
+        with write_errors(directory.path):
+            metrics = MetricsFile(directory.metrics, metrics_offset, log_every, info.unit)
+            stack.callback(metrics.close)
+            logs: list[MetricsFile | TensorBoard | Reporter] = [reporter, metrics]
+            if config.run.tensorboard:
+                logs.append(TensorBoard(directory.tensorboard, step + 1, log_every))
+                stack.callback(logs[-1].close)
         stack.callback(reporter.close)
         reporter.start(info)
-        with write_errors(directory.path):
-            metrics = MetricsFile(
-                directory.metrics, metrics_offset, config.run.log_every, info.unit
-            )
-        stack.callback(metrics.close)
-        logs: list[MetricsFile | TensorBoard | Reporter] = [reporter, metrics]
-        if config.run.tensorboard:
-            step = trainer.train_state.step
-            logs.append(TensorBoard(directory.tensorboard, step + 1, config.run.log_every))
-            stack.callback(logs[-1].close)
 
         def make_checkpoint() -> Checkpoint:
             _check_in_place(directory)
@@ -72,7 +74,6 @@ def run_loop(
                 **trainer.state_dict(),
             )
 
-        epochs, step = config.training.epochs, trainer.train_state.step
         saver = CheckpointSaver(directory, config.run, epochs, make_checkpoint, step)
         try:
             for number, record in enumerate(trainer.records(), start=1):
@@ -128,7 +129,7 @@ def _finish(
         raise CheckpointError(
             f"the result could not be written: {error.strerror or error}",
             where=str(directory.result),
-            hint="free disk space, then --resume the run to repeat the test and write the result",
+            hint="free disk space, then pass --resume to repeat the test and write the result",
         ) from None
     return result
 
@@ -138,5 +139,5 @@ def _check_in_place(directory: RunDirectory) -> None:
         raise CheckpointError(
             "the run directory was moved or replaced during the run",
             where=str(directory.path),
-            hint="--resume the run at its new path; nothing was written to the old one",
+            hint="resume the run at its new path; nothing was written to the old path",
         )

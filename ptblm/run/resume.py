@@ -105,7 +105,7 @@ def restore(components: RunComponents, checkpoint: Checkpoint, path: Path) -> No
     except (StructureMismatchError, RuntimeError) as error:
         first = str(error).splitlines()[0]
         raise CheckpointError(
-            f"the checkpoint does not fit the run: {first}", where=str(path)
+            f"the checkpoint does not match the run: {first}", where=str(path)
         ) from None
     state, epochs = components.trainer.train_state, components.config.training.epochs
     if epochs < state.epoch or (epochs == state.epoch and state.batch > 0):
@@ -119,7 +119,11 @@ def reproducibility_warnings(checkpoint: Checkpoint, components: RunComponents) 
     """Returns the reasons why resuming the run may not be bit-exact."""
     before = {**checkpoint.versions, **checkpoint.computing}
     after = {**current_versions(), **components.computing()}
+    before["device"], after["device"] = (
+        computing["device"].partition(":")[0] for computing in (before, after)
+    )
     names = {
+        "device": "the device",
         "ptblm": "the version of ptblm",
         "torch": "the version of torch",
         "hardware": "the processor or GPU",

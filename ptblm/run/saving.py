@@ -125,7 +125,7 @@ def save_or_raise(path: Path, make_checkpoint: MakeCheckpoint) -> None:
         raise CheckpointError(
             f"the last checkpoint could not be saved: {error.strerror or error}",
             where=str(path),
-            hint="free disk space, then --resume the run from its previous checkpoint"
+            hint="free disk space, then pass --resume to continue from the previous checkpoint"
             if path.is_file()
             else "free disk space, then start the run again; it has no earlier checkpoint",
         ) from None

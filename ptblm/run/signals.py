@@ -14,8 +14,8 @@ STOP_SIGNALS = [
 class StopSignal:
     """Context manager that records the first stop signal. A second signal ends the process.
 
-    Signals that the parent process ignores, for example because of `nohup`, stay ignored. Python
-    handles signals in the main thread only, so nothing is recorded in other threads.
+    Signals that the parent process ignores, for example because of `nohup`, stay ignored. Outside
+    the main thread, where Python cannot set handlers, no signal is recorded.
 
     Args:
         on_signal: called in the signal handler when the first signal is recorded.

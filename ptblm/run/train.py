@@ -73,19 +73,18 @@ def train(
     reporter = reporter or SilentReporter()
     numbered = run_dir is None and resume == "never" and not overwrite
     path = run_dir or (first_free(name) if numbered else RUNS / name)
-    # Before the lock is taken, so that a directory of other files is not written to at all.
+    # Checked again under the lock. Here, a directory that is not used stays untouched.
     if resume == "must":
         _check_has_checkpoint(path)
     elif resume == "never" or not RunDirectory(path).all_checkpoints():
-        check_available(path, overwrite=overwrite or resume == "auto")
+        _check_can_start(RunDirectory(path), resume, overwrite=overwrite)
     with lock_run_dir(path, created=numbered) as directory:
         if resume != "never" and directory.all_checkpoints():
             return _resume(directory, config, command, reporter)
         if not isinstance(config, Config):
             raise ValueError("a new run needs a config, not a function")
-        if resume == "auto":
-            _check_has_no_results(directory)
-        return _start(directory, config, command, reporter, overwrite or resume == "auto")
+        _check_can_start(directory, resume, overwrite=overwrite)
+        return _start(directory, config, command, reporter)
 
 
 def _start(
@@ -93,10 +92,8 @@ def _start(
     config: Config,
     command: Sequence[str],
     reporter: Reporter,
-    overwrite: bool,
 ) -> RunResult:
     """Starts a new run. An existing run is deleted only after the new run is set up."""
-    check_available(directory.path, overwrite=overwrite)
     with training_memory_errors(config):
         components = setup_run(config)
         with StopSignal(reporter.stopping) as stop:
@@ -146,6 +143,20 @@ def _check_has_checkpoint(path: Path) -> None:
         raise CheckpointError(
             what, where=str(path), hint="pass a run directory, such as runs/small-ptb"
         )
+
+
+def _check_can_start(directory: RunDirectory, resume: Resume, *, overwrite: bool) -> None:
+    """Checks that a new run may use the directory.
+
+    Raises:
+        UsageError: if the directory is in use for something else.
+        CheckpointError: if --resume auto would delete results.
+    """
+    if resume == "auto":
+        _check_has_no_results(directory)
+        check_available(directory.path, delete_with="--resume auto")
+    else:
+        check_available(directory.path, delete_with="--overwrite" if overwrite else None)
 
 
 def _check_has_no_results(directory: RunDirectory) -> None:

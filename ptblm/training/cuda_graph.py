@@ -146,7 +146,7 @@ class GraphedStep:
         self._set_hidden_state(before)
         found = _tensors(self._run(seed), self._hidden_state)
         if not all(map(_agree, found, expected)):
-            raise ReplayMismatchError("the results of captured and eager step differ")
+            raise ReplayMismatchError("the captured step and the eager step differ")
 
 
 def _copy(hidden_state: HiddenState) -> HiddenState:

@@ -69,7 +69,7 @@ class TrainState:
             and 0 <= state.seconds < math.inf
         )
         if not consistent:
-            raise StructureMismatchError("train_state: not possible in a run on this text")
+            raise StructureMismatchError("train_state: inconsistent with the training text")
         return state
 
 

@@ -35,7 +35,7 @@ def make_config(name: str, text: str, device: str, precision: str) -> Config:
 
 
 def with_log_every(config: Config, steps: int) -> Config:
-    """Returns the config with `run.log_every`; on CUDA, logged steps wait for the device."""
+    """Returns the config with `run.log_every` set; on CUDA, only logged steps synchronize."""
     return override_config(config, [], {LOG_EVERY: steps})
 
 

@@ -100,6 +100,7 @@ def test_commands_load_the_cell_from_the_current_directory(here: Path, ptblm: Pt
     trained = ptblm("train", *OPTIONS, "--set", "training.epochs=2")
     assert trained.returncode == 0, trained.stderr
     assert "page_cells:SLSTM, unfused" in trained.stderr
+    assert re.search("note: running .*page_cells.py, which defines the cell", trained.stderr)
     table = [line.split() for line in trained.stdout.splitlines() if line.strip()[:1].isdigit()]
     first, last = (float(row[3]) for row in (table[0], table[-1]))
     assert last < first  # it learns

@@ -60,5 +60,5 @@ def test_resumed_run_has_no_duplicate_steps(tmp_path: Path) -> None:
 
 def test_missing_package_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(UsageError, match="needs the tensorboard package"):
+    with pytest.raises(UsageError, match="requires the tensorboard package"):
         TensorBoard(tmp_path, purge_step=1, log_every=1)

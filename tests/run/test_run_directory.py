@@ -129,7 +129,7 @@ def test_killed_deletion_can_be_repeated(run: Path, tmp_path: Path) -> None:
         killed = subprocess.run(command, env={**plain_environment(), "PYTHONPATH": str(REPOSITORY)})
         assert killed.returncode == (-signal.SIGKILL if done < removals else 0)
         with lock_run_dir(copy) as directory:
-            check_available(copy, overwrite=True)
+            check_available(copy, delete_with="--overwrite")
             clear(directory)
             assert sorted(path.name for path in copy.iterdir()) == ["checkpoints", "lock"]
             assert directory.all_checkpoints() == []

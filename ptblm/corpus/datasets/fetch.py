@@ -72,7 +72,9 @@ def fetch(
     try:
         if _missing(dataset, directory):
             if source is not None and not source.exists():
-                raise DataError(f"--from {source}: no such file or directory", hint=_HINT)
+                raise DataError(
+                    f"--from {source}: no such file or directory", hint="check the path"
+                )
             directory.mkdir(parents=True, exist_ok=True)
             for origin in [source] if source else urls or dataset.urls:
                 if not _missing(dataset, directory):
@@ -163,6 +165,8 @@ def _receive_once(url: str, part: Path, size: int) -> None:
     if size:
         headers["Range"] = f"bytes={size}-"
     _check_scheme(url)
+    if part.is_symlink():
+        part.unlink()  # nothing is written through a link
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the scheme is checked
     opener = urllib.request.build_opener(_CheckedRedirects)
     with opener.open(request, timeout=TIMEOUT) as response:

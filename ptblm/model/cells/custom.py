@@ -95,7 +95,7 @@ def _execute(name: str, path: Path, source: bytes) -> ModuleType:
     logger.info("running %s, which defines the cell", path)
     module = ModuleType(name)
     module.__file__ = str(path)
-    # The module may import other modules from its own directory.
+    # The module may import other modules from the same directory.
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     try:

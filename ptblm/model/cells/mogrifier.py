@@ -18,7 +18,7 @@ class MogrifierCell(Cell):
     Args:
         input_size: I, size of x.
         hidden_size: H, size of h and c.
-        rounds: number of rounds; 0 gives a plain LSTM.
+        rounds: number of rounds; 0 is equivalent to an LSTM.
         forget_bias: constant added to the input of the LSTM's forget gate; not trained.
     """
 
