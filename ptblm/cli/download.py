@@ -40,8 +40,8 @@ def download_data(
     from ptblm.corpus.datasets.fetch import fetch
 
     dataset = DATASETS["ptb"]
-    logger.info(f"license of the {dataset.title}: {dataset.license}")
     result = fetch(dataset, to, urls=None if url is None else [url], source=source)
+    logger.info(f"license of the {dataset.title}: {dataset.license}")
     for failure in result.failures:
         logger.warning(failure)
     if result.missing:

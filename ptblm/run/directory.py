@@ -138,8 +138,7 @@ def lock_run_dir(path: Path, *, created: bool = False) -> Iterator[RunDirectory]
             pass  # a file system without locks
         with contextlib.suppress(OSError):
             (path / LOCK_NAME).write_text(f"{os.getpid()}\n")
-        identity = path.stat()
-    directory = RunDirectory(path, identity)
+        directory = RunDirectory(path, path.stat())
     try:
         with _kept_open(path):
             yield directory

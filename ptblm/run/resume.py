@@ -13,7 +13,7 @@ from ptblm.config.loading import load_config
 from ptblm.config.schema import Config
 from ptblm.config.show import config_document
 from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError, DataError
-from ptblm.files import write_text
+from ptblm.files import open_regular, write_text
 from ptblm.run.directory import RunDirectory
 from ptblm.run.setup import RunComponents
 
@@ -181,7 +181,7 @@ def rewrite_config(path: Path, before: Config, config: Config) -> None:
         found = load_config(str(path))
     if found == config:
         return
-    if path.exists() and path.read_bytes() != config_document(before).encode():
+    if path.exists() and _content(path) != config_document(before).encode():
         values = [] if found is None else config_differences(before, found)
         edits = ", ".join(f"{key}={value}" for key, _, value in values) or "other text"
         logger.info(
@@ -189,3 +189,10 @@ def rewrite_config(path: Path, before: Config, config: Config) -> None:
             "Pass --set KEY=VALUE to change a run"
         )
     write_text(path, config_document(config))
+
+
+def _content(path: Path) -> bytes | None:
+    """Returns the content of a regular file; None for anything else."""
+    with contextlib.suppress(OSError), open_regular(path) as file:
+        return file.read()
+    return None

@@ -165,7 +165,7 @@ def _check_has_no_results(directory: RunDirectory) -> None:
     A run that was killed before its first checkpoint has no results.
     """
     has_results = directory.result.exists() or directory.diverged.exists()
-    if directory.metrics.exists():
+    if directory.metrics.is_file():
         has_results = has_results or b'"kind": "epoch"' in directory.metrics.read_bytes()
     if has_results:
         raise CheckpointError(

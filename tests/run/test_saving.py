@@ -54,7 +54,7 @@ def test_failed_save_warns_during_and_raises_at_the_end(
     assert "was not saved" in log.messages[0]
     with pytest.raises(CheckpointError, match="No space left") as caught:
         save_or_raise(last, full_disk)
-    assert "from its previous checkpoint" in str(caught.value)
+    assert "from the previous checkpoint" in str(caught.value)
     assert last.read_bytes() == before
     with pytest.raises(CheckpointError) as caught:
         save_or_raise(run / "checkpoints" / "none.safetensors", full_disk)

@@ -10,6 +10,7 @@ from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
 from ptblm.errors import CheckpointError, UsageError
 from ptblm.files import read_json, replacing
 from ptblm.run.checkpoints import verify_checkpoints
+from ptblm.run.directory import lock_run_dir
 from ptblm.run.load_model import load_model
 from ptblm.run.train import train
 from tests.run.helpers import contents, last_checkpoint, resume, tiny_config
@@ -80,8 +81,6 @@ def test_checkpoint_with_a_missing_cell_gets_a_verdict(run: Path) -> None:
 
 
 def test_lock_message_names_the_process(run: Path) -> None:
-    from ptblm.run.directory import lock_run_dir
-
     with (
         lock_run_dir(run),
         pytest.raises(UsageError, match=f"in use by process {os.getpid()}"),

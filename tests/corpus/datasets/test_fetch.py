@@ -380,4 +380,5 @@ def test_command_reports_verified_files_and_directory(ptblm: Ptblm, ptb_director
     assert result.stdout.startswith(f"ptb contains {count} verified files: ptb.train.txt, ")
     failed = ptblm("download-data", "--from", "nowhere", "--to", "empty")
     assert failed.returncode == 3
-    assert "behind a proxy" in failed.stderr
+    assert "no such file or directory" in failed.stderr
+    assert "hint: check the path" in failed.stderr
