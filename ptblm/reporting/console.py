@@ -1,5 +1,7 @@
 """Shows a run in the terminal: introduction, progress, a row per epoch, summary."""
 
+import contextlib
+import os
 import shlex
 import sys
 
@@ -30,6 +32,11 @@ class ConsoleReporter:
         self._progress.show(record)
         if isinstance(record, EpochDone):
             self._progress.print_lines([epoch_row(record)])
+
+    def stopping(self) -> None:
+        """Prints what a second signal does; unbuffered, since a handler may interrupt a write."""
+        with contextlib.suppress(OSError):  # stderr may be closed
+            os.write(2, b"\nstopping after this step; send the signal again to stop at once\n")
 
     def finish(self, result: RunResult) -> None:
         """Prints the summary."""

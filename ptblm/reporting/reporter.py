@@ -60,6 +60,9 @@ class Reporter(Protocol):
     def write(self, record: Record) -> None:
         """Called for each record."""
 
+    def stopping(self) -> None:
+        """Called in a signal handler, once the first stop signal was received."""
+
     def finish(self, result: RunResult) -> None:
         """Called after the test evaluation."""
 
@@ -74,6 +77,9 @@ class SilentReporter:
         """Does nothing."""
 
     def write(self, record: Record) -> None:
+        """Does nothing."""
+
+    def stopping(self) -> None:
         """Does nothing."""
 
     def finish(self, result: RunResult) -> None:

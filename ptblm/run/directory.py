@@ -111,7 +111,8 @@ def lock_run_dir(path: Path, *, created: bool = False) -> Iterator[RunDirectory]
     """Locks a run directory for this process and creates it if necessary.
 
     The operating system releases the lock when the process ends, so locks are never stale. A new
-    directory that is still empty at the end is removed.
+    directory that is still empty at the end is removed. Some versions of filelock truncate the
+    lock file, so the caller has to check an existing directory first.
 
     Args:
         path: the run directory.
@@ -139,13 +140,28 @@ def lock_run_dir(path: Path, *, created: bool = False) -> Iterator[RunDirectory]
             (path / LOCK_NAME).write_text(f"{os.getpid()}\n")
         directory = RunDirectory(path, path.stat())
     try:
-        yield directory
+        with _kept_open(path):
+            yield directory
     finally:
         if created and directory.is_in_place() and _files(path) == [LOCK_NAME]:
             with contextlib.suppress(OSError):
                 (path / LOCK_NAME).unlink()
                 path.rmdir()
         lock.release()
+
+
+@contextlib.contextmanager
+def _kept_open(path: Path) -> Iterator[None]:
+    """Keeps a directory open, so that its inode number is not reused if it is deleted."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # Windows, which does not delete a directory with a locked file
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -1,9 +1,8 @@
 """Records stop signals, so that the training loop can stop between two steps."""
 
-import contextlib
-import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -18,12 +17,16 @@ class StopSignal:
     Signals that the parent process ignores, for example because of `nohup`, stay ignored. Outside
     the main thread, where Python cannot set handlers, no signal is recorded.
 
+    Args:
+        on_signal: called in the signal handler when the first signal is recorded.
+
     Attributes:
         received: number of the signal; None if none was received.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_signal: Callable[[], None]) -> None:
         self.received: int | None = None
+        self._on_signal = on_signal
         self._previous: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> Self:
@@ -50,5 +53,4 @@ class StopSignal:
         # current matrix multiplication.
         for recorded in self._previous:
             signal.signal(recorded, signal.SIG_DFL)
-        with contextlib.suppress(OSError):  # stderr may be closed
-            os.write(2, b"\nstopping after this step; send the signal again to stop at once\n")
+        self._on_signal()

@@ -96,7 +96,7 @@ def _start(
     """Starts a new run. An existing run is deleted only after the new run is set up."""
     with training_memory_errors(config):
         components = setup_run(config)
-        with StopSignal() as stop:
+        with StopSignal(reporter.stopping) as stop:
             with write_errors(directory.path):
                 clear(directory)
                 environment = describe_environment(
@@ -125,7 +125,7 @@ def _resume(
         restore(components, checkpoint, path)
         for reason in reproducibility_warnings(checkpoint, components):
             logger.info(f"{reason}; the run may not be bit-exact")
-        with StopSignal() as stop:
+        with StopSignal(reporter.stopping) as stop:
             with write_errors(directory.path):
                 remove_temporary_files(directory)
                 rewrite_last(directory, path, with_config(checkpoint, config))

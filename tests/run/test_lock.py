@@ -1,0 +1,86 @@
+"""The lock of a run directory: what it leaves behind, and directories that are replaced."""
+
+import os
+import shutil
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from ptblm.config.loading import load_config
+from ptblm.config.schema import Config
+from ptblm.errors import PtblmError, UsageError
+from ptblm.run.directory import lock_run_dir
+from ptblm.run.signals import STOP_SIGNALS, StopSignal
+from ptblm.run.train import Resume, train
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    overrides = ["data.path=sample", "model.hidden_size=4", "training.epochs=1"]
+    return load_config("small", [*overrides, "training.batch_size=200"])
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("resume", ["never", "auto", "must"])
+@pytest.mark.parametrize("name", ["thesis.tex", "lock"])
+def test_directory_of_other_files_is_left_unchanged(
+    name: str, resume: Resume, overwrite: bool, config: Config, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text("years of work")
+    (tmp_path / "notes.txt").write_text("more work")
+    with pytest.raises(PtblmError):
+        train(config, tmp_path, resume=resume, overwrite=overwrite)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        name: "years of work",
+        "notes.txt": "more work",
+    }
+
+
+@pytest.mark.parametrize("content", ["", "999999\n"])
+def test_lock_file_without_process_is_not_in_the_way(
+    content: str, config: Config, tmp_path: Path
+) -> None:
+    (tmp_path / "lock").write_text(content)
+    train(config, tmp_path)
+    assert (tmp_path / "result.json").is_file()
+
+
+def test_lock_never_writes_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("content")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "lock").symlink_to(tmp_path / "target")
+    with pytest.raises(UsageError, match="cannot write"), lock_run_dir(tmp_path / "run"):
+        pass
+    assert (tmp_path / "target").read_text() == "content"
+
+
+def test_deleted_and_recreated_directory_is_noticed(tmp_path: Path) -> None:
+    """File systems reuse inode numbers, so a new directory can have the number of the old one."""
+    path = tmp_path / "run"
+    with lock_run_dir(path) as directory:
+        assert directory.is_in_place()
+        shutil.rmtree(path)
+        assert not directory.is_in_place()
+        path.mkdir()
+        assert not directory.is_in_place()
+    assert path.is_dir()
+
+
+def test_training_works_outside_the_main_thread(config: Config, tmp_path: Path) -> None:
+    thread = threading.Thread(target=train, args=(config, tmp_path / "run"))
+    thread.start()
+    thread.join()
+    assert (tmp_path / "run" / "result.json").is_file()
+
+
+def test_signal_in_library_use_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    notices: list[None] = []
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
+    with StopSignal(lambda: notices.append(None)) as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+    assert stop.received == signal.SIGINT
+    assert len(notices) == 1
+    assert capfd.readouterr() == ("", "")
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
