@@ -198,3 +198,8 @@ def test_wrong_keys_and_commands_would_be_found() -> None:
     command, arguments = command_and_arguments(["train", "--level", "char"])
     with pytest.raises(typer.exceptions.TyperException):
         command.make_context("train", arguments)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_has_no_placeholder(page: str) -> None:
+    assert "TODO" not in read(page)

@@ -44,10 +44,10 @@ from benchmark.ptblm_run import (
 )
 from ptblm.config.schema import Config
 
-# Maximum relative differences of loss and gradient norm in the same steps. On a CPU, torch's norm of
-# a large fp32 tensor is up to 8e-4 too low, and the loss of the second step depends on it.
+# Maximum relative differences of loss and gradient norm in the same steps. On a CPU, torch's norm
+# of a large fp32 tensor is up to 2e-3 too low, and the loss of the second step depends on it.
 TOLERANCES = {
-    "fp32": (1e-4, 1e-3),
+    "fp32": (1e-4, 3e-3),
     "tf32": (1e-4, 1e-2),
     "bf16": (5e-4, 3e-2),
     "fp16": (1e-4, 1e-2),
