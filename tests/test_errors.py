@@ -157,7 +157,7 @@ def test_run_directory_is_locked(ptblm: Ptblm, run_directory: Path, small_corpus
         ):
             result = ptblm("train", *arguments)
             assert result.returncode == 2
-            assert "in use by process" in result.stderr
+            assert "the run directory is in use by" in result.stderr
     # The file that a killed process leaves does not lock the directory.
     (run_directory / "lock").touch()
     assert ptblm("train", "--resume", run_directory).returncode == 0

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+# The checks are off by default, but torch prints a warning unless that is chosen explicitly.
+torch.sparse.check_sparse_tensor_invariants.disable()
+
 
 class Embedding(nn.Embedding):
     """A table of token vectors, [V, E].
@@ -55,5 +58,5 @@ class _SparseLookup(torch.autograd.Function):
         (ids,) = ctx.saved_tensors
         indices = ids.reshape(1, -1).long()
         rows = d_vectors.reshape(-1, ctx.shape[1])
-        gradient = torch.sparse_coo_tensor(indices, rows, ctx.shape, check_invariants=False)
+        gradient = torch.sparse_coo_tensor(indices, rows, ctx.shape)
         return None, gradient.coalesce()

@@ -1,7 +1,6 @@
 """The run directory: `--resume auto`, concurrent processes, and rules for reusing it."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -61,7 +60,7 @@ def test_concurrent_resume_auto_starts_only_one_run(
     train(tiny_config(), run, resume="auto", command=["ptblm", "first"])
     (other,) = others
     assert other.returncode == 2
-    assert f"in use by process {os.getpid()}" in other.stderr
+    assert "the run directory is in use by" in other.stderr
     assert json.loads((run / "environment.json").read_text())["command"] == ["ptblm", "first"]
     assert load_checkpoint(last_checkpoint(run)).trained() == (1, 39)
 
@@ -81,7 +80,7 @@ def test_foreign_files_are_never_deleted(tmp_path: Path) -> None:
 
 
 def test_locked_directory_is_in_use(run: Path) -> None:
-    with lock_run_dir(run), pytest.raises(UsageError, match="in use by process"):
+    with lock_run_dir(run), pytest.raises(UsageError, match="in use by"):
         train(tiny_config(), run, resume="auto")
 
 

@@ -30,6 +30,7 @@ def test_rejected_directory_stays_untouched(
 
 
 def test_tensorboard_file_is_a_clear_error(run: Path) -> None:
+    pytest.importorskip("tensorboard")
     (run / "tensorboard").write_text("")
     with pytest.raises(UsageError, match="cannot write to the run directory"):
         resume(run, "run.tensorboard=true")
@@ -83,7 +84,8 @@ def test_checkpoint_with_a_missing_cell_gets_a_verdict(run: Path) -> None:
 def test_lock_message_names_the_process(run: Path) -> None:
     with (
         lock_run_dir(run),
-        pytest.raises(UsageError, match=f"in use by process {os.getpid()}"),
+        # Some versions of filelock empty the lock file, so that the process is unknown.
+        pytest.raises(UsageError, match=f"in use by (process {os.getpid()}|another process)"),
     ):
         resume(run)
     assert json.loads((run / "environment.json").read_text())["command"] == []
