@@ -45,12 +45,25 @@ def parameters(function: Callable[..., Any]) -> dict[str, Any]:
         described[name] = {
             "kind": type(info).__name__.removesuffix("Info").lower(),
             "names": names or [f"--{name.replace('_', '-')}"],
-            "type": kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", ""),
+            "type": type_name(kind),
             "metavar": info.metavar,
             "default": "required" if required else parameter.default,
             "shown default": info.show_default,
         }
     return described
+
+
+def type_name(kind: Any) -> str:
+    """The name of a type, which does not depend on the version of Python."""
+    arguments = typing.get_args(kind)
+    if not arguments:
+        return "None" if kind is type(None) else str(getattr(kind, "__name__", kind))
+    if typing.get_origin(kind) is typing.Literal:
+        return "|".join(map(str, arguments))
+    names = ", ".join(map(type_name, arguments))
+    return f"{getattr(typing.get_origin(kind), '__name__', 'union').lower()}[{names}]".replace(
+        "uniontype", "union"
+    ).replace("optional", "union")
 
 
 def test_command_line_is_frozen() -> None:
