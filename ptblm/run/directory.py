@@ -136,8 +136,9 @@ def lock_run_dir(path: Path, *, created: bool = False) -> Iterator[RunDirectory]
             ) from None
         except NotImplementedError:
             pass  # a file system without locks
-        with contextlib.suppress(OSError):
-            (path / LOCK_NAME).write_text(f"{os.getpid()}\n")
+        else:  # the lock is not a link: filelock has opened it
+            with contextlib.suppress(OSError):
+                (path / LOCK_NAME).write_text(f"{os.getpid()}\n")
         directory = RunDirectory(path, path.stat())
     try:
         with _kept_open(path):

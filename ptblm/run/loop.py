@@ -45,11 +45,7 @@ def run_loop(
     config, corpus, trainer = components.config, components.corpus, components.trainer
     info = run_info(components, directory)
     with contextlib.ExitStack() as stack:
-        epochs, step, log_every = (
-            config.training.epochs,
-            trainer.train_state.step,
-            config.run.log_every,
-        )
+        step, log_every = trainer.train_state.step, config.run.log_every
         with write_errors(directory.path):
             metrics = MetricsFile(directory.metrics, metrics_offset, log_every, info.unit)
             stack.callback(metrics.close)
@@ -74,7 +70,9 @@ def run_loop(
                 **trainer.state_dict(),
             )
 
-        saver = CheckpointSaver(directory, config.run, epochs, make_checkpoint, step)
+        saver = CheckpointSaver(
+            directory, config.run, config.training.epochs, make_checkpoint, step
+        )
         try:
             for number, record in enumerate(trainer.records(), start=1):
                 for log in logs:
