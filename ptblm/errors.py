@@ -90,8 +90,7 @@ class DivergedError(PtblmError):
             "training diverged: loss {nll:.4g} per token, gradient norm {grad_norm:.4g}, "
             "learning rate {learning_rate:.4g}".format(**metrics),
             where="epoch {epoch:.0f}, batch {batch:.0f}, step {step:.0f}".format(**metrics),
-            hint="pass --resume with a lower --set training.learning_rate=VALUE or "
-            "training.max_grad_norm=VALUE",
+            hint="use a lower training.learning_rate",
         )
         self.metrics = metrics
 

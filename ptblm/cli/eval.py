@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from ptblm.cli.options import CheckpointOrRun, Data, Device
+from ptblm.cli.options import CheckpointOrRun, Data, Device, parse_name
 from ptblm.cli.output import print_result
 from ptblm.errors import UsageError
-from ptblm.files import strict_json
+from ptblm.files import expand_path, strict_json
 
 
 def evaluate(
@@ -21,6 +21,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="FILE|-",
+            parser=parse_name,
             help="Evaluate on a text file instead of a corpus; `-` reads standard input.",
         ),
     ] = None,
@@ -41,7 +42,7 @@ def evaluate(
         checkpoint,
         split=split,
         data=data,
-        text=text,
+        text=text if text in (None, "-") else str(expand_path(text)),
         device_name=device or "auto",
         show_progress=True,
     )

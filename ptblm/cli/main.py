@@ -48,6 +48,9 @@ def main() -> None:
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _exit)
+    for name in ("SIGUSR1", "SIGUSR2"):  # save a checkpoint, once training has started
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
+            signal.signal(getattr(signal, name), lambda *_: None)
     try:
         sys.exit(app(standalone_mode=False))
     except NoArgsIsHelpError as error:

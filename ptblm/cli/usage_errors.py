@@ -66,7 +66,9 @@ def reword(error: ClickException, arguments: Sequence[str]) -> UsageError:
         problem = error.message.removeprefix("Value error, ").removesuffix(".")
         if "valid integer" in problem and typed:
             problem = f"expected a whole number, got '{typed[-1]}'"
-        return UsageError(f"{error.param.opts[0]}: {problem}", hint=see_help)
+        name = error.param.opts[0]
+        shown = name if name.startswith("-") else error.param.metavar
+        return UsageError(f"{shown}: {problem}", hint=see_help)
     return UsageError(_sentence(error.format_message()), hint=see_help)
 
 
