@@ -1,4 +1,4 @@
-"""Atomic file writes and strict JSON.
+"""Atomic file writes, strict JSON, and paths as people type them.
 
 A path always contains either its old content or its new content, never a part of it.
 """
@@ -16,6 +16,17 @@ from typing import IO, Any
 
 TEMPORARY_SUFFIX = ".part"
 MAX_JSON_BYTES = 10_000_000
+
+
+def expand_path(text: str) -> Path:
+    """Returns the path that a person typed, with `~` and `$VARIABLE` expanded as in a shell.
+
+    An existing file or directory of exactly this name has priority. An unknown user or variable
+    stays as it is.
+    """
+    if os.path.lexists(text):
+        return Path(text)
+    return Path(os.path.expandvars(os.path.expanduser(text)))
 
 
 @contextlib.contextmanager
