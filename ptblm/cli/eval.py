@@ -24,6 +24,14 @@ def evaluate(
             help="Evaluate on a text file instead of a corpus; `-` reads standard input.",
         ),
     ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override data.encoding, data.format or data.marks for the text; repeatable.",
+        ),
+    ] = None,
     device: Device = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object.")
@@ -42,6 +50,7 @@ def evaluate(
         split=split,
         data=data,
         text=text,
+        overrides=overrides or [],
         device_name=device or "auto",
         show_progress=True,
     )

@@ -26,6 +26,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         **score_bits(score, evaluation.unit),
         "entropy_bound": evaluation.entropy_bound,
         f"unknown_{evaluation.unit}s": evaluation.unknown,
+        "notes": evaluation.notes,
         "unk_tokens": score.part(UNK).tokens,
         "perplexity_without_unk": None if without_unk is None else without_unk.perplexity,
         "protocol": evaluation.protocol,
@@ -62,6 +63,7 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
         )
     return [
         *lines,
+        *(f"note         {note}" for note in evaluation.notes),
         f"protocol     {evaluation.protocol}",
         f"device       {evaluation.device}{onednn_note(evaluation.matmul)}",
     ]
@@ -78,6 +80,7 @@ def dry_run_lines(dry_run: DryRun) -> list[str]:
     return [
         f"corpus           {corpus.name}, {len(corpus.vocabulary):,} {unit}s",
         *([] if corpus.split_rule is None else [f"split            {corpus.split_rule}"]),
+        *(f"note             {note}" for note in corpus.notes),
         f"device           {dry_run.device}",
         f"parameters       {dry_run.parameters:,}",
         f"steps per epoch  {dry_run.steps_per_epoch:,} of {dry_run.tokens_per_step} tokens",

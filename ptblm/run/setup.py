@@ -13,6 +13,7 @@ from ptblm.config.schema import Config
 from ptblm.corpus.batches import batchify
 from ptblm.corpus.corpus import Corpus, load_corpus
 from ptblm.corpus.splits import corpus_path
+from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.model.build import build_model, is_custom_cell
 from ptblm.model.cells.custom import source_hash
 from ptblm.model.initializers import Initializer
@@ -56,12 +57,18 @@ class RunComponents:
         }
 
 
-def setup_run(config: Config, previous_matmul: MatmulBackend | None = None) -> RunComponents:
+def setup_run(
+    config: Config,
+    previous_matmul: MatmulBackend | None = None,
+    vocabulary: Vocabulary | None = None,
+) -> RunComponents:
     """Creates all components of a run.
 
     Args:
         config: the config of the run.
         previous_matmul: the library that the run used on a CPU so far; None for a new run.
+        vocabulary: the vocabulary of the run so far, or of the checkpoint that a new run starts
+            from; None to build it.
 
     Raises:
         UsageError: if the device or the precision is not available.
@@ -79,7 +86,7 @@ def setup_run(config: Config, previous_matmul: MatmulBackend | None = None) -> R
         keep_freed_memory()
     matmul = select_matmul_backend(device, previous_matmul if run.fused else "default")
     config = _with_absolute_path(config)
-    corpus = load_corpus(config.data.path, config.data.tokenizer)
+    corpus = load_corpus(config.data, vocabulary)
     batches = {
         split: batchify(corpus.splits[split].ids, training.batch_size, training.num_steps, split)
         for split in ("train", "valid")
@@ -114,5 +121,7 @@ def _with_absolute_path(config: Config) -> Config:
     path = config.data.path
     if path == "sample":
         return config
-    absolute = str(corpus_path(path, config.data.tokenizer).resolve())
-    return override_config(config, [], {"data.path": absolute})
+    location = corpus_path(path, config.data.tokenizer)
+    if not (location.is_dir() or location.is_file()):
+        return config  # a pipe has no lasting path
+    return override_config(config, [], {"data.path": str(location.resolve())})
