@@ -28,6 +28,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         f"unknown_{evaluation.unit}s": evaluation.unknown,
         "notes": evaluation.notes,
         "unk_tokens": score.part(UNK).tokens,
+        "tokens_without_unk": score.tokens - score.part(UNK).tokens,
         "perplexity_without_unk": None if without_unk is None else without_unk.perplexity,
         "protocol": evaluation.protocol,
         "computing": {
@@ -58,8 +59,8 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
     unk_tokens, without_unk = score.part(UNK).tokens, score.without(UNK)
     if unk_tokens and without_unk is not None:
         lines.append(
-            f"<unk>        {unk_tokens:,} targets are <unk>; "
-            f"perplexity without them {without_unk.perplexity:.2f}"
+            f"<unk>        {unk_tokens:,} targets are <unk>; perplexity of the "
+            f"{without_unk.tokens:,} others {without_unk.perplexity:.2f}"
         )
     return [
         *lines,

@@ -6,10 +6,9 @@ decimal values of the bytes: `116 104 101 32 99 97 116`. Both have newlines wher
 """
 
 import re
-from collections.abc import Callable
 from typing import Literal
 
-from ptblm.corpus.source import BlockEnd, Source, bytes_source
+from ptblm.corpus.source import Source, bytes_source
 from ptblm.errors import DataError
 
 Form = Literal["plain", "spaced_characters", "byte_values"]
@@ -25,6 +24,8 @@ _MIN_SYMBOLS = 10
 # Two characters that are not separated, or two separators, which plain text nearly always has.
 _NOT_SPACED = re.compile(r"[^ \r\n][^ \r\n]|  ")
 _BYTE_VALUES = re.compile(rb"(?:(?:1?[0-9]?[0-9]|2[0-4][0-9]|25[0-5])[ \n]+)+")
+# About half of the characters are spaces. Lines of one character have none.
+_MIN_SPACES = 0.2
 # Values of bytes in English text are nearly all letters, digits, spaces and punctuation.
 _MIN_PRINTABLE = 0.5
 
@@ -38,11 +39,11 @@ def form_of(source: Source) -> Form:
     Raises:
         DataError: if the file cannot be read.
     """
-    if _all_blocks(source, _is_spaced, _character_end):
+    if source.size < 2 * _MIN_SYMBOLS:
+        return "plain"
+    if _is_spaced(source):
         return "spaced_characters"
-    if _all_blocks(source, _is_byte_values, _space_end):
-        return "byte_values"
-    return "plain"
+    return "byte_values" if _has_byte_values(source) else "plain"
 
 
 def plain_text(source: Source, form: Form) -> Source:
@@ -74,28 +75,30 @@ def _from_values(raw: bytes) -> bytes:
     return b"\n".join(lines)
 
 
-def _all_blocks(source: Source, test: Callable[[bytes], bool], block_end: BlockEnd) -> bool:
-    """Returns whether a text is long enough and all of its blocks pass a test."""
-    if source.size < 2 * _MIN_SYMBOLS:
-        return False
-    return all(test(raw) for _, raw in source.blocks(block_end))
+def _is_spaced(source: Source) -> bool:
+    """Returns whether no two characters or spaces are next to each other."""
+    spaces = characters = 0
+    for _, raw in source.blocks(_character_end):
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            return False
+        if _NOT_SPACED.search(text):
+            return False
+        spaces, characters = spaces + text.count(" "), characters + len(text)
+    return spaces > _MIN_SPACES * characters
 
 
-def _is_spaced(raw: bytes) -> bool:
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return _NOT_SPACED.search(text) is None and text.count(" ") > len(text) // 5
-
-
-def _is_byte_values(raw: bytes) -> bool:
-    """Returns whether a block consists of byte values, of which most are printable."""
-    if not _BYTE_VALUES.fullmatch(raw.strip() + b"\n"):
-        return False
-    values = [int(value) for value in raw.split()]
-    printable = sum(32 <= value < 127 for value in values)
-    return 32 in values and printable >= _MIN_PRINTABLE * len(values)
+def _has_byte_values(source: Source) -> bool:
+    """Returns whether a text consists of byte values, of which most are printable."""
+    count = printable = spaces = 0
+    for _, raw in source.blocks(_space_end):
+        if not _BYTE_VALUES.fullmatch(raw.strip() + b"\n"):
+            return False
+        values = [int(value) for value in raw.split()]
+        count, spaces = count + len(values), spaces + values.count(32)
+        printable += sum(32 <= value < 127 for value in values)
+    return spaces > 0 and printable >= _MIN_PRINTABLE * count
 
 
 def _character_end(raw: bytes) -> int:

@@ -64,7 +64,7 @@ def prepare_text(raw: Source, config: DataConfig) -> PreparedText:
     elif config.format != "raw":
         form = config.format
     known_as = None if form == "plain" else _FILES_BY_HASH.get(raw.sha256())
-    if config.tokenizer != "word":
+    if config.tokenizer != "word" or config.format != "auto":
         source = plain_text(source, form)
     return PreparedText(source, form, raw.compression, encoding, known_as, findings)
 
@@ -77,13 +77,11 @@ def notes(texts: Iterable[PreparedText], config: DataConfig) -> list[str]:
         lines.append(f"decompressed ({', '.join(sorted(map(str, kinds)))})")
     if encodings := {text.encoding for text in texts} - {None}:
         lines.append(f"converted from {', '.join(sorted(map(str, encodings)))} to UTF-8")
-    lines += [_form_note(form, texts, config) for form in _forms(texts) if form != "plain"]
+    if config.format == "auto":
+        forms = sorted({text.form for text in texts} - {"plain"})
+        lines += [_form_note(form, texts, config) for form in forms]
     findings = sum((text.findings for text in texts), Findings())
     return lines + cleaning_notes(findings)
-
-
-def _forms(texts: Iterable[PreparedText]) -> list[Form]:
-    return sorted({text.form for text in texts})
 
 
 def _form_note(form: Form, texts: list[PreparedText], config: DataConfig) -> str:

@@ -20,6 +20,7 @@ from ptblm.corpus.source import Source, TextBlocks
 from ptblm.corpus.splits import RawCorpus, prepare_splits
 from ptblm.corpus.tokenizers import make_tokenizer
 from ptblm.corpus.tokenizers.base import Tokenizer
+from ptblm.corpus.unknown_tokens import MAX_SHARE, unknown_tokens_note
 from ptblm.corpus.vocabulary import UNK, Ids, Vocabulary, id_dtype
 
 Write = Callable[[memoryview], object]
@@ -145,7 +146,10 @@ def write_corpus(
         tokenizer.vocabulary = Vocabulary(vocabulary.tokens, counts.tolist())
     for split, source in texts.sources.items():
         if split != "train":
-            ranges[split] = write_text(source, tokenizer, write)
+            text = ranges[split] = write_text(source, tokenizer, write)
+            if text.unknown > MAX_SHARE * text.tokens:
+                note = unknown_tokens_note(source, tokenizer, text.unknown, text.tokens)
+                notes.append(f"{split} split: {note}")
     return WrittenCorpus(tokenizer, ranges, texts.rule, notes)
 
 

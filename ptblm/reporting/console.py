@@ -85,7 +85,9 @@ def introduction(info: RunInfo) -> list[str]:
         lines.append(f"  resumed     after epoch {state.epoch}, step {state.step:,}")
     for split, text in corpus.splits.items():
         if text.unknown and split != "train":  # those of train are in the notes
-            lines.append(f"  unknown     {text.unknown:,} {info.unit}s of {split} become <unk>")
+            noun = info.unit if text.unknown == 1 else f"{info.unit}s"
+            verb = "becomes" if text.unknown == 1 else "become"
+            lines.append(f"  unknown     {text.unknown:,} {noun} of {split} {verb} <unk>")
     return lines
 
 

@@ -17,8 +17,10 @@ from ptblm.corpus.corpus import read_entropy_bound
 from ptblm.corpus.layout import Split
 from ptblm.corpus.preparing import notes, prepare_text
 from ptblm.corpus.reader import EncodedText, read_text
-from ptblm.corpus.source import read_content, read_file
+from ptblm.corpus.source import Source, read_content, read_file
 from ptblm.corpus.splits import corpus_name, read_splits
+from ptblm.corpus.tokenizers.base import Tokenizer
+from ptblm.corpus.unknown_tokens import MAX_SHARE, unknown_tokens_note
 from ptblm.errors import CheckpointError, ConfigError
 from ptblm.evaluation.evaluate import PROTOCOL, evaluate
 from ptblm.evaluation.score import Score
@@ -154,13 +156,23 @@ def _read(
             else read_file(expand_path(text))
         )
         prepared = prepare_text(raw, config)
-        return read_text(prepared.source, tokenizer), raw.name, None, notes([prepared], config)
+        encoded = read_text(prepared.source, tokenizer)
+        lines = notes([prepared], config) + _warnings(prepared.source, tokenizer, encoded)
+        return encoded, raw.name, None, lines
     texts = read_splits(config, [split])
-    encoded = read_text(texts.sources[split], tokenizer)
+    source = texts.sources[split]
+    encoded = read_text(source, tokenizer)
     bound = read_entropy_bound(config, split, encoded.sha256)
     rule = "" if texts.rule is None else f", {texts.rule}"
     name = f"{split} split of {corpus_name(config.path)}{rule}"
-    return encoded, name, bound, texts.notes
+    return encoded, name, bound, texts.notes + _warnings(source, tokenizer, encoded)
+
+
+def _warnings(source: Source, tokenizer: Tokenizer, text: EncodedText) -> list[str]:
+    """Returns a warning if many tokens of the text are unknown."""
+    if text.unknown <= MAX_SHARE * len(text.ids):
+        return []
+    return [unknown_tokens_note(source, tokenizer, text.unknown, len(text.ids))]
 
 
 def _score(loaded: LoadedModel, text: EncodedText, name: str, *, show_progress: bool) -> Score:
