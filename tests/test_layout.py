@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "ptblm"
 LAYERS = [
     {"ptblm"},
     {"errors", "files", "progress_bar", "shipped"},
-    {"config", "corpus", "backend"},
+    {"config"},
+    {"corpus", "backend"},
     {"checkpoint", "model"},
     {"evaluation"},
     {"training"},

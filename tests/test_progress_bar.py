@@ -60,7 +60,7 @@ def test_bar_of_a_run_fits(
     full = "epoch 2/3, perplexity 54.60, 0:30 left (run 1:10), 100 tokens/s, 50/200"
     text, _, bar = shown[0].partition(" |")
     assert text == {10: "epoch 2/3", 20: "perplexity 54.60", 40: full[:27]}.get(columns, full)
-    assert len(bar) == {40: 9, 140: 13}.get(columns, 0)
+    assert len(bar) == {40: 10, 140: 13}.get(columns, 0)
 
 
 def test_bar_fits_after_the_terminal_is_resized(terminal: tuple[int, TextIO]) -> None:

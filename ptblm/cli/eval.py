@@ -7,7 +7,7 @@ import typer
 from ptblm.cli.options import CheckpointOrRun, Data, Device, parse_name
 from ptblm.cli.output import print_result
 from ptblm.errors import UsageError
-from ptblm.files import expand_path, strict_json
+from ptblm.files import strict_json
 
 
 def evaluate(
@@ -23,6 +23,14 @@ def evaluate(
             metavar="FILE|-",
             parser=parse_name,
             help="Evaluate on a text file instead of a corpus; `-` reads standard input.",
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override data.encoding, data.format or data.marks for the text; repeatable.",
         ),
     ] = None,
     device: Device = None,
@@ -42,7 +50,8 @@ def evaluate(
         checkpoint,
         split=split,
         data=data,
-        text=text if text in (None, "-") else str(expand_path(text)),
+        text=text,
+        overrides=overrides or [],
         device_name=device or "auto",
         show_progress=True,
     )

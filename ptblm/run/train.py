@@ -125,7 +125,9 @@ def _resume(
     with training_memory_errors(config):
         # Checks the weights before the other components use memory.
         model_from_checkpoint(checkpoint, before.model, path)
-        components = setup_run(config, previous_matmul(checkpoint))
+        # The file of the vocabulary may have changed since the run began.
+        vocabulary = checkpoint.parsed_vocabulary() if config.data.vocabulary.file else None
+        components = setup_run(config, previous_matmul(checkpoint), vocabulary)
         restore(components, checkpoint, path)
         for reason in reproducibility_warnings(checkpoint, components):
             logger.info(f"{reason}; the run may not be bit-exact")

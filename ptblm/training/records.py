@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ptblm.corpus.splits import Split
+from ptblm.corpus.layout import Split
 from ptblm.evaluation.score import Score, perplexity
 
 

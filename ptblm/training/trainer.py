@@ -21,7 +21,7 @@ from ptblm.backend.randomness import derive_seed
 from ptblm.checkpoint.structure import StructureMismatchError, check_structure
 from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import Batches
-from ptblm.corpus.splits import Split
+from ptblm.corpus.layout import Split
 from ptblm.errors import DivergedError
 from ptblm.evaluation.score import Score, perplexity
 from ptblm.evaluation.scorer import on_device, running_scores
