@@ -9,14 +9,13 @@ underscores.
 RENAMED = {
     "data.path": "data data_dir data_path dataset dataset_path corpus corpus_path text_file "
     "input_file input_dir train_data train_file",
-    "data.tokenizer": "level unit granularity tokenization token_type "
-    "char_level",
-    "data.vocabulary.min_count": "min_count min_freq min_frequency min_word_count min_word_freq "
+    "data.tokenizer": "level unit granularity tokenization token_type char_level",
+    "data.vocabulary.min_count": "min_freq min_frequency min_word_count min_word_freq "
     "word_min_count unk_threshold threshold cutoff",
     "data.vocabulary.size": "max_vocab max_vocab_size vocabulary_size n_vocab nb_words num_words "
     "max_words max_features vocab_limit vocab_size",
     "data.vocabulary.file": "vocab vocab_file vocab_path vocabulary_file dict dict_path",
-    "data.vocabulary.unk": "unk unk_token oov_token unk_symbol unknown_token",
+    "data.vocabulary.unk": "unk_token oov_token unk_symbol unknown_token",
     "data.encoding": "charset text_encoding file_encoding",
     "model.cell": "model rnn_type cell_type model_type rnn_cell rnn_cell_type cell_name unit_type "
     "arch architecture recurrent_cell rnn_model network",
@@ -65,11 +64,9 @@ RENAMED = {
     "training.schedule.final_learning_rate": "min_lr lr_min final_lr end_lr eta_min",
     "training.early_stopping.patience": "early_stopping early_stop early_stopping_patience "
     "early_stopping_rounds es_patience stop_patience patience",
-    "training.warmup_steps": "warmup warmup_updates warmup_iters num_warmup_steps "
-    "lr_warmup_steps",
+    "training.warmup_steps": "warmup warmup_updates warmup_iters num_warmup_steps lr_warmup_steps",
     "training.seed": "random_seed manual_seed rng_seed",
-    "run.device": "cuda use_cuda no_cuda gpu use_gpu no_gpu gpuid gpu_id cpu mps accel "
-    "accelerator",
+    "run.device": "cuda use_cuda no_cuda gpu use_gpu no_gpu gpuid gpu_id cpu mps accel accelerator",
     "run.precision": "fp16 bf16 use_fp16 half float16 bfloat16 amp mixed_precision dtype",
     "run.fused": "plain",
     "run.log_every": "log_interval log_freq log_frequency log_steps logging_steps print_every "

@@ -6,7 +6,6 @@ from difflib import SequenceMatcher
 from ptblm.config import names_of_other_tools
 from ptblm.config.schema import SECTIONS, VARIANT_KEYS, Config, KeyPath
 
-
 # Variants of other tools that resemble one of ptblm but are not misspellings of it.
 _OTHER_VARIANTS = {"adamw", "nadam", "radam", "adamp", "qlstm", "mlstm", "xlstm", "mgru"}
 

@@ -28,8 +28,8 @@ from ptblm.progress_bar import ProgressBar
 from ptblm.run.load_model import LoadedModel, load_model
 from ptblm.run.memory import memory_errors
 
-# Keys of the config that describe the text and not the model.
-_OVERRIDABLE = ("data.encoding", "data.format", "data.marks")
+# Keys that describe the text and not the model.
+OVERRIDABLE = ("data.encoding", "data.format", "data.marks")
 
 
 @dataclass(frozen=True)
@@ -132,10 +132,10 @@ def _data_config(
     Raises:
         ConfigError: if an override is not valid, or would change the tokens.
     """
-    wrong = [each for each in overrides if not each.strip().startswith(_OVERRIDABLE)]
+    wrong = [each for each in overrides if not each.strip().startswith(OVERRIDABLE)]
     if wrong:
         raise ConfigError(
-            f"--set {wrong[0]}: evaluation can only change {', '.join(_OVERRIDABLE)}",
+            f"--set {wrong[0]}: evaluation can only change {', '.join(OVERRIDABLE)}",
             hint="the rest of the config belongs to the trained model",
         )
     flags: dict[str, object] = {"data.path": data}

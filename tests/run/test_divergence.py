@@ -48,7 +48,10 @@ WILD = ["training.learning_rate=1e30", "training.max_grad_norm=1e30"]
         ([], "training.learning_rate=0.5"),
         (["training.learning_rate=20.0"], "training.learning_rate=1"),
         (WILD, "training.learning_rate=1 --set training.max_grad_norm=5"),
-        (["training.optimizer=adam", "training.learning_rate=0.001"], "training.learning_rate=0.0005"),
+        (
+            ["training.optimizer=adam", "training.learning_rate=0.001"],
+            "training.learning_rate=0.0005",
+        ),
         (["training.optimizer=adam"], "training.learning_rate=0.001"),
         (
             ["training.schedule={type: cosine, final_learning_rate: 0.8}"],

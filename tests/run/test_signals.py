@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ptblm.checkpoint.format import load_checkpoint
-from ptblm.run.setup import setup_run
+from ptblm.config.schema import Config
+from ptblm.run.setup import RunComponents, setup_run
 from ptblm.run.train import train
 from tests.conftest import REPOSITORY, Ptblm, plain_environment
 from tests.run.helpers import (
@@ -133,9 +134,7 @@ def test_fewer_epochs_than_started_are_rejected(tmp_path: Path, ptblm: Ptblm) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
-def test_save_signal_saves_and_training_continues(
-    number: signal.Signals, tmp_path: Path
-) -> None:
+def test_save_signal_saves_and_training_continues(number: signal.Signals, tmp_path: Path) -> None:
     run, epochs = tmp_path / "run", "training.epochs=40"
     process = start("train", *options(tiny(epochs)), "--run-dir", run, cwd=tmp_path)
     steps: list[int] = []
@@ -156,14 +155,14 @@ def test_save_signal_saves_and_training_continues(
     assert_same_end(run, undisturbed)
 
 
-def test_save_signal_before_training_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The signal arrives while the run is set up, and is handled after the first step."""
+def test_save_signal_during_setup_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal is handled after the first step."""
     saved = []
     before = signal.getsignal(signal.SIGUSR2)
 
-    def setup(*arguments: object) -> object:
+    def setup(config: Config) -> RunComponents:
         os.kill(os.getpid(), signal.SIGUSR2)
-        return setup_run(*arguments)
+        return setup_run(config)
 
     monkeypatch.setattr("ptblm.run.train.setup_run", setup)
     monkeypatch.setattr(
