@@ -38,10 +38,16 @@ class VariantKey(NamedTuple):
     options: dict[str, list[str]]
 
 
-# Maps the name of each section to its keys.
-SECTIONS: dict[str, list[str]] = {
-    name: list(type(field.default).model_fields) for name, field in Config.model_fields.items()
-}
+def _sections(prefix: str, section: type[Section]) -> Iterator[tuple[str, list[str]]]:
+    for name, field in section.model_fields.items():
+        if isinstance(field.default, Section) and not isinstance(field.default, Variant):
+            kind = type(field.default)
+            yield f"{prefix}{name}", list(kind.model_fields)
+            yield from _sections(f"{prefix}{name}.", kind)
+
+
+# Maps the name of each section, such as "training" or "training.early_stopping", to its keys.
+SECTIONS: dict[str, list[str]] = dict(_sections("", Config))
 
 
 def _variant_keys() -> Iterator[tuple[KeyPath, VariantKey]]:

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 _FREE_KEYS = {
     "data.path",  # the text is compared by its hash
     "training.epochs",
+    "training.early_stopping.patience",
 }
 
 # Keys that may also change after a divergence, because the same values would diverge again.

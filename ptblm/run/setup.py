@@ -80,12 +80,8 @@ def setup_run(config: Config, previous_matmul: MatmulBackend | None = None) -> R
     matmul = select_matmul_backend(device, previous_matmul if run.fused else "default")
     config = _with_absolute_path(config)
     corpus = load_corpus(config.data.path, config.data.tokenizer)
-    batches = {
-        split: batchify(corpus.splits[split].ids, training.batch_size, training.num_steps, split)
-        for split in ("train", "valid")
-    }
-    # The test split is one stream of single steps: every token but the first is a target.
-    test = batchify(corpus.splits["test"].ids, 1, 1, "test")
+    splits = {split: text.ids for split, text in corpus.splits.items()}
+    batches = batchify(splits["train"], training.batch_size, training.num_steps, "train")
     # A custom cell may use the global generator of torch, for constants or dropout.
     seed_global_generator(device, derive_seed(training.seed, "custom cell"))
     model = build_model(config.model, len(corpus.vocabulary), fused=run.fused)
@@ -99,9 +95,9 @@ def setup_run(config: Config, previous_matmul: MatmulBackend | None = None) -> R
         model,
         training,
         precision,
-        train=batches["train"],
-        valid=batches["valid"],
-        test=test,
+        train=batches,
+        valid=splits["valid"],
+        test=splits.get("test"),
         special_ids=corpus.tokenizer.special_ids,
         log_every=run.log_every,
         capture=capture_on_cuda if run.fused and device.type == "cuda" else None,

@@ -23,9 +23,7 @@ def make_model(vocab_size: int, hidden_size: int, scale: float) -> LanguageModel
 
 
 def score(model: LanguageModel, ids: torch.Tensor, chunk_steps: int | None = None) -> Score:
-    *_, last = running_scores(
-        model, ids[:, :-1], ids[:, 1:], special_ids=SPECIAL_IDS, chunk_steps=chunk_steps
-    )
+    *_, last = running_scores(model, ids, special_ids=SPECIAL_IDS, chunk_steps=chunk_steps)
     return last
 
 
@@ -38,7 +36,7 @@ def model() -> LanguageModel:
 
 @pytest.fixture(scope="module")
 def ids() -> torch.Tensor:
-    return torch.randint(17, (1, 1001), generator=torch.Generator().manual_seed(1))
+    return torch.randint(17, (1001,), generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +63,7 @@ def test_score_equals_sum_over_single_tokens(
     hidden_state = model.initial_state(1)
     total, parts = 0.0, dict.fromkeys(SPECIAL_IDS, 0.0)
     with torch.no_grad():
-        for current, target in pairwise(ids[0].tolist()):
+        for current, target in pairwise(ids.tolist()):
             inputs, targets = torch.tensor([[current]]), torch.tensor([[target]])
             nll, hidden_state = model.nll(inputs, targets, hidden_state)
             total += nll.item()
@@ -73,7 +71,7 @@ def test_score_equals_sum_over_single_tokens(
                 parts[token] += nll.item() * (target == index)
     assert one_chunk.nll == pytest.approx(total, rel=1e-6)
     for token, index in SPECIAL_IDS.items():
-        count = (ids[0, 1:] == index).sum().item()
+        count = (ids[1:] == index).sum().item()
         assert one_chunk.part(token).tokens == count > 0
         assert one_chunk.part(token).nll == pytest.approx(parts[token], rel=1e-6)
         without = one_chunk.without(token)
@@ -86,8 +84,8 @@ def test_score_equals_sum_over_single_tokens(
 def test_chunk_size_is_bounded_by_widest_tensor(vocab_size: int, hidden_size: int) -> None:
     """Logits are the widest tensor with a large vocabulary, and gates with a small one."""
     model = make_model(vocab_size, hidden_size, scale=0.1)
-    ids = torch.zeros(1, 5001, dtype=torch.int64)
-    first = next(running_scores(model, ids[:, :-1], ids[:, 1:]))
+    ids = torch.zeros(5001, dtype=torch.int64)
+    first = next(running_scores(model, ids))
     assert first.tokens == 2**22 // 2000
 
 
@@ -109,7 +107,7 @@ def test_score_without_unknown_part_is_unchanged() -> None:
 @pytest.mark.parametrize("size", [256, 51])
 def test_uniform_model_needs_log2_v_bits(size: int) -> None:
     uniform = make_model(size, hidden_size=4, scale=0.0)
-    ids = torch.arange(2 * size).remainder(size)[None]
+    ids = torch.arange(2 * size).remainder(size)
     last = score(uniform, ids)
     assert last.bits == pytest.approx(math.log2(size), rel=1e-6)
     without = last.without("<eos>")

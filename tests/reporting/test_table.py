@@ -28,7 +28,7 @@ def test_star_marks_only_the_best_epoch() -> None:
 
 
 def test_summary_has_a_line_for_each_kind_of_bits() -> None:
-    lines = summary(EPOCH, TEST, "character", {"test": 3.5}, [])
+    lines = summary([EPOCH], TEST, "character", {"test": 3.5}, [])
     assert lines == [
         "",
         "valid perplexity 4.00",
@@ -38,4 +38,4 @@ def test_summary_has_a_line_for_each_kind_of_bits() -> None:
         "test bits per character 2.0000",
         "test bits per character without <eos> 2.3333",
     ]
-    assert "test bits per word without <eos> 2.3333" in summary(EPOCH, TEST, "word", {}, [])
+    assert "test bits per word without <eos> 2.3333" in summary([EPOCH], TEST, "word", {}, [])

@@ -52,8 +52,8 @@ def make_trainer(
         config,
         Precision(precision, torch.device("cpu")),
         train=batchify(make_text(100, 1), config.batch_size, config.num_steps, "train"),
-        valid=batchify(make_text(60, 2), 3, 4, "valid"),
-        test=batchify(make_text(40, 3), 1, 1, "test"),
+        valid=make_text(60, 2),
+        test=make_text(40, 3),
         log_every=log_every,
         capture=capture,
     )

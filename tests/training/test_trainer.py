@@ -41,6 +41,7 @@ def test_perplexities_are_sums_divided_once() -> None:
         assert done.train_perplexity == pytest.approx(perplexity(nll, tokens), rel=1e-12)
     last = records[-1]
     assert isinstance(last, RunDone)
+    assert last.score is not None
     assert last.score.tokens == 39
 
 
@@ -107,7 +108,7 @@ def test_nonfinite_optimizer_state_is_a_divergence() -> None:
 def test_evaluation_changes_nothing() -> None:
     trainer = make_trainer()
     before = weights(trainer)
-    for _ in trainer._evaluate("valid"):
+    for _ in trainer.evaluate("valid"):
         pass
     assert_same(before, weights(trainer))
     assert trainer.train_state.step == 0
@@ -159,9 +160,10 @@ def test_periodic_text_is_learned() -> None:
     model = build_model(ModelConfig(hidden_size=16, num_layers=1), VOCABULARY)
     model.initialize(Initializer("uniform", 0.1), make_generator(0, "initial weights"))
     precision = Precision("fp32", torch.device("cpu"))
-    trainer = Trainer(model, config, precision, train=batches, valid=batches, test=batches)
+    trainer = Trainer(model, config, precision, train=batches, valid=cycle, test=cycle)
     *_, last = trainer.records()
     assert isinstance(last, RunDone)
+    assert last.score is not None
     assert last.score.perplexity < 1.1
 
 
