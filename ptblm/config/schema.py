@@ -38,16 +38,16 @@ class VariantKey(NamedTuple):
     options: dict[str, list[str]]
 
 
-def _sections(prefix: str, section: type[Section]) -> Iterator[tuple[str, list[str]]]:
-    for name, field in section.model_fields.items():
-        if isinstance(field.default, Section) and not isinstance(field.default, Variant):
-            kind = type(field.default)
-            yield f"{prefix}{name}", list(kind.model_fields)
-            yield from _sections(f"{prefix}{name}.", kind)
+def _sections(parent: Section, prefix: str = "") -> Iterator[tuple[str, list[str]]]:
+    for name, field in type(parent).model_fields.items():
+        section = field.default
+        if isinstance(section, Section) and not isinstance(section, Variant):
+            yield prefix + name, list(type(section).model_fields)
+            yield from _sections(section, f"{prefix}{name}.")
 
 
-# Maps the name of each section, such as "training" or "training.early_stopping", to its keys.
-SECTIONS: dict[str, list[str]] = dict(_sections("", Config))
+# Maps the name of each section, such as "model" or "data.vocabulary", to its keys.
+SECTIONS: dict[str, list[str]] = dict(_sections(Config()))
 
 
 def _variant_keys() -> Iterator[tuple[KeyPath, VariantKey]]:

@@ -38,7 +38,7 @@ def explain_unknown_key(path: KeyPath, variant: str | None = None) -> str:
     key = str(path[-1])
     if variant is not None:
         return _explain_unknown_option(path, key, variant)
-    siblings = SECTIONS.get(_dotted(path[:-1]), [name for name in SECTIONS if "." not in name])
+    siblings = SECTIONS.get(str(path[0]), []) if len(path) == 2 else list(SECTIONS)
     homes = [f"'{section}'" for section, keys in SECTIONS.items() if key in keys]
     for variant_path, variants in VARIANT_KEYS.items():
         users = [name for name, options in variants.options.items() if key in options]

@@ -64,7 +64,7 @@ def run_loop(
             return Checkpoint(
                 config=config.model_dump(),
                 vocabulary=corpus.vocabulary.as_dict(),
-                corpus={"name": corpus.name, "sha256": corpus.sha256()},
+                corpus={"name": corpus.name, "sha256": components.corpus_hashes()},
                 metrics_offset=metrics.offset,
                 versions=current_versions(),
                 computing=components.computing(),

@@ -12,7 +12,7 @@ from ptblm.config.loading import override_config
 from ptblm.config.schema import Config
 from ptblm.corpus.batches import batchify
 from ptblm.corpus.corpus import Corpus, load_corpus
-from ptblm.corpus.splits import corpus_path
+from ptblm.corpus.splits import SPLITS, Split, corpus_path
 from ptblm.model.build import build_model, is_custom_cell
 from ptblm.model.cells.custom import source_hash
 from ptblm.model.initializers import Initializer
@@ -37,6 +37,10 @@ class RunComponents:
     trainer: Trainer
     device: SelectedDevice
     matmul: MatmulBackend
+
+    def corpus_hashes(self) -> dict[Split, str]:
+        """Returns the SHA-256 of the bytes of each split; "" for a split that does not exist."""
+        return {split: self.corpus.sha256().get(split, "") for split in SPLITS}
 
     def computing(self) -> dict[str, Any]:
         """Returns the hardware and software that affect rounding, except config and versions.
