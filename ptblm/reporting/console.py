@@ -124,9 +124,11 @@ def batch_notes(corpus: Corpus, training: TrainingConfig) -> list[str]:
             *((dropped_share(tokens, n, num_steps), f"batch_size={n}") for n in _down(batch_size)),
         ]
         share, change = min(alternatives, key=lambda alternative: alternative[0])
-        advice = f"; training.{change} leaves out {share:.1%}" if share < dropped else ""
+        advice = f"training.{change} leaves out {share:.1%}"
+        if share >= dropped:
+            advice = "a much smaller training.batch_size or training.num_steps leaves out fewer"
         count = round(dropped * (tokens - 1))
-        notes.append(f"{count:,} training tokens ({dropped:.1%}) are in no batch{advice}")
+        notes.append(f"{count:,} training tokens ({dropped:.1%}) are in no batch; {advice}")
     streams = count_streams(len(corpus.splits["valid"].ids), batch_size, num_steps, "valid split")
     if streams < batch_size:
         notes.append(

@@ -67,7 +67,7 @@ def test_summary_reports_the_best_epoch_and_commands_to_evaluate_it(
 ) -> None:
     run = Path(shutil.copytree(overfitted, tmp_path / "a copy"))
     result = result_of(run)
-    train(lambda config: config, run, resume="must", reporter=ConsoleReporter())
+    resume(run, reporter=ConsoleReporter())
     output, errors = capsys.readouterr()
     best_valid, best_test = result["best_valid_perplexity"], result["best_test_perplexity"]
     assert (

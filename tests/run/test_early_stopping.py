@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ptblm.checkpoint.format import load_checkpoint
+from ptblm.checkpoint.format import Checkpoint, load_checkpoint, save_checkpoint
 from ptblm.errors import CheckpointError
 from ptblm.reporting.console import ConsoleReporter
 from ptblm.run import saving
@@ -62,12 +62,10 @@ def test_larger_patience_continues_the_run_bit_exactly(corpus: Path, tmp_path: P
 def test_save_at_an_early_end_must_succeed(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = saving.save_checkpoint
-
-    def fill_disk_after_two_epochs(path: Path, checkpoint: saving.Checkpoint) -> None:
+    def fill_disk_after_two_epochs(path: Path, checkpoint: Checkpoint) -> None:
         if checkpoint.trained()[0] > 2:
             raise OSError(28, "No space left on device")
-        save(path, checkpoint)
+        save_checkpoint(path, checkpoint)
 
     monkeypatch.setattr(saving, "save_checkpoint", fill_disk_after_two_epochs)
     with pytest.raises(CheckpointError, match="the last checkpoint could not be saved"):

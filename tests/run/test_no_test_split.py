@@ -4,10 +4,11 @@ import dataclasses
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ptblm.corpus.corpus import Corpus
+from ptblm.corpus.corpus import Corpus, load_corpus
 from ptblm.errors import DataError
 from ptblm.reporting.console import ConsoleReporter
 from ptblm.reporting.published import PublishedResult
@@ -23,11 +24,11 @@ from tests.run.helpers import copy_run, metrics, resume, tiny_config
 @pytest.fixture
 def no_test_split(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Removes the test split of every corpus that a run loads."""
-    load = setup.load_corpus
 
-    def load_without_test(*arguments: object, **options: object) -> Corpus:
-        corpus: Corpus = load(*arguments, **options)  # type: ignore[arg-type]
-        splits = {split: text for split, text in corpus.splits.items() if split != "test"}
+    def load_without_test(*arguments: Any, **options: Any) -> Corpus:
+        corpus = load_corpus(*arguments, **options)
+        splits = dict(corpus.splits)
+        del splits["test"]
         return dataclasses.replace(corpus, splits=splits)
 
     monkeypatch.setattr(setup, "load_corpus", load_without_test)

@@ -1,6 +1,7 @@
 """The training loop: records, learning rates, and divergence."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -11,14 +12,21 @@ from ptblm.backend.randomness import make_generator
 from ptblm.config.model import ModelConfig
 from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import Batches, batchify
-from ptblm.errors import DivergedError
+from ptblm.errors import DataError, DivergedError
 from ptblm.evaluation.score import perplexity
 from ptblm.model.build import build_model
 from ptblm.model.initializers import Initializer
 from ptblm.training.records import EpochDone, Evaluating, RunDone, StepDone
 from ptblm.training.schedule import learning_rate
 from ptblm.training.trainer import Trainer
-from tests.training.small_trainer import OPTIMIZERS, VOCABULARY, assert_same, make_trainer, weights
+from tests.training.small_trainer import (
+    OPTIMIZERS,
+    VOCABULARY,
+    assert_same,
+    make_trainer,
+    weights,
+    without_times,
+)
 
 
 def test_order_of_records() -> None:
@@ -140,6 +148,54 @@ def test_divergence_stops_before_the_update(bad: float) -> None:
     for name in before:
         assert torch.equal(before[name].nan_to_num(), after[name].nan_to_num()), name
     assert trainer.train_state.step == step
+
+
+def test_validation_that_is_not_finite_is_a_divergence_of_the_validation() -> None:
+    trainer = make_trainer()
+    records = trainer.records()
+    for record in records:
+        if isinstance(record, StepDone) and record.batch == record.batches:
+            break
+    with torch.no_grad():
+        trainer.model.head.bias[3] = float("nan")
+    with pytest.raises(DivergedError) as caught:
+        list(records)
+    assert caught.value.what == (
+        "training diverged: loss nan per token in validation, learning rate 1"
+    )
+    assert caught.value.where == "epoch 1, batch 8, step 8"
+
+
+def test_run_without_a_test_text() -> None:
+    trainer = make_trainer(test_tokens=None)
+    *records, last = trainer.records()
+    assert last == RunDone(24, None)
+    assert not any(isinstance(r, Evaluating) and r.split == "test" for r in records)
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_text_to_evaluate_on_has_at_least_two_tokens(split: str) -> None:
+    one: dict[str, Any] = {f"{split}_tokens": 1}
+    two: dict[str, Any] = {f"{split}_tokens": 2}
+    with pytest.raises(DataError, match=f"the {split} split has fewer than two tokens"):
+        make_trainer(**one)
+    *_, last = make_trainer(**two).records()
+    assert isinstance(last, RunDone)
+
+
+def test_early_stopping_ends_training_after_epochs_without_improvement() -> None:
+    """On a random text, which the model can only learn by heart."""
+    settings: dict[str, Any] = {"epochs": 12, "optimizer": "adam", "learning_rate": 0.03}
+    settings["schedule"] = "constant"
+    whole = [r for r in make_trainer(**settings).records() if isinstance(r, EpochDone)]
+    for patience in (1, 2, 3):
+        trainer = make_trainer(**settings, early_stopping={"patience": patience})
+        records = [r for r in trainer.records() if isinstance(r, EpochDone)]
+        assert trainer.is_trained
+        assert without_times(records) == without_times(whole[: len(records)])
+        marks = "".join("*" if done.best else "." for done in records)
+        assert len(marks) < 12
+        assert marks.index("." * patience) == len(marks) - patience
 
 
 def test_bf16_and_fp32_learn_alike() -> None:
