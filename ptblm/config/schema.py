@@ -38,10 +38,16 @@ class VariantKey(NamedTuple):
     options: dict[str, list[str]]
 
 
-# Maps the name of each section to its keys.
-SECTIONS: dict[str, list[str]] = {
-    name: list(type(field.default).model_fields) for name, field in Config.model_fields.items()
-}
+def _sections(parent: Section, prefix: str = "") -> Iterator[tuple[str, list[str]]]:
+    for name, field in type(parent).model_fields.items():
+        section = field.default
+        if isinstance(section, Section) and not isinstance(section, Variant):
+            yield prefix + name, list(type(section).model_fields)
+            yield from _sections(section, f"{prefix}{name}.")
+
+
+# Maps the name of each section, such as "model" or "data.vocabulary", to its keys.
+SECTIONS: dict[str, list[str]] = dict(_sections(Config()))
 
 
 def _variant_keys() -> Iterator[tuple[KeyPath, VariantKey]]:

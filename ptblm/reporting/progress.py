@@ -79,9 +79,8 @@ class Progress:
 
     def _show_evaluating(self, record: Evaluating) -> None:
         perplexity = with_entropy_bound(record.score.perplexity, self._bounds, record.split)
-        self._update(
-            record.split, record.score.tokens, record.total_tokens, f"perplexity {perplexity}"
-        )
+        task = f"{record.split} of best epoch" if record.of_best else record.split
+        self._update(task, record.score.tokens, record.total_tokens, f"perplexity {perplexity}")
 
     def _update(self, task: str, done: int, total: int, metrics: str) -> None:
         if not self._is_terminal:
