@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ptblm.cli.options import CheckpointOrRun, Data, Device
+from ptblm.cli.options import CheckpointOrRun, Data, Device, parse_name
 from ptblm.cli.output import print_result
 from ptblm.errors import UsageError
 from ptblm.files import strict_json
@@ -21,6 +21,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="FILE|-",
+            parser=parse_name,
             help="Evaluate on a text file instead of a corpus; `-` reads standard input.",
         ),
     ] = None,

@@ -3,10 +3,9 @@
 import math
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-
-from tqdm import tqdm
 
 from ptblm.backend.device import SelectedDevice
 from ptblm.backend.matmul import MatmulBackend
@@ -25,6 +24,7 @@ from ptblm.errors import CheckpointError, ConfigError
 from ptblm.evaluation.evaluate import PROTOCOL, evaluate
 from ptblm.evaluation.score import Score
 from ptblm.files import expand_path
+from ptblm.progress_bar import ProgressBar
 from ptblm.run.load_model import LoadedModel, load_model
 from ptblm.run.memory import memory_errors
 
@@ -176,9 +176,10 @@ def _warnings(source: Source, tokenizer: Tokenizer, text: EncodedText) -> list[s
 
 
 def _score(loaded: LoadedModel, text: EncodedText, name: str, *, show_progress: bool) -> Score:
-    score = Score()
-    hidden = not show_progress or not sys.stderr.isatty()
-    with tqdm(total=len(text.ids) - 1, desc=name, leave=False, disable=hidden) as bar:
+    score, total = Score(), len(text.ids) - 1
+    with ProgressBar(total) if show_progress else nullcontext() as bar:
         for score in evaluate(loaded.model, loaded.tokenizer, text):
-            bar.update(score.tokens - bar.n)
+            if bar is not None:
+                share = f"{score.tokens / total:.0%}"
+                bar.show(score.tokens, [name, f"perplexity {score.perplexity:.2f}", share])
     return score
