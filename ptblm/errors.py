@@ -76,19 +76,20 @@ class DamagedCheckpointError(CheckpointError):
 
 
 class DivergedError(PtblmError):
-    """The loss or the gradient is not finite.
+    """The loss, the gradient or a weight is not finite.
 
     Args:
         metrics: metrics of the step: epoch, batch, step, nll (nats per token), grad_norm,
             learning_rate.
+        problem: what is not finite; None if it is the loss or the gradient of the step.
     """
 
     exit_code = 5
 
-    def __init__(self, metrics: dict[str, float]) -> None:
+    def __init__(self, metrics: dict[str, float], problem: str | None = None) -> None:
+        problem = problem or "loss {nll:.4g} per token, gradient norm {grad_norm:.4g}"
         super().__init__(
-            "training diverged: loss {nll:.4g} per token, gradient norm {grad_norm:.4g}, "
-            "learning rate {learning_rate:.4g}".format(**metrics),
+            f"training diverged: {problem}, learning rate {{learning_rate:.4g}}".format(**metrics),
             where="epoch {epoch:.0f}, batch {batch:.0f}, step {step:.0f}".format(**metrics),
             hint="use a lower training.learning_rate",
         )

@@ -21,8 +21,9 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -106,14 +107,19 @@ def options_table(name: str) -> str:
 
 def keys_table(section: str) -> str:
     """Returns a Markdown table of the keys of a section with their defaults."""
-    defaults = getattr(Config(), section)
-    rows = []
-    for key in SECTIONS[section]:
-        value = getattr(defaults, key)
-        shown = value.type if isinstance(value, Variant) else value
-        description = type(defaults).model_fields[key].description or ""
-        rows.append([_code(f"{section}.{key}"), _code(_yaml(shown)), _escape(description)])
-    return _table(["key", "default", "meaning"], rows)
+    return _table(["key", "default", "meaning"], list(_key_rows(section)))
+
+
+def _key_rows(section: str) -> Iterator[list[str]]:
+    """Yields the rows of the keys of a section and of the sections in it."""
+    defaults = attrgetter(section)(Config())
+    for key, field in type(defaults).model_fields.items():
+        name, value = f"{section}.{key}", getattr(defaults, key)
+        if name in SECTIONS:
+            yield from _key_rows(name)
+        else:
+            shown = value.type if isinstance(value, Variant) else value
+            yield [_code(name), _code(_yaml(shown)), _escape(field.description or "")]
 
 
 def variants_table(section: str, key: str) -> str:

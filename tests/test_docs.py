@@ -57,12 +57,11 @@ def command_and_arguments(words: list[str]) -> tuple[Any, list[str]]:
 
 def is_key(name: str) -> bool:
     """Whether a dotted name is a config key, an option of any variant included."""
-    section, *rest = name.split(".")
-    if not rest or rest[0] not in SECTIONS.get(section, []):
-        return False
-    variants = VARIANT_KEYS.get((section, rest[0]))
-    options = {"type"}.union(*variants.options.values()) if variants else set()
-    return len(rest) == 1 or (len(rest) == 2 and rest[1] in options)
+    parent, _, key = name.rpartition(".")
+    if parent in SECTIONS:
+        return key in SECTIONS[parent]
+    variants = VARIANT_KEYS.get(tuple(parent.split(".")))
+    return variants is not None and key in {"type"}.union(*variants.options.values())
 
 
 def anchors(page: Path) -> set[str]:

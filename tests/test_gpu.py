@@ -204,6 +204,7 @@ def test_every_precision_learns(precision: str) -> None:
     components = make(run__precision=precision)
     *_, last = components.trainer.records()
     assert isinstance(last, RunDone)
+    assert last.score is not None
     assert components.corpus.entropy_bounds["test"] < last.score.perplexity < 30
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ptblm.config.loading import load_config
+from ptblm.corpus.layout import Split
 from ptblm.run.setup import setup_run
 from ptblm.training.records import Evaluating, StepDone
 
@@ -28,23 +29,22 @@ def test_large_models_learn_in_200_steps(name: str, perplexity: float, ptb_direc
 
 
 @pytest.mark.parametrize("name", ["small", "medium", "large"])
-def test_validation_has_training_batches_and_test_one_stream(
-    name: str, ptb_directory: Path
-) -> None:
-    """In the test split, every token but the first is a target."""
+def test_validation_has_20_streams_and_test_one(name: str, ptb_directory: Path) -> None:
+    """In both, every token but the first is a target."""
     overrides = [f"data.path={ptb_directory}", "model.hidden_size=2", "model.num_layers=1"]
     trainer = setup_run(load_config(name, overrides)).trainer
-    steps = {"small": (2323, 184 * 20), "medium": (1327, 105 * 35), "large": (1327, 105 * 35)}
-    assert len(trainer.batches) == steps[name][0]
-    inputs, targets = trainer.evaluation_texts["valid"]
-    assert inputs.shape == targets.shape == (20, steps[name][1])
-    inputs, targets = trainer.evaluation_texts["test"]
-    assert inputs.shape == targets.shape == (1, 82_429)
+    assert len(trainer.batches) == {"small": 2323, "medium": 1327, "large": 1327}[name]
+    expected: dict[Split, tuple[int, int]] = {"valid": (20, 73_759), "test": (1, 82_429)}
+    for split, (streams, targets) in expected.items():
+        *_, last = trainer.evaluate(split)
+        assert isinstance(last, Evaluating)
+        assert last.score.tokens == last.total_tokens == targets
+        assert trainer.evaluation_texts[split][1] == streams
 
 
 def test_uniform_model_has_perplexity_of_vocabulary_size(ptb_directory: Path) -> None:
     overrides = [f"data.path={ptb_directory}", "model.hidden_size=4", "model.init_scale=0.0"]
     trainer = setup_run(load_config("small", overrides)).trainer
-    *_, last = trainer._evaluate("test")
+    *_, last = trainer.evaluate("test")
     assert isinstance(last, Evaluating)
     assert last.score.perplexity == pytest.approx(10_000, rel=1e-5)

@@ -52,7 +52,8 @@ class Checkpoint:
     Attributes:
         config: the complete config of the run, as plain data.
         vocabulary: "tokens", in the order of their ids, and their "counts" in the training split.
-        corpus: "name" of the corpus, and "sha256" of the bytes of each split.
+        corpus: "name" of the corpus, and "sha256" of the bytes of each split, which is "" if the
+            corpus has no test split.
         model: the model's `state_dict`.
         optimizer: the optimizer's tensors by name.
         hidden_state: the hidden state of each layer.

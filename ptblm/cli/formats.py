@@ -82,6 +82,7 @@ def dry_run_lines(dry_run: DryRun) -> list[str]:
         f"corpus           {corpus.name}, {len(corpus.vocabulary):,} {unit}s",
         *([] if corpus.split_rule is None else [f"split            {corpus.split_rule}"]),
         *(f"note             {note}" for note in corpus.notes),
+        *(f"note             {note}" for note in dry_run.notes),
         f"device           {dry_run.device}",
         f"parameters       {dry_run.parameters:,}",
         f"steps per epoch  {dry_run.steps_per_epoch:,} of {dry_run.tokens_per_step} tokens",
@@ -108,8 +109,11 @@ def checkpoint_lines(info: CheckpointInfo) -> list[str]:
         f"device       {computing['device']} ({computing['hardware']})",
         f"written by   {versions}",
     ]
-    if info.valid_perplexity is not None:
-        lines.append(f"valid        perplexity {info.valid_perplexity:.2f}")
+    if valid := info.valid_perplexities:
+        lines.append(f"valid        perplexity {valid[-1]:.2f}")
+        best = valid.index(min(valid)) + 1
+        if best < len(valid):
+            lines.append(f"best valid   perplexity {min(valid):.2f} after epoch {best}")
     return lines
 
 

@@ -10,8 +10,22 @@ from ptblm.config.schedules import CosineSchedule, ScheduleConfig, TutorialSched
 from ptblm.config.section import LARGEST, Section
 
 
+class EarlyStoppingConfig(Section):
+    """When training ends before all epochs are completed."""
+
+    patience: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=10**9,
+            description="epochs without a better valid perplexity after which training ends; null "
+            "for never",
+        ),
+    ] = None
+
+
 class TrainingConfig(Section):
-    """The training recipe; a resumed run cannot change it, except for `epochs`."""
+    """The training recipe; a resumed run can change only its length."""
 
     batch_size: Annotated[
         int, Field(ge=1, le=10**9, description="contiguous streams of text in a batch")
@@ -20,6 +34,10 @@ class TrainingConfig(Section):
         int, Field(ge=1, le=10**9, description="time steps of truncated backpropagation")
     ] = 20
     epochs: Annotated[int, Field(ge=1, le=10**9, description="passes over the training text")] = 13
+    early_stopping: Annotated[
+        EarlyStoppingConfig,
+        Field(description="ends training before all epochs are completed"),
+    ] = EarlyStoppingConfig()
     optimizer: Annotated[
         OptimizerConfig,
         Field(description="optimizer: sgd, momentum, adam or rmsprop"),

@@ -1,4 +1,4 @@
-"""Batches: contiguous streams of a text, divided into inputs and targets of one step each.
+"""Batches and streams: how a text is divided into contiguous streams, for training and evaluation.
 
 Shapes: N tokens in the text, B batch_size, T num_steps.
 """
@@ -71,6 +71,32 @@ def batchify(ids: Ids, batch_size: int, num_steps: int, split: str) -> Batches:
         )
     streams = ids[: batch_size * stream_length].reshape(batch_size, stream_length)
     return Batches(streams[:, : steps * num_steps + 1], num_steps)
+
+
+def dropped_share(tokens: int, batch_size: int, num_steps: int) -> float:
+    """Returns the share of the N - 1 possible targets of a text that are in no batch."""
+    steps = (tokens // batch_size - 1) // num_steps
+    return 1 - batch_size * num_steps * steps / (tokens - 1)
+
+
+def count_streams(tokens: int, batch_size: int, num_steps: int, name: str) -> int:
+    """Returns the number of streams in which a text is evaluated.
+
+    It is B, or less if the text is short, so that each stream has at least T targets. One stream
+    is enough for any text of two tokens.
+
+    Args:
+        tokens: N.
+        batch_size: B.
+        num_steps: T.
+        name: name of the text in messages, such as "valid split".
+
+    Raises:
+        DataError: if the text has fewer than two tokens.
+    """
+    if tokens < 2:
+        raise DataError(f"the {name} has fewer than two tokens", hint="use a longer text")
+    return max(1, min(batch_size, (tokens - 1) // num_steps))
 
 
 def _suggestion(tokens: int, num_steps: int) -> str:

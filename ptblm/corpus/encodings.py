@@ -13,6 +13,8 @@ _MARKS = [
 ]
 MARK_SIZE = 4
 _SAMPLE_SIZE = 2**16
+_ASCII_TEXT = {9, 10, 13, *range(32, 127)}
+_MIN_ZEROS = 0.4  # share of zero bytes in English text in UTF-16
 _WIDE = [("utf-32-le", 4), ("utf-32-be", 4), ("utf-16-le", 2), ("utf-16-be", 2)]
 
 
@@ -120,6 +122,9 @@ def _wide_encoding(sample: bytes) -> str | None:
     In these encodings a space and a newline contain zero bytes, which UTF-8 text never does. A
     wrong encoding gives invalid characters, or almost no spaces and newlines.
     """
+    is_ascii_text = set(sample) <= {0, *_ASCII_TEXT}
+    if is_ascii_text and sample.count(0) < len(sample) * _MIN_ZEROS:
+        return None
     for encoding, width in _WIDE:
         text = sample[: len(sample) // width * width].decode(encoding, "replace")
         is_valid = "\ufffd" not in text[:-1] and "\0" not in text

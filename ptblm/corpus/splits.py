@@ -191,9 +191,8 @@ def split_by_position(whole: Source, tokenizer_name: str) -> tuple[dict[Split, S
 
 def _check_forms(texts: Mapping[Split, PreparedText]) -> None:
     """Raises DataError if the splits of a corpus have different forms."""
-    forms = {text.form: split for split, text in texts.items()}
-    if len(forms) > 1:
-        described = ", ".join(f"{split} is {form}" for form, split in forms.items())
+    if len({text.form for text in texts.values()}) > 1:
+        described = ", ".join(f"{split} is {text.form}" for split, text in texts.items())
         raise DataError(
             f"the splits have different forms: {described}",
             hint="set data.format to the form of all splits",

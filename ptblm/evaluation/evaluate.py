@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ptblm.corpus.batches import batchify
+from ptblm.corpus.batches import count_streams
 from ptblm.corpus.reader import EncodedText
 from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.evaluation.score import Score
@@ -26,6 +26,6 @@ def evaluate(model: LanguageModel, tokenizer: Tokenizer, text: EncodedText) -> I
     Raises:
         DataError: if the text has fewer than two tokens.
     """
-    batches = batchify(text.ids, 1, 1, "text")
-    inputs, targets = on_device(batches, next(model.parameters()).device)
-    yield from running_scores(model, inputs, targets, special_ids=tokenizer.special_ids)
+    streams = count_streams(len(text.ids), 1, 1, "text")
+    ids = on_device(text.ids, next(model.parameters()).device)
+    yield from running_scores(model, ids, streams, special_ids=tokenizer.special_ids)

@@ -2,7 +2,7 @@
 
 Scores are computed in fp32, regardless of the training precision.
 
-Shapes: B streams, L tokens of a stream, T tokens of a chunk.
+Shapes: N tokens of the text, S streams of L targets, B streams of a chunk of T tokens.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from ptblm.corpus.batches import Batches
+from ptblm.corpus.vocabulary import Ids
 from ptblm.evaluation.score import Score
 from ptblm.model.language_model import LanguageModel
 
@@ -19,52 +19,71 @@ from ptblm.model.language_model import LanguageModel
 _ELEMENTS_PER_CHUNK = 2**22
 
 
-def on_device(batches: Batches, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Returns the inputs and targets of all steps, [B, L], on `device`.
+def on_device(ids: Ids, device: torch.device) -> Tensor:
+    """Returns token ids of any shape as a tensor on `device`.
 
     On the CPU, the tensors share memory and integer type with the text, which may be a mapped file.
     On another device, they are copied once, as int32, so that no step waits for a transfer.
     """
-    streams = torch.from_numpy(batches.streams)
-    if device.type != "cpu":
-        streams = streams.int().to(device)
-    return streams[:, :-1], streams[:, 1:]
+    tensor = torch.from_numpy(ids)
+    return tensor if device.type == "cpu" else tensor.int().to(device)
 
 
 def running_scores(
     model: LanguageModel,
-    inputs: Tensor,
-    targets: Tensor,
+    ids: Tensor,
+    streams: int = 1,
     *,
     special_ids: Mapping[str, int] | None = None,
     chunk_steps: int | None = None,
 ) -> Iterator[Score]:
     """Yields the cumulative score after each chunk. The last score is the score of the text.
 
+    The text is divided into streams of equal length, which are scored in parallel. The last target
+    of a stream is the first input of the next one, and the tokens that remain at the end of the
+    text continue the last stream. So every token but the first is a target exactly once.
+
     The hidden state is carried from chunk to chunk, so the size of the chunks affects memory and
     speed but not the result.
 
     Args:
         model: the model; it is not modified.
-        inputs: token ids of any integer type, [B, L].
-        targets: the ids that follow the inputs, [B, L].
+        ids: token ids of any integer type, [N].
+        streams: S, less than N.
         special_ids: ids of the special tokens that `Score.breakdown` scores separately, by token.
         chunk_steps: tokens of a stream per chunk; None selects a size that bounds memory.
     """
-    batch_size, length = inputs.shape
     vocab_size, hidden_size = model.head.weight.shape
     widest = max(vocab_size, 4 * hidden_size)
-    chunk_steps = chunk_steps or max(1, _ELEMENTS_PER_CHUNK // widest // batch_size)
-    hidden_state = model.initial_state(batch_size)
+    chunk_steps = chunk_steps or max(1, _ELEMENTS_PER_CHUNK // widest // streams)
+    hidden_state = model.initial_state(streams)
     score = Score()
-    for start in range(0, length, chunk_steps):
-        columns = slice(start, start + chunk_steps)
+    for chunk in _chunks(ids, streams, chunk_steps):
         # Entered for each chunk, because the consumer between chunks may need gradients.
         with torch.inference_mode():
-            chunk_targets = targets[:, columns].long()
-            nll, hidden_state = model.nll(inputs[:, columns].int(), chunk_targets, hidden_state)
-            score += _chunk_score(nll.double(), chunk_targets, special_ids or {})
+            inputs, targets = chunk[:, :-1].int(), chunk[:, 1:].long()  # [B, T]
+            # The remaining tokens are a chunk of one stream.
+            hidden_state = tuple(
+                tuple(part[-len(chunk) :] for part in layer) for layer in hidden_state
+            )
+            nll, hidden_state = model.nll(inputs, targets, hidden_state)
+            score += _chunk_score(nll.double(), targets, special_ids or {})
         yield score
+
+
+def _chunks(ids: Tensor, streams: int, chunk_steps: int) -> Iterator[Tensor]:
+    """Yields the text chunk by chunk, as views [B, T + 1] that overlap by one token.
+
+    B is the number of streams. The tokens that remain at the end of the text are the last chunk,
+    with B = 1.
+    """
+    length = (len(ids) - 1) // streams
+    end = streams * length
+    whole = ids[: end + 1].unfold(0, length + 1, length)  # [S, L + 1]
+    for start in range(0, length, chunk_steps):
+        yield whole[:, start : start + chunk_steps + 1]
+    if end < len(ids) - 1:
+        yield ids[None, end:]
 
 
 def _chunk_score(nll: Tensor, targets: Tensor, special_ids: Mapping[str, int]) -> Score:

@@ -27,11 +27,11 @@ def epoch_bits(done: EpochDone, unit: str) -> Bits:
     }
 
 
-def score_bits(score: Score, unit: str, prefix: str = "") -> Bits:
+def score_bits(score: Score | None, unit: str, prefix: str = "") -> Bits:
     """Returns the bits per token of a score, by name, with and without `<eos>`.
 
     Args:
-        score: the score.
+        score: the score; None gives a value of None.
         unit: name of a token: "word", "character" or "byte".
         prefix: prefix of the names, such as "test_".
 
@@ -40,6 +40,8 @@ def score_bits(score: Score, unit: str, prefix: str = "") -> Bits:
         omitted if the tokenizer has no `<eos>`.
     """
     name = f"{prefix}bits_per_{unit}"
+    if score is None:
+        return {name: None}
     if EOS not in score.breakdown:
         return {name: score.bits}
     without = score.without(EOS)

@@ -6,14 +6,20 @@ import shlex
 import sys
 
 from ptblm import __version__
+from ptblm.config.training import TrainingConfig
+from ptblm.corpus.batches import count_streams, dropped_share
+from ptblm.corpus.corpus import Corpus
 from ptblm.reporting.progress import Progress
 from ptblm.reporting.published import published_results
 from ptblm.reporting.reporter import RunInfo, RunResult
 from ptblm.reporting.table import epoch_row, header, summary
-from ptblm.training.records import EpochDone, Record
+from ptblm.training.records import EpochDone, Record, best_epoch
 
 # Adam and RMSProp normalize the gradient and need much smaller learning rates than SGD.
 _HIGH_RATE = 0.1
+
+# Share of the training tokens that can be in no batch without a note.
+_MAX_DROPPED = 0.01
 
 
 class ConsoleReporter:
@@ -44,15 +50,31 @@ class ConsoleReporter:
         info = result.info
         published = published_results(info.config, info.corpus)
         lines = summary(
-            result.history[-1], result.test, info.unit, info.corpus.entropy_bounds, published
+            result.history,
+            result.test,
+            info.unit,
+            info.corpus.entropy_bounds,
+            published,
+            stopped_early=result.stopped_early,
         )
         self._progress.print_lines(lines)
-        print(f"\nnext: ptblm eval {shlex.quote(str(info.path))}", file=sys.stderr)
+        print("\n" + "\n".join(_next_commands(result)), file=sys.stderr)
 
     def close(self) -> None:
         """Removes the progress bar."""
         if hasattr(self, "_progress"):
             self._progress.close()
+
+
+def _next_commands(result: RunResult) -> list[str]:
+    """Returns the commands that evaluate the run and, if it is not the last, the best epoch."""
+    test, paths = result.test, [result.info.path]
+    if best_epoch(result.history) is not result.history[-1] and (
+        test.best_score is not None or (test.score is None and result.best_checkpoint.is_file())
+    ):
+        paths.append(result.best_checkpoint)
+    split = " --split valid" if test.score is None else ""
+    return [f"next: ptblm eval {shlex.quote(str(path))}{split}" for path in paths]
 
 
 def introduction(info: RunInfo) -> list[str]:
@@ -80,15 +102,48 @@ def introduction(info: RunInfo) -> list[str]:
             f"  note        training.learning_rate is {training.learning_rate:g}; "
             f"{training.optimizer.type} usually needs about 0.001"
         )
+    lines += [f"  note        {note}" for note in batch_notes(corpus, training)]
     if info.train_state.step:
         state = info.train_state
-        lines.append(f"  resumed     after epoch {state.epoch}, step {state.step:,}")
+        rate = "" if info.learning_rate is None else f"; learning rate {info.learning_rate:.4g}"
+        lines.append(f"  resumed     after epoch {state.epoch}, step {state.step:,}{rate}")
     for split, text in corpus.splits.items():
         if text.unknown and split != "train":  # those of train are in the notes
             noun = info.unit if text.unknown == 1 else f"{info.unit}s"
             verb = "becomes" if text.unknown == 1 else "become"
             lines.append(f"  unknown     {text.unknown:,} {noun} of {split} {verb} <unk>")
     return lines
+
+
+def batch_notes(corpus: Corpus, training: TrainingConfig) -> list[str]:
+    """Returns notes on texts that are short for the batch size and the number of steps."""
+    batch_size, num_steps = training.batch_size, training.num_steps
+    notes = []
+    tokens = len(corpus.splits["train"].ids)
+    dropped = dropped_share(tokens, batch_size, num_steps)
+    if dropped > _MAX_DROPPED:
+        alternatives = [
+            *((dropped_share(tokens, batch_size, n), f"num_steps={n}") for n in _down(num_steps)),
+            *((dropped_share(tokens, n, num_steps), f"batch_size={n}") for n in _down(batch_size)),
+        ]
+        share, change = min(alternatives, key=lambda alternative: alternative[0])
+        advice = f"training.{change} leaves out {share:.1%}"
+        if share >= dropped:
+            advice = "a much smaller training.batch_size or training.num_steps leaves out fewer"
+        count = round(dropped * (tokens - 1))
+        notes.append(f"{count:,} training tokens ({dropped:.1%}) are in no batch; {advice}")
+    streams = count_streams(len(corpus.splits["valid"].ids), batch_size, num_steps, "valid split")
+    if streams < batch_size:
+        notes.append(
+            f"validation uses {streams} stream{'s' if streams > 1 else ''} instead of "
+            f"{batch_size}: the text is short"
+        )
+    return notes
+
+
+def _down(value: int) -> range:
+    """Returns the values from `value` down to half of it."""
+    return range(value, value // 2, -1)
 
 
 def onednn_note(matmul: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ptblm.evaluation.score import Score
 from ptblm.files import strict_json
 from ptblm.reporting.bits import epoch_bits, score_bits
 from ptblm.training.records import EpochDone, Record, RunDone, StepDone
@@ -52,8 +53,8 @@ class MetricsFile:
                 self._append(_step_metrics(record))
         elif isinstance(record, EpochDone):
             self._append({"kind": "epoch", **asdict(record), **epoch_bits(record, self._unit)})
-        elif isinstance(record, RunDone):
-            self._append(_test_metrics(record, self._unit))
+        elif isinstance(record, RunDone) and record.score is not None:
+            self._append(_test_metrics(record.step, record.score, self._unit))
 
     def sync(self) -> None:
         """Flushes the file to the disk; call it before saving a checkpoint with `offset`."""
@@ -108,13 +109,13 @@ def _step_metrics(record: StepDone) -> dict[str, Any]:
     }
 
 
-def _test_metrics(record: RunDone, unit: str) -> dict[str, Any]:
+def _test_metrics(step: int, score: Score, unit: str) -> dict[str, Any]:
     """Returns the metrics of the test split."""
     return {
         "kind": "test",
-        "step": record.step,
-        "test_perplexity": record.score.perplexity,
-        "nll": record.score.nats,
-        "tokens": record.score.tokens,
-        **score_bits(record.score, unit, "test_"),
+        "step": step,
+        "test_perplexity": score.perplexity,
+        "nll": score.nats,
+        "tokens": score.tokens,
+        **score_bits(score, unit, "test_"),
     }

@@ -79,8 +79,9 @@ class Progress:
 
     def _show_evaluating(self, record: Evaluating) -> None:
         perplexity = with_entropy_bound(record.score.perplexity, self._bounds, record.split)
+        task = f"{record.split} of best epoch" if record.of_best else record.split
         metrics = [f"perplexity {perplexity}"]
-        self._update(record.split, record.score.tokens, record.total_tokens, metrics)
+        self._update(task, record.score.tokens, record.total_tokens, metrics)
 
     def _update(self, task: str, done: int, total: int, metrics: Sequence[str]) -> None:
         if not self._is_terminal:

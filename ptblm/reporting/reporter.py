@@ -24,6 +24,7 @@ class RunInfo:
         device: the device of the run.
         computing: device, threads, kernels, as in environment.json.
         train_state: progress of the run.
+        learning_rate: learning rate of the next step; None if no step follows.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class RunInfo:
     device: SelectedDevice
     computing: dict[str, Any]
     train_state: TrainState
+    learning_rate: float | None
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,19 @@ class RunResult:
     Attributes:
         info: description of the run.
         history: one record for each epoch.
-        test: the score of the test split.
+        test: the scores of the test split.
+        best_checkpoint: path of the checkpoint of the best epoch.
     """
 
     info: RunInfo
     history: list[EpochDone]
     test: RunDone
+    best_checkpoint: Path
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether early stopping ended training before all epochs were completed."""
+        return len(self.history) < self.info.config.training.epochs
 
 
 class Reporter(Protocol):

@@ -6,7 +6,7 @@ from ptblm.corpus.layout import Split
 from ptblm.corpus.vocabulary import EOS
 from ptblm.reporting.bits import epoch_bits, score_bits
 from ptblm.reporting.published import PublishedResult
-from ptblm.training.records import EpochDone, RunDone
+from ptblm.training.records import EpochDone, RunDone, best_epoch
 
 EntropyBounds = dict[Split, float]
 
@@ -50,33 +50,46 @@ def with_entropy_bound(perplexity: float, bounds: EntropyBounds, split: Split) -
 
 
 def summary(
-    last: EpochDone,
+    history: list[EpochDone],
     test: RunDone,
     unit: str,
     bounds: EntropyBounds,
     published: list[PublishedResult],
+    *,
+    stopped_early: bool = False,
 ) -> list[str]:
     """Returns the summary lines of a finished run.
 
     Args:
-        last: the last epoch.
-        test: the score of the test split.
+        history: all epochs.
+        test: the scores of the test split.
         unit: name of a token: "word", "character" or "byte".
         bounds: the lowest possible expected perplexity of each split, if known.
         published: published results of the same recipe, for comparison.
+        stopped_early: whether early stopping ended training.
     """
-    bits = {**epoch_bits(last, unit), **score_bits(test.score, unit, "test_")}
+    last, best, score = history[-1], best_epoch(history), test.score
+    bits = {**epoch_bits(last, unit), **score_bits(score, unit, "test_")}
+    stopped = f"stopped early: no better valid perplexity since epoch {best.epoch}"
     lines = [
         "",
+        *([stopped] if stopped_early else []),
         f"valid perplexity {with_entropy_bound(last.valid_perplexity, bounds, 'valid')}",
-        f"test perplexity {with_entropy_bound(test.score.perplexity, bounds, 'test')}, "
-        f"{test.score.nats:.4f} nats per token, {test.score.tokens:,} tokens",
+        "no test perplexity: the corpus has no test split"
+        if score is None
+        else f"test perplexity {with_entropy_bound(score.perplexity, bounds, 'test')}, "
+        f"{score.nats:.4f} nats per token, {score.tokens:,} tokens",
         *(_bits_line(name, value) for name, value in bits.items() if value is not None),
     ]
-    if published:
-        ours = PublishedResult(
-            "this run", last.train_perplexity, last.valid_perplexity, test.score.perplexity
+    if best is not last:
+        of_best = test.best_score
+        lines.append(
+            f"best valid perplexity {best.valid_perplexity:.2f} after epoch {best.epoch}"
+            + ("" if of_best is None else f": test perplexity {of_best.perplexity:.2f}")
         )
+    if published:
+        perplexity = None if score is None else score.perplexity
+        ours = PublishedResult("this run", last.train_perplexity, last.valid_perplexity, perplexity)
         lines += ["", f"{'perplexity':<32}{'train':>9}{'valid':>9}{'test':>9}"]
         lines += [_published_row(result) for result in [ours, *published]]
     return lines

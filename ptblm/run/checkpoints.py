@@ -22,7 +22,7 @@ class CheckpointInfo:
         steps: completed steps.
         parameters: number of trainable parameters.
         unit: name of a token.
-        valid_perplexity: valid perplexity after the last completed epoch; None before that.
+        valid_perplexities: valid perplexity after each completed epoch.
     """
 
     path: Path
@@ -32,7 +32,7 @@ class CheckpointInfo:
     steps: int
     parameters: int
     unit: str
-    valid_perplexity: float | None
+    valid_perplexities: list[float]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def show_checkpoint(path: Path) -> CheckpointInfo:
         steps=steps,
         parameters=parameters,
         unit=TOKENIZERS[checkpoint.parsed_config().data.tokenizer].unit,
-        valid_perplexity=_valid_perplexity(checkpoint),
+        valid_perplexities=_valid_perplexities(checkpoint),
     )
 
 
@@ -97,9 +97,10 @@ def _verified(path: Path) -> tuple[Checkpoint, int]:
     return checkpoint, model.parameter_count()
 
 
-def _valid_perplexity(checkpoint: Checkpoint) -> float | None:
+def _valid_perplexities(checkpoint: Checkpoint) -> list[float]:
+    """Returns the valid perplexity after each epoch; an empty list if the history is malformed."""
     history = checkpoint.train_state.get("history")
-    if not history or not isinstance(history, list) or not isinstance(history[-1], dict):
-        return None
-    valid = history[-1].get("valid_perplexity")
-    return valid if isinstance(valid, float) else None
+    epochs = history if isinstance(history, list) else []
+    found = [done.get("valid_perplexity") for done in epochs if isinstance(done, dict)]
+    valid = [value for value in found if isinstance(value, float)]
+    return valid if len(valid) == len(epochs) else []

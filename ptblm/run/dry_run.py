@@ -10,6 +10,7 @@ import torch
 from ptblm.backend.device import SelectedDevice
 from ptblm.config.schema import Config
 from ptblm.corpus.corpus import Corpus
+from ptblm.reporting.console import batch_notes
 from ptblm.run.directory import check_available
 from ptblm.run.memory import training_memory_errors
 from ptblm.run.setup import RunComponents, setup_run
@@ -32,6 +33,7 @@ class DryRun:
         seconds_per_step: time of a step after the first steps.
         held_bytes: memory of weights, gradients and optimizer state.
         peak_bytes: peak memory of the process or the GPU; None if it is unknown.
+        notes: notes on texts that are short for the batch size and the number of steps.
     """
 
     corpus: Corpus
@@ -45,6 +47,7 @@ class DryRun:
     seconds_per_step: float
     held_bytes: int
     peak_bytes: int | None
+    notes: list[str]
 
 
 def dry_run(config: Config, run_dir: Path | None = None, *, overwrite: bool = False) -> DryRun:
@@ -81,6 +84,7 @@ def dry_run(config: Config, run_dir: Path | None = None, *, overwrite: bool = Fa
         seconds_per_step=seconds / steps,
         held_bytes=_held_bytes(components),
         peak_bytes=_peak_bytes(components.device.device),
+        notes=batch_notes(components.corpus, config.training),
     )
 
 

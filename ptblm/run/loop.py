@@ -9,6 +9,7 @@ from ptblm.reporting.metrics import MetricsFile
 from ptblm.reporting.reporter import Reporter, RunInfo, RunResult
 from ptblm.reporting.result import result_document
 from ptblm.reporting.tensorboard import TensorBoard
+from ptblm.run import best
 from ptblm.run.directory import RunDirectory, write_errors
 from ptblm.run.hints import diverged_command, resume_command
 from ptblm.run.saving import CheckpointSaver
@@ -65,21 +66,19 @@ def run_loop(
             return Checkpoint(
                 config=config.model_dump(),
                 vocabulary=corpus.vocabulary.as_dict(),
-                corpus={"name": corpus.name, "sha256": corpus.sha256()},
+                corpus={"name": corpus.name, "sha256": components.corpus_hashes()},
                 metrics_offset=metrics.offset,
                 versions=current_versions(),
                 computing=components.computing(),
                 **trainer.state_dict(),
             )
 
-        saver = CheckpointSaver(
-            directory, config.run, config.training.epochs, make_checkpoint, step
-        )
+        saver = CheckpointSaver(directory, config.run, make_checkpoint, step)
         try:
-            for number, record in enumerate(trainer.records(), start=1):
+            for number, record in enumerate(best.records(components, directory.best), start=1):
                 for log in logs:
                     log.write(record)
-                saver.write(record, trainer.train_state.step)
+                saver.write(record, trainer.train_state.step, is_trained=trainer.is_trained)
                 if isinstance(record, RunDone):
                     return _finish(info, components, directory, record, reporter)
                 if stop.received is not None:
@@ -110,6 +109,7 @@ def run_info(components: RunComponents, directory: RunDirectory) -> RunInfo:
         device=components.device,
         computing=components.computing(),
         train_state=trainer.train_state,
+        learning_rate=None if trainer.is_trained else trainer.next_learning_rate(),
     )
 
 
@@ -122,8 +122,7 @@ def _finish(
 ) -> RunResult:
     """Writes result.json and reports the result."""
     _check_in_place(directory)
-    history = components.trainer.train_state.history
-    result = RunResult(info, history, test)
+    result = RunResult(info, components.trainer.train_state.history, test, directory.best)
     reporter.finish(result)
     try:
         write_json(directory.result, result_document(result))

@@ -26,7 +26,6 @@ class CheckpointSaver:
     Args:
         directory: the run directory.
         config: the `run` section of the config.
-        epochs: total epochs of the run. The save after the last epoch must succeed.
         make_checkpoint: returns a checkpoint of the current state.
         step: completed steps of the run.
     """
@@ -35,18 +34,21 @@ class CheckpointSaver:
         self,
         directory: RunDirectory,
         config: RunConfig,
-        epochs: int,
         make_checkpoint: MakeCheckpoint,
         step: int,
     ) -> None:
         self._directory = directory
         self._keep = config.keep_checkpoints
-        self._epochs = epochs
         self._make_checkpoint = make_checkpoint
         self._interval = CheckpointInterval(config.checkpoint_every, step)
 
-    def write(self, record: Record, step: int) -> None:
-        """Saves a checkpoint if one is due after a record; `step` is the number of completed steps.
+    def write(self, record: Record, step: int, *, is_trained: bool) -> None:
+        """Saves a checkpoint if one is due after a record.
+
+        Args:
+            record: the record.
+            step: completed steps of the run.
+            is_trained: whether no epoch follows, so that a save after an epoch must succeed.
 
         Raises:
             CheckpointError: if the save after the last epoch fails.
@@ -54,7 +56,7 @@ class CheckpointSaver:
         if isinstance(record, EpochDone):
             if record.best:
                 save_or_warn(self._directory.best, self._make_checkpoint)
-            self._save_last(step, must_succeed=record.epoch >= self._epochs)
+            self._save_last(step, must_succeed=is_trained)
         elif isinstance(record, StepDone | Evaluating) and self._interval.is_due(step):
             self._save_last(step, must_succeed=False)
 

@@ -12,6 +12,7 @@ from ptblm.config.loading import override_config
 from ptblm.config.schema import Config
 from ptblm.corpus.batches import batchify
 from ptblm.corpus.corpus import Corpus, load_corpus
+from ptblm.corpus.layout import SPLITS, Split
 from ptblm.corpus.splits import corpus_path
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.files import expand_path
@@ -40,6 +41,10 @@ class RunComponents:
     trainer: Trainer
     device: SelectedDevice
     matmul: MatmulBackend
+
+    def corpus_hashes(self) -> dict[Split, str]:
+        """Returns the SHA-256 of the bytes of each split; "" for a split that does not exist."""
+        return {split: self.corpus.sha256().get(split, "") for split in SPLITS}
 
     def computing(self) -> dict[str, Any]:
         """Returns the hardware and software that affect rounding, except config and versions.
@@ -89,12 +94,8 @@ def setup_run(
     matmul = select_matmul_backend(device, previous_matmul if run.fused else "default")
     config = _with_absolute_paths(config)
     corpus = load_corpus(config.data, vocabulary or given_vocabulary(config.data))
-    batches = {
-        split: batchify(corpus.splits[split].ids, training.batch_size, training.num_steps, split)
-        for split in ("train", "valid")
-    }
-    # The test split is one stream of single steps: every token but the first is a target.
-    test = batchify(corpus.splits["test"].ids, 1, 1, "test")
+    splits = {split: text.ids for split, text in corpus.splits.items()}
+    batches = batchify(splits["train"], training.batch_size, training.num_steps, "train")
     # A custom cell may use the global generator of torch, for constants or dropout.
     seed_global_generator(device, derive_seed(training.seed, "custom cell"))
     model = build_model(config.model, len(corpus.vocabulary), fused=run.fused)
@@ -108,9 +109,9 @@ def setup_run(
         model,
         training,
         precision,
-        train=batches["train"],
-        valid=batches["valid"],
-        test=test,
+        train=batches,
+        valid=splits["valid"],
+        test=splits.get("test"),
         special_ids=corpus.tokenizer.special_ids,
         log_every=run.log_every,
         capture=capture_on_cuda if run.fused and device.type == "cuda" else None,

@@ -6,6 +6,7 @@ together. The update runs eagerly, so any optimizer and schedule works. The host
 device inside a step.
 """
 
+import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,14 +14,17 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ptblm.backend.precision import Precision
 from ptblm.backend.randomness import seed_generators
+from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers.recurrent import HiddenState
 from ptblm.training.clipping import clip_coefficient_on_device
 from ptblm.training.optimizer import Optimizer
 from ptblm.training.step import Batch, StepOutput, forward_backward
+
+logger = logging.getLogger(__name__)
 
 # Reading metrics synchronizes host and device. Therefore the metrics of up to this many graphed
 # steps are read together.
@@ -74,7 +78,7 @@ class GraphedStep:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: LanguageModel,
         optimizer: Optimizer,
         precision: Precision,
         max_grad_norm: float,
@@ -204,6 +208,34 @@ def capture_on_cuda(
             raise
         torch.cuda.current_stream().wait_stream(side)
     return captured, graph.replay
+
+
+def capture_step(
+    model: LanguageModel,
+    optimizer: Optimizer,
+    precision: Precision,
+    max_grad_norm: float,
+    batch: Batch,
+    hidden_state: HiddenState,
+    capture: Capture,
+) -> GraphedStep | None:
+    """Captures a step; returns None if that fails, so that the run uses eager steps.
+
+    See `GraphedStep` for the arguments.
+
+    Raises:
+        torch.OutOfMemoryError: if the step does not fit into the memory of the device.
+    """
+    if precision.scaler is not None:  # the scaler decides on the host whether to update
+        return None
+    try:
+        return GraphedStep(model, optimizer, precision, max_grad_norm, batch, hidden_state, capture)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # a custom cell can raise any exception
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        logger.warning(f"a step cannot be captured as a CUDA graph ({reason})")
+        return None
 
 
 @contextmanager

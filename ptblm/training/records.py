@@ -1,5 +1,6 @@
 """Records that the trainer yields. Consumers decide how to report them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ptblm.corpus.layout import Split
@@ -50,11 +51,19 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Evaluating:
-    """Progress of an evaluation: the cumulative score and the total number of targets."""
+    """Progress of an evaluation.
+
+    Attributes:
+        split: the split.
+        score: the cumulative score.
+        total_tokens: total number of targets.
+        of_best: whether the model is that of the best epoch, instead of the model in training.
+    """
 
     split: Split
     score: Score
     total_tokens: int
+    of_best: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,12 +91,26 @@ class EpochDone:
     best: bool
 
 
+def best_epoch(history: Sequence[EpochDone]) -> EpochDone:
+    """Returns the epoch with the lowest validation perplexity; the first of equals."""
+    return min(history, key=lambda done: done.valid_perplexity)
+
+
 @dataclass(frozen=True)
 class RunDone:
-    """The end of a run: the score of the test split with the weights of the last epoch."""
+    """The end of a run.
+
+    Attributes:
+        step: steps since the start of the run.
+        score: the score of the test split with the weights of the last epoch; None if there is no
+            test split.
+        best_score: the score of the test split with the weights of the best epoch; None if that
+            is the last epoch, or if the score is unknown.
+    """
 
     step: int
-    score: Score
+    score: Score | None
+    best_score: Score | None = None
 
 
 Record = StepDone | Evaluating | EpochDone | RunDone

@@ -60,6 +60,18 @@ def plateau_factor(valid: Sequence[float], schedule: PlateauSchedule) -> float:
     return schedule.decay**decays
 
 
+def has_stopped_improving(valid: Sequence[float], patience: int | None) -> bool:
+    """Returns whether at least `patience` epochs followed the best one.
+
+    Args:
+        valid: valid perplexity after each epoch.
+        patience: number of epochs; None returns False.
+    """
+    if patience is None or not valid:
+        return False
+    return len(valid) - 1 - valid.index(min(valid)) >= patience
+
+
 def cosine_rate(progress: float, initial: float, final: float) -> float:
     """Returns final + (initial - final) * (1 + cos(pi * progress)) / 2.
 

@@ -6,7 +6,6 @@ between any two records. `state_dict` returns everything that another trainer ne
 Shapes: B batch, T time.
 """
 
-import logging
 import math
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -20,21 +19,20 @@ from ptblm.backend.precision import Precision
 from ptblm.backend.randomness import derive_seed
 from ptblm.checkpoint.structure import StructureMismatchError, check_structure
 from ptblm.config.training import TrainingConfig
-from ptblm.corpus.batches import Batches
+from ptblm.corpus.batches import Batches, count_streams
 from ptblm.corpus.layout import Split
+from ptblm.corpus.vocabulary import Ids
 from ptblm.errors import DivergedError
 from ptblm.evaluation.score import Score, perplexity
 from ptblm.evaluation.scorer import on_device, running_scores
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers.recurrent import HiddenState, detach
-from ptblm.training.cuda_graph import Capture, GraphedStep, steps_until_sync
+from ptblm.training.cuda_graph import Capture, capture_step, steps_until_sync
 from ptblm.training.optimizer import SGD, make_optimizer
 from ptblm.training.records import EpochDone, Evaluating, Record, RunDone, StepDone
-from ptblm.training.schedule import learning_rate
+from ptblm.training.schedule import has_stopped_improving, learning_rate
 from ptblm.training.state import TrainState
 from ptblm.training.step import Batch, train_step
-
-logger = logging.getLogger(__name__)
 
 
 class Trainer:
@@ -45,8 +43,8 @@ class Trainer:
         config: the training config.
         precision: precision and device of the run.
         train: batches to train on.
-        valid: batches to validate on after every epoch.
-        test: the test split as one stream.
+        valid: token ids to validate on after every epoch, [N].
+        test: token ids to test on at the end, [N]; None for no test.
         special_ids: ids of the special tokens that are also scored separately, by token.
         log_every: steps between two logged records.
         capture: captures steps as graphs; None for eager steps only.
@@ -54,8 +52,10 @@ class Trainer:
     Attributes:
         train_state: progress of the run.
         hidden_state: the hidden state after the last step.
+        evaluation_texts: ids and number of streams of each split to evaluate on.
 
     Raises:
+        DataError: if valid or test has fewer than two tokens.
         torch.OutOfMemoryError: if a step does not fit into the memory of a CUDA device.
     """
 
@@ -66,8 +66,8 @@ class Trainer:
         precision: Precision,
         *,
         train: Batches,
-        valid: Batches,
-        test: Batches,
+        valid: Ids,
+        test: Ids | None,
         special_ids: Mapping[str, int] | None = None,
         log_every: int = 100,
         capture: Capture | None = None,
@@ -80,42 +80,40 @@ class Trainer:
         on_cpu = precision.device.type == "cpu" and capture is None
         model.embedding.sparse = self.optimizer.accepts_sparse and on_cpu
         self.batches = train
-        self.train_text = on_device(train, precision.device)
-        self.evaluation_texts: dict[Split, tuple[Tensor, Tensor]] = {
-            "valid": on_device(valid, precision.device),
-            "test": on_device(test, precision.device),
+        device, streams = precision.device, on_device(train.streams, precision.device)
+        self.train_text = streams[:, :-1], streams[:, 1:]
+        count = count_streams(len(valid), config.batch_size, config.num_steps, "valid split")
+        self.evaluation_texts: dict[Split, tuple[Tensor, int]] = {
+            "valid": (on_device(valid, device), count)
         }
+        if test is not None:
+            count = count_streams(len(test), 1, 1, "test split")
+            self.evaluation_texts["test"] = on_device(test, device), count
         self.special_ids = special_ids or {}
         self.train_state = TrainState()
         self.hidden_state = detach(model.initial_state(config.batch_size))
-        generator = torch.Generator(precision.device)
-        self.step = partial(
-            train_step, model, self.optimizer, precision, generator, config.max_grad_norm
-        )
-        self.graphed_step = None if capture is None else self._graphed_step(capture)
-
-    def _graphed_step(self, capture: Capture) -> GraphedStep | None:
-        """Captures a step; returns None if that fails, so that the run uses eager steps."""
-        if self.precision.scaler is not None:  # the scaler decides on the host whether to update
-            return None
-        args = self.model, self.optimizer, self.precision, self.config.max_grad_norm
-        try:
-            return GraphedStep(*args, self._batch(0), self.hidden_state, capture)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # a custom cell can raise any exception
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            logger.warning(f"a step cannot be captured as a CUDA graph ({reason})")
-            return None
+        args, max_norm = (model, self.optimizer, precision), config.max_grad_norm
+        self.step = partial(train_step, *args, torch.Generator(device), max_norm)
+        self.graphed_step = None
+        if capture is not None:
+            first = self._batch(0), self.hidden_state
+            self.graphed_step = capture_step(*args, max_norm, *first, capture)
 
     def records(self) -> Iterator[Record]:
         """Trains from `train_state` to the end of the run."""
-        while self.train_state.epoch < self.config.epochs:
+        while not self.is_trained:
             while self.train_state.batch < len(self.batches):
                 yield self._train()
             yield from self._finish_epoch()
-        score = yield from self._evaluate("test")
-        yield RunDone(self.train_state.step, score)
+        test = (yield from self.evaluate("test")) if "test" in self.evaluation_texts else None
+        yield RunDone(self.train_state.step, test)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether all epochs are completed, or early stopping has ended training."""
+        state, patience = self.train_state, self.config.early_stopping.patience
+        stops_early = has_stopped_improving(state.valid_perplexities, patience)
+        return state.epoch >= self.config.epochs or (stops_early and state.batch == 0)
 
     def _train(self) -> StepDone:
         """Runs one step, or several graphed steps whose metrics are read together.
@@ -134,7 +132,7 @@ class Trainer:
             output = step(
                 self._batch(state.batch + ahead),
                 hidden_state,
-                learning_rate=self._learning_rate(ahead),
+                learning_rate=self.next_learning_rate(ahead),
                 seed=derive_seed(config.seed, "dropout", state.step + ahead),
             )
             outputs.append(output.metrics)
@@ -155,7 +153,7 @@ class Trainer:
             batch=state.batch,
             batches=len(self.batches),
             step=state.step,
-            learning_rate=self._learning_rate(-1),
+            learning_rate=self.next_learning_rate(-1),
             nll=nll,
             tokens=tokens,
             grad_norm=None if skipped else grad_norm,
@@ -186,14 +184,15 @@ class Trainer:
 
     def _finish_epoch(self) -> Iterator[Record]:
         """Validates the model and moves to the start of the next epoch."""
-        valid = yield from self._evaluate("valid")
+        valid = yield from self.evaluate("valid")
         state = self.train_state
         if not math.isfinite(valid.perplexity):
-            raise DivergedError(self._metrics(valid.nats, math.nan))
+            metrics = {**self._metrics(valid.nats, math.nan), "step": state.step}
+            raise DivergedError(metrics, f"loss {valid.nats:.4g} per token in validation")
         done = EpochDone(
             epoch=state.epoch + 1,
             step=state.step,
-            learning_rate=self._learning_rate(),
+            learning_rate=self.next_learning_rate(),
             train_perplexity=perplexity(state.nll, state.tokens),
             valid_perplexity=valid.perplexity,
             seconds=state.seconds,
@@ -205,7 +204,7 @@ class Trainer:
         self.hidden_state = detach(self._initial_state())
         yield done
 
-    def _learning_rate(self, ahead: int = 0) -> float:
+    def next_learning_rate(self, ahead: int = 0) -> float:
         """Returns the learning rate `ahead` steps after the next step, within the epoch."""
         state, batches = self.train_state, len(self.batches)
         batch, valid = min(state.batch + ahead, batches - 1), state.valid_perplexities
@@ -216,15 +215,17 @@ class Trainer:
     def _initial_state(self) -> HiddenState:
         return self.model.initial_state(self.config.batch_size)
 
-    def _evaluate(self, split: Split) -> Generator[Record, None, Score]:
-        """Yields progress and returns the score of the split."""
-        inputs, targets = self.evaluation_texts[split]
+    def evaluate(
+        self, split: Split, best: LanguageModel | None = None
+    ) -> Generator[Record, None, Score]:
+        """Yields progress and returns the score of a split; `best` is a model to use instead."""
+        model, (ids, streams) = best or self.model, self.evaluation_texts[split]
         score = Score()
-        self.model.eval()  # disables dropout in custom cells; ptblm's dropout requires a generator
+        model.eval()  # disables dropout in custom cells; ptblm's dropout requires a generator
         with self.precision.full_precision():
-            for score in running_scores(self.model, inputs, targets, special_ids=self.special_ids):
-                yield Evaluating(split, score, inputs.numel())
-        self.model.train()
+            for score in running_scores(model, ids, streams, special_ids=self.special_ids):
+                yield Evaluating(split, score, len(ids) - 1, of_best=best is not None)
+        model.train()
         return score
 
     def check_finite(self) -> None:
@@ -235,7 +236,8 @@ class Trainer:
         """
         tensors = [*self.optimizer.parameters.values(), *self.optimizer.state_dict().values()]
         if not all(bool(tensor.isfinite().all()) for tensor in tensors):
-            raise DivergedError(self._metrics(math.nan, math.nan))
+            problem = "weights or optimizer state not finite"
+            raise DivergedError(self._metrics(math.nan, math.nan), problem)
 
     def _metrics(self, nll: float, grad_norm: float) -> dict[str, float]:
         """Returns the metrics of a divergence; `nll` is in nats per token."""
@@ -245,7 +247,7 @@ class Trainer:
             "step": self.train_state.step + 1,
             "nll": nll,
             "grad_norm": grad_norm,
-            "learning_rate": self._learning_rate(),
+            "learning_rate": self.next_learning_rate(),
         }
 
     def state_dict(self) -> dict[str, Any]:

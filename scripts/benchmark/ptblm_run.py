@@ -132,10 +132,9 @@ def test_ids(components: RunComponents) -> Tensor:
 def score(components: RunComponents, ids: Tensor) -> float:
     """Scores ids, [N + 1], as a test split; returns the summed negative log-likelihood."""
     special_ids = components.corpus.tokenizer.special_ids
-    text = ids.view(1, -1)
     trainer = components.trainer
     with trainer.precision.full_precision():
-        *_, last = running_scores(trainer.model, text[:, :-1], text[:, 1:], special_ids=special_ids)
+        *_, last = running_scores(trainer.model, ids, special_ids=special_ids)
     return last.nll
 
 

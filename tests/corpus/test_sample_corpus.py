@@ -130,6 +130,7 @@ def test_trained_model_is_near_the_entropy_bound_not_below() -> None:
     components = setup_run(load_config("small", overrides))
     *_, last = components.trainer.records()
     assert isinstance(last, RunDone)
+    assert last.score is not None
     bound = components.corpus.entropy_bounds["test"]
     print(f"\ntest perplexity {last.score.perplexity:.2f} (bound {bound:.2f})")
     assert bound < last.score.perplexity < 1.15 * bound

@@ -53,7 +53,7 @@ def test_other_tokenizer_has_none(tokenizer: str, ptb_directory: Path) -> None:
 def test_summary_compares_run_with_published_results(ptb: Corpus) -> None:
     last = EpochDone(13, 30199, 0.5, 41.1, 119.58, 197.4, 4707.3, best=True)
     test = RunDone(30199, Score(nll=4.7455 * 82429, tokens=82429))
-    lines = summary(last, test, "word", {}, published_results(load_config("small"), ptb))
+    lines = summary([last], test, "word", {}, published_results(load_config("small"), ptb))
     assert "test perplexity 115.07, 4.7455 nats per token, 82,429 tokens" in lines
     first = lines.index(f"{'perplexity':<32}{'train':>9}{'valid':>9}{'test':>9}") + 1
     ours, tutorial = (line.split() for line in lines[first : first + 2])

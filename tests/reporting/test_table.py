@@ -2,9 +2,10 @@
 
 import math
 
+from ptblm.evaluation.score import Score
 from ptblm.reporting.table import epoch_row, header, summary
-from ptblm.training.records import EpochDone
-from tests.reporting.records import EPOCH, TEST
+from ptblm.training.records import EpochDone, RunDone
+from tests.reporting.records import EPOCH, TEST, WORSE_EPOCH
 
 ROW = EpochDone(13, 30199, 0.5**9, 41.1, 119.58, 197.4, 4707.3, best=True)
 
@@ -28,7 +29,7 @@ def test_star_marks_only_the_best_epoch() -> None:
 
 
 def test_summary_has_a_line_for_each_kind_of_bits() -> None:
-    lines = summary(EPOCH, TEST, "character", {"test": 3.5}, [])
+    lines = summary([EPOCH], TEST, "character", {"test": 3.5}, [])
     assert lines == [
         "",
         "valid perplexity 4.00",
@@ -38,4 +39,23 @@ def test_summary_has_a_line_for_each_kind_of_bits() -> None:
         "test bits per character 2.0000",
         "test bits per character without <eos> 2.3333",
     ]
-    assert "test bits per word without <eos> 2.3333" in summary(EPOCH, TEST, "word", {}, [])
+    assert "test bits per word without <eos> 2.3333" in summary([EPOCH], TEST, "word", {}, [])
+
+
+def test_summary_reports_the_best_epoch_if_it_is_not_the_last() -> None:
+    best = RunDone(150, TEST.score, Score(10 * math.log(2), 10))
+    lines = summary([EPOCH, WORSE_EPOCH], best, "word", {}, [])
+    assert lines[1] == "valid perplexity 8.00"
+    assert lines[-1] == "best valid perplexity 4.00 after epoch 2: test perplexity 2.00"
+    lines = summary([EPOCH, WORSE_EPOCH], TEST, "word", {}, [])
+    assert lines[-1] == "best valid perplexity 4.00 after epoch 2"
+
+
+def test_summary_without_a_test_split() -> None:
+    assert summary([EPOCH], RunDone(100, None), "character", {}, []) == [
+        "",
+        "valid perplexity 4.00",
+        "no test perplexity: the corpus has no test split",
+        "train bits per character 3.0000",
+        "valid bits per character 2.0000",
+    ]

@@ -15,7 +15,7 @@ import torch
 from ptblm.checkpoint.format import load_checkpoint
 from ptblm.config.loading import load_config, override_config
 from ptblm.config.schema import Config
-from ptblm.reporting.reporter import RunResult
+from ptblm.reporting.reporter import Reporter, RunResult
 from ptblm.run.train import train
 from tests.conftest import plain_environment
 
@@ -38,9 +38,14 @@ def options(overrides: Sequence[str]) -> list[str]:
     return [word for override in overrides for word in ("--set", override)]
 
 
-def resume(directory: Path, *overrides: str) -> RunResult:
+def resume(directory: Path, *overrides: str, reporter: Reporter | None = None) -> RunResult:
     """Resumes a run in this process."""
-    return train(lambda run: override_config(run, list(overrides)), directory, resume="must")
+    return train(
+        lambda run: override_config(run, list(overrides)),
+        directory,
+        resume="must",
+        reporter=reporter,
+    )
 
 
 def start(*arguments: object, cwd: Path) -> "subprocess.Popen[str]":

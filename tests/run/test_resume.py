@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ptblm.checkpoint.format import load_checkpoint
+from ptblm.reporting.console import ConsoleReporter
 from tests.conftest import Ptblm
 from tests.run.helpers import (
     assert_same_end,
@@ -140,3 +141,21 @@ def test_finished_run_can_be_extended(tmp_path: Path, whole: Path) -> None:
     resume(directory, "training.epochs=3")
     epochs = [record["epoch"] for record in metrics(directory) if record["kind"] == "epoch"]
     assert epochs == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rate"), [([], ""), (["training.epochs=3"], "; learning rate 0.25")]
+)
+def test_resumed_run_reports_the_learning_rate_of_its_next_epoch(
+    overrides: list[str],
+    rate: str,
+    tmp_path: Path,
+    whole: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    directory = copy_run(whole, tmp_path)
+    resume(directory, *overrides, reporter=ConsoleReporter())
+    lines = capsys.readouterr().err.splitlines()
+    assert f"  resumed     after epoch 2, step 1,598{rate}" in lines
+    (*_, epoch, _) = metrics(directory)
+    assert epoch["learning_rate"] == (0.25 if rate else 0.5)

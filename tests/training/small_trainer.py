@@ -33,6 +33,8 @@ def make_trainer(
     capture: Capture | None = None,
     fused: bool = True,
     log_every: int = 100,
+    valid_tokens: int = 60,
+    test_tokens: int | None = 40,
     **changes: Any,
 ) -> Trainer:
     settings: dict[str, Any] = {
@@ -52,8 +54,8 @@ def make_trainer(
         config,
         Precision(precision, torch.device("cpu")),
         train=batchify(make_text(100, 1), config.batch_size, config.num_steps, "train"),
-        valid=batchify(make_text(60, 2), 3, 4, "valid"),
-        test=batchify(make_text(40, 3), 1, 1, "test"),
+        valid=make_text(valid_tokens, 2),
+        test=None if test_tokens is None else make_text(test_tokens, 3),
         log_every=log_every,
         capture=capture,
     )

@@ -14,7 +14,7 @@ from ptblm.model.cells.cell import Cell, CellState
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers.recurrent import RecurrentLayer
 from ptblm.training import cuda_graph
-from ptblm.training.cuda_graph import Body, CapturedTensors, steps_until_sync
+from ptblm.training.cuda_graph import Body, CapturedTensors, capture_step, steps_until_sync
 from ptblm.training.records import EpochDone, StepDone
 from ptblm.training.trainer import Trainer
 from tests.training.small_trainer import (
@@ -245,7 +245,8 @@ def test_run_with_loss_scaling_uses_eager_steps() -> None:
     """The host decides after each step whether to update."""
     trainer = make_trainer()
     trainer.precision.scaler = LossScaler()
-    assert trainer._graphed_step(replayed) is None
+    args = trainer.model, trainer.optimizer, trainer.precision, trainer.config.max_grad_norm
+    assert capture_step(*args, trainer._batch(0), trainer.hidden_state, replayed) is None
 
 
 class Delay(Cell):

@@ -105,6 +105,28 @@ def test_run_stopped_in_validation_repeats_the_validation() -> None:
     assert without_times(seen) == without_times(whole_records)
 
 
+@pytest.mark.parametrize("stops", [[3], [8], [12, 13], [24], [25]])
+def test_resume_is_bit_exact_with_early_stopping(stops: list[int]) -> None:
+    settings: dict[str, Any] = {"optimizer": "adam", "learning_rate": 0.03, "epochs": 12}
+    settings |= {"schedule": "constant", "early_stopping": {"patience": 2}}
+    whole = make_trainer(**settings)
+    whole_records = list(whole.records())
+    assert whole.train_state.epoch < 12
+    assert whole.train_state.step > max(stops)
+    trainer, records = make_trainer(**settings), []
+    for stop in stops:
+        for record in trainer.records():
+            records.append(record)
+            if isinstance(record, StepDone) and record.step >= stop:
+                break
+        saved = trainer.state_dict()
+        trainer = make_trainer(**settings)
+        trainer.load_state_dict(saved)
+    records += trainer.records()
+    assert_same_state(whole, trainer)
+    assert without_times(records) == without_times(whole_records)
+
+
 # Mid-epoch and at the end of an epoch; the warm-up ends in the second epoch.
 @pytest.mark.parametrize("warmup_steps", [0, 11])
 @pytest.mark.parametrize("schedule", ["tutorial", "plateau", "cosine", "constant"])

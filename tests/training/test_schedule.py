@@ -13,7 +13,7 @@ from ptblm.config.schedules import (
     TutorialSchedule,
 )
 from ptblm.config.training import TrainingConfig
-from ptblm.training.schedule import learning_rate
+from ptblm.training.schedule import has_stopped_improving, learning_rate
 
 
 def rate(
@@ -103,3 +103,23 @@ def test_warmup_multiplies_the_rate_of_any_schedule(schedule: ScheduleConfig) ->
         place = step // 10, step % 10, valid[: step // 10]
         factor = (step + 1) / 16 if step < 16 else 1
         assert rate(warm, *place) == rate(without, *place) * factor
+
+
+@pytest.mark.parametrize(
+    ("valid", "patience", "stopped"),
+    [
+        ([], 1, False),
+        ([5.0], 1, False),
+        ([5.0, 5.0], 1, True),  # equal is not better
+        ([5.0, 4.0, 4.5], 1, True),
+        ([5.0, 4.0, 4.5], 2, False),
+        ([5.0, 6.0, 5.5, 4.0], 2, False),
+        ([5.0, 4.0, 4.5, 4.2], 2, True),
+        ([5.0, 4.0, 4.5, 4.2, 4.1], 2, True),  # after the patience of a resumed run was lowered
+        ([5.0, 6.0, 7.0], None, False),
+    ],
+)
+def test_early_stopping_counts_epochs_since_the_best(
+    valid: list[float], patience: int | None, stopped: bool
+) -> None:
+    assert has_stopped_improving(valid, patience) == stopped

@@ -69,8 +69,8 @@ def make_trainer(
         training,
         Precision("fp32", torch.device("cpu")),
         train=batches,
-        valid=batches,
-        test=batches,
+        valid=golden["raw_data"],
+        test=None,
     )
 
 

@@ -1,6 +1,7 @@
 """The training loop: records, learning rates, and divergence."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -11,14 +12,21 @@ from ptblm.backend.randomness import make_generator
 from ptblm.config.model import ModelConfig
 from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import Batches, batchify
-from ptblm.errors import DivergedError
+from ptblm.errors import DataError, DivergedError
 from ptblm.evaluation.score import perplexity
 from ptblm.model.build import build_model
 from ptblm.model.initializers import Initializer
 from ptblm.training.records import EpochDone, Evaluating, RunDone, StepDone
 from ptblm.training.schedule import learning_rate
 from ptblm.training.trainer import Trainer
-from tests.training.small_trainer import OPTIMIZERS, VOCABULARY, assert_same, make_trainer, weights
+from tests.training.small_trainer import (
+    OPTIMIZERS,
+    VOCABULARY,
+    assert_same,
+    make_trainer,
+    weights,
+    without_times,
+)
 
 
 def test_order_of_records() -> None:
@@ -41,6 +49,7 @@ def test_perplexities_are_sums_divided_once() -> None:
         assert done.train_perplexity == pytest.approx(perplexity(nll, tokens), rel=1e-12)
     last = records[-1]
     assert isinstance(last, RunDone)
+    assert last.score is not None
     assert last.score.tokens == 39
 
 
@@ -107,7 +116,7 @@ def test_nonfinite_optimizer_state_is_a_divergence() -> None:
 def test_evaluation_changes_nothing() -> None:
     trainer = make_trainer()
     before = weights(trainer)
-    for _ in trainer._evaluate("valid"):
+    for _ in trainer.evaluate("valid"):
         pass
     assert_same(before, weights(trainer))
     assert trainer.train_state.step == 0
@@ -141,6 +150,54 @@ def test_divergence_stops_before_the_update(bad: float) -> None:
     assert trainer.train_state.step == step
 
 
+def test_validation_that_is_not_finite_is_a_divergence_of_the_validation() -> None:
+    trainer = make_trainer()
+    records = trainer.records()
+    for record in records:
+        if isinstance(record, StepDone) and record.batch == record.batches:
+            break
+    with torch.no_grad():
+        trainer.model.head.bias[3] = float("nan")
+    with pytest.raises(DivergedError) as caught:
+        list(records)
+    assert caught.value.what == (
+        "training diverged: loss nan per token in validation, learning rate 1"
+    )
+    assert caught.value.where == "epoch 1, batch 8, step 8"
+
+
+def test_run_without_a_test_text() -> None:
+    trainer = make_trainer(test_tokens=None)
+    *records, last = trainer.records()
+    assert last == RunDone(24, None)
+    assert not any(isinstance(r, Evaluating) and r.split == "test" for r in records)
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_text_to_evaluate_on_has_at_least_two_tokens(split: str) -> None:
+    one: dict[str, Any] = {f"{split}_tokens": 1}
+    two: dict[str, Any] = {f"{split}_tokens": 2}
+    with pytest.raises(DataError, match=f"the {split} split has fewer than two tokens"):
+        make_trainer(**one)
+    *_, last = make_trainer(**two).records()
+    assert isinstance(last, RunDone)
+
+
+def test_early_stopping_ends_training_after_epochs_without_improvement() -> None:
+    """On a random text, which the model can only learn by heart."""
+    settings: dict[str, Any] = {"epochs": 12, "optimizer": "adam", "learning_rate": 0.03}
+    settings["schedule"] = "constant"
+    whole = [r for r in make_trainer(**settings).records() if isinstance(r, EpochDone)]
+    for patience in (1, 2, 3):
+        trainer = make_trainer(**settings, early_stopping={"patience": patience})
+        records = [r for r in trainer.records() if isinstance(r, EpochDone)]
+        assert trainer.is_trained
+        assert without_times(records) == without_times(whole[: len(records)])
+        marks = "".join("*" if done.best else "." for done in records)
+        assert len(marks) < 12
+        assert marks.index("." * patience) == len(marks) - patience
+
+
 def test_bf16_and_fp32_learn_alike() -> None:
     perplexities = []
     for precision in ("fp32", "bf16"):
@@ -159,9 +216,10 @@ def test_periodic_text_is_learned() -> None:
     model = build_model(ModelConfig(hidden_size=16, num_layers=1), VOCABULARY)
     model.initialize(Initializer("uniform", 0.1), make_generator(0, "initial weights"))
     precision = Precision("fp32", torch.device("cpu"))
-    trainer = Trainer(model, config, precision, train=batches, valid=batches, test=batches)
+    trainer = Trainer(model, config, precision, train=batches, valid=cycle, test=cycle)
     *_, last = trainer.records()
     assert isinstance(last, RunDone)
+    assert last.score is not None
     assert last.score.perplexity < 1.1
 
 
