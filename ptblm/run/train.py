@@ -20,6 +20,7 @@ from ptblm.run.directory import (
     remove_temporary_files,
     write_errors,
 )
+from ptblm.run.initial import InitialModel
 from ptblm.run.load_model import model_from_checkpoint, previous_matmul
 from ptblm.run.loop import run_loop
 from ptblm.run.memory import training_memory_errors
@@ -50,6 +51,7 @@ def train(
     name: str = "run",
     resume: Resume = "never",
     overwrite: bool = False,
+    initial: InitialModel | None = None,
     command: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> RunResult:
@@ -64,6 +66,8 @@ def train(
         resume: "never" starts a new run, "must" resumes a run, and "auto" resumes the run if it
             has a checkpoint and starts it otherwise.
         overwrite: whether to delete an existing run in the directory.
+        initial: the checkpoint that a new run takes its initial weights from, with `config` as
+            `initial.config`; None for random weights. A resumed run ignores it.
         command: the command line, for environment.json.
         reporter: shows the run; None shows nothing.
 
@@ -86,19 +90,20 @@ def train(
         if not isinstance(config, Config):
             raise ValueError("a new run needs a config, not a function")
         _check_can_start(directory, resume, overwrite=overwrite)
-        return _start(directory, config, command, reporter, save)
+        return _start(directory, config, initial, command, reporter, save)
 
 
 def _start(
     directory: RunDirectory,
     config: Config,
+    initial: InitialModel | None,
     command: Sequence[str],
     reporter: Reporter,
     save: SaveSignal,
 ) -> RunResult:
     """Starts a new run. An existing run is deleted only after the new run is set up."""
     with training_memory_errors(config):
-        components = setup_run(config)
+        components = setup_run(config, initial=initial)
         with StopSignal(reporter.stopping) as stop:
             with write_errors(directory.path):
                 clear(directory)
