@@ -27,6 +27,7 @@ from ptblm.run.memory import training_memory_errors
 from ptblm.run.resume import (
     check_changes,
     find_run,
+    has_results,
     newest_usable_checkpoint,
     no_checkpoint,
     reproducibility_warnings,
@@ -155,19 +156,8 @@ def _check_can_start(directory: RunDirectory, resume: Resume, *, overwrite: bool
         CheckpointError: if --resume auto would delete results.
     """
     if resume == "auto":
-        _check_has_no_results(directory)
+        if has_results(directory):
+            raise no_checkpoint(directory)
         check_available(directory.path, delete_with="--resume auto")
     else:
         check_available(directory.path, delete_with="--overwrite" if overwrite else None)
-
-
-def _check_has_no_results(directory: RunDirectory) -> None:
-    """Checks that starting a run in this directory does not delete results.
-
-    A run that was killed before its first checkpoint has no results.
-    """
-    has_results = directory.result.exists() or directory.diverged.exists()
-    if directory.metrics.is_file():
-        has_results = has_results or b'"kind": "epoch"' in directory.metrics.read_bytes()
-    if has_results:
-        raise no_checkpoint(directory)

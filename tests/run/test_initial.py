@@ -33,7 +33,7 @@ def result(run: Path) -> dict[str, float]:
 
 
 def tokens(run: Path) -> list[str]:
-    return load_checkpoint(last_checkpoint(run)).vocabulary["tokens"]
+    return list(load_checkpoint(last_checkpoint(run)).vocabulary["tokens"])
 
 
 def test_new_run_begins_with_the_model_of_the_checkpoint(finished: Path, tmp_path: Path) -> None:

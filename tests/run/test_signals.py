@@ -6,11 +6,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ptblm.checkpoint.format import load_checkpoint
-from ptblm.config.schema import Config
 from ptblm.run.setup import RunComponents, setup_run
 from ptblm.run.train import train
 from tests.conftest import REPOSITORY, Ptblm, plain_environment
@@ -160,9 +160,9 @@ def test_save_signal_during_setup_is_kept(tmp_path: Path, monkeypatch: pytest.Mo
     saved = []
     before = signal.getsignal(signal.SIGUSR2)
 
-    def setup(config: Config) -> RunComponents:
+    def setup(*args: Any, **keywords: Any) -> RunComponents:
         os.kill(os.getpid(), signal.SIGUSR2)
-        return setup_run(config)
+        return setup_run(*args, **keywords)
 
     monkeypatch.setattr("ptblm.run.train.setup_run", setup)
     monkeypatch.setattr(
