@@ -174,7 +174,7 @@ def restore(components: RunComponents, checkpoint: Checkpoint, path: Path) -> No
     if epochs < state.epoch or (epochs == state.epoch and state.batch > 0):
         raise ConfigError(
             f"training.epochs: is {epochs}, but the run is already in epoch {state.epoch + 1}",
-            hint=f"set training.epochs={state.epoch + 1} or more",
+            hint=f"pass --set training.epochs={state.epoch + 1} or more",
         )
 
 
