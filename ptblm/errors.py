@@ -91,8 +91,7 @@ class DivergedError(PtblmError):
         super().__init__(
             f"training diverged: {problem}, learning rate {{learning_rate:.4g}}".format(**metrics),
             where="epoch {epoch:.0f}, batch {batch:.0f}, step {step:.0f}".format(**metrics),
-            hint="pass --resume with a lower --set training.learning_rate=VALUE or "
-            "training.max_grad_norm=VALUE",
+            hint="use a lower training.learning_rate",
         )
         self.metrics = metrics
 

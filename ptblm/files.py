@@ -1,4 +1,4 @@
-"""Atomic file writes and strict JSON.
+"""Atomic file writes, strict JSON, and paths as people type them.
 
 A path always contains either its old content or its new content, never a part of it.
 """
@@ -9,13 +9,46 @@ import io
 import json
 import math
 import os
+import shlex
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 TEMPORARY_SUFFIX = ".part"
 MAX_JSON_BYTES = 10_000_000
+
+
+def expand_path(text: str) -> Path:
+    """Returns the path that a person typed, with `~` and `$VARIABLE` expanded as in a shell.
+
+    An existing file or directory of exactly this name has priority. An unknown user or variable
+    stays as it is.
+    """
+    if os.path.lexists(text):
+        return Path(text)
+    return Path(os.path.expandvars(os.path.expanduser(text)))
+
+
+def shell_join(words: Iterable[str]) -> str:
+    """Returns a command line that a shell splits into `words`, free of control characters.
+
+    A word with control characters or bytes that are not UTF-8 is written as `$'a\\xffb'`, which
+    bash and zsh understand.
+    """
+    return " ".join(_quoted(word) for word in words)
+
+
+def _quoted(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = "".join(
+        {"\\": "\\\\", "'": "\\'"}.get(character, character)
+        if character.isprintable()
+        else "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
+        for character in word
+    )
+    return f"$'{escaped}'"
 
 
 @contextlib.contextmanager

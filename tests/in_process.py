@@ -14,7 +14,8 @@ def ptblm(*arguments: object) -> tuple[int, str, str]:
     """Runs the command line in this process; returns its exit code, stderr and stdout."""
     errors, output = io.StringIO(), io.StringIO()
     before = sys.argv
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    changed = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+    handlers = {number: signal.getsignal(number) for number in changed}
     sys.argv = ["ptblm", *map(str, arguments)]
     try:
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(output):

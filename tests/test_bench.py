@@ -54,6 +54,7 @@ from ptblm.model.build import build_model
 from ptblm.run.setup import RunComponents, setup_run
 from ptblm.training.records import StepDone
 from tests.conftest import REPOSITORY, load_script, plain_environment
+from tests.corpus.helpers import data_config
 
 CPU = torch.device("cpu")
 SETTINGS = ["model.hidden_size=16", "run.device=cpu"]
@@ -164,7 +165,7 @@ def test_contenders_read_the_text_with_the_configs_tokenizer(
     monkeypatch.setattr("benchmark.contenders.baseline_model", record_size)
     settings = config(f"data.tokenizer={tokenizer}")
     next(contender_steps(BASELINE, settings, CPU))
-    assert sizes == [len(load_corpus(settings.data.path, settings.data.tokenizer).vocabulary)]
+    assert sizes == [len(load_corpus(settings.data).vocabulary)]
 
 
 def test_contenders_of_each_precision() -> None:
@@ -355,7 +356,7 @@ def test_bench_startup(tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_random_text_has_the_requested_vocabulary(text: Path) -> None:
-    corpus = load_corpus(str(text))
+    corpus = load_corpus(data_config(text))
     assert len(corpus.vocabulary) == 1000
     assert sum(len(split.ids) for split in corpus.splits.values()) == 30_000 + math.ceil(
         30_000 / 21

@@ -10,8 +10,9 @@ PACKAGE = Path(__file__).parents[1] / "ptblm"
 # From the lowest to the highest. A package imports from itself and from lower layers only.
 LAYERS = [
     {"ptblm"},
-    {"errors", "files", "shipped"},
-    {"config", "corpus", "backend"},
+    {"errors", "files", "progress_bar", "shipped"},
+    {"config"},
+    {"corpus", "backend"},
     {"checkpoint", "model"},
     {"evaluation"},
     {"training"},

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ptblm.cli.options import Set, complete_config
+from ptblm.cli.options import Set, complete_config, parse_name
 from ptblm.cli.output import print_result
 
 config_app = typer.Typer(help="List and show configs.", no_args_is_help=True)
@@ -26,6 +26,7 @@ def show_config(
         typer.Argument(
             metavar="NAME|FILE",
             help="Shipped config or YAML file.",
+            parser=parse_name,
             autocompletion=complete_config,
         ),
     ],

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ptblm.cli.options import parse_path
 from ptblm.cli.output import print_result
 from ptblm.errors import UsageError
 
@@ -15,7 +16,12 @@ logger = logging.getLogger(__name__)
 def download_data(
     to: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Directory to download to.", show_default="data/ptb"),
+        typer.Option(
+            metavar="DIR",
+            help="Directory to download to.",
+            show_default="data/ptb",
+            parser=parse_path,
+        ),
     ] = None,
     url: Annotated[
         str | None,
@@ -26,7 +32,10 @@ def download_data(
     source: Annotated[
         Path | None,
         typer.Option(
-            "--from", metavar="ARCHIVE|DIR", help="Local archive or directory to copy from."
+            "--from",
+            metavar="ARCHIVE|DIR",
+            help="Local archive or directory to copy from.",
+            parser=parse_path,
         ),
     ] = None,
 ) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ptblm.cli.options import CheckpointOrRun, Data, Device
+from ptblm.cli.options import CheckpointOrRun, Data, Device, parse_name
 from ptblm.cli.output import print_result
 from ptblm.errors import UsageError
 from ptblm.files import strict_json
@@ -21,7 +21,16 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="FILE|-",
+            parser=parse_name,
             help="Evaluate on a text file instead of a corpus; `-` reads standard input.",
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override data.encoding, data.format or data.marks for the text; repeatable.",
         ),
     ] = None,
     device: Device = None,
@@ -42,6 +51,7 @@ def evaluate(
         split=split,
         data=data,
         text=text,
+        overrides=overrides or [],
         device_name=device or "auto",
         show_progress=True,
     )

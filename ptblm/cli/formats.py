@@ -26,7 +26,9 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         **score_bits(score, evaluation.unit),
         "entropy_bound": evaluation.entropy_bound,
         f"unknown_{evaluation.unit}s": evaluation.unknown,
+        "notes": evaluation.notes,
         "unk_tokens": score.part(UNK).tokens,
+        "tokens_without_unk": score.tokens - score.part(UNK).tokens,
         "perplexity_without_unk": None if without_unk is None else without_unk.perplexity,
         "protocol": evaluation.protocol,
         "computing": {
@@ -57,11 +59,12 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
     unk_tokens, without_unk = score.part(UNK).tokens, score.without(UNK)
     if unk_tokens and without_unk is not None:
         lines.append(
-            f"<unk>        {unk_tokens:,} targets are <unk>; "
-            f"perplexity without them {without_unk.perplexity:.2f}"
+            f"<unk>        {unk_tokens:,} targets are <unk>; perplexity of the "
+            f"{without_unk.tokens:,} others {without_unk.perplexity:.2f}"
         )
     return [
         *lines,
+        *(f"note         {note}" for note in evaluation.notes),
         f"protocol     {evaluation.protocol}",
         f"device       {evaluation.device}{onednn_note(evaluation.matmul)}",
     ]
@@ -78,6 +81,7 @@ def dry_run_lines(dry_run: DryRun) -> list[str]:
     return [
         f"corpus           {corpus.name}, {len(corpus.vocabulary):,} {unit}s",
         *([] if corpus.split_rule is None else [f"split            {corpus.split_rule}"]),
+        *(f"note             {note}" for note in corpus.notes),
         *(f"note             {note}" for note in dry_run.notes),
         f"device           {dry_run.device}",
         f"parameters       {dry_run.parameters:,}",

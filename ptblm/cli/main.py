@@ -9,6 +9,7 @@ import traceback
 from typing import Annotated, NoReturn
 
 import typer
+from typer._click.exceptions import ClickException, NoArgsIsHelpError
 
 from ptblm import __version__
 from ptblm.cli.checkpoint_commands import checkpoint_app
@@ -21,6 +22,7 @@ from ptblm.cli.output import (
     open_standard_streams,
 )
 from ptblm.cli.train import train
+from ptblm.cli.usage_errors import reword
 from ptblm.errors import PtblmError
 
 app = typer.Typer(
@@ -46,8 +48,17 @@ def main() -> None:
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _exit)
+    for name in ("SIGUSR1", "SIGUSR2"):  # save a checkpoint, once training has started
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
+            signal.signal(getattr(signal, name), lambda *_: None)
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except ClickException as error:
+        _print_error(reword(error, sys.argv[1:]))
+        sys.exit(error.exit_code)
     except PtblmError as error:
         if _debug:
             traceback.print_exc()

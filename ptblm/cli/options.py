@@ -5,6 +5,22 @@ from typing import Annotated
 
 import typer
 
+from ptblm.files import expand_path
+
+
+def parse_name(text: str) -> str:
+    """Returns a name or a path as typed; an empty text, as of an unset variable, is an error."""
+    if not text:
+        raise typer.BadParameter("expected a name or a path, got ''")
+    return text
+
+
+def parse_path(text: str) -> Path:
+    """Returns a path with `~` and variables expanded, as in `--run-dir=~/run`."""
+    if not text:
+        raise typer.BadParameter("expected a path, got ''")
+    return expand_path(text)
+
 
 def complete_config(incomplete: str) -> list[str]:
     """Completes the names of shipped configs and YAML files."""
@@ -29,6 +45,7 @@ ConfigName = Annotated[
         metavar="NAME|FILE",
         help="Shipped config (small, medium, large, char, test) or YAML file.",
         show_default="small",
+        parser=parse_name,
         autocompletion=complete_config,
     ),
 ]
@@ -40,6 +57,7 @@ Data = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|PATH",
+        parser=parse_name,
         help="Corpus: `ptb`, `sample` (embedded), a directory with train.txt, valid.txt and "
         "test.txt, or a text file, which is split by position.",
     ),
@@ -53,6 +71,7 @@ CheckpointOrRun = Annotated[
     typer.Argument(
         metavar="CHECKPOINT|RUN_DIR",
         help="Checkpoint file, or run directory, whose last checkpoint is used.",
+        parser=parse_path,
         autocompletion=complete_run,
     ),
 ]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ptblm.cli.options import ConfigName, Data, Device, Set, complete_run
+from ptblm.cli.options import ConfigName, Data, Device, Set, complete_run, parse_path
 from ptblm.cli.output import print_result
 from ptblm.errors import UsageError
 
@@ -30,7 +30,12 @@ def train(
     ] = None,
     run_dir: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Run directory.", show_default="runs/CONFIG-DATA"),
+        typer.Option(
+            metavar="DIR",
+            help="Run directory.",
+            show_default="runs/CONFIG-DATA",
+            parser=parse_path,
+        ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the run in the run directory first.")
@@ -49,6 +54,7 @@ def train(
         Path | None,
         typer.Option(
             metavar="RUN_DIR|auto",
+            parser=parse_path,
             help="Resume a run. `auto` resumes the run if it exists and starts it otherwise.",
             autocompletion=complete_run,
         ),
@@ -73,6 +79,8 @@ def train(
         "run.deterministic": deterministic or None,
         "run.fused": False if no_fused else None,
     }
+    if resume is not None and str(resume) == "AUTO" and not resume.exists():
+        raise UsageError("--resume AUTO: no such run directory", hint="did you mean --resume auto?")
     resumes_run = resume is not None and str(resume) != "auto"
     if resumes_run and (config is not None or run_dir is not None or overwrite or dry_run):
         raise UsageError(

@@ -1,10 +1,74 @@
 """Config keys of the corpus."""
 
-from typing import Annotated, Literal
+import codecs
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from ptblm.config.section import Section
+
+_PATH = r"^[^\x00]+$"
+
+
+class VocabularyConfig(Section):
+    """The tokens that the model knows; all others become `<unk>`."""
+
+    min_count: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=10**12,
+            description="occurrences in the training split that a token needs; null selects 2 for "
+            "words if the text has no <unk>, so that <unk> is learned, and 1 otherwise",
+        ),
+    ] = None
+    size: Annotated[
+        int | None,
+        Field(
+            ge=3,
+            le=10**8,
+            description="largest number of tokens, <unk> and <eos> included; the most frequent "
+            "tokens are kept; null for no limit",
+        ),
+    ] = None
+    file: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            pattern=_PATH,
+            description="vocabulary to use instead: a text file with one token per line, a "
+            "checkpoint, or a run directory",
+        ),
+    ] = None
+    closed: Annotated[
+        bool,
+        Field(
+            description="whether a token that the training split lacks is an error; no <unk> is "
+            "added"
+        ),
+    ] = False
+    unk: Annotated[
+        str | None,
+        Field(
+            pattern=r"^\S+$",
+            description="word that stands for unknown words in the text; null recognizes <unk>, "
+            "<UNK>, [UNK], <oov>, <unknown>",
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _check_combination(self) -> Self:
+        limits = {"min_count": self.min_count, "size": self.size}
+        others = [key for key, value in limits.items() if value is not None]
+        for key, conflicts in (("file", others), ("closed", others)):
+            if getattr(self, key) and conflicts:
+                raise PydanticCustomError(
+                    "conflict",
+                    "cannot be combined with {other}",
+                    {"key": key, "other": conflicts[0], "value": getattr(self, key)},
+                )
+        return self
 
 
 class DataConfig(Section):
@@ -14,9 +78,9 @@ class DataConfig(Section):
         str,
         Field(
             min_length=1,
-            pattern=r"^[^\x00]+$",
+            pattern=_PATH,
             description="'ptb' (fetched by download-data), 'sample' (embedded in ptblm), a "
-            "directory with {ptb.,}{train,valid,test}.txt, or a text file, which is split by "
+            "directory with train, valid and test files, or a text file, which is split by "
             "position: 90% train, 5% valid, 5% test",
         ),
     ] = "ptb"
@@ -26,3 +90,60 @@ class DataConfig(Section):
             description="unit of a token: word, char (ptb then uses its character files) or byte"
         ),
     ] = "word"
+    vocabulary: Annotated[VocabularyConfig, Field(description="tokens that the model knows")] = (
+        VocabularyConfig()
+    )
+    encoding: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="encoding of the text, such as latin-1, cp1252, utf-16 or gb18030; null "
+            "selects UTF-8, or the encoding that a byte order mark names",
+        ),
+    ] = None
+    format: Annotated[
+        Literal["auto", "plain", "spaced_characters", "byte_values", "raw"],
+        Field(
+            description="form of the text: auto detects the form from the content; plain; "
+            "spaced_characters (separated by spaces, with _ for a space); byte_values (decimal, "
+            "separated by spaces); raw (the bytes of the file, even if compressed)"
+        ),
+    ] = "auto"
+    marks: Annotated[
+        Literal["drop", "keep", "reject"],
+        Field(
+            description="sentence marks such as <s>, </s>, <eos> or <|endoftext|> in the text: "
+            "drop them, because ptblm adds <eos> itself; keep them as tokens; or reject the text"
+        ),
+    ] = "drop"
+
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                codec = codecs.lookup(value)
+            except (LookupError, ValueError):
+                codec = None
+            if codec is None or not getattr(codec, "_is_text_encoding", True):
+                raise PydanticCustomError(
+                    "encoding", "expected an encoding, such as latin-1 or utf-16", {"value": value}
+                )
+        return value
+
+    @model_validator(mode="after")
+    def _check_tokenizer(self) -> Self:
+        is_byte = self.tokenizer == "byte"
+        wrong = {
+            "encoding": is_byte and self.encoding is not None,
+            "vocabulary": is_byte and self.vocabulary != VocabularyConfig(),
+            "format": self.format == "raw" and not is_byte,
+        }
+        for key, is_wrong in wrong.items():
+            if is_wrong:
+                raise PydanticCustomError(
+                    "tokenizer",
+                    "cannot be used with tokenizer {tokenizer}",
+                    {"key": key, "tokenizer": self.tokenizer, "value": getattr(self, key)},
+                )
+        return self

@@ -1,6 +1,6 @@
 """Loads a config from a name or a file, applies overrides, and reports all problems at once."""
 
-import difflib
+import os.path
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ from pydantic_core import ErrorDetails
 from ptblm.config.overrides import apply_overrides, parse_overrides
 from ptblm.config.schema import VARIANT_KEYS, Config, KeyPath
 from ptblm.config.section import variant_type
-from ptblm.config.tutorial_names import explain_unknown_key, explain_unknown_variant
+from ptblm.config.unknown_keys import closest, explain_unknown_key, explain_unknown_variant
 from ptblm.config.yaml_document import YamlDocument, parse_yaml
 from ptblm.errors import ConfigError
-from ptblm.files import open_regular
+from ptblm.files import expand_path, open_regular
 from ptblm.shipped import shipped_directory
 
 MAX_CONFIG_BYTES = 1_000_000
+MAX_PROBLEMS = 20
 _CONFIG_HINT = "small, medium, large, char, test, or the path of a YAML file"
 
 
@@ -78,7 +79,10 @@ def validate(
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
-        problems += [_explain(details, locations) for details in error.errors()]
+        listed: set[KeyPath] = set()
+        problems += [_explain(details, locations, listed) for details in error.errors()]
+    if len(problems) > MAX_PROBLEMS:
+        problems[MAX_PROBLEMS:] = [f"and {len(problems) - MAX_PROBLEMS:,} more problems"]
     if problems:
         raise ConfigError("\n".join(problems))
     return config
@@ -88,16 +92,28 @@ def _find(source: str) -> Path:
     configs = shipped_configs()
     if source in configs:
         return configs[source]
-    path = Path(source)
+    path = expand_path(source)
+    if path.is_dir():
+        raise ConfigError(f"{source}: a directory, not a config file", hint=_hint_for(path))
     if path.exists():
         return path
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
-        raise ConfigError(f"{source}: no such config file", hint=_CONFIG_HINT)
-    nearest = difflib.get_close_matches(source, configs, n=1)
-    guess = f", did you mean '{nearest[0]}'?" if nearest else ""
+        raise ConfigError("no such config file", where=os.path.abspath(path), hint=_CONFIG_HINT)
+    nearest = closest(source.lower(), configs)
+    guess = f", did you mean '{nearest}'?" if nearest else ""
     raise ConfigError(
-        f"'{source}' is neither a shipped config nor a file{guess}", hint=_CONFIG_HINT
+        f"'{source}' is neither a shipped config nor a file{guess}",
+        where=os.path.abspath(path),
+        hint=_CONFIG_HINT,
     )
+
+
+def _hint_for(path: Path) -> str:
+    """Returns what to pass instead of a run directory, one of its checkpoints, or another path."""
+    for parent in (path, *path.absolute().parents[:2]):
+        if (parent / "config.yaml").is_file():
+            return f"the config of this run is {parent / 'config.yaml'}"
+    return _CONFIG_HINT
 
 
 def _read(path: Path) -> str:
@@ -106,6 +122,8 @@ def _read(path: Path) -> str:
             raw = file.read(MAX_CONFIG_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    if path.suffix == ".safetensors" or raw[8:10] == b'{"':
+        raise ConfigError(f"{path}: a checkpoint, not a config", hint=_hint_for(path))
     if len(raw) > MAX_CONFIG_BYTES:
         raise ConfigError(f"{path}: too large for a config (more than {MAX_CONFIG_BYTES:,} bytes)")
     try:
@@ -115,15 +133,21 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path}:{line}: not UTF-8 text") from None
 
 
-def _explain(details: ErrorDetails, locations: dict[KeyPath, str]) -> str:
-    """Formats a pydantic error as one line: location, key and problem."""
+def _explain(details: ErrorDetails, locations: dict[KeyPath, str], listed: set[KeyPath]) -> str:
+    """Formats a pydantic error as one line: location, key and problem.
+
+    Args:
+        details: the error.
+        locations: the location of each key.
+        listed: see `explain_unknown_key`.
+    """
     path, variant = _without_tag(details["loc"])
     context = details.get("ctx", {})
     value = context.get("value", details["input"])
     if "key" in context:
         path = (*path, context["key"])
     if details["type"] == "extra_forbidden":
-        message = explain_unknown_key(path, variant)
+        message = explain_unknown_key(path, variant, listed)
     elif details["type"] == "union_tag_invalid":
         name = variant_type(value)
         expected, guess = explain_unknown_variant(path, name)
@@ -147,9 +171,17 @@ def _without_tag(location: KeyPath) -> tuple[KeyPath, str | None]:
     return location, None
 
 
+# What the keys with a text pattern expect.
+_PATTERNS = {
+    "path": "expected a path",
+    "device": "expected auto, cpu, cuda, cuda:N or mps",
+    "checkpoint_every": "expected '5 minutes' or '200 steps'",
+}
+
+
 def _reword(details: ErrorDetails) -> str:
     """Returns a readable message for a pydantic error."""
-    context = details.get("ctx", {})
+    context, key = details.get("ctx", {}), details["loc"][-1]
     match details["type"]:
         case "model_type" | "dict_type":
             return "expected a section of keys"
@@ -157,26 +189,26 @@ def _reword(details: ErrorDetails) -> str:
             return "expected a whole number"
         case "float_type":
             return "expected a number"
+        case "bool_type":
+            return "expected true or false"
         case "finite_number":
             return "expected a finite number"
+        case "string_type" | "string_pattern_mismatch" if key in _PATTERNS:
+            return _PATTERNS[str(key)]
         case "string_type":
             return "expected text"
         case "string_too_short":
             return "expected text that is not empty"
-        case "string_pattern_mismatch" if details["loc"][-1] == "path":
-            return "expected a path"
         case "string_unicode":
             return "expected text in UTF-8"
         case "literal_error":
             return f"expected {context['expected']}"
-        case "string_pattern_mismatch" if details["loc"][-1] == "device":
-            return "expected auto, cpu, cuda, cuda:N or mps"
-        case "string_pattern_mismatch":
-            return "expected '5 minutes' or '200 steps'"
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
             return details["msg"].replace("Input should be", "must be")
+        case "value_error":
+            return details["msg"].removeprefix("Value error, ")
         case _:
-            return details["msg"]
+            return details["msg"].replace("Input should be", "expected")
 
 
 def _show(value: Any) -> str:

@@ -1,5 +1,6 @@
 """Applies command-line values to the data of a config, regardless of their order."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -43,7 +44,7 @@ def parse_overrides(
         try:
             yield from _single_keys(Override(option, path, parse_yaml(value, option).data))
         except ConfigError as error:
-            problems.append(error.what)
+            problems += [_at_option(line, option, value) for line in error.what.splitlines()]
 
 
 def apply_overrides(
@@ -67,7 +68,7 @@ def apply_overrides(
     for override in sorted(overrides, key=lambda o: not _chooses_variant(o)):
         earlier = seen.setdefault(override.path, override)
         if earlier is not override and earlier.value != override.value:
-            problems.append(f"{override.option}: contradicts {earlier.option}")
+            problems.append(_contradiction(earlier, override))
             continue
         try:
             _apply(data, locations, override)
@@ -75,6 +76,23 @@ def apply_overrides(
             problems.append(error.what)
         else:
             locations[override.path] = override.option
+
+
+def _at_option(problem: str, option: str, value: str) -> str:
+    """Rewords a problem with the YAML value of an option: line and column are not helpful there."""
+    problem = re.sub(r"^(:\d+:\d+)?: ", "", problem.removeprefix(option))
+    if problem.startswith("not valid YAML"):
+        problem = f"{value!r} is not a valid YAML value"
+    return f"{option}: {problem}"
+
+
+def _contradiction(first: Override, second: Override) -> str:
+    key = ".".join(map(str, first.path[:-1] if _chooses_variant(first) else first.path))
+    values = [f"{override.value}" for override in (first, second)]
+    options = [override.option.split()[0] for override in (first, second)]
+    if options[0] != options[1]:
+        values = [f"{value} ({option})" for value, option in zip(values, options, strict=True)]
+    return f"{key} is set twice: to {' and to '.join(values)}"
 
 
 def _single_keys(override: Override) -> Iterator[Override]:

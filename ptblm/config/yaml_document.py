@@ -65,6 +65,10 @@ def parse_yaml(text: str, name: str) -> YamlDocument:
         data = None if node is None else walk.build(node, (), 0)
     except yaml.MarkedYAMLError as error:
         place = _place(name, error.problem_mark) if error.problem_mark else name
+        if error.problem == "but found another document":
+            raise ConfigError(
+                f"{place}: a config is one YAML document, and a second one starts here"
+            ) from None
         raise ConfigError(f"{place}: not valid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
         first_line = str(error).splitlines()[0]

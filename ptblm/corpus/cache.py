@@ -2,7 +2,7 @@
 
 Each combination of corpus and tokenizer has a directory in the user's cache. Its file `ids`
 contains, in this order: the ids of the splits; a JSON document with the vocabulary and a
-description of each split; the length of the JSON document; the SHA-256 of everything before it.
+description of the corpus; the length of the JSON document; the SHA-256 of everything before it.
 
 A cached corpus is used only if the hashes of its texts match. The texts are hashed at every start,
 at more than 1 GB/s. Comparing sizes and modification times would be faster, but would miss a text
@@ -16,37 +16,45 @@ import mmap
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from ptblm.corpus.reader import EncodedCorpus, IdRange, split_ids, write_corpus
-from ptblm.corpus.source import BLOCK_SIZE, Source
-from ptblm.corpus.splits import Split
+from ptblm.config.data import DataConfig
+from ptblm.corpus.reader import (
+    EncodedCorpus,
+    IdRange,
+    WrittenCorpus,
+    split_ids,
+    write_corpus,
+)
+from ptblm.corpus.source import BLOCK_SIZE
+from ptblm.corpus.splits import RawCorpus, corpus_path
 from ptblm.corpus.tokenizers import make_tokenizer
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.files import replacing
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 _LENGTH_SIZE, _DIGEST_SIZE = 8, 32  # in bytes
 
 
 def cached_corpus(
-    location: Path, name: str, tokenizer_name: str, sources: Mapping[Split, Source]
+    name: str, config: DataConfig, vocabulary: Vocabulary | None, raw: RawCorpus
 ) -> EncodedCorpus | None:
     """Loads a corpus from the cache and adds it to the cache if necessary.
 
     Args:
-        location: the directory or file of the corpus.
         name: name of the corpus, for messages and for the cache directory.
-        tokenizer_name: "word", "char" or "byte".
-        sources: the text of each split.
+        config: the config of the corpus.
+        vocabulary: the vocabulary to use; None to build one.
+        raw: the files of the corpus.
 
     Returns:
         The corpus, or None if it could not be cached; the reason is logged.
@@ -54,25 +62,51 @@ def cached_corpus(
     Raises:
         DataError: if the texts cannot be read.
     """
+    location = corpus_path(config.path, config.tokenizer)
+    if not (location.is_dir() or location.is_file()):
+        return None  # a pipe, whose text is unlikely to be read again
+    entry = _Entry(config, vocabulary, raw)
     try:
-        directory = cache_directory() / _entry_name(location, name, tokenizer_name)
+        directory = cache_directory() / _entry_name(location, name, config.tokenizer)
         path = directory / "ids"
-        cached = _load(path, tokenizer_name, sources)
+        cached = _load(path, entry)
         if cached is not None:
             return cached
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # the text may be licensed
         with _locked(directory, name):
             # Another process may have written it in the meantime.
-            cached = _load(path, tokenizer_name, sources)
+            cached = _load(path, entry)
             if cached is None:
-                hashes = _write(path, tokenizer_name, sources)
-                cached = _load(path, tokenizer_name, sources, hashes)
+                _write(path, entry)
+                cached = _load(path, entry)
         if cached is None:
             raise OSError("the file differs from the written data")
     except (OSError, NotImplementedError) as error:
         logger.info("%s could not be cached; keeping it in memory: %s", name, error)
         return None
     return cached
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What is cached: everything that determines the ids."""
+
+    config: DataConfig
+    vocabulary: Vocabulary | None
+    raw: RawCorpus
+
+    @cached_property
+    def key(self) -> dict[str, Any]:
+        """Everything that determines the ids, as JSON values. The texts are hashed once."""
+        tokens = None if self.vocabulary is None else "\n".join(self.vocabulary.tokens)
+        return {
+            "format": FORMAT,
+            "byte order": sys.byteorder,
+            "config": self.config.model_dump(exclude={"path": True, "vocabulary": {"file"}}),
+            "vocabulary": tokens and hashlib.sha256(tokens.encode()).hexdigest(),
+            "splits": list(self.raw.files),
+            "texts": [source.sha256() for source in self.raw.sources],
+        }
 
 
 def cache_directory() -> Path:
@@ -114,8 +148,8 @@ def _locked(directory: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
-def _write(path: Path, tokenizer_name: str, sources: Mapping[Split, Source]) -> dict[Split, str]:
-    """Writes a corpus to the cache and returns the hash of each split."""
+def _write(path: Path, entry: _Entry) -> None:
+    """Writes a corpus to the cache."""
     digest = hashlib.sha256()
     with replacing(path) as file, tempfile.TemporaryFile(dir=path.parent) as spare:
 
@@ -123,49 +157,39 @@ def _write(path: Path, tokenizer_name: str, sources: Mapping[Split, Source]) -> 
             digest.update(data)
             file.write(data)
 
-        tokenizer, written = write_corpus(sources, tokenizer_name, write, spare)
-        vocabulary = tokenizer.vocabulary
+        written = write_corpus(entry.raw, entry.config, entry.vocabulary, write=write, spare=spare)
         document = {
-            **_key(tokenizer_name, sources),
-            "vocabulary": {"tokens": vocabulary.tokens, "counts": vocabulary.counts},
-            "splits": {split: asdict(text) for split, text in written.items()},
+            "key": entry.key,
+            "vocabulary": written.tokenizer.vocabulary.as_dict(),
+            "ranges": {split: asdict(text) for split, text in written.ranges.items()},
+            "split_rule": written.split_rule,
+            "notes": written.notes,
         }
         as_json = json.dumps(document).encode()
         write(as_json)
         write(len(as_json).to_bytes(_LENGTH_SIZE, "little"))
         file.write(digest.digest())
-    return {split: text.sha256 for split, text in written.items()}
+        if _Entry(entry.config, entry.vocabulary, entry.raw).key != entry.key:
+            raise OSError("the text changed while it was read")
 
 
-def _load(
-    path: Path,
-    tokenizer_name: str,
-    sources: Mapping[Split, Source],
-    hashes: Mapping[Split, str] | None = None,
-) -> EncodedCorpus | None:
-    """Maps a cached corpus into memory; None if it is missing, outdated or damaged.
-
-    Args:
-        path: the file.
-        tokenizer_name: "word", "char" or "byte".
-        sources: the text of each split.
-        hashes: hashes of the texts; None to compute them.
-    """
+def _load(path: Path, entry: _Entry) -> EncodedCorpus | None:
+    """Maps a cached corpus into memory; None if it is missing, outdated or damaged."""
     try:
         with path.open("rb") as file:
             document = _read_document(file)
-            key = _key(tokenizer_name, sources)
-            if {name: document[name] for name in key} != key:
-                return None
-            written = {split: IdRange(**document["splits"][split]) for split in sources}
-            for split, source in sources.items():
-                if written[split].sha256 != (hashes[split] if hashes else source.sha256()):
-                    return None
-            if not _is_intact(file):
+            if document["key"] != entry.key or not _is_intact(file):
                 return None
             memory = _map(file)
-        tokenizer = make_tokenizer(tokenizer_name, Vocabulary(**document["vocabulary"]))
-        return EncodedCorpus(tokenizer, split_ids(memory, tokenizer, written), memory)
+        vocabulary = Vocabulary(**document["vocabulary"])
+        rule = entry.config.vocabulary
+        written = WrittenCorpus(
+            make_tokenizer(entry.config.tokenizer, vocabulary, rule),
+            {split: IdRange(**text) for split, text in document["ranges"].items()},
+            document["split_rule"],
+            document["notes"],
+        )
+        return EncodedCorpus(written, split_ids(memory, written.tokenizer, written.ranges), memory)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -182,16 +206,6 @@ def _map(file: IO[bytes]) -> mmap.mmap:
     no_reserve = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
     flags, protection = mmap.MAP_PRIVATE | no_reserve, mmap.PROT_READ | mmap.PROT_WRITE
     return mmap.mmap(file.fileno(), 0, flags=flags, prot=protection)
-
-
-def _key(tokenizer_name: str, sources: Mapping[Split, Source]) -> dict[str, Any]:
-    """Returns everything that determines the ids, except the texts."""
-    return {
-        "format": FORMAT,
-        "byte order": sys.byteorder,
-        "tokenizer": tokenizer_name,
-        "space separated": [source.space_separated for source in sources.values()],
-    }
 
 
 def _read_document(file: IO[bytes]) -> dict[str, Any]:

@@ -4,12 +4,15 @@ import math
 import mmap
 from dataclasses import dataclass
 
+from ptblm.config.data import DataConfig
 from ptblm.corpus.cache import cached_corpus
+from ptblm.corpus.layout import Split
 from ptblm.corpus.reader import EncodedText, read_corpus
-from ptblm.corpus.splits import Split, corpus_name, corpus_path, read_splits, split_rule
+from ptblm.corpus.splits import corpus_name, corpus_path, locate_corpus, shadowed_note
 from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.vocabulary import Vocabulary
-from ptblm.files import read_json
+from ptblm.corpus.vocabulary_file import read_vocabulary
+from ptblm.files import expand_path, read_json
 
 # Minimum size of a cached corpus, in bytes. A smaller corpus takes about a second to read.
 MIN_CACHED_SIZE = 2**25
@@ -17,7 +20,7 @@ MIN_CACHED_SIZE = 2**25
 
 @dataclass(frozen=True)
 class Corpus:
-    """The splits of a corpus, encoded with the vocabulary of the training split.
+    """The splits of a corpus, encoded as ids. There may be no test split.
 
     Attributes:
         name: "ptb", "sample", or the name of the directory or file.
@@ -25,6 +28,7 @@ class Corpus:
         splits: the text of each split.
         entropy_bounds: the lowest possible expected perplexity of each split, if known.
         split_rule: describes how a single file was split; None if the splits are separate files.
+        notes: remarks about the text, one line each, for example about sentence marks.
         memory: the buffer that contains the ids.
     """
 
@@ -33,6 +37,7 @@ class Corpus:
     splits: dict[Split, EncodedText]
     entropy_bounds: dict[Split, float]
     split_rule: str | None
+    notes: list[str]
     memory: mmap.mmap | memoryview
 
     @property
@@ -54,49 +59,54 @@ class Corpus:
             self.memory.madvise(mmap.MADV_DONTNEED)
 
 
-def load_corpus(path: str, tokenizer_name: str = "word") -> Corpus:
+def load_corpus(config: DataConfig, vocabulary: Vocabulary | None = None) -> Corpus:
     """Loads all splits of the corpus that `data.path` selects.
 
     Args:
-        path: a corpus name, a directory or a file.
-        tokenizer_name: "word", "char" or "byte".
+        config: the config of the corpus.
+        vocabulary: the tokens and their ids; None to build a vocabulary from the training split,
+            or to read the text file that `data.vocabulary.file` names.
 
     Raises:
         DataError: if a split is missing, empty, or cannot be tokenized.
     """
-    sources = read_splits(path, tokenizer_name)
-    name = corpus_name(path)
+    if vocabulary is None and config.vocabulary.file is not None:
+        vocabulary = read_vocabulary(expand_path(config.vocabulary.file), config)
+    raw = locate_corpus(config)
+    name = corpus_name(config.path)
     encoded = None
-    if sum(source.size for source in sources.values()) >= MIN_CACHED_SIZE:
-        location = corpus_path(path, tokenizer_name)
-        encoded = cached_corpus(location, name, tokenizer_name, sources)
-    encoded = encoded or read_corpus(sources, tokenizer_name)
+    if sum(source.size for source in raw.sources) >= MIN_CACHED_SIZE:
+        encoded = cached_corpus(name, config, vocabulary, raw)
+    encoded = encoded or read_corpus(raw, config, vocabulary)
+    written = encoded.written
     bounds = {
-        split: read_entropy_bound(path, split, text.sha256, tokenizer_name)
+        split: read_entropy_bound(config, split, text.sha256)
         for split, text in encoded.splits.items()
     }
+    shadowed = shadowed_note(config.path)
     return Corpus(
         name=name,
-        tokenizer=encoded.tokenizer,
+        tokenizer=written.tokenizer,
         splits=encoded.splits,
         entropy_bounds={split: bound for split, bound in bounds.items() if bound is not None},
-        split_rule=split_rule(path, tokenizer_name),
+        split_rule=written.split_rule,
+        notes=[*([] if shadowed is None else [shadowed]), *written.notes],
         memory=encoded.memory,
     )
 
 
-def read_entropy_bound(path: str, split: Split, sha256: str, tokenizer_name: str) -> float | None:
+def read_entropy_bound(config: DataConfig, split: Split, sha256: str) -> float | None:
     """Reads the lowest possible expected perplexity of a split from `entropy_bound.json`.
 
     Returns:
         The perplexity, or None if the file is missing, malformed, or was computed for a different
         text or tokenizer.
     """
-    content = read_json(corpus_path(path, tokenizer_name) / "entropy_bound.json")
+    content = read_json(corpus_path(config.path, config.tokenizer) / "entropy_bound.json")
     try:
         entry = content["splits"][split]
         bound, hash_of_text = float(entry["perplexity"]), entry["sha256"]
     except (ValueError, KeyError, TypeError, OverflowError):
         return None
-    is_same = (content.get("tokenizer"), hash_of_text) == (tokenizer_name, sha256)
+    is_same = (content.get("tokenizer"), hash_of_text) == (config.tokenizer, sha256)
     return bound if is_same and 1 <= bound < math.inf else None

@@ -14,11 +14,14 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptblm.config.data import DataConfig
+from ptblm.corpus.layout import Split
 from ptblm.corpus.source import Source, TextBlocks
-from ptblm.corpus.splits import Split
+from ptblm.corpus.splits import RawCorpus, prepare_splits
 from ptblm.corpus.tokenizers import make_tokenizer
 from ptblm.corpus.tokenizers.base import Tokenizer
-from ptblm.corpus.vocabulary import Ids, id_dtype
+from ptblm.corpus.unknown_tokens import MAX_SHARE, unknown_tokens_note
+from ptblm.corpus.vocabulary import UNK, Ids, Vocabulary, id_dtype
 
 Write = Callable[[memoryview], object]
 
@@ -39,27 +42,44 @@ class EncodedText:
 
 
 @dataclass(frozen=True)
-class EncodedCorpus:
-    """All splits of a corpus encoded as ids.
-
-    Attributes:
-        tokenizer: the tokenizer, with the vocabulary of the training split.
-        splits: the text of each split.
-        memory: the buffer that contains the ids of all splits, one after another.
-    """
-
-    tokenizer: Tokenizer
-    splits: dict[Split, EncodedText]
-    memory: mmap | memoryview
-
-
-@dataclass(frozen=True)
 class IdRange:
     """Describes written ids: the number of tokens, and the attributes of `EncodedText`."""
 
     tokens: int
     unknown: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class WrittenCorpus:
+    """Describes a corpus whose ids were written.
+
+    Attributes:
+        tokenizer: the tokenizer, with its vocabulary and the counts of the training split.
+        ranges: the written range of each split, in order.
+        split_rule: how a single file is divided; None if the splits are separate files.
+        notes: remarks about the text, one line each.
+    """
+
+    tokenizer: Tokenizer
+    ranges: dict[Split, IdRange]
+    split_rule: str | None
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class EncodedCorpus:
+    """All splits of a corpus encoded as ids.
+
+    Attributes:
+        written: description of the corpus.
+        splits: the text of each split.
+        memory: the buffer that contains the ids of all splits, one after another.
+    """
+
+    written: WrittenCorpus
+    splits: dict[Split, EncodedText]
+    memory: mmap | memoryview
 
 
 def read_text(source: Source, tokenizer: Tokenizer) -> EncodedText:
@@ -74,48 +94,78 @@ def read_text(source: Source, tokenizer: Tokenizer) -> EncodedText:
     return split_ids(file.getbuffer(), tokenizer, {"test": written})["test"]
 
 
-def read_corpus(sources: Mapping[Split, Source], tokenizer_name: str) -> EncodedCorpus:
+def read_corpus(
+    raw: RawCorpus, config: DataConfig, vocabulary: Vocabulary | None = None
+) -> EncodedCorpus:
     """Encodes all splits in memory.
 
+    See `write_corpus` for the arguments.
+
     Raises:
-        DataError: see `read_text`.
+        DataError: see `prepare_splits` and `read_text`.
     """
     file = io.BytesIO()
-    tokenizer, written = write_corpus(sources, tokenizer_name, file.write, spare=io.BytesIO())
+    written = write_corpus(raw, config, vocabulary, write=file.write, spare=io.BytesIO())
     memory = file.getbuffer()
-    return EncodedCorpus(tokenizer, split_ids(memory, tokenizer, written), memory)
+    return EncodedCorpus(written, split_ids(memory, written.tokenizer, written.ranges), memory)
 
 
 def write_corpus(
-    sources: Mapping[Split, Source], tokenizer_name: str, write: Write, spare: IO[bytes]
-) -> tuple[Tokenizer, dict[Split, IdRange]]:
+    raw: RawCorpus,
+    config: DataConfig,
+    vocabulary: Vocabulary | None = None,
+    *,
+    write: Write,
+    spare: IO[bytes],
+) -> WrittenCorpus:
     """Writes the ids of all splits one after another, the training split first.
 
     Args:
-        sources: the text of each split.
-        tokenizer_name: a name for `make_tokenizer`.
+        raw: the files of the corpus.
+        config: the config of the corpus.
+        vocabulary: the tokens and their ids; None to build a vocabulary from the training split.
         write: receives the bytes of the ids piece by piece.
         spare: an empty file for provisional ids, open for reading and writing.
 
-    Returns:
-        The tokenizer with the vocabulary of the training split, and the written range of each
-        split.
-
     Raises:
-        DataError: see `read_text`.
+        DataError: see `prepare_splits` and `read_text`.
         OSError: if `write` fails or the spare file cannot be written.
     """
-    tokenizer = make_tokenizer(tokenizer_name)
-    train = write_training_text(sources["train"], tokenizer, write, spare)
-    written: dict[Split, IdRange] = {"train": train}
-    for split, source in sources.items():
+    texts = prepare_splits(raw, config)
+    tokenizer = make_tokenizer(config.tokenizer, vocabulary, config.vocabulary)
+    train = texts.sources["train"]
+    ranges: dict[Split, IdRange] = {}
+    notes = list(texts.notes)
+    if vocabulary is None:
+        ranges["train"] = write_training_text(train, tokenizer, write, spare)
+        if ranges["train"].unknown:
+            notes.append(_rare_tokens_note(tokenizer, ranges["train"]))
+    else:
+        counts = np.zeros(len(vocabulary), dtype=np.int64)
+        ranges["train"] = write_text(train, tokenizer, write, counts)
+        tokenizer.vocabulary = Vocabulary(vocabulary.tokens, counts.tolist())
+    for split, source in texts.sources.items():
         if split != "train":
-            written[split] = write_text(source, tokenizer, write)
-    return tokenizer, written
+            text = ranges[split] = write_text(source, tokenizer, write)
+            if text.unknown > MAX_SHARE * text.tokens:
+                note = unknown_tokens_note(source, tokenizer, text.unknown, text.tokens)
+                notes.append(f"{split} split: {note}")
+    return WrittenCorpus(tokenizer, ranges, texts.rule, notes)
 
 
-def write_text(source: Source, tokenizer: Tokenizer, write: Write) -> IdRange:
+def write_text(
+    source: Source,
+    tokenizer: Tokenizer,
+    write: Write,
+    counts: NDArray[np.int64] | None = None,
+) -> IdRange:
     """Writes the token ids of a text.
+
+    Args:
+        source: the text.
+        tokenizer: the tokenizer with its vocabulary.
+        write: receives the bytes of the ids piece by piece.
+        counts: receives the occurrences of each id; None if they are not needed.
 
     Raises:
         DataError: see `read_text`.
@@ -130,6 +180,8 @@ def write_text(source: Source, tokenizer: Tokenizer, write: Write) -> IdRange:
             if is_unknown.any():
                 unknown += int(is_unknown.sum())
                 ids[is_unknown] = unk_id
+        if counts is not None:
+            _count(ids, counts)
         write(ids.astype(dtype, copy=False).data)
         tokens += len(ids)
     return IdRange(tokens, unknown, blocks.sha256)
@@ -156,13 +208,17 @@ def write_training_text(
         dtype = id_dtype(size)
         write_block(ids.astype(dtype, copy=False).data)
         written.append((dtype, len(ids)))
-    final_ids = tokenizer.finish_vocabulary(counts[: len(tokenizer.ids)])
+    counts = counts[: len(tokenizer.ids)]
+    explicit = tokenizer.ids.get(UNK)
+    final_ids = tokenizer.finish_vocabulary(counts)
+    became_unk = final_ids == tokenizer.vocabulary.unk_id  # [provisional ids]
+    unknown = 0 if explicit is None else int(counts[became_unk].sum() - counts[explicit])
     if not tokenizer.keeps_ids:
         spare.seek(0)
         for dtype, length in written:
             ids = np.frombuffer(spare.read(length * dtype.itemsize), dtype=dtype)
             write(final_ids[ids].data)
-    return IdRange(sum(length for _, length in written), 0, blocks.sha256)
+    return IdRange(sum(length for _, length in written), unknown, blocks.sha256)
 
 
 def split_ids(
@@ -176,6 +232,18 @@ def split_ids(
         splits[split] = EncodedText(ids, text.unknown, text.sha256)
         start += ids.nbytes
     return splits
+
+
+def _rare_tokens_note(tokenizer: Tokenizer, train: IdRange) -> str:
+    """Describes the tokens of the training split that became `<unk>`."""
+    rule, unit = tokenizer.rule, tokenizer.unit
+    key = "size" if rule.size is not None and rule.min_count is None else "min_count"
+    value = rule.size if key == "size" else tokenizer.min_count(has_unk=False)
+    return (
+        f"{train.unknown:,} of {train.tokens:,} training tokens "
+        f"({train.unknown / train.tokens:.1%}) are rare {unit}s and become <unk> "
+        f"(data.vocabulary.{key}: {value})"
+    )
 
 
 def _count(ids: Ids, counts: NDArray[np.int64]) -> None:

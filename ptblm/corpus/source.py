@@ -3,20 +3,30 @@
 import hashlib
 import io
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from stat import S_ISREG
-from typing import IO
+from typing import IO, Literal
 
+from ptblm.corpus.containers import (
+    SIGNATURE_SIZE,
+    container_of,
+    decompress,
+    is_compressed_text,
+    not_text_error,
+)
 from ptblm.errors import DataError
-
-# Files with this prefix contain characters separated by spaces, with `_` for a space.
-SPACE_SEPARATED_PREFIX = "ptb.char."
 
 # Bytes per read. A block of this size and the arrays computed from it fit in a CPU cache.
 BLOCK_SIZE = 2**18
+
+# Where a text can be divided.
+Unit = Literal["line", "word", "character", "byte"]
+_LINE_END, _WORD_END = re.compile(rb"\n"), re.compile(rb"[ \t\n]")
+_MAX_CHARACTER_SIZE = 4  # bytes of a UTF-8 character
 
 # Returns how many bytes can be tokenized without the bytes that follow; 0 if none.
 BlockEnd = Callable[[bytes], int]
@@ -31,14 +41,14 @@ class Source:
         content: all bytes of the text, or the path of the file that contains them.
         start: offset of the range in the text.
         end: offset of the end of the range in the text.
-        space_separated: whether the text is characters separated by spaces, with `_` for a space.
+        compression: how the file was compressed, such as "gzip"; None if it was not.
     """
 
     name: str
     content: bytes | Path
     start: int
     end: int
-    space_separated: bool = False
+    compression: str | None = None
 
     @property
     def size(self) -> int:
@@ -80,14 +90,36 @@ class Source:
             digest.update(raw)
         return digest.hexdigest()
 
-    def line_start(self, offset: int) -> int:
-        """Returns the offset of the first line start at or after `offset`, or `end` if none."""
+    def read(self, size: int | None = None) -> bytes:
+        """Returns the first `size` bytes of the range, or all bytes.
+
+        Raises:
+            DataError: if the file cannot be read.
+        """
         with self._open() as file:
+            file.seek(self.start)
+            return file.read(self.size if size is None else min(size, self.size))
+
+    def next_start(self, offset: int, unit: Unit) -> int:
+        """Returns the offset of the first line, word, character or byte at or after `offset`.
+
+        Returns `end` if there is none. A word starts after a space or a newline.
+        """
+        if unit == "byte":
+            return offset
+        with self._open() as file:
+            if unit == "character":
+                file.seek(offset)
+                following = file.read(_MAX_CHARACTER_SIZE)
+                return offset + next(
+                    (at for at, byte in enumerate(following) if byte & 0xC0 != 0x80), 0
+                )
+            separator = _LINE_END if unit == "line" else _WORD_END
             position = file.seek(max(self.start, offset - 1))
             while piece := file.read(min(BLOCK_SIZE, self.end - position)):
-                found = piece.find(b"\n")
-                if found >= 0:
-                    return position + found + 1
+                found = separator.search(piece)
+                if found:
+                    return position + found.end()
                 position += len(piece)
         return self.end
 
@@ -139,27 +171,17 @@ class TextBlocks:
     def decoded(self) -> Iterator[tuple[int, str]]:
         """Yields the UTF-8 text block by block, each with its offset in bytes.
 
-        A byte order mark at the start of the text is skipped.
-
         Raises:
-            DataError: if bytes are not UTF-8. The text before them is yielded first.
+            DataError: if the file cannot be read, or is not UTF-8 because it changed after it was
+                checked.
         """
         for offset, raw in self._read():
-            bad: int | None = None
             try:
-                text = raw.decode("utf-8")
-            except UnicodeDecodeError as error:
-                bad = error.start
-                text = raw[: self._block_end(raw[:bad])].decode("utf-8")
-            yield offset, text.removeprefix("\ufeff") if offset == 0 else text
-            if bad is not None:
-                line, byte = self.source.line_and_byte(offset + bad)
+                yield offset, raw.decode("utf-8")
+            except UnicodeDecodeError:
                 raise DataError(
-                    f"not UTF-8 text (byte {byte} of the line)",
-                    where=f"{self.source.name}:{line}",
-                    hint="convert the file to UTF-8, for example with iconv, "
-                    "or use data.tokenizer byte",
-                )
+                    "the file changed while it was read", where=self.source.name
+                ) from None
 
     def _read(self) -> Iterator[tuple[int, bytes]]:
         self._digest = digest = hashlib.sha256()
@@ -168,25 +190,45 @@ class TextBlocks:
             yield offset, raw
 
 
-def bytes_source(name: str, content: bytes, *, space_separated: bool = False) -> Source:
+def bytes_source(name: str, content: bytes) -> Source:
     """Returns the source for a text in memory."""
-    return Source(name, content, 0, len(content), space_separated)
+    return Source(name, content, 0, len(content))
 
 
-def read_file(path: Path) -> Source:
-    """Returns the source for a file.
+def read_file(path: Path, *, as_is: bool = False) -> Source:
+    """Returns the source for a file. A compressed file becomes the text that it contains.
 
-    A regular file is read later, block by block. Any other file is read into memory.
+    A regular file is read later, block by block. Any other file, such as a pipe, and the text of
+    a compressed file are kept in memory.
+
+    Args:
+        path: the file.
+        as_is: whether a compressed file, an archive or a document is not recognized.
 
     Raises:
-        DataError: if the file cannot be read.
+        DataError: if the file cannot be read, or contains an archive or a document.
     """
-    space_separated = path.name.startswith(SPACE_SEPARATED_PREFIX)
-    with _os_errors_as_data_errors(str(path)), path.open("rb") as file:
+    name = str(path)
+    with _os_errors_as_data_errors(name), path.open("rb") as file:
         status = os.fstat(file.fileno())
-        if S_ISREG(status.st_mode) and status.st_size:
-            return Source(str(path), path, 0, status.st_size, space_separated)
-        return bytes_source(str(path), file.read(), space_separated=space_separated)
+        if not S_ISREG(status.st_mode) or not status.st_size:
+            return read_content(file.read(), name, as_is=as_is)
+        kind = None if as_is else container_of(file.read(SIGNATURE_SIZE))
+        if kind is None:
+            return Source(name, path, 0, status.st_size)
+        file.seek(0)
+        return read_content(file.read(-1 if is_compressed_text(kind) else SIGNATURE_SIZE), name)
+
+
+def read_content(content: bytes, name: str, *, as_is: bool = False) -> Source:
+    """Returns the source for the content of a file; see `read_file`."""
+    kind = None if as_is else container_of(content[:SIGNATURE_SIZE])
+    if kind is None:
+        return bytes_source(name, content)
+    if not is_compressed_text(kind):
+        raise not_text_error(kind, name)
+    text = decompress(content, kind, name)
+    return replace(bytes_source(name, text), compression=kind)
 
 
 @contextmanager

@@ -1,50 +1,132 @@
-"""Locates the splits of a corpus: three files in a directory, or one file split by position."""
+"""Locates the text of a corpus and divides it into a train, a valid and a test split."""
 
-from collections.abc import Iterable
-from dataclasses import replace
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal, get_args
 
+from ptblm.config.data import DataConfig
 from ptblm.corpus.datasets import DATASETS
-from ptblm.corpus.source import Source, read_file
+from ptblm.corpus.layout import SPLITS, Split, corpus_directory, split_files
+from ptblm.corpus.preparing import PreparedText, notes, prepare_text
+from ptblm.corpus.source import Source, Unit, read_file
 from ptblm.corpus.tokenizers import TOKENIZERS
 from ptblm.errors import DataError
+from ptblm.files import expand_path
 from ptblm.shipped import shipped_directory
-
-Split = Literal["train", "valid", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
 
 CORPUS_NAMES = (*DATASETS, "sample")
 
-_HINT = "--data ptb, --data sample, a directory with {ptb.,}{train,valid,test}.txt, or a text file"
+_HINT = "pass --data ptb, --data sample, a directory with train, valid and test files, or a text"
+_WHERE: dict[Unit, str] = {
+    "line": ", at line ends",
+    "word": ", at spaces",
+    "character": ", between characters",
+    "byte": "",
+}
+# Parts are divided at line ends only if each part is at least this share of the text.
+_MIN_SHARE = 0.01
 
 
-def read_splits(
-    path: str, tokenizer_name: str, splits: Iterable[Split] = SPLITS
-) -> dict[Split, Source]:
-    """Returns the requested splits of the corpus that `data.path` selects.
+@dataclass(frozen=True)
+class RawCorpus:
+    """The files of a corpus, unchanged.
+
+    Attributes:
+        files: the text of each split, if they are separate files.
+        whole: the text of a single file, which contains all splits; None for separate files.
+    """
+
+    files: dict[Split, Source]
+    whole: Source | None = None
+
+    @property
+    def sources(self) -> list[Source]:
+        """The texts, in a fixed order."""
+        return [*self.files.values()] if self.whole is None else [self.whole]
+
+
+@dataclass(frozen=True)
+class SplitTexts:
+    """The text of each split, ready for a tokenizer.
+
+    Attributes:
+        sources: the text of each split.
+        rule: how a single file is divided; None if the splits are separate files.
+        notes: remarks about the texts, one line each.
+    """
+
+    sources: dict[Split, Source]
+    rule: str | None
+    notes: list[str]
+
+
+def locate_corpus(config: DataConfig, splits: Iterable[Split] = SPLITS) -> RawCorpus:
+    """Returns the files of the corpus that `data.path` selects.
+
+    A directory without a test file gives a corpus without a test split.
+
+    Raises:
+        DataError: if a split is missing or a file cannot be read.
+    """
+    location = corpus_path(config.path, config.tokenizer)
+    as_is = config.format == "raw"
+    if not location.is_dir():
+        return RawCorpus({}, read_file(location, as_is=as_is))
+    files = split_files(location, TOKENIZERS[config.tokenizer].file_prefixes, splits)
+    return RawCorpus({split: read_file(path, as_is=as_is) for split, path in files.items()})
+
+
+def prepare_splits(raw: RawCorpus, config: DataConfig) -> SplitTexts:
+    """Converts, cleans and divides the files of a corpus.
+
+    Raises:
+        DataError: if a text cannot be converted, or a split would be empty.
+    """
+    if raw.whole is not None:
+        text = prepare_text(raw.whole, config)
+        sources, unit = split_by_position(text.source, config.tokenizer)
+        rule = f"by position: 90% train, 5% valid, 5% test{_WHERE[unit]}"
+        return SplitTexts(sources, rule, notes([text], config))
+    texts = {split: prepare_text(source, config) for split, source in raw.files.items()}
+    _check_forms(texts)
+    sources = {split: text.source for split, text in texts.items()}
+    return SplitTexts(sources, None, notes(texts.values(), config))
+
+
+def read_splits(config: DataConfig, splits: Iterable[Split] = SPLITS) -> SplitTexts:
+    """Returns the text of the requested splits of the corpus that `data.path` selects.
 
     Raises:
         DataError: if a split is missing, cannot be read, or would be empty.
     """
-    location = corpus_path(path, tokenizer_name)
-    if location.is_dir():
-        files = {split: split_file(location, split, tokenizer_name) for split in splits}
-        return {split: read_file(file) for split, file in files.items()}
-    parts = split_by_position(read_file(location), tokenizer_name)
-    return {split: parts[split] for split in splits}
+    requested = list(splits)
+    texts = prepare_splits(locate_corpus(config, requested), config)
+    return replace(texts, sources={s: t for s, t in texts.sources.items() if s in requested})
 
 
 def corpus_name(path: str) -> str:
     """Returns the corpus name: "ptb", "sample", or the name of the directory or file."""
     if path in CORPUS_NAMES:
         return path
-    location = Path(path).resolve()
-    return location.stem if location.is_file() else location.name
+    location = expand_path(path)
+    if location.is_dir():
+        return location.resolve().name
+    if not location.is_file():
+        return location.name
+    # The name of a compressed file has two suffixes.
+    name = Path(location.resolve().name)
+    is_compressed = name.suffix.lower() in {".gz", ".bz2", ".xz"}
+    return (Path(name.stem) if is_compressed else name).stem
 
 
 def corpus_path(path: str, tokenizer_name: str) -> Path:
     """Returns the directory or file that `data.path` selects by name or path.
+
+    `~` and variables such as `$HOME` are expanded. For a directory that only contains a
+    subdirectory with the corpus, as an unpacked archive does, the subdirectory is returned.
 
     Raises:
         DataError: if it does not exist.
@@ -52,74 +134,97 @@ def corpus_path(path: str, tokenizer_name: str) -> Path:
     if path == "sample":
         return shipped_directory("data/sample")
     if path in DATASETS:
-        dataset = DATASETS[path]
-        first = f"{TOKENIZERS[tokenizer_name].file_prefixes[0]}train.txt"
-        if not (dataset.directory / first).is_file():
-            raise DataError(
-                f"the {dataset.title} is not downloaded: {first} is missing",
-                where=str(dataset.directory.resolve()),
-                hint="run `ptblm download-data`, or use `--data sample`, the embedded corpus",
-            )
-        return dataset.directory
-    location = Path(path)
-    if not location.is_dir() and not location.is_file():
-        problem = (
-            "not a directory or regular file" if location.exists() else "no such directory or file"
-        )
-        raise DataError(f"{path}: {problem}", hint=_HINT)
+        return _dataset_directory(path, tokenizer_name)
+    location = expand_path(path)
+    if location.is_dir():
+        return corpus_directory(location)
+    try:
+        mode = location.stat().st_mode
+    except OSError as error:
+        raise DataError(
+            f"{path}: {_missing_reason(error)}", where=_tried(location), hint=_hint(path)
+        ) from None
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        raise DataError(f"{path}: not a directory, a file or a pipe", hint=_HINT)
     return location
 
 
-def split_file(directory: Path, split: Split, tokenizer_name: str) -> Path:
-    """Returns the file of a split, such as `train.txt` or `ptb.train.txt`.
-
-    The prefix is the first of the tokenizer's prefixes that any split of the directory uses. All
-    splits use this prefix, so that two corpora are never mixed.
-
-    Raises:
-        DataError: if the file is missing.
-    """
-    prefixes = TOKENIZERS[tokenizer_name].file_prefixes
-    present = [p for p in prefixes if any((directory / f"{p}{s}.txt").is_file() for s in SPLITS)]
-    names = [f"{prefix}{split}.txt" for prefix in present[:1] or prefixes]
-    path = directory / names[0]
-    if path.is_file():
-        return path
-    raise DataError(
-        f"the {split} split is missing",
-        where=str(directory),
-        hint=f"add a file named {' or '.join(names)}",
-    )
+def shadowed_note(path: str) -> str | None:
+    """Returns a note if `data.path` is a corpus name and a local directory has the same name."""
+    if path in CORPUS_NAMES and Path(path).is_dir():
+        if path in DATASETS and Path(path).resolve() == DATASETS[path].directory.resolve():
+            return None
+        return (
+            f"'{path}' selects the corpus of this name, not the directory {path}/ here; "
+            f"pass --data ./{path} to use the directory"
+        )
+    return None
 
 
-def split_by_position(whole: Source, tokenizer_name: str) -> dict[Split, Source]:
-    """Splits a text: the first 90% is train, the next 5% is valid, and the last 5% is test.
+def split_by_position(whole: Source, tokenizer_name: str) -> tuple[dict[Split, Source], Unit]:
+    """Divides a text: the first 90% is train, the next 5% is valid, and the last 5% is test.
 
     Both boundaries are rounded down to a byte. Except with the byte tokenizer, each boundary then
-    moves to the next line start, so that no line is divided.
+    moves to the next line start. If a part would contain less than 1% of the text, because the
+    lines are long, each boundary moves to the next word or, failing that, to the next character.
+
+    Returns:
+        The parts, and the unit at whose start the text is divided.
 
     Raises:
         DataError: if a split would be empty, or the file cannot be read.
     """
-    boundaries = [whole.size * percent // 100 for percent in (90, 95)]
-    if TOKENIZERS[tokenizer_name].splits_at_lines:
-        boundaries = [whole.line_start(boundary) for boundary in boundaries]
-    parts: dict[Split, Source] = {}
-    for split, start, end in zip(SPLITS, [0, *boundaries], [*boundaries, whole.size], strict=True):
-        if start == end:
-            raise DataError(
-                f"too short to be split by position: the {split} split would be empty",
-                where=whole.name,
-                hint="use a text with more lines, data.tokenizer byte, or a directory with "
-                "{train,valid,test}.txt",
-            )
-        parts[split] = replace(whole, start=start, end=end)
-    return parts
+    boundaries = [whole.start + whole.size * percent // 100 for percent in (90, 95)]
+    *coarse, finest = TOKENIZERS[tokenizer_name].divided_at
+    for unit in (*coarse, finest):
+        edges = [whole.start, *(whole.next_start(b, unit) for b in boundaries), whole.end]
+        smallest = min(end - start for start, end in pairwise(edges))
+        if smallest > 0 and (unit == finest or smallest >= _MIN_SHARE * whole.size):
+            parts = [replace(whole, start=start, end=end) for start, end in pairwise(edges)]
+            return dict(zip(SPLITS, parts, strict=True)), unit
+    raise DataError(
+        f"the text is too short to be split by position: it has {whole.size:,} bytes",
+        where=whole.name,
+        hint="use a longer text, or a directory with {train,valid,test}.txt",
+    )
 
 
-def split_rule(path: str, tokenizer_name: str) -> str | None:
-    """Describes how a single file is split; None if the splits are separate files."""
-    if corpus_path(path, tokenizer_name).is_dir():
-        return None
-    where = ", at line ends" if TOKENIZERS[tokenizer_name].splits_at_lines else ""
-    return f"by position: 90% train, 5% valid, 5% test{where}"
+def _check_forms(texts: Mapping[Split, PreparedText]) -> None:
+    """Raises DataError if the splits of a corpus have different forms."""
+    if len({text.form for text in texts.values()}) > 1:
+        described = ", ".join(f"{split} is {text.form}" for split, text in texts.items())
+        raise DataError(
+            f"the splits have different forms: {described}",
+            hint="set data.format to the form of all splits",
+        )
+
+
+def _dataset_directory(name: str, tokenizer_name: str) -> Path:
+    dataset = DATASETS[name]
+    first = f"{TOKENIZERS[tokenizer_name].file_prefixes[0]}train.txt"
+    if (dataset.directory / first).is_file():
+        return dataset.directory
+    here = f"--data ./{name} for the directory {name}/ here, " if Path(name).is_dir() else ""
+    raise DataError(
+        f"the {dataset.title} is not downloaded: {first} is missing",
+        where=str(dataset.directory.resolve()),
+        hint=f"pass {here}run `ptblm download-data`, or pass --data sample, the embedded corpus",
+    )
+
+
+def _missing_reason(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "no such directory or file"
+    return f"cannot be read: {error.strerror}"
+
+
+def _tried(location: Path) -> str:
+    return os.path.abspath(location)
+
+
+def _hint(path: str) -> str:
+    if path.startswith(("http://", "https://", "ftp://")):
+        return "download the file first, then pass its path"
+    if path.startswith(("/dev/fd/", "/proc/")):
+        return "the text came from a pipe: save it in a file, and pass --data FILE"
+    return _HINT

@@ -88,6 +88,7 @@ def introduction(info: RunInfo) -> list[str]:
     ]
     if corpus.split_rule is not None:
         lines.append(f"  split       {corpus.split_rule}")
+    lines += [f"  note        {note}" for note in corpus.notes]
     lines += [
         f"  model       {info.parameters:,} parameters",
         f"  cell        {config.model.cell.type}, {kernel}",
@@ -107,8 +108,10 @@ def introduction(info: RunInfo) -> list[str]:
         rate = "" if info.learning_rate is None else f"; learning rate {info.learning_rate:.4g}"
         lines.append(f"  resumed     after epoch {state.epoch}, step {state.step:,}{rate}")
     for split, text in corpus.splits.items():
-        if text.unknown:
-            lines.append(f"  unknown     {text.unknown:,} {info.unit}s of {split} become <unk>")
+        if text.unknown and split != "train":  # those of train are in the notes
+            noun = info.unit if text.unknown == 1 else f"{info.unit}s"
+            verb = "becomes" if text.unknown == 1 else "become"
+            lines.append(f"  unknown     {text.unknown:,} {noun} of {split} {verb} <unk>")
     return lines
 
 

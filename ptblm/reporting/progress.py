@@ -4,18 +4,18 @@ import logging
 import os
 import sys
 import time
-from typing import NoReturn, TextIO
+from collections.abc import Sequence
+from typing import TextIO
 
 from tqdm import tqdm
 
+from ptblm.progress_bar import ProgressBar
 from ptblm.reporting.table import EntropyBounds, with_entropy_bound
 from ptblm.training.records import EpochDone, Evaluating, Record, StepDone
 
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 30.0
-
-_BAR = "{desc}{postfix} |{bar:12}| {n_fmt}/{total_fmt}"
 
 
 class Progress:
@@ -32,7 +32,7 @@ class Progress:
         self._bounds = bounds
         self._stream = sys.stderr if stream is None else stream
         self._is_terminal = self._stream.isatty()
-        self._bar: tqdm[NoReturn] | None = None
+        self._bar: ProgressBar | None = None
         self._task = ""
         self._last_line = time.monotonic()
 
@@ -70,41 +70,33 @@ class Progress:
         seconds_per_batch = record.epoch_seconds / record.batch
         epoch_left = seconds_per_batch * (record.batches - record.batch)
         later_epochs = (self._epochs - record.epoch) * record.batches * seconds_per_batch
-        metrics = (
-            f"perplexity {record.running_perplexity:.2f}, "
-            f"{record.tokens_per_second:,.0f} tokens/s, "
-            f"{_duration(epoch_left)} left (run {_duration(epoch_left + later_epochs)})"
-        )
+        metrics = [
+            f"perplexity {record.running_perplexity:.2f}",
+            f"{_duration(epoch_left)} left (run {_duration(epoch_left + later_epochs)})",
+            f"{record.tokens_per_second:,.0f} tokens/s",
+        ]
         self._update(f"epoch {record.epoch}/{self._epochs}", record.batch, record.batches, metrics)
 
     def _show_evaluating(self, record: Evaluating) -> None:
         perplexity = with_entropy_bound(record.score.perplexity, self._bounds, record.split)
         task = f"{record.split} of best epoch" if record.of_best else record.split
-        self._update(task, record.score.tokens, record.total_tokens, f"perplexity {perplexity}")
+        metrics = [f"perplexity {perplexity}"]
+        self._update(task, record.score.tokens, record.total_tokens, metrics)
 
-    def _update(self, task: str, done: int, total: int, metrics: str) -> None:
+    def _update(self, task: str, done: int, total: int, metrics: Sequence[str]) -> None:
         if not self._is_terminal:
             now = time.monotonic()
             if now - self._last_line >= SECONDS_BETWEEN_LINES:
                 self._last_line = now
-                print(f"{task}: {done:,} of {total:,}, {metrics}", file=self._stream, flush=True)
+                line = f"{task}: {done:,} of {total:,}, {', '.join(metrics)}"
+                print(line, file=self._stream, flush=True)
             return
-        if task != self._task:
+        if task != self._task or self._bar is None:
             self.close()
             self._task = task
             # A resumed epoch starts at its current batch.
-            self._bar = tqdm(
-                total=total,
-                initial=done,
-                desc=task,
-                postfix=metrics,
-                bar_format=_BAR,
-                leave=False,
-                file=self._stream,
-            )
-        if self._bar is not None:
-            self._bar.set_postfix_str(metrics, refresh=False)
-            self._bar.update(done - self._bar.n)
+            self._bar = ProgressBar(total, done, self._stream)
+        self._bar.show(done, [task, *metrics, f"{done}/{total}"])
 
 
 def _duration(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 import math
 
-from ptblm.corpus.splits import Split
+from ptblm.corpus.layout import Split
 from ptblm.corpus.vocabulary import EOS
 from ptblm.reporting.bits import epoch_bits, score_bits
 from ptblm.reporting.published import PublishedResult

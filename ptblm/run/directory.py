@@ -21,10 +21,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ptblm.errors import CheckpointError, UsageError
-from ptblm.files import TEMPORARY_SUFFIX, read_json
+from ptblm.files import TEMPORARY_SUFFIX, read_json, shell_join
 
 RUNS = Path("runs")
 LOCK_NAME = "lock"
+RUN_HINT = "pass a run directory, such as runs/small-ptb"
 
 _OWN_FILES = re.compile(
     r"(config\.yaml|environment\.json|metrics\.jsonl|result\.json|diverged\.json|lock"
@@ -204,9 +205,7 @@ def find_checkpoint(path: Path) -> Path:
     if not found.is_file():
         what = "no checkpoint in this directory" if path.is_dir() else "no such checkpoint"
         raise CheckpointError(
-            what,
-            where=str(path),
-            hint="pass a run directory, such as runs/small-ptb, or a checkpoint file",
+            what, where=os.path.abspath(path), hint=f"{RUN_HINT}, or a checkpoint file"
         )
     return found
 
@@ -232,8 +231,7 @@ def check_available(path: Path, *, delete_with: str | None = None) -> None:
         raise UsageError(
             "the run directory is not empty",
             where=str(path),
-            hint="pass --resume to continue the run, --overwrite to delete it, or another "
-            "--run-dir",
+            hint=_what_to_do_with(RunDirectory(path)),
         )
     foreign = [file for file in _files(path) if not _OWN_FILES.fullmatch(file)]
     if foreign or not _is_run(path):
@@ -243,6 +241,14 @@ def check_available(path: Path, *, delete_with: str | None = None) -> None:
             where=str(path),
             hint="pass another --run-dir",
         )
+
+
+def _what_to_do_with(directory: RunDirectory) -> str:
+    """Returns the hint for a directory that a new run cannot use."""
+    delete = "--overwrite to delete the run, or " if _is_run(directory.path) else ""
+    resume = shell_join(["--resume", str(directory.path)])
+    resume = f"{resume} to resume the run, " if directory.last.is_file() else ""
+    return f"pass {resume}{delete}another --run-dir"
 
 
 def clear(directory: RunDirectory) -> None:

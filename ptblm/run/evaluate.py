@@ -2,22 +2,34 @@
 
 import math
 import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ptblm.backend.device import SelectedDevice
 from ptblm.backend.matmul import MatmulBackend
+from ptblm.config.data import DataConfig
+from ptblm.config.loading import override_config
+from ptblm.config.schema import Config
 from ptblm.corpus.corpus import read_entropy_bound
+from ptblm.corpus.layout import Split
+from ptblm.corpus.preparing import notes, prepare_text
 from ptblm.corpus.reader import EncodedText, read_text
-from ptblm.corpus.source import bytes_source, read_file
-from ptblm.corpus.splits import Split, corpus_name, read_splits, split_rule
-from ptblm.errors import CheckpointError
+from ptblm.corpus.source import Source, read_content, read_file
+from ptblm.corpus.splits import corpus_name, read_splits
+from ptblm.corpus.tokenizers.base import Tokenizer
+from ptblm.corpus.unknown_tokens import MAX_SHARE, unknown_tokens_note
+from ptblm.errors import CheckpointError, ConfigError
 from ptblm.evaluation.evaluate import PROTOCOL, evaluate
 from ptblm.evaluation.score import Score
+from ptblm.files import expand_path
+from ptblm.progress_bar import ProgressBar
 from ptblm.run.load_model import LoadedModel, load_model
 from ptblm.run.memory import memory_errors
+
+# Keys of the config that describe the text and not the model.
+_OVERRIDABLE = ("data.encoding", "data.format", "data.marks")
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,7 @@ class Evaluation:
         unit: name of a token: "word", "character" or "byte".
         score: the score.
         unknown: tokens of the text that are not in the vocabulary.
+        notes: remarks about the text, one line each.
         entropy_bound: the lowest possible expected perplexity, if known.
         device: the device of the computation.
         matmul: the library that computed matrix multiplications.
@@ -45,6 +58,7 @@ class Evaluation:
     unit: str
     score: Score
     unknown: int
+    notes: list[str]
     entropy_bound: float | None
     device: SelectedDevice
     matmul: MatmulBackend
@@ -61,6 +75,7 @@ def evaluate_checkpoint(
     split: Split | None = None,
     data: str | None = None,
     text: str | None = None,
+    overrides: Sequence[str] = (),
     device_name: str = "auto",
     show_progress: bool = False,
 ) -> Evaluation:
@@ -71,16 +86,19 @@ def evaluate_checkpoint(
         split: split of the corpus; None selects the test split.
         data: the corpus; None selects the corpus of the run.
         text: a file to evaluate on instead of a corpus; "-" reads standard input.
+        overrides: strings such as "data.encoding=latin-1", for how the text is read.
         device_name: "auto", "cpu", "cuda", "cuda:N" or "mps".
         show_progress: whether to show a progress bar on a terminal.
 
     Raises:
         CheckpointError: if there is no checkpoint or it cannot be loaded.
+        ConfigError: if an override is not valid.
         DataError: if the text cannot be read or is too short.
         UsageError: if the device is not available or memory runs out.
     """
     loaded = load_model(path, device_name)
-    encoded, name, bound = _read(loaded, split or "test", data or loaded.config.data.path, text)
+    config = _data_config(loaded.config.data, data, text, overrides)
+    encoded, name, bound, text_notes = _read(loaded, config, split or "test", text)
     score = _score(loaded, encoded, name, show_progress=show_progress)
     if math.isnan(score.nll):
         raise CheckpointError(
@@ -96,6 +114,7 @@ def evaluate_checkpoint(
         unit=loaded.tokenizer.unit,
         score=score,
         unknown=encoded.unknown,
+        notes=text_notes,
         entropy_bound=bound,
         device=loaded.device,
         matmul=loaded.matmul,
@@ -103,28 +122,64 @@ def evaluate_checkpoint(
     )
 
 
+def _data_config(
+    trained: DataConfig, data: str | None, text: str | None, overrides: Sequence[str]
+) -> DataConfig:
+    """Returns the config of the text to evaluate on.
+
+    The encoding and the form of the training text do not apply to another text.
+
+    Raises:
+        ConfigError: if an override is not valid, or would change the tokens.
+    """
+    wrong = [each for each in overrides if not each.strip().startswith(_OVERRIDABLE)]
+    if wrong:
+        raise ConfigError(
+            f"--set {wrong[0]}: evaluation can only change {', '.join(_OVERRIDABLE)}",
+            hint="the rest of the config belongs to the trained model",
+        )
+    flags: dict[str, object] = {"data.path": data}
+    if data is not None or text is not None:
+        trained = trained.model_copy(update={"encoding": None, "format": "auto"})
+    return override_config(Config(data=trained), overrides, flags).data
+
+
 def _read(
-    loaded: LoadedModel, split: Split, corpus: str, text: str | None
-) -> tuple[EncodedText, str, float | None]:
-    """Returns the text to evaluate on, its name, and its entropy bound if it is known."""
+    loaded: LoadedModel, config: DataConfig, split: Split, text: str | None
+) -> tuple[EncodedText, str, float | None, list[str]]:
+    """Returns the text to evaluate on, its name, its entropy bound if known, and notes."""
     tokenizer = loaded.tokenizer
-    if text == "-":
-        source = bytes_source("standard input", sys.stdin.buffer.read())
-        return read_text(source, tokenizer), source.name, None
     if text is not None:
-        source = read_file(Path(text))
-        return read_text(source, tokenizer), source.name, None
-    encoded = read_text(read_splits(corpus, tokenizer.name, [split])[split], tokenizer)
-    bound = read_entropy_bound(corpus, split, encoded.sha256, tokenizer.name)
-    rule = split_rule(corpus, tokenizer.name)
-    name = f"{split} split of {corpus_name(corpus)}" + ("" if rule is None else f", {rule}")
-    return encoded, name, bound
+        raw = (
+            read_content(sys.stdin.buffer.read(), "standard input")
+            if text == "-"
+            else read_file(expand_path(text))
+        )
+        prepared = prepare_text(raw, config)
+        encoded = read_text(prepared.source, tokenizer)
+        lines = notes([prepared], config) + _warnings(prepared.source, tokenizer, encoded)
+        return encoded, raw.name, None, lines
+    texts = read_splits(config, [split])
+    source = texts.sources[split]
+    encoded = read_text(source, tokenizer)
+    bound = read_entropy_bound(config, split, encoded.sha256)
+    rule = "" if texts.rule is None else f", {texts.rule}"
+    name = f"{split} split of {corpus_name(config.path)}{rule}"
+    return encoded, name, bound, texts.notes + _warnings(source, tokenizer, encoded)
+
+
+def _warnings(source: Source, tokenizer: Tokenizer, text: EncodedText) -> list[str]:
+    """Returns a warning if many tokens of the text are unknown."""
+    if text.unknown <= MAX_SHARE * len(text.ids):
+        return []
+    return [unknown_tokens_note(source, tokenizer, text.unknown, len(text.ids))]
 
 
 def _score(loaded: LoadedModel, text: EncodedText, name: str, *, show_progress: bool) -> Score:
-    score = Score()
-    hidden = not show_progress or not sys.stderr.isatty()
-    with tqdm(total=len(text.ids) - 1, desc=name, leave=False, disable=hidden) as bar:
+    score, total = Score(), len(text.ids) - 1
+    with ProgressBar(total) if show_progress else nullcontext() as bar:
         for score in evaluate(loaded.model, loaded.tokenizer, text):
-            bar.update(score.tokens - bar.n)
+            if bar is not None:
+                share = f"{score.tokens / total:.0%}"
+                bar.show(score.tokens, [name, f"perplexity {score.perplexity:.2f}", share])
     return score

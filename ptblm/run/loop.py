@@ -1,7 +1,6 @@
 """The main loop of a run: reports records, saves checkpoints and stops on signals."""
 
 import contextlib
-import shlex
 
 from ptblm.checkpoint.format import Checkpoint, current_versions
 from ptblm.errors import CheckpointError, DivergedError, Interrupted
@@ -12,9 +11,10 @@ from ptblm.reporting.result import result_document
 from ptblm.reporting.tensorboard import TensorBoard
 from ptblm.run import best
 from ptblm.run.directory import RunDirectory, write_errors
+from ptblm.run.hints import diverged_command, resume_command
 from ptblm.run.saving import CheckpointSaver
 from ptblm.run.setup import RunComponents
-from ptblm.run.signals import StopSignal
+from ptblm.run.signals import SaveSignal, StopSignal
 from ptblm.training.records import RunDone
 
 # Steps keep pages of a memory-mapped text in memory: a few MB in 1,000 records.
@@ -25,6 +25,7 @@ def run_loop(
     components: RunComponents,
     directory: RunDirectory,
     stop: StopSignal,
+    save: SaveSignal,
     metrics_offset: int,
     reporter: Reporter,
 ) -> RunResult:
@@ -34,6 +35,7 @@ def run_loop(
         components: the components of the run.
         directory: the locked run directory.
         stop: records whether a stop signal was received.
+        save: records whether a signal requested a checkpoint.
         metrics_offset: bytes of metrics.jsonl that belong to completed steps.
         reporter: shows the run.
 
@@ -81,14 +83,16 @@ def run_loop(
                     return _finish(info, components, directory, record, reporter)
                 if stop.received is not None:
                     saver.save_now()
-                    path = shlex.quote(str(directory.path))
-                    raise Interrupted(stop.received, hint=f"ptblm train --resume {path}")
+                    raise Interrupted(stop.received, hint=resume_command(directory.path))
+                if (name := save.take()) is not None:
+                    saver.save_requested(trainer.train_state.step, name)
                 if number % _RECORDS_PER_RELEASE == 0:
                     corpus.release()
         except DivergedError as error:
             if directory.is_in_place():
                 with contextlib.suppress(OSError):  # the error message has the same content
                     write_json(directory.diverged, dict(error.metrics))
+                error.hint = f"use a lower learning rate: {diverged_command(directory, config)}"
             raise
     raise AssertionError("a trainer always yields RunDone")
 
@@ -126,7 +130,7 @@ def _finish(
         raise CheckpointError(
             f"the result could not be written: {error.strerror or error}",
             where=str(directory.result),
-            hint="free disk space, then pass --resume to repeat the test and write the result",
+            hint=f"free disk space, then repeat the test: {resume_command(directory.path)}",
         ) from None
     return result
 

@@ -14,7 +14,8 @@ from ptblm.config.schema import Config
 from ptblm.config.show import config_document
 from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError, DataError
 from ptblm.files import open_regular, write_text
-from ptblm.run.directory import RunDirectory
+from ptblm.run.directory import RUN_HINT, RUNS, RunDirectory
+from ptblm.run.hints import diverged_command, init_command, restart_command, resume_command
 from ptblm.run.setup import RunComponents
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,62 @@ _FREE_AFTER_DIVERGENCE = {
     "training.schedule.final_learning_rate",
     "training.max_grad_norm",
 }
+
+
+def find_run(path: Path) -> Path:
+    """Returns the run directory to resume, given the directory or its last checkpoint.
+
+    Raises:
+        CheckpointError: if there is no run, no checkpoint, or the path is another checkpoint.
+    """
+    if path.is_dir():
+        if RunDirectory(path.parent).checkpoints == path and path.name == "checkpoints":
+            path = path.parent
+        if not RunDirectory(path).all_checkpoints():
+            raise no_checkpoint(RunDirectory(path))
+        return path
+    run = next((parent for parent in path.parents[:2] if RunDirectory(parent).last.is_file()), None)
+    if path.exists() and run is not None:
+        if path == RunDirectory(run).last:
+            return run
+        hint = f"resume the run from its last checkpoint: {resume_command(run)}"
+        if path.suffix != ".safetensors":
+            raise CheckpointError("not a run directory but a file", where=str(path), hint=hint)
+        raise CheckpointError(
+            "a run resumes from its last checkpoint, and this is another one",
+            where=str(path),
+            hint=f"{hint}; or start a new run from this one: {init_command(path)}",
+        )
+    if path.suffix == ".safetensors" and path.is_file():
+        raise CheckpointError(
+            "a checkpoint outside of a run directory cannot be resumed",
+            where=str(path),
+            hint=f"start a new run from it: {init_command(path)}",
+        )
+    what = "not a run directory but a file" if path.exists() else "no such run directory"
+    similar = RUNS / path.name
+    hint = resume_command(similar) if similar.is_dir() else RUN_HINT
+    raise CheckpointError(what, where=os.path.abspath(path), hint=hint)
+
+
+def no_checkpoint(directory: RunDirectory) -> CheckpointError:
+    """Returns the error of a run that cannot be resumed, with the command that starts it again."""
+    if not directory.environment.is_file():
+        return CheckpointError(
+            "no checkpoint to resume from", where=os.path.abspath(directory.path), hint=RUN_HINT
+        )
+    if not directory.diverged.is_file():
+        return CheckpointError(
+            "the run has no checkpoint to resume from",
+            where=str(directory.path),
+            hint=f"start it again: {restart_command(directory)}",
+        )
+    hint = f"start it again: {restart_command(directory)}"
+    with contextlib.suppress(ConfigError):
+        hint = f"start it again: {diverged_command(directory, load_config(str(directory.config)))}"
+    return CheckpointError(
+        "the run diverged before its first checkpoint", where=str(directory.path), hint=hint
+    )
 
 
 def newest_usable_checkpoint(directory: RunDirectory) -> tuple[Path, Checkpoint]:

@@ -10,7 +10,9 @@ from pathlib import Path
 from ptblm.checkpoint.format import Checkpoint, save_checkpoint
 from ptblm.config.run import RunConfig
 from ptblm.errors import CheckpointError, DamagedCheckpointError
+from ptblm.files import replacing
 from ptblm.run.directory import RunDirectory
+from ptblm.run.hints import restart_command, resume_command
 from ptblm.training.records import EpochDone, Evaluating, Record, StepDone
 
 logger = logging.getLogger(__name__)
@@ -58,21 +60,30 @@ class CheckpointSaver:
         elif isinstance(record, StepDone | Evaluating) and self._interval.is_due(step):
             self._save_last(step, must_succeed=False)
 
+    def save_requested(self, step: int, signal_name: str) -> None:
+        """Saves a checkpoint because a signal requested it; training continues."""
+        if self._save_last(step, must_succeed=False):
+            logger.info(f"{signal_name}: saved {self._directory.last}, step {step:,}")
+
     def save_now(self) -> None:
         """Saves the last checkpoint before the run stops.
 
         Raises:
             CheckpointError: if the save fails.
         """
-        save_or_raise(self._directory.last, self._make_checkpoint)
+        save_or_raise(self._directory, self._make_checkpoint)
 
-    def _save_last(self, step: int, *, must_succeed: bool) -> None:
-        last = self._directory.last
+    def _save_last(self, step: int, *, must_succeed: bool) -> bool:
+        """Saves the last checkpoint and a numbered one; returns whether it was saved."""
+        saved = True
         if must_succeed:
-            save_or_raise(last, self._make_checkpoint)
-        if must_succeed or save_or_warn(last, self._make_checkpoint):
+            save_or_raise(self._directory, self._make_checkpoint)
+        else:
+            saved = save_or_warn(self._directory.last, self._make_checkpoint)
+        if saved:
             keep_numbered(self._directory, step, self._keep)
         self._interval.restart(step)
+        return saved
 
 
 class CheckpointInterval:
@@ -115,21 +126,24 @@ def save_or_warn(path: Path, make_checkpoint: MakeCheckpoint) -> bool:
     return True
 
 
-def save_or_raise(path: Path, make_checkpoint: MakeCheckpoint) -> None:
-    """Saves a checkpoint that must not fail, because no later save follows.
+def save_or_raise(directory: RunDirectory, make_checkpoint: MakeCheckpoint) -> None:
+    """Saves the last checkpoint when it must not fail, because no later save follows.
 
     Raises:
         CheckpointError: if the save fails.
     """
+    path = directory.last
     try:
         save_checkpoint(path, make_checkpoint())
     except OSError as error:
         raise CheckpointError(
             f"the last checkpoint could not be saved: {error.strerror or error}",
             where=str(path),
-            hint="free disk space, then pass --resume to continue from the previous checkpoint"
+            hint="free disk space, then continue from the previous checkpoint: "
+            + resume_command(directory.path)
             if path.is_file()
-            else "free disk space, then start the run again; it has no earlier checkpoint",
+            else "free disk space, then start again, as there is no earlier checkpoint: "
+            + restart_command(directory),
         ) from None
 
 
@@ -139,13 +153,21 @@ def keep_numbered(directory: RunDirectory, step: int, keep: int) -> None:
         return
     numbered = directory.numbered(step)
     try:
-        numbered.unlink(missing_ok=True)
-        # A hard link costs nothing: the next save replaces the file name, not the content.
-        try:
-            os.link(directory.last, numbered)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(directory.last, numbered)
+        _link_or_copy(directory.last, numbered)
         for old in sorted(directory.checkpoints.glob("step-*.safetensors"))[:-keep]:
             old.unlink()
     except OSError as error:
         logger.warning(f"{numbered} was not kept ({error}); training continues")
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Creates a hard link, which costs nothing: a save replaces the file name, not the content.
+
+    A file system without hard links gets a copy.
+    """
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        with source.open("rb") as original, replacing(target) as copy:
+            shutil.copyfileobj(original, copy, 2**20)

@@ -12,10 +12,14 @@ from ptblm.config.loading import override_config
 from ptblm.config.schema import Config
 from ptblm.corpus.batches import batchify
 from ptblm.corpus.corpus import Corpus, load_corpus
-from ptblm.corpus.splits import SPLITS, Split, corpus_path
+from ptblm.corpus.layout import SPLITS, Split
+from ptblm.corpus.splits import corpus_path
+from ptblm.corpus.vocabulary import Vocabulary
+from ptblm.files import expand_path
 from ptblm.model.build import build_model, is_custom_cell
 from ptblm.model.cells.custom import source_hash
 from ptblm.model.initializers import Initializer
+from ptblm.run.vocabulary import given_vocabulary
 from ptblm.training.cuda_graph import capture_on_cuda
 from ptblm.training.trainer import Trainer
 
@@ -60,12 +64,18 @@ class RunComponents:
         }
 
 
-def setup_run(config: Config, previous_matmul: MatmulBackend | None = None) -> RunComponents:
+def setup_run(
+    config: Config,
+    previous_matmul: MatmulBackend | None = None,
+    vocabulary: Vocabulary | None = None,
+) -> RunComponents:
     """Creates all components of a run.
 
     Args:
         config: the config of the run.
         previous_matmul: the library that the run used on a CPU so far; None for a new run.
+        vocabulary: the vocabulary of the run so far, or of the checkpoint that a new run starts
+            from; None to build it, or to load the one that the config names.
 
     Raises:
         UsageError: if the device or the precision is not available.
@@ -82,8 +92,8 @@ def setup_run(config: Config, previous_matmul: MatmulBackend | None = None) -> R
     if run.fused:
         keep_freed_memory()
     matmul = select_matmul_backend(device, previous_matmul if run.fused else "default")
-    config = _with_absolute_path(config)
-    corpus = load_corpus(config.data.path, config.data.tokenizer)
+    config = _with_absolute_paths(config)
+    corpus = load_corpus(config.data, vocabulary or given_vocabulary(config.data))
     splits = {split: text.ids for split, text in corpus.splits.items()}
     batches = batchify(splits["train"], training.batch_size, training.num_steps, "train")
     # A custom cell may use the global generator of torch, for constants or dropout.
@@ -109,10 +119,14 @@ def setup_run(config: Config, previous_matmul: MatmulBackend | None = None) -> R
     return RunComponents(config, corpus, trainer, selected, matmul)
 
 
-def _with_absolute_path(config: Config) -> Config:
-    """Makes the corpus path absolute, so that a run can be resumed from any directory."""
-    path = config.data.path
-    if path == "sample":
-        return config
-    absolute = str(corpus_path(path, config.data.tokenizer).resolve())
-    return override_config(config, [], {"data.path": absolute})
+def _with_absolute_paths(config: Config) -> Config:
+    """Makes paths in the config absolute, so that a run can be resumed from any directory."""
+    absolute: dict[str, object] = {}
+    location = corpus_path(config.data.path, config.data.tokenizer)
+    # The embedded corpus moves with ptblm, and a pipe has no lasting path.
+    if config.data.path != "sample" and (location.is_dir() or location.is_file()):
+        absolute["data.path"] = str(location.resolve())
+    if config.data.vocabulary.file is not None:
+        path = expand_path(config.data.vocabulary.file)
+        absolute["data.vocabulary.file"] = str(path.absolute())
+    return override_config(config, [], absolute)

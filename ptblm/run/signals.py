@@ -1,4 +1,4 @@
-"""Records stop signals, so that the training loop can stop between two steps."""
+"""Records signals, so that the training loop can stop or save a checkpoint between two steps."""
 
 import signal
 import threading
@@ -9,6 +9,41 @@ from typing import Self
 STOP_SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
+SAVE_SIGNALS = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+
+
+class SaveSignal:
+    """Context manager that records a request to save a checkpoint. Windows has no such signal.
+
+    Signals that the parent process ignores stay ignored. Outside the main thread, where
+    Python cannot set handlers, no signal is recorded.
+
+    Attributes:
+        received: number of the last signal; None if none was received.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, signal._HANDLER] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in SAVE_SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._record)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _record(self, number: int, _frame: FrameType | None) -> None:
+        self.received = number
+
+    def take(self) -> str | None:
+        """Returns the name of the signal and forgets it; None if none was received."""
+        number, self.received = self.received, None
+        return None if number is None else signal.Signals(number).name
 
 
 class StopSignal:

@@ -7,7 +7,6 @@ from typing import Literal
 
 from ptblm.config.schema import Config
 from ptblm.config.show import config_document
-from ptblm.errors import CheckpointError
 from ptblm.files import write_json, write_text
 from ptblm.reporting.environment import describe_environment, record_resumption
 from ptblm.reporting.reporter import Reporter, RunResult, SilentReporter
@@ -26,7 +25,9 @@ from ptblm.run.loop import run_loop
 from ptblm.run.memory import training_memory_errors
 from ptblm.run.resume import (
     check_changes,
+    find_run,
     newest_usable_checkpoint,
+    no_checkpoint,
     reproducibility_warnings,
     restore,
     rewrite_config,
@@ -34,7 +35,7 @@ from ptblm.run.resume import (
     with_config,
 )
 from ptblm.run.setup import setup_run
-from ptblm.run.signals import StopSignal
+from ptblm.run.signals import SaveSignal, StopSignal
 
 logger = logging.getLogger(__name__)
 
@@ -75,16 +76,17 @@ def train(
     path = run_dir or (first_free(name) if numbered else RUNS / name)
     # Checked again under the lock. Here, a directory that is not used stays untouched.
     if resume == "must":
-        _check_has_checkpoint(path)
+        path = find_run(path)
     elif resume == "never" or not RunDirectory(path).all_checkpoints():
         _check_can_start(RunDirectory(path), resume, overwrite=overwrite)
-    with lock_run_dir(path, created=numbered) as directory:
+    # A signal that arrives before training starts must not end the process.
+    with SaveSignal() as save, lock_run_dir(path, created=numbered) as directory:
         if resume != "never" and directory.all_checkpoints():
-            return _resume(directory, config, command, reporter)
+            return _resume(directory, config, command, reporter, save)
         if not isinstance(config, Config):
             raise ValueError("a new run needs a config, not a function")
         _check_can_start(directory, resume, overwrite=overwrite)
-        return _start(directory, config, command, reporter)
+        return _start(directory, config, command, reporter, save)
 
 
 def _start(
@@ -92,6 +94,7 @@ def _start(
     config: Config,
     command: Sequence[str],
     reporter: Reporter,
+    save: SaveSignal,
 ) -> RunResult:
     """Starts a new run. An existing run is deleted only after the new run is set up."""
     with training_memory_errors(config):
@@ -104,7 +107,7 @@ def _start(
                 )
                 write_json(directory.environment, environment)
                 write_text(directory.config, config_document(components.config))
-            return run_loop(components, directory, stop, 0, reporter)
+            return run_loop(components, directory, stop, save, 0, reporter)
 
 
 def _resume(
@@ -112,6 +115,7 @@ def _resume(
     config: Config | ChangeConfig,
     command: Sequence[str],
     reporter: Reporter,
+    save: SaveSignal,
 ) -> RunResult:
     """Resumes a run from its newest usable checkpoint."""
     path, checkpoint = newest_usable_checkpoint(directory)
@@ -121,7 +125,9 @@ def _resume(
     with training_memory_errors(config):
         # Checks the weights before the other components use memory.
         model_from_checkpoint(checkpoint, before.model, path)
-        components = setup_run(config, previous_matmul(checkpoint))
+        # The file of the vocabulary may have changed since the run began.
+        vocabulary = checkpoint.parsed_vocabulary() if config.data.vocabulary.file else None
+        components = setup_run(config, previous_matmul(checkpoint), vocabulary)
         restore(components, checkpoint, path)
         for reason in reproducibility_warnings(checkpoint, components):
             logger.info(f"{reason}; the run may not be bit-exact")
@@ -133,16 +139,7 @@ def _resume(
                 directory.diverged.unlink(missing_ok=True)
                 record_resumption(directory.environment, list(command), components.computing())
                 rewrite_config(directory.config, before, components.config)
-            return run_loop(components, directory, stop, checkpoint.metrics_offset, reporter)
-
-
-def _check_has_checkpoint(path: Path) -> None:
-    """Raises CheckpointError if there is no checkpoint to resume from."""
-    if not RunDirectory(path).all_checkpoints():
-        what = "no checkpoint to resume from" if path.is_dir() else "no such run directory"
-        raise CheckpointError(
-            what, where=str(path), hint="pass a run directory, such as runs/small-ptb"
-        )
+            return run_loop(components, directory, stop, save, checkpoint.metrics_offset, reporter)
 
 
 def _check_can_start(directory: RunDirectory, resume: Resume, *, overwrite: bool) -> None:
@@ -168,9 +165,4 @@ def _check_has_no_results(directory: RunDirectory) -> None:
     if directory.metrics.is_file():
         has_results = has_results or b'"kind": "epoch"' in directory.metrics.read_bytes()
     if has_results:
-        raise CheckpointError(
-            "the run has results but no checkpoint to resume from",
-            where=str(directory.path),
-            hint="pass --overwrite instead of --resume auto to start it again, or another "
-            "--run-dir",
-        )
+        raise no_checkpoint(directory)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ptblm.corpus.splits import Split
+from ptblm.corpus.layout import Split
 from ptblm.evaluation.score import Score, perplexity
 
 

@@ -20,7 +20,7 @@ from ptblm.backend.randomness import derive_seed
 from ptblm.checkpoint.structure import StructureMismatchError, check_structure
 from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import Batches, count_streams
-from ptblm.corpus.splits import Split
+from ptblm.corpus.layout import Split
 from ptblm.corpus.vocabulary import Ids
 from ptblm.errors import DivergedError
 from ptblm.evaluation.score import Score, perplexity

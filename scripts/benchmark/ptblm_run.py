@@ -61,7 +61,7 @@ def pick_device(name: str) -> torch.device:
 
 def read_corpus(config: Config) -> Corpus:
     """Returns the corpus of a config."""
-    return load_corpus(config.data.path, config.data.tokenizer)
+    return load_corpus(config.data)
 
 
 def non_baseline_options(config: Config) -> list[str]:

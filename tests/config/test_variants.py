@@ -100,7 +100,9 @@ def test_options_without_a_type_are_of_the_default(tmp_path: Path) -> None:
 
 def test_contradicting_overrides_are_an_error() -> None:
     found = problem("model.cell.type=lstm", "model.cell=gru")
-    assert found == "--set model.cell=gru: contradicts --set model.cell.type=lstm"
+    assert found == "model.cell is set twice: to lstm and to gru"
+    found = problem("model.hidden_size=5", "model.hidden_size=6")
+    assert found == "model.hidden_size is set twice: to 5 and to 6"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_contradicting_overrides_are_an_error() -> None:
         ("training.optimizer.epsilon=1", "for optimizer 'sgd'; it is an option of adam, rmsprop"),
         ("model.cell.forget_bais=1", "unknown key, did you mean 'forget_bias'?"),
         ("model.cell.hidden_size=1", "unknown key here; it belongs in 'model'"),
-        ("training.optimizer.qqq=1", "unknown key; optimizer 'sgd' has no options"),
+        ("training.optimizer.qqq=1", "unknown key for optimizer 'sgd'; it has no options"),
         ("model.cell.qqq=1", "its options are forget_bias, peepholes"),
         ("model.cell.forget_bias=x", "expected a number, got 'x'"),
     ],
@@ -170,7 +172,7 @@ FORMER = {
         "epsilon": "training.optimizer",
         "full_rate_epochs": "training.schedule",
         "learning_rate_decay": "training.schedule.decay",
-        "patience": "training.schedule",
+        "patience": "training.schedule.patience",
         "final_learning_rate": "training.schedule",
         "device": "run",
         "precision": "run",

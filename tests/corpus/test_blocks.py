@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 
 from ptblm.corpus import source as source_module
 from ptblm.corpus.corpus import load_corpus
+from ptblm.corpus.layout import SPLITS
 from ptblm.corpus.reader import read_corpus, read_text
 from ptblm.corpus.source import Source, TextBlocks, bytes_source
-from ptblm.corpus.splits import SPLITS, split_by_position
+from ptblm.corpus.splits import RawCorpus, split_by_position
 from ptblm.corpus.tokenizers import TOKENIZERS, make_tokenizer, word_table
 from ptblm.corpus.tokenizers.word_table import WordTable
 from ptblm.corpus.vocabulary import EOS, UNK, Vocabulary, id_dtype
 from ptblm.errors import DataError
-from tests.corpus.helpers import TOKENIZER_NAMES, raw, tokenizer_of, trained_tokenizer
+from tests.corpus.helpers import TOKENIZER_NAMES, data_config, raw, tokenizer_of, trained_tokenizer
 
 NAMES = st.sampled_from(TOKENIZER_NAMES)
 BOM = "\ufeff".encode()
@@ -42,8 +43,7 @@ def simple_reader(content: bytes) -> list[str]:
     lines = content.split(b"\n")
     if lines[-1] == b"":
         lines.pop()
-    words = [line.decode().removeprefix("\ufeff" * (not n)).split() for n, line in enumerate(lines)]
-    return [word for line in words for word in [*line, EOS]]
+    return [word for line in lines for word in [*line.decode().split(), EOS]]
 
 
 def outcome(content: bytes, name: str, tokens: list[str] | None) -> object:
@@ -94,11 +94,11 @@ def test_splits_do_not_depend_on_block_size(content: bytes, size: int) -> None:
     for name in TOKENIZER_NAMES:
         with pytest.MonkeyPatch.context() as patch:
             try:
-                parts = split_by_position(bytes_source("text", content), name)
+                parts, unit = split_by_position(bytes_source("text", content), name)
             except DataError:
                 continue
             patch.setattr(source_module, "BLOCK_SIZE", size)
-            assert split_by_position(bytes_source("text", content), name) == parts
+            assert split_by_position(bytes_source("text", content), name) == (parts, unit)
             for part in parts.values():
                 line, byte = part.line_and_byte(part.start)
                 before = content[: part.start]
@@ -113,7 +113,7 @@ def test_words_equal_those_of_a_simple_reader(text: str, table_bits: int) -> Non
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(word_table, "_TABLE_BITS", table_bits)
         source = bytes_source("text", content)
-        tokenizer = trained_tokenizer(source, "word")
+        tokenizer = trained_tokenizer(source, "word", closed=True)
         ids = read_text(source, tokenizer).ids
     expected = simple_reader(content)
     counts = Counter(expected)
@@ -137,17 +137,15 @@ def test_words_keep_their_ids_across_blocks(blocks: list[list[str]]) -> None:
         assert fixed.find("\t".join([*words, "unknown"])).tolist() == expected
 
 
-def test_first_error_of_a_text_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenizer = tokenizer_of("word", EOS, "a")
-    content = b"a a\na zebra a\na \xff\n"
+@pytest.mark.parametrize("name", ["word", "char"])
+def test_first_unknown_token_is_reported(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = tokenizer_of(name, EOS, "a", " ")
+    token = {"word": "zebra", "char": "z"}[name]
     for size in (1, 10, 1000):
         monkeypatch.setattr(source_module, "BLOCK_SIZE", size)
-        with pytest.raises(DataError, match="'zebra' is not in") as caught:
-            read_text(bytes_source("text", content), tokenizer)
+        with pytest.raises(DataError, match=f"'{token}' is not in") as caught:
+            read_text(bytes_source("text", b"a a\na zebra a\na yak\n"), tokenizer)
         assert caught.value.where == "text:2"
-        with pytest.raises(DataError, match=r"byte 3 of the line") as caught:
-            read_text(bytes_source("text", content.replace(b"zebra", b"a")), tokenizer)
-        assert caught.value.where == "text:3"
 
 
 @pytest.mark.parametrize("name", TOKENIZER_NAMES)
@@ -158,19 +156,20 @@ def test_file_gives_the_same_ids_as_its_bytes(
     path = tmp_path / "text.txt"
     path.write_bytes(content)
     monkeypatch.setattr(source_module, "BLOCK_SIZE", 1000)
-    corpus = load_corpus(str(path), name)
-    whole = read_corpus(split_by_position(bytes_source("text", content), name), name)
+    corpus = load_corpus(data_config(path, name))
+    raw_corpus = RawCorpus({}, bytes_source("text", content))
+    whole = read_corpus(raw_corpus, data_config(path, name))
     for split in SPLITS:
         assert np.array_equal(corpus.splits[split].ids, whole.splits[split].ids)
         assert corpus.splits[split].sha256 == whole.splits[split].sha256
-    assert corpus.vocabulary.tokens == whole.tokenizer.vocabulary.tokens
+    assert corpus.vocabulary.tokens == whole.written.tokenizer.vocabulary.tokens
 
 
 @pytest.mark.parametrize("name", TOKENIZER_NAMES)
 def test_counts_are_those_of_the_training_split(tmp_path: Path, name: str) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes("the cat\n😀 mat <unk>\n".encode() * 41)
-    corpus = load_corpus(str(path), name)
+    corpus = load_corpus(data_config(path, name))
     counts = np.bincount(corpus.splits["train"].ids, minlength=len(corpus.vocabulary))
     assert list(corpus.vocabulary.counts) == counts.tolist()
 
@@ -178,7 +177,7 @@ def test_counts_are_those_of_the_training_split(tmp_path: Path, name: str) -> No
 def test_file_that_disappears_is_a_data_error(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     source = Source(str(path), path, 0, 10)
-    for read in (raw, lambda source: source.line_start(3), Source.sha256):
+    for read in (raw, lambda source: source.next_start(3, "line"), Source.sha256):
         with pytest.raises(DataError, match="cannot be read: No such file"):
             read(source)
 

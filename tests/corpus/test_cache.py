@@ -22,7 +22,7 @@ from ptblm.corpus.corpus import Corpus, load_corpus
 from ptblm.errors import DataError
 from ptblm.evaluation.scorer import on_device
 from tests.conftest import plain_environment
-from tests.corpus.helpers import TOKENIZER_NAMES
+from tests.corpus.helpers import TOKENIZER_NAMES, data_config
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def uncached(path: Path, tokenizer: str = "word") -> Corpus:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpus_module, "MIN_CACHED_SIZE", sys.maxsize)
-        return load_corpus(str(path), tokenizer)
+        return load_corpus(data_config(path, tokenizer))
 
 
 def assert_equal(ours: Corpus, theirs: Corpus) -> None:
@@ -55,6 +55,7 @@ def assert_equal(ours: Corpus, theirs: Corpus) -> None:
     assert ours.vocabulary.counts == theirs.vocabulary.counts
     assert (ours.name, ours.tokenizer.name) == (theirs.name, theirs.tokenizer.name)
     assert ours.split_rule == theirs.split_rule
+    assert ours.notes == theirs.notes
     assert ours.entropy_bounds == theirs.entropy_bounds
 
 
@@ -75,9 +76,9 @@ def test_cached_corpus_is_the_same(
         (small_corpus / "valid.txt").write_text("the zebra\n" * 30)  # with unknown words
     path = small_corpus if layout == "three files" else small_corpus / "train.txt"
     expected = uncached(path, tokenizer)
-    written = load_corpus(str(path), tokenizer)
+    written = load_corpus(data_config(path, tokenizer))
     forbid_reading(monkeypatch)
-    read = load_corpus(str(path), tokenizer)
+    read = load_corpus(data_config(path, tokenizer))
     for corpus in (written, read):
         assert_equal(corpus, expected)
         corpus.release()
@@ -93,28 +94,31 @@ def test_each_tokenizer_and_location_has_its_cache(small_corpus: Path, place: Pa
     for _ in range(2):
         for tokenizer in TOKENIZER_NAMES:
             for path in (small_corpus, other, small_corpus / "train.txt"):
-                assert_equal(load_corpus(str(path), tokenizer), uncached(path, tokenizer))
+                assert_equal(
+                    load_corpus(data_config(path, tokenizer)),
+                    uncached(path, tokenizer),
+                )
     assert len(list(place.iterdir())) == 9
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
 def test_changed_text_is_noticed(small_corpus: Path, place: Path, split: str) -> None:
     """Even if it has the same size and modification time."""
-    load_corpus(str(small_corpus))
+    load_corpus(data_config(small_corpus))
     path = small_corpus / f"{split}.txt"
     before = path.stat()
     path.write_text(path.read_text().replace("sat on", "on sat"))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert path.stat().st_size == before.st_size
-    assert_equal(load_corpus(str(small_corpus)), uncached(small_corpus))
+    assert_equal(load_corpus(data_config(small_corpus)), uncached(small_corpus))
     assert len(list(place.iterdir())) == 1  # the old ids are gone
 
 
 def test_damaged_cache_is_rewritten(small_corpus: Path, place: Path) -> None:
-    load_corpus(str(small_corpus))
+    load_corpus(data_config(small_corpus))
     (path,) = place.glob("*/ids")
     good = path.read_bytes()
-    assert path.stat().st_size < 2000
+    assert path.stat().st_size < 3000
     damaged = [good[:length] for length in (0, 1, 39, len(good) // 2, len(good) - 1)]
     damaged += [good + b"\0", b"\0" * len(good), good[:-40] + b"\xff" * 40]
     for place_of_bit in range(0, 8 * len(good), 97):
@@ -124,18 +128,18 @@ def test_damaged_cache_is_rewritten(small_corpus: Path, place: Path) -> None:
     expected = uncached(small_corpus)
     for content in damaged:
         path.write_bytes(content)
-        assert_equal(load_corpus(str(small_corpus)), expected)
+        assert_equal(load_corpus(data_config(small_corpus)), expected)
         assert path.read_bytes() == good
 
 
 def test_cache_of_another_format_is_rewritten(
     small_corpus: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load_corpus(str(small_corpus))
+    load_corpus(data_config(small_corpus))
     (path,) = place.glob("*/ids")
     before = path.read_bytes()
     monkeypatch.setattr(cache, "FORMAT", cache.FORMAT + 1)
-    assert_equal(load_corpus(str(small_corpus)), uncached(small_corpus))
+    assert_equal(load_corpus(data_config(small_corpus)), uncached(small_corpus))
     assert path.read_bytes() != before
 
 
@@ -162,7 +166,7 @@ def test_full_disk_does_not_stop_a_run(
     for owner, name in ((tempfile, "TemporaryFile"), (os, "fsync"), (os, "replace")):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, (lambda **_: Full()) if owner is tempfile else full)
-            assert_equal(load_corpus(str(small_corpus)), uncached(small_corpus))
+            assert_equal(load_corpus(data_config(small_corpus)), uncached(small_corpus))
         notes = caplog.messages
         caplog.clear()
         assert len(notes) == 1
@@ -175,14 +179,14 @@ def test_unusable_location_does_not_stop_a_run(
     small_corpus: Path, place: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.write_text("a file, not a directory")
-    assert_equal(load_corpus(str(small_corpus)), uncached(small_corpus))
+    assert_equal(load_corpus(data_config(small_corpus)), uncached(small_corpus))
     assert caplog.messages[0].startswith("corpus could not be cached")
     assert place.read_text() == "a file, not a directory"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
 def test_cache_is_private_to_its_user(small_corpus: Path, place: Path) -> None:
-    load_corpus(str(small_corpus))
+    load_corpus(data_config(small_corpus))
     (entry,) = place.iterdir()
     assert stat.S_IMODE(entry.stat().st_mode) == 0o700
 
@@ -190,7 +194,7 @@ def test_cache_is_private_to_its_user(small_corpus: Path, place: Path) -> None:
 def test_error_in_the_text_leaves_no_ids(small_corpus: Path, place: Path) -> None:
     (small_corpus / "test.txt").write_bytes(b"the \xff\n")
     with pytest.raises(DataError, match="not UTF-8"):
-        load_corpus(str(small_corpus))
+        load_corpus(data_config(small_corpus))
     assert [path.name for path in place.glob("*/*")] in ([], ["lock"])
 
 
@@ -198,19 +202,19 @@ def test_small_corpora_are_not_cached(
     small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PTBLM_CACHE", str(tmp_path / "cache"))
-    load_corpus(str(small_corpus))
+    load_corpus(data_config(small_corpus))
     assert not (tmp_path / "cache").exists()
 
 
 def test_second_process_waits_and_reads_the_cache(
     small_corpus: Path, place: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    load_corpus(str(small_corpus))
+    load_corpus(data_config(small_corpus))
     (path,) = place.glob("*/ids")
     good = path.read_bytes()
     path.unlink()
     found: list[Corpus] = []
-    second = threading.Thread(target=lambda: found.append(load_corpus(str(small_corpus))))
+    second = threading.Thread(target=lambda: found.append(load_corpus(data_config(small_corpus))))
     with FileLock(path.parent / "lock"):
         second.start()
         second.join(0.5)
@@ -225,7 +229,8 @@ def test_second_process_waits_and_reads_the_cache(
 
 def test_four_processes_share_one_cache(small_corpus: Path, place: Path) -> None:
     code = "import sys; from ptblm.corpus import corpus; corpus.MIN_CACHED_SIZE = 1; "
-    code += "print(corpus.load_corpus(sys.argv[1]).splits['train'].ids.sum())"
+    code += "from ptblm.config.data import DataConfig; "
+    code += "print(corpus.load_corpus(DataConfig(path=sys.argv[1])).splits['train'].ids.sum())"
     command = [sys.executable, "-c", code, str(small_corpus)]
     processes = [
         subprocess.Popen(command, env=plain_environment(), stdout=subprocess.PIPE, text=True)
@@ -238,7 +243,7 @@ def test_four_processes_share_one_cache(small_corpus: Path, place: Path) -> None
 
 def test_batches_of_a_cached_text_are_not_copied(small_corpus: Path, place: Path) -> None:
     """By NumPy or torch; and writing to them does not change the file."""
-    corpus = load_corpus(str(small_corpus))
+    corpus = load_corpus(data_config(small_corpus))
     (path,) = place.glob("*/ids")
     before = path.read_bytes()
     ids = corpus.splits["train"].ids

@@ -12,10 +12,11 @@ import pytest
 
 from ptblm.config.loading import load_config
 from ptblm.corpus.corpus import load_corpus, read_entropy_bound
-from ptblm.corpus.splits import SPLITS
+from ptblm.corpus.layout import SPLITS
 from ptblm.run.setup import setup_run
 from ptblm.training.records import RunDone
 from tests.conftest import REPOSITORY, load_script
+from tests.corpus.helpers import data_config
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_forward_algorithm_equals_sum_over_hidden_paths(script: ModuleType) -> N
 
 
 def test_size_of_the_sample_corpus() -> None:
-    corpus = load_corpus("sample")
+    corpus = load_corpus(data_config("sample"))
     assert 39_000 < len(corpus.splits["train"].ids) < 42_000
     assert 200 < len(corpus.vocabulary) < 1000
     assert [text.unknown for text in corpus.splits.values()] == [0, 0, 0]
@@ -88,11 +89,11 @@ def test_sentences_have_long_range_dependencies() -> None:
 def test_entropy_bound_is_for_one_text_and_tokenizer(tmp_path: Path) -> None:
     content = {"tokenizer": "word", "splits": {"test": {"sha256": "abc", "perplexity": 3.5}}}
     (tmp_path / "entropy_bound.json").write_text(json.dumps(content))
-    path = str(tmp_path)
-    assert read_entropy_bound(path, "test", "abc", "word") == 3.5
-    assert read_entropy_bound(path, "test", "abc", "char") is None
-    assert read_entropy_bound(path, "test", "abd", "word") is None
-    assert read_entropy_bound(path, "valid", "abc", "word") is None
+    config = data_config(tmp_path)
+    assert read_entropy_bound(config, "test", "abc") == 3.5
+    assert read_entropy_bound(data_config(tmp_path, "char"), "test", "abc") is None
+    assert read_entropy_bound(config, "test", "abd") is None
+    assert read_entropy_bound(config, "valid", "abc") is None
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_entropy_bound_is_for_one_text_and_tokenizer(tmp_path: Path) -> None:
 )
 def test_malformed_entropy_bound_is_none(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "entropy_bound.json").write_bytes(content)
-    assert read_entropy_bound(str(tmp_path), "test", "abc", "word") is None
+    assert read_entropy_bound(data_config(tmp_path), "test", "abc") is None
 
 
 def test_trained_model_is_near_the_entropy_bound_not_below() -> None:

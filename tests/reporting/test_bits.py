@@ -8,6 +8,7 @@ from ptblm.corpus.corpus import load_corpus
 from ptblm.corpus.tokenizers import TOKENIZERS
 from ptblm.evaluation.score import Score
 from ptblm.reporting.bits import epoch_bits, score_bits
+from tests.corpus.helpers import data_config
 from tests.reporting.records import EPOCH, TEST
 
 
@@ -30,7 +31,7 @@ def test_bits_without_eos_are_none_if_every_target_is_eos() -> None:
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_bits_exclude_eos_if_it_is_a_special_token(name: str) -> None:
-    tokenizer = load_corpus("sample", name).tokenizer
+    tokenizer = load_corpus(data_config("sample", name)).tokenizer
     breakdown = {token: Score(4 * math.log(2), 4) for token in tokenizer.special_ids}
     bits = score_bits(Score(16 * math.log(4), 16, breakdown), tokenizer.unit, "test_")
     total = f"test_bits_per_{tokenizer.unit}"

@@ -11,11 +11,12 @@ from ptblm.evaluation.score import Score
 from ptblm.reporting.published import published_results
 from ptblm.reporting.table import summary
 from ptblm.training.records import EpochDone, RunDone
+from tests.corpus.helpers import data_config
 
 
 @pytest.fixture(scope="module")
 def ptb(ptb_directory: Path) -> Corpus:
-    return load_corpus(str(ptb_directory))
+    return load_corpus(data_config(ptb_directory))
 
 
 @pytest.mark.parametrize(
@@ -37,14 +38,14 @@ def test_other_text_has_none(ptb: Corpus) -> None:
     text = dataclasses.replace(ptb.splits["test"], sha256="0" * 64)
     other = dataclasses.replace(ptb, splits={**ptb.splits, "test": text})
     assert published_results(load_config("small"), other) == []
-    assert published_results(load_config("small"), load_corpus("sample")) == []
+    assert published_results(load_config("small"), load_corpus(data_config("sample"))) == []
 
 
 @pytest.mark.parametrize("tokenizer", ["char", "byte"])
 def test_other_tokenizer_has_none(tokenizer: str, ptb_directory: Path) -> None:
     if tokenizer == "char" and not (ptb_directory / "ptb.char.train.txt").is_file():
         pytest.skip(f"needs the Penn Treebank's character files in {ptb_directory}")
-    corpus = load_corpus(str(ptb_directory), tokenizer)
+    corpus = load_corpus(data_config(ptb_directory, tokenizer))
     config = load_config("small", [f"data.tokenizer={tokenizer}"])
     assert published_results(config, corpus) == []
 

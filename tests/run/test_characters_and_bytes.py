@@ -164,7 +164,7 @@ def test_word_run_reports_bits_per_word(ptblm: Ptblm, tmp_path: Path, small_corp
     ("content", "tokenizer", "message"),
     [
         (b"", "char", "too short to be split by position"),
-        (b"one line without an end", "word", "a text with more lines"),
+        (b"one line without an end", "word", "the train split has 5 tokens"),
         (b"abc\n" * 40, "char", "the valid split has"),
         (b"ok\n" * 50 + b"caf\xe9\n" + b"ok\n" * 50, "char", "any.txt:51"),
     ],

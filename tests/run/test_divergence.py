@@ -1,6 +1,7 @@
 """Diverged runs: good checkpoints stay, and a lower learning rate is accepted."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -9,9 +10,13 @@ from pathlib import Path
 import pytest
 
 from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
+from ptblm.config.loading import load_config
 from ptblm.errors import ConfigError, DivergedError
+from ptblm.run.directory import RunDirectory
+from ptblm.run.hints import diverged_command
 from tests.conftest import plain_environment
-from tests.run.helpers import contents, last_checkpoint, metrics, resume
+from tests.in_process import ptblm
+from tests.run.helpers import contents, last_checkpoint, metrics, options, resume, tiny
 
 LOWER_RATE = ["training.epochs=2", "training.learning_rate=0.1"]
 
@@ -32,6 +37,48 @@ def test_weights_that_are_not_finite_are_never_saved(run: Path) -> None:
     step = metrics(run)[-1]
     assert (step["kind"], step["step"]) == ("step", 40)  # the step itself was good
     assert json.loads((run / "diverged.json").read_text()).keys() >= {"nll", "grad_norm", "step"}
+
+
+WILD = ["training.learning_rate=1e30", "training.max_grad_norm=1e30"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes"),
+    [
+        ([], "training.learning_rate=0.5"),
+        (["training.learning_rate=20.0"], "training.learning_rate=1"),
+        (WILD, "training.learning_rate=1 --set training.max_grad_norm=5"),
+        (
+            ["training.optimizer=adam", "training.learning_rate=0.001"],
+            "training.learning_rate=0.0005",
+        ),
+        (["training.optimizer=adam"], "training.learning_rate=0.001"),
+        (
+            ["training.schedule={type: cosine, final_learning_rate: 0.8}"],
+            "training.learning_rate=0.5 --set training.schedule.final_learning_rate=0.05",
+        ),
+    ],
+)
+def test_hint_has_a_lower_rate(run: Path, settings: list[str], changes: str) -> None:
+    command = diverged_command(RunDirectory(run), load_config("small", settings))
+    assert command == f"ptblm train --resume {run} --set {changes}"
+
+
+@pytest.mark.usefixtures("in_directory")
+def test_divergence_before_a_checkpoint_is_restarted_by_its_hint() -> None:
+    wild = options(tiny(*WILD, "run.checkpoint_every=1000 steps"))
+    code, errors, _ = ptblm("train", *wild, "--set=training.seed=3", "--run-dir=my run")
+    assert code == 5
+    hint = errors.splitlines()[-1].partition("learning rate: ")[2]
+    for attempt in (["--resume", "my run"], ["--resume", "auto", "--run-dir", "my run"]):
+        code, errors, _ = ptblm("train", *attempt)
+        assert code == 4
+        assert "the run diverged before its first checkpoint" in errors
+        assert errors.splitlines()[-1] == f"  hint: start it again: {hint}"
+    code, errors, _ = ptblm(*shlex.split(hint)[1:])
+    assert code == 0, errors
+    config = load_config("my run/config.yaml")
+    assert (config.training.learning_rate, config.training.seed) == (1.0, 3)
 
 
 def test_diverged_run_resumes_with_a_lower_rate(run: Path) -> None:

@@ -18,6 +18,7 @@ from ptblm.run import evaluate, load_model, loop
 from ptblm.run.setup import setup_run
 from ptblm.run.train import train
 from tests.conftest import REPOSITORY, Ptblm, load_script, plain_environment
+from tests.corpus.helpers import data_config
 from tests.run.helpers import options, start, tiny_config
 
 STATM = Path("/proc/self/statm")
@@ -123,7 +124,7 @@ def test_memory_of_a_step_does_not_grow_with_vocabulary() -> None:
 def test_release_frees_the_memory_of_a_cached_text(tmp_path: Path) -> None:
     path = tmp_path / "random.bin"
     path.write_bytes(os.urandom(40_000_000))
-    corpus = load_corpus(str(path), "byte")
+    corpus = load_corpus(data_config(path, "byte"))
     ids = corpus.splits["train"].ids
     before = resident_bytes()
     total = ids.sum()

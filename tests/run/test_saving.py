@@ -1,17 +1,24 @@
 """When checkpoints are saved, which ones are kept, and what happens if a save fails."""
 
+import errno
+import os
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
 
 from ptblm.checkpoint.format import FORMAT, Checkpoint, load_checkpoint
 from ptblm.errors import CheckpointError
-from ptblm.run.saving import CheckpointInterval, save_or_raise, save_or_warn
+from ptblm.run.directory import RunDirectory
+from ptblm.run.saving import CheckpointInterval, keep_numbered, save_or_raise, save_or_warn
 from ptblm.run.train import train
-from tests.conftest import Ptblm
-from tests.run.helpers import last_checkpoint, tiny_config
+from tests.conftest import Ptblm, plain_environment
+from tests.run.helpers import TINY, contents, last_checkpoint, options, tiny_config
 
 
 def full_disk() -> Checkpoint:
@@ -53,12 +60,74 @@ def test_failed_save_warns_during_and_raises_at_the_end(
     assert not save_or_warn(last, full_disk)
     assert "was not saved" in log.messages[0]
     with pytest.raises(CheckpointError, match="No space left") as caught:
-        save_or_raise(last, full_disk)
-    assert "from the previous checkpoint" in str(caught.value)
+        save_or_raise(RunDirectory(run), full_disk)
+    assert f"the previous checkpoint: ptblm train --resume {run}" in str(caught.value)
     assert last.read_bytes() == before
+    last.unlink()
     with pytest.raises(CheckpointError) as caught:
-        save_or_raise(run / "checkpoints" / "none.safetensors", full_disk)
-    assert "no earlier checkpoint" in str(caught.value)
+        save_or_raise(RunDirectory(run), full_disk)
+    assert f"no earlier checkpoint: ptblm train --config {run / 'config.yaml'}" in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK])
+def test_numbered_checkpoints_are_copied_without_hard_links(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    def link(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("os.link", link)
+    train(tiny_config("run.keep_checkpoints=2", "training.epochs=2"), tmp_path / "run")
+    kept = [path.name for path in RunDirectory(tmp_path / "run").all_checkpoints()]
+    numbered = ["step-000000039.safetensors", "step-000000078.safetensors"]
+    assert kept == ["best.safetensors", "last.safetensors", *numbered]
+    for name in kept:
+        load_checkpoint(tmp_path / "run" / "checkpoints" / name)
+    assert log.messages == []
+
+
+def test_interrupted_copy_leaves_no_checkpoint(
+    run: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    def link(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    def copy(_: object, target: IO[bytes], *__: object) -> None:
+        target.write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.link", link)
+    monkeypatch.setattr("shutil.copyfileobj", copy)
+    before = contents(run)
+    keep_numbered(RunDirectory(run), 39, 2)
+    assert contents(run) == before
+    assert "was not kept" in log.messages[0]
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_run_on_a_drive_without_hard_links(tmp_path: Path) -> None:
+    """In a real process, where the C library refuses to link, as on exFAT and many shares."""
+    source = tmp_path / "nolink.c"
+    source.write_text(
+        "#include <errno.h>\n"
+        "int link(const char *a, const char *b) { errno = EPERM; return -1; }\n"
+        "int linkat(int a, const char *b, int c, const char *d, int e)\n"
+        "{ errno = EPERM; return -1; }\n"
+    )
+    library = tmp_path / "nolink.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
+    keep = options([*TINY, "run.keep_checkpoints=1"])
+    result = subprocess.run(
+        [sys.executable, "-m", "ptblm", "train", *keep, "--run-dir", "run"],
+        cwd=tmp_path,
+        env={**plain_environment(), "LD_PRELOAD": str(library)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "warning" not in result.stderr
+    load_checkpoint(tmp_path / "run" / "checkpoints" / "step-000000039.safetensors")
 
 
 def test_checkpoint_show_describes_content(finished: Path, ptblm: Ptblm) -> None:

@@ -1,5 +1,6 @@
 """Stop signals: during training, validation and evaluation, twice, ignored, or without stderr."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,8 +10,19 @@ from pathlib import Path
 import pytest
 
 from ptblm.checkpoint.format import load_checkpoint
+from ptblm.run.setup import setup_run
+from ptblm.run.train import train
 from tests.conftest import REPOSITORY, Ptblm, plain_environment
-from tests.run.helpers import last_checkpoint, options, resume, start, wait_for
+from tests.run.helpers import (
+    assert_same_end,
+    last_checkpoint,
+    options,
+    resume,
+    start,
+    tiny,
+    tiny_config,
+    wait_for,
+)
 
 SMALL = ["train", *options(["data.path=sample", "model.hidden_size=8"]), "--run-dir", "run"]
 LONG = [*SMALL, "--set", "training.epochs=50"]
@@ -118,3 +130,45 @@ def test_fewer_epochs_than_started_are_rejected(tmp_path: Path, ptblm: Ptblm) ->
     if state["epoch"] > 1 or state["batch"] > 0:
         assert result.returncode == 2
         assert "in epoch" in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_save_signal_saves_and_training_continues(number: signal.Signals, tmp_path: Path) -> None:
+    run, epochs = tmp_path / "run", "training.epochs=40"
+    process = start("train", *options(tiny(epochs)), "--run-dir", run, cwd=tmp_path)
+    steps: list[int] = []
+    wait_for(run / "metrics.jsonl")
+    while len(steps) < 3:
+        assert process.poll() is None
+        process.send_signal(number)
+        wait_for(last_checkpoint(run))
+        step = load_checkpoint(last_checkpoint(run)).trained()[1]
+        if not steps or step > steps[-1]:
+            steps.append(step)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert f"note: {number.name}: saved {last_checkpoint(run)}, step " in errors
+    assert any(step % 39 for step in steps)  # not only the checkpoints after epochs of 39 steps
+    undisturbed = tmp_path / "undisturbed"
+    train(tiny_config(epochs), undisturbed)
+    assert_same_end(run, undisturbed)
+
+
+def test_save_signal_before_training_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal arrives while the run is set up, and is handled after the first step."""
+    saved = []
+    before = signal.getsignal(signal.SIGUSR2)
+
+    def setup(*arguments: object) -> object:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        return setup_run(*arguments)
+
+    monkeypatch.setattr("ptblm.run.train.setup_run", setup)
+    monkeypatch.setattr(
+        "ptblm.run.saving.CheckpointSaver.save_requested", lambda _, *args: saved.append(args)
+    )
+    train(tiny_config(), tmp_path / "run")
+    assert saved == [(1, "SIGUSR2")]
+    assert signal.getsignal(signal.SIGUSR2) is before

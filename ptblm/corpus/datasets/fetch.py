@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from tqdm import tqdm
-
 from ptblm import __version__
 from ptblm.corpus.datasets.archive import open_archive
 from ptblm.corpus.datasets.base import DataFile, Dataset
 from ptblm.errors import DataError
 from ptblm.files import TEMPORARY_SUFFIX, replacing
+from ptblm.progress_bar import ProgressBar
 
 ATTEMPTS = 3
 PAUSE = 1.0  # seconds before the second attempt; doubled for each later one
@@ -176,17 +175,23 @@ def _receive_once(url: str, part: Path, size: int) -> None:
         total = None if length is None else start + int(length)
         with (
             part.open("ab" if resumes else "wb") as file,
-            tqdm(desc=url.rsplit("/", 1)[-1], initial=start, total=total, unit="B",
-                 unit_scale=True, leave=False, disable=None) as bar,
-        ):  # fmt: skip
+            ProgressBar(total, start) as bar,
+        ):
             while block := response.read1(2**16):
                 file.write(block)
                 file.flush()
-                bar.update(len(block))
+                bar.show(file.tell(), _progress(url, file.tell(), total, bar.per_second))
                 if file.tell() > MAX_SIZE:
                     raise DataError(f"more than {MAX_SIZE:,} bytes")
     if total is not None and _size(part) < total:
         raise ConnectionError(f"connection lost after {_size(part):,} of {total:,} bytes")
+
+
+def _progress(url: str, done: int, total: int | None, per_second: float) -> list[str]:
+    """Returns the text of the progress bar, in order of importance."""
+    of_total = "" if total is None else f" of {total / 1e6:.1f}"
+    amount = f"{done / 1e6:.1f}{of_total} MB"
+    return [url.rsplit("/", 1)[-1], amount, f"{per_second / 1e6:.1f} MB/s"]
 
 
 class _CheckedRedirects(urllib.request.HTTPRedirectHandler):

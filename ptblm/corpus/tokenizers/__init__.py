@@ -1,5 +1,6 @@
 """Tokenizers by name: words, characters and bytes."""
 
+from ptblm.config.data import VocabularyConfig
 from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.tokenizers.bytes import ByteTokenizer
 from ptblm.corpus.tokenizers.characters import CharacterTokenizer
@@ -11,14 +12,17 @@ TOKENIZERS: dict[str, type[Tokenizer]] = {
 }
 
 
-def make_tokenizer(name: str, vocabulary: Vocabulary | None = None) -> Tokenizer:
+def make_tokenizer(
+    name: str, vocabulary: Vocabulary | None = None, rule: VocabularyConfig | None = None
+) -> Tokenizer:
     """Returns the tokenizer that the config key `data.tokenizer` selects.
 
     Args:
         name: a key of `TOKENIZERS`.
         vocabulary: the known tokens; None to build a vocabulary.
+        rule: determines which tokens a vocabulary that is built contains.
 
     Raises:
         DataError: if the vocabulary does not match the tokenizer.
     """
-    return TOKENIZERS[name](vocabulary)
+    return TOKENIZERS[name](vocabulary, rule)

@@ -7,8 +7,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ptblm.corpus.source import TextBlocks
-from ptblm.corpus.vocabulary import Ids, Vocabulary
+from ptblm.config.data import VocabularyConfig
+from ptblm.corpus.source import TextBlocks, Unit
+from ptblm.corpus.vocabulary import UNK, Ids, Vocabulary
 from ptblm.errors import DataError
 
 
@@ -18,36 +19,44 @@ class Tokenizer(ABC):
     To add a tokenizer, subclass this in a new file and register it in `tokenizers/__init__.py`.
 
     Args:
-        vocabulary: the known tokens. If None, the vocabulary starts with `initial_tokens`,
+        vocabulary: the known tokens. If None, the vocabulary starts with `required_tokens`,
             `encode` with `grow_vocabulary` adds the tokens of the training split, and
             `finish_vocabulary` completes it.
+        rule: determines which tokens of the training split `finish_vocabulary` keeps.
 
     Attributes:
         name: value of the config key `data.tokenizer`.
         unit: name of a token in messages and results.
-        initial_tokens: tokens that every vocabulary contains.
+        required_tokens: tokens that every vocabulary contains.
+        default_min_count: the default of `rule.min_count` for a text without `<unk>`.
         keeps_ids: whether `finish_vocabulary` keeps the ids that `encode` assigned. If not, it
             sorts the tokens by count.
-        splits_at_lines: whether the train, valid and test parts of a file start at line starts.
+        divided_at: where a file is divided into train, valid and test, in order of preference.
         file_prefixes: prefixes of the split files in a corpus directory, in order of preference.
         vocabulary: the known tokens.
         ids: the id of each token, including tokens added by `grow_vocabulary`.
 
     Raises:
-        DataError: if the vocabulary lacks one of `initial_tokens`.
+        DataError: if the vocabulary lacks one of `required_tokens`.
     """
 
     name: ClassVar[str]
     unit: ClassVar[str]
-    initial_tokens: ClassVar[tuple[str, ...]]
+    required_tokens: ClassVar[tuple[str, ...]]
+    default_min_count: ClassVar[int] = 1
     keeps_ids: ClassVar[bool] = False
-    splits_at_lines: ClassVar[bool] = True
+    divided_at: ClassVar[tuple[Unit, ...]]
     file_prefixes: ClassVar[tuple[str, ...]] = ("ptb.", "")
 
-    def __init__(self, vocabulary: Vocabulary | None = None) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary | None = None, rule: VocabularyConfig | None = None
+    ) -> None:
+        self.rule = rule or VocabularyConfig()
         if vocabulary is None:
-            vocabulary = Vocabulary(self.initial_tokens, [0] * len(self.initial_tokens))
-        for token in self.initial_tokens:
+            is_open = not (self.keeps_ids or self.rule.closed)
+            tokens = (*self.required_tokens, UNK) if is_open else self.required_tokens
+            vocabulary = Vocabulary(tokens, [0] * len(tokens))
+        for token in self.required_tokens:
             if token not in vocabulary.ids:
                 raise DataError(f"the vocabulary does not contain {token}")
         self.vocabulary = vocabulary
@@ -82,6 +91,8 @@ class Tokenizer(ABC):
     def finish_vocabulary(self, counts: NDArray[np.int64]) -> Ids:
         """Sets `vocabulary` from the tokens found by `grow_vocabulary`.
 
+        Tokens that `rule` does not keep become `<unk>`.
+
         Args:
             counts: occurrences of each token in the training split, by the ids of `encode`.
 
@@ -92,10 +103,55 @@ class Tokenizer(ABC):
             self.vocabulary = Vocabulary(list(self.ids), counts.tolist())
         else:
             by_token = dict(zip(self.ids, counts.tolist(), strict=True))
+            if UNK in by_token:
+                min_count = self.min_count(has_unk=by_token[UNK] > 0)
+                by_token = _frequent(by_token, self.required_tokens, min_count, self.rule.size)
             self.vocabulary = Vocabulary.sorted_by_count(by_token)
-        final_ids = [self.vocabulary.ids[token] for token in self.ids]
-        self.ids = dict(self.vocabulary.ids)
+        known = self.vocabulary.ids
+        final_ids = [known[token if token in known else UNK] for token in self.ids]
+        self.ids = dict(known)
         return np.array(final_ids, dtype=self.vocabulary.id_dtype)
+
+    def min_count(self, *, has_unk: bool) -> int:
+        """Returns how often a token has to occur in the training split.
+
+        Args:
+            has_unk: whether the training split contains `<unk>`.
+        """
+        return self.rule.min_count or (1 if has_unk else self.default_min_count)
+
+    def unknown_token_error(self, blocks: TextBlocks, offset: int, text: str) -> DataError:
+        """Returns the error for the first unknown token of the block that starts at `offset`."""
+        first_line, _ = blocks.source.line_and_byte(offset)
+        line, token = next(
+            (number, token)
+            for number, line in enumerate(text.split("\n"), start=first_line)
+            for token in self.tokens_of(line)
+            if token not in self.ids
+        )
+        return DataError(
+            f"'{token[:60]}' is not in the vocabulary, which does not contain {UNK}",
+            where=f"{blocks.source.name}:{line}",
+            hint="train with data.vocabulary.closed=false, so that the vocabulary contains <unk>",
+        )
+
+    @staticmethod
+    def tokens_of(line: str) -> list[str]:
+        """Returns the tokens of a line, without `<eos>`."""
+        return list(line)
+
+
+def _frequent(
+    counts: dict[str, int], required: tuple[str, ...], min_count: int, size: int | None
+) -> dict[str, int]:
+    """Returns the counts of the tokens to keep; the counts of all others are added to `<unk>`."""
+    always = {*required, UNK}
+    candidates = [token for token in counts if counts[token] >= min_count and token not in always]
+    candidates.sort(key=lambda token: (-counts[token], token))
+    kept = {*always, *(candidates if size is None else candidates[: size - len(always)])}
+    frequent = {token: counts[token] for token in counts if token in kept}
+    frequent[UNK] += sum(counts.values()) - sum(frequent.values())
+    return frequent
 
 
 def check_not_empty(has_tokens: bool, name: str, unit: str) -> None:

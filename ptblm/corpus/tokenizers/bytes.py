@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ptblm.config.data import VocabularyConfig
 from ptblm.corpus.source import TextBlocks
 from ptblm.corpus.tokenizers.base import Tokenizer, check_not_empty
 from ptblm.corpus.vocabulary import Ids, Vocabulary
@@ -15,13 +16,15 @@ class ByteTokenizer(Tokenizer):
 
     name = "byte"
     unit = "byte"
-    initial_tokens = tuple(chr(byte) for byte in range(256))
+    required_tokens = tuple(chr(byte) for byte in range(256))
     keeps_ids = True
-    splits_at_lines = False
+    divided_at = ("byte",)
 
-    def __init__(self, vocabulary: Vocabulary | None = None) -> None:
-        super().__init__(vocabulary)
-        if self.vocabulary.tokens != self.initial_tokens:
+    def __init__(
+        self, vocabulary: Vocabulary | None = None, rule: VocabularyConfig | None = None
+    ) -> None:
+        super().__init__(vocabulary, rule)
+        if self.vocabulary.tokens != self.required_tokens:
             raise DataError("the vocabulary does not consist of the 256 bytes")
 
     @staticmethod

@@ -1,10 +1,10 @@
 """The character tokenizer: each character is a token, and a newline is `<eos>`.
 
-Only a newline ends a line. Carriage returns, tabs and spaces are ordinary characters. A last line
-without a newline also ends with `<eos>`, as in the word tokenizer.
+Tabs and spaces are ordinary characters. A last line without a newline also ends with `<eos>`, as
+in the word tokenizer.
 
-The vocabulary always contains `<unk>`, so that any text can be scored: characters that are
-not in the training split become `<unk>`. It is never a training target, so the softmax soon assigns
+The vocabulary contains `<unk>`, so that any text can be scored: characters that are not in the
+training split become `<unk>`. By default it is never a training target, so the softmax soon assigns
 it almost no probability: it costs 0.000002 bits per character (docs/results.md). The string `<unk>`
 in the files of the Penn Treebank is five tokens, as in all published results.
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ptblm.corpus.source import SPACE_SEPARATED_PREFIX, TextBlocks
+from ptblm.corpus.source import TextBlocks
 from ptblm.corpus.tokenizers.base import Tokenizer, check_not_empty
 from ptblm.corpus.vocabulary import EOS, UNK, Ids
 
@@ -21,16 +21,13 @@ _CODE_POINTS = 0x110000
 
 
 class CharacterTokenizer(Tokenizer):
-    """Tokens are characters, `<eos>` and `<unk>`.
-
-    Files in the space-separated format of the Penn Treebank (`ptb.char.*`) have the same ids as the
-    corresponding plain text.
-    """
+    """Tokens are characters, `<eos>` and `<unk>`."""
 
     name = "char"
     unit = "character"
-    initial_tokens = (EOS, UNK)
-    file_prefixes = (SPACE_SEPARATED_PREFIX, "")
+    required_tokens = (EOS,)
+    divided_at = ("line", "character")
+    file_prefixes = ("ptb.char.", "")
 
     @staticmethod
     def block_end(raw: bytes) -> int:
@@ -43,7 +40,8 @@ class CharacterTokenizer(Tokenizer):
         """Yields the ids of the characters of a text.
 
         Raises:
-            DataError: if the text is not UTF-8 or is empty.
+            DataError: if the text is empty, or contains an unknown character and the vocabulary
+                does not contain `<unk>`.
         """
         table = np.full(_CODE_POINTS, -1, dtype=np.int32)  # id of each code point
         for token, index in self.ids.items():
@@ -51,9 +49,8 @@ class CharacterTokenizer(Tokenizer):
                 table[ord(token)] = index
         table[ord("\n")] = self.ids[EOS]
         last = ""
-        for _, text in blocks.decoded():
-            if blocks.source.space_separated:
-                text = text.replace(" ", "").replace("_", " ")
+        is_closed = not grow_vocabulary and UNK not in self.ids
+        for offset, text in blocks.decoded():
             last = text[-1:] or last
             points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
             ids: Ids = table[points]
@@ -61,6 +58,8 @@ class CharacterTokenizer(Tokenizer):
                 for point in np.unique(points[ids < 0]).tolist():
                     table[point] = self.ids[chr(point)] = len(self.ids)
                 ids = table[points]
+            if is_closed and (ids < 0).any():
+                raise self.unknown_token_error(blocks, offset, text)
             yield ids
         check_not_empty(bool(last), blocks.source.name, self.unit)
         if last != "\n":

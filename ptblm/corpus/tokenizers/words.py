@@ -6,19 +6,23 @@ from ptblm.corpus.source import TextBlocks
 from ptblm.corpus.tokenizers.base import Tokenizer, check_not_empty
 from ptblm.corpus.tokenizers.word_table import WordTable
 from ptblm.corpus.vocabulary import EOS, UNK, Ids
-from ptblm.errors import DataError
 
 
 class WordTokenizer(Tokenizer):
     """Tokens are words and `<eos>`.
 
-    A last line without a newline also ends with `<eos>`. Unknown words become `<unk>` if the
-    training split contains `<unk>`; otherwise they are an error.
+    A last line without a newline also ends with `<eos>`. Unknown words become `<unk>`; in a closed
+    vocabulary, which has no `<unk>`, they are an error.
+
+    Words that occur once in a training split without `<unk>` become `<unk>`, so that the model
+    learns the probability of unknown words.
     """
 
     name = "word"
     unit = "word"
-    initial_tokens = (EOS,)
+    required_tokens = (EOS,)
+    default_min_count = 2
+    divided_at = ("line", "word", "character")
 
     @staticmethod
     def block_end(raw: bytes) -> int:
@@ -29,8 +33,8 @@ class WordTokenizer(Tokenizer):
         """Yields the ids of the words of a text.
 
         Raises:
-            DataError: if the text is not UTF-8, contains no word, or contains an unknown word
-                and the vocabulary does not contain `<unk>`.
+            DataError: if the text contains no word, or contains an unknown word and the vocabulary
+                does not contain `<unk>`.
         """
         table = WordTable(self.ids, grow_vocabulary=grow_vocabulary)
         is_closed = not grow_vocabulary and UNK not in self.ids
@@ -39,7 +43,7 @@ class WordTokenizer(Tokenizer):
             any_word = any_word or not (text == "" or text.isspace())
             ids = table.find(text.replace("\n", f" {EOS} "))
             if is_closed and (ids < 0).any():
-                raise self._unknown_word_error(blocks, offset, text)
+                raise self.unknown_token_error(blocks, offset, text)
             yield ids
         check_not_empty(any_word, blocks.source.name, self.unit)
         if not text.endswith("\n"):
@@ -51,18 +55,7 @@ class WordTokenizer(Tokenizer):
         text = " ".join("\n" if tokens[index] == EOS else tokens[index] for index in ids.tolist())
         return text.replace(" \n", "\n").replace("\n ", "\n")
 
-    def _unknown_word_error(self, blocks: TextBlocks, offset: int, text: str) -> DataError:
-        """Returns the error for the first unknown word of the block that starts at `offset`."""
-        first_line, _ = blocks.source.line_and_byte(offset)
-        line, word = next(
-            (number, word)
-            for number, words in enumerate(text.split("\n"), start=first_line)
-            for word in words.split()
-            if word not in self.ids
-        )
-        return DataError(
-            f"'{word[:60]}' is not in the vocabulary, which does not contain {UNK}",
-            where=f"{blocks.source.name}:{line}",
-            hint=f"replace unknown words, use a training text that contains {UNK}, "
-            "or train with data.tokenizer char",
-        )
+    @staticmethod
+    def tokens_of(line: str) -> list[str]:
+        """Returns the words of a line."""
+        return line.split()

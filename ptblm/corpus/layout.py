@@ -1,0 +1,150 @@
+"""Finds the train, valid and test files in a directory, under the names that corpora use."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from ptblm.errors import DataError
+
+Split = Literal["train", "valid", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+# Names of the splits, in order of preference.
+_NAMES: dict[Split, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "valid": ("valid", "validation", "val", "dev", "devel", "development"),
+    "test": ("test", "testing"),
+}
+_SPLIT_OF = {name: split for split, names in _NAMES.items() for name in names}
+# A name such as `wiki.train.tokens`, `Train.txt`, `dev` or `train.txt.gz`. Formats such as CSV
+# are not text.
+_FILE = re.compile(
+    r"(?P<prefix>(?:.*[._-])?)"
+    rf"(?P<split>{'|'.join(_SPLIT_OF)})"
+    r"(?P<suffix>(?:[._-](?:txt|text|tokens|tok|raw|en|lower|clean|processed))*"
+    r"(?:\.(?:gz|bz2|xz))?)",
+    re.IGNORECASE,
+)
+_MAX_LISTED = 12
+_MAX_DEPTH = 2
+
+# The files of one corpus: a train, a valid and a test file, whose names have the same form.
+Family = dict[Split, Path]
+
+
+def split_files(directory: Path, prefixes: Sequence[str], splits: Iterable[Split]) -> Family:
+    """Returns the files of the requested splits.
+
+    The names of all files have the same form, such as `wiki.*.tokens`, so that two corpora are
+    never mixed. If a directory contains several forms, the form `PREFIX*.txt` of the first prefix
+    is preferred. If a directory has no such files, its subdirectories are searched.
+
+    Args:
+        directory: the directory.
+        prefixes: prefixes of preferred names, such as "ptb.".
+        splits: the splits to find. A missing test split is not an error, unless it is the only
+            requested split.
+
+    Raises:
+        DataError: if a split is missing, or several corpora are in the directory.
+    """
+    splits = list(splits)
+    family = _family(corpus_directory(directory), prefixes)
+    for split in splits:
+        if split not in family and (split != "test" or splits == ["test"]):
+            raise _missing_error(directory, split, family)
+    return {split: family[split] for split in splits if split in family}
+
+
+def corpus_directory(directory: Path) -> Path:
+    """Returns the directory itself or the only subdirectory with train, valid or test files.
+
+    An unpacked archive often contains one directory, which contains the files.
+
+    Raises:
+        DataError: if several subdirectories contain such files.
+    """
+    level = [directory]
+    for _ in range(_MAX_DEPTH + 1):
+        found = [place for place in level if _families(place)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(place.name for place in found[:_MAX_LISTED])
+            raise DataError(
+                f"several directories contain a corpus: {names}",
+                where=str(directory),
+                hint=f"pass one of them, for example --data {found[0]}",
+            )
+        level = [inner for place in level for inner in _entries(place) if inner.is_dir()]
+    return directory
+
+
+def _family(directory: Path, prefixes: Sequence[str]) -> Family:
+    families = _families(directory)
+    for prefix in prefixes:
+        for (start, end), family in families.items():
+            if (start, end) == (prefix, ".txt"):
+                return family
+    with_train = {form: family for form, family in families.items() if "train" in family}
+    if len(with_train) <= 1:
+        return next(iter((with_train or families).values()), {})
+    # `train.txt` and `train.txt.raw` are the same text: the shortest name is the prepared text.
+    starts = {start for start, _ in with_train}
+    if len(starts) == 1:
+        return with_train[min(with_train, key=lambda form: (len(form[1]), form[1]))]
+    forms = ", ".join(f"{start}*{end}" for start, end in with_train)
+    raise DataError(
+        f"several corpora are in the directory: {forms}",
+        where=str(directory),
+        hint="move the files of one corpus to a directory of their own",
+    )
+
+
+def _families(directory: Path) -> dict[tuple[str, str], Family]:
+    """Returns the corpora of a directory by the form of their names: prefix and suffix."""
+    families: dict[tuple[str, str], Family] = {}
+    ranks: dict[Path, int] = {}
+    for path in _entries(directory):
+        match = _FILE.fullmatch(path.name)
+        if match is None or not path.is_file():
+            continue
+        name = match["split"].lower()
+        split = _SPLIT_OF[name]
+        ranks[path] = _NAMES[split].index(name)
+        family = families.setdefault((match["prefix"].lower(), match["suffix"].lower()), {})
+        if split not in family or ranks[path] < ranks[family[split]]:
+            family[split] = path
+    return families
+
+
+def _entries(directory: Path) -> list[Path]:
+    try:
+        return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _missing_error(directory: Path, split: Split, family: Family) -> DataError:
+    """Returns the error for a missing split, which lists what the directory contains."""
+    entries = [path.name + ("/" if path.is_dir() else "") for path in _entries(directory)]
+    listed = ", ".join(entries[:_MAX_LISTED]) or "nothing"
+    if len(entries) > _MAX_LISTED:
+        listed += f" and {len(entries) - _MAX_LISTED:,} more"
+    name = f"{split}.txt"
+    if family:
+        sample = _FILE.fullmatch(next(iter(family.values())).name)
+        if sample is not None:
+            name = f"{sample['prefix']}{split}{sample['suffix']}"
+    texts = [path for path in _entries(directory) if path.is_file() and path not in family.values()]
+    hint = f"name the file {name}"
+    if not family and len(texts) == 1:
+        hint += f", or pass --data {texts[0]}, which is then split by position"
+    elif not family and texts:
+        hint += ", or join the files with `cat` and pass --data FILE, which is split by position"
+    return DataError(
+        f"the {split} split is missing; the directory contains {listed}",
+        where=str(directory),
+        hint=hint,
+    )

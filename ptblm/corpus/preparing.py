@@ -1,0 +1,99 @@
+"""Prepares a text for a tokenizer: converts it to UTF-8, cleans it and recognizes its form."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ptblm.config.data import DataConfig
+from ptblm.corpus.cleaning import Findings, clean
+from ptblm.corpus.cleaning import notes as cleaning_notes
+from ptblm.corpus.datasets import DATASETS
+from ptblm.corpus.encodings import MARK_SIZE, encoding_by_mark, to_utf8
+from ptblm.corpus.forms import TITLES, Form, form_of, plain_text
+from ptblm.corpus.source import Source, bytes_source
+
+_FILES_BY_HASH = {
+    file.sha256: f"{name} of the {dataset.title}"
+    for dataset in DATASETS.values()
+    for name, file in dataset.files.items()
+}
+
+
+@dataclass(frozen=True)
+class PreparedText:
+    """A text that a tokenizer can read.
+
+    Attributes:
+        source: the text.
+        form: the form that the file had.
+        compression: how the file was compressed, such as "gzip"; None if it was not.
+        encoding: the encoding that the file had, if it was converted.
+        known_as: name of the file if its checksum is known; only for special forms.
+        findings: what cleaning changed.
+    """
+
+    source: Source
+    form: Form
+    compression: str | None
+    encoding: str | None
+    known_as: str | None
+    findings: Findings
+
+
+def prepare_text(raw: Source, config: DataConfig) -> PreparedText:
+    """Returns the text in the form that the tokenizer of the config expects.
+
+    The byte tokenizer reads bytes as they are, except for files that consist of the values of bytes
+    or of characters separated by spaces.
+
+    Args:
+        raw: the text of a file.
+        config: the config of the corpus.
+
+    Raises:
+        DataError: if the text cannot be read or converted; see `clean`.
+    """
+    source, encoding, findings = raw, None, Findings()
+    if config.tokenizer != "byte":
+        encoding = config.encoding or encoding_by_mark(raw.read(MARK_SIZE))
+        if encoding is not None:
+            source = bytes_source(raw.name, to_utf8(raw.read(), encoding, raw.name))
+        source, findings = clean(source, config)
+    form: Form = "plain"
+    if config.format == "auto":
+        form = form_of(source)
+    elif config.format != "raw":
+        form = config.format
+    known_as = None if form == "plain" else _FILES_BY_HASH.get(raw.sha256())
+    if config.tokenizer != "word" or config.format != "auto":
+        source = plain_text(source, form)
+    return PreparedText(source, form, raw.compression, encoding, known_as, findings)
+
+
+def notes(texts: Iterable[PreparedText], config: DataConfig) -> list[str]:
+    """Returns one line for each kind of change that was made to the texts of a corpus."""
+    texts = list(texts)
+    lines = []
+    if kinds := {text.compression for text in texts} - {None}:
+        lines.append(f"decompressed ({', '.join(sorted(map(str, kinds)))})")
+    if encodings := {text.encoding for text in texts} - {None}:
+        lines.append(f"converted from {', '.join(sorted(map(str, encodings)))} to UTF-8")
+    if config.format == "auto":
+        forms = sorted({text.form for text in texts} - {"plain"})
+        lines += [_form_note(form, texts, config) for form in forms]
+    findings = sum((text.findings for text in texts), Findings())
+    return lines + cleaning_notes(findings)
+
+
+def _form_note(form: Form, texts: list[PreparedText], config: DataConfig) -> str:
+    if config.tokenizer == "word":
+        unit = "char" if form == "spaced_characters" else "byte"
+        return (
+            f"the text consists of {TITLES[form]}, and each is a word for the word tokenizer; "
+            f"--tokenizer {unit} reads it as plain text"
+        )
+    known = sorted({text.known_as for text in texts if text.known_as and text.form == form})
+    names = f" ({', '.join(known)})" if known else ""
+    return (
+        f"the text consists of {TITLES[form]}{names}, read as plain text "
+        "(data.format: plain reads it as it is)"
+    )

@@ -1,0 +1,49 @@
+"""Reads a vocabulary from a text file with one token per line."""
+
+from collections import Counter
+from pathlib import Path
+
+from ptblm.config.data import DataConfig
+from ptblm.corpus.cleaning import is_unknown_word
+from ptblm.corpus.preparing import prepare_text
+from ptblm.corpus.source import read_file
+from ptblm.corpus.tokenizers import TOKENIZERS
+from ptblm.corpus.vocabulary import UNK, Vocabulary
+from ptblm.errors import DataError
+
+
+def read_vocabulary(path: Path, config: DataConfig) -> Vocabulary:
+    """Reads a vocabulary whose ids are the order of the tokens in the file.
+
+    `<eos>` and, unless the vocabulary is closed, `<unk>` are added at the front if the file lacks
+    them. Other columns of the file, such as counts, are ignored. With the character tokenizer, a
+    line is one character, which may be a space.
+
+    Args:
+        path: a text file.
+        config: the config of the corpus.
+
+    Raises:
+        DataError: if the file cannot be read, is empty or contains a token twice.
+    """
+    keep = {"path": str(path), "marks": "keep", "format": "plain"}
+    text = prepare_text(read_file(path), config.model_copy(update=keep)).source.read().decode()
+    lines = [line for line in text.split("\n") if line]
+    if not lines:
+        raise DataError("the vocabulary is empty", where=str(path), hint="write one token per line")
+    tokens = [_token(line, config.tokenizer) for line in lines]
+    required = [*TOKENIZERS[config.tokenizer].required_tokens]
+    required += [] if config.vocabulary.closed else [UNK]
+    tokens = [*(token for token in required if token not in tokens), *tokens]
+    repeated, count = Counter(tokens).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"the vocabulary contains '{repeated}' {count:,} times", where=str(path))
+    return Vocabulary(tokens, [0] * len(tokens))
+
+
+def _token(line: str, tokenizer_name: str) -> str:
+    """Returns the token of a line. `<unk>` may have another spelling, such as `<UNK>`."""
+    if tokenizer_name == "char" and len(line) == 1:
+        return line
+    token = line.split()[0] if line.split() else line
+    return UNK if is_unknown_word(token) else token

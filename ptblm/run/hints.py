@@ -1,0 +1,86 @@
+"""Commands that messages suggest: complete, quoted for a shell, and valid when they are printed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ptblm.config.schema import Config
+from ptblm.files import read_json, shell_join
+from ptblm.run.directory import RunDirectory
+
+# Learning rates that rarely diverge. A higher rate of a diverged run is not just halved.
+_USUAL_RATES = {"sgd": 1.0, "momentum": 0.1, "adam": 0.001, "rmsprop": 0.001}
+_USUAL_GRAD_NORM = 5.0
+_LARGE_GRAD_NORM = 100.0
+
+
+def resume_command(path: Path, changes: Sequence[str] = ()) -> str:
+    """Returns the command that resumes a run, with overrides such as "training.epochs=20"."""
+    return shell_join(["ptblm", "train", "--resume", str(path), *_set(changes)])
+
+
+def init_command(checkpoint: Path) -> str:
+    """Returns the command that starts a new run with the weights of a checkpoint."""
+    return shell_join(["ptblm", "train", "--init", str(checkpoint)])
+
+
+def restart_command(directory: RunDirectory, changes: Sequence[str] = ()) -> str:
+    """Returns the command that deletes a run and starts it again.
+
+    It is the command line of the run, which environment.json records, with overrides changed. For
+    a run that was not started by a command line, it uses config.yaml of the run.
+    """
+    command = read_json(directory.environment).get("command")
+    words = [str(word) for word in command[1:]] if isinstance(command, list) else []
+    words = words or ["train", "--config", str(directory.config)]
+    words = _without(words, {change.partition("=")[0] for change in changes})
+    run_dir = ["--run-dir", str(directory.path), "--overwrite"]
+    return shell_join(["ptblm", *words, *_set(changes), *run_dir])
+
+
+def diverged_command(directory: RunDirectory, config: Config) -> str:
+    """Returns the command that continues a diverged run, or starts it again without a checkpoint.
+
+    Args:
+        directory: the run directory.
+        config: the config of the diverged run.
+    """
+    changes = _calmer(config)
+    if directory.last.is_file():
+        return resume_command(directory.path, changes)
+    return restart_command(directory, changes)
+
+
+def _calmer(config: Config) -> list[str]:
+    """Returns overrides that make divergence less likely: above all, a lower learning rate."""
+    training = config.training
+    rate = training.learning_rate / 2
+    rate = min(rate, _USUAL_RATES.get(training.optimizer.type, rate))
+    changes = [f"training.learning_rate={rate:g}"]
+    if training.schedule.options.get("final_learning_rate", 0.0) > rate:
+        changes.append(f"training.schedule.final_learning_rate={rate / 10:g}")
+    if training.max_grad_norm > _LARGE_GRAD_NORM:
+        changes.append(f"training.max_grad_norm={_USUAL_GRAD_NORM:g}")
+    return changes
+
+
+def _set(changes: Sequence[str]) -> list[str]:
+    return [word for change in changes for word in ("--set", change)]
+
+
+def _without(words: list[str], keys: set[str]) -> list[str]:
+    """Returns a command line without --run-dir, --resume, --overwrite, and --set of some keys."""
+    kept: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        option, equals, value = word.partition("=")
+        if option not in ("--run-dir", "--resume", "--set"):
+            kept += [] if word == "--overwrite" else [word]
+            continue
+        typed = [word]
+        if not equals and rest:
+            value = rest.pop(0)
+            typed.append(value)
+        if option == "--set" and value.partition("=")[0].strip() not in keys:
+            kept += typed
+    return kept

@@ -1,0 +1,113 @@
+"""Usage errors: options of other tools, misspelled options, arguments without an option."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.in_process import ptblm
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("train --epochs 3", "pass --set training.epochs=3"),
+        ("train --lr 0.1", "pass --set training.learning_rate=0.1"),
+        ("train --batch_size 20", "pass --set training.batch_size=20"),
+        ("train --hidden-size 200", "pass --set model.hidden_size=200"),
+        ("train --nhid=200", "pass --set model.hidden_size=200"),
+        ("train -rnn_size 128", "pass --set model.hidden_size=128"),
+        ("train -clip 5", "pass --set training.max_grad_norm=5"),
+        ("train --clip", "pass --set training.max_grad_norm=VALUE"),
+        ("train --cuda", "pass --device cuda"),
+        ("train --gpu 1", "pass --device cuda:1"),
+        ("train --gpuid -1", "pass --device cpu"),
+        ("train --no-cuda", "pass --device cpu"),
+        ("train --fp16", "pass --precision fp16"),
+        ("train --model LSTM", "pass --set model.cell=lstm"),
+        ("train --keep_prob 0.35", "pass --set model.dropout=0.65"),
+        ("train --save_every 1000", "pass --set 'run.checkpoint_every=1000 steps'"),
+        ("train --save model.pt", "pass --run-dir model"),
+        ("train --data_dir 'my data'", "pass --data 'my data'"),
+        ("train --tensorboard", "pass --set run.tensorboard=true"),
+        (
+            "train --beta1 0.5",
+            "pass --set training.optimizer=adam --set training.optimizer.beta1=0.5",
+        ),
+        ("train --epochs 3 --cuda", "pass --set training.epochs=3 --device cuda"),
+        ("train --sed 3", "pass --seed 3"),
+        ("train --model.hidden_size 5", "pass --set model.hidden_size=5"),
+        ("config show small --nlayers 3", "pass --set model.num_layers=3"),
+        ("eval runs/x --cuda", "pass --device cuda"),
+        ("eval runs/x --batch_size 3", "see `ptblm eval --help`"),
+        ("train --shuffle", "see `ptblm train --help`"),
+        ("--epochs 3", "pass ptblm train --set training.epochs=3"),
+        ("train small", "did you mean --config small?"),
+        ("train sample", "did you mean --data sample?"),
+        ("train my.yaml", "did you mean --config my.yaml?"),
+        ("train model.num_layers=3", "did you mean --set model.num_layers=3?"),
+        ("train nothing", "see `ptblm train --help`"),
+    ],
+)
+@pytest.mark.usefixtures("in_directory")
+def test_hint_names_the_option_of_ptblm(typed: str, hint: str) -> None:
+    code, errors, output = ptblm(*shlex.split(typed))
+    assert (code, output) == (2, "")
+    assert errors.splitlines()[-1] == f"  hint: {hint}"
+    assert errors.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("train --seed abc", "error: --seed: expected a whole number, got 'abc'"),
+        ("train --tokenizer letter", "error: --tokenizer: 'letter' is not one of 'word', 'char'"),
+        ("train --tied", "--tied; tied embedding and softmax weights are not available in ptblm"),
+        ("train --decay 1", "--decay; it is a key of 'training.optimizer' (option of rmsprop) and"),
+        ("train --run-dir=", "error: --run-dir: expected a path, got ''"),
+        ("train --resume=", "error: --resume: expected a path, got ''"),
+        ("train --config=", "error: --config: expected a name or a path, got ''"),
+        ("eval ''", "error: CHECKPOINT|RUN_DIR: expected a path, got ''"),
+        ("eval", "error: missing argument 'CHECKPOINT|RUN_DIR'"),
+        ("trian", "error: no such command 'trian'. Did you mean 'train'?"),
+        ("train --resume=AUTO", "did you mean --resume auto?"),
+    ],
+)
+@pytest.mark.usefixtures("in_directory")
+def test_message_is_in_plain_words(typed: str, message: str) -> None:
+    code, errors, _ = ptblm(*shlex.split(typed))
+    assert code == 2
+    assert message in errors
+
+
+@pytest.mark.usefixtures("in_directory")
+def test_all_unknown_options_are_explained_at_once() -> None:
+    typed = "train --emsize 650 --tied --epochs 40 --dropout 0.5"
+    code, errors, _ = ptblm(*typed.split())
+    assert code == 2
+    assert [line for line in errors.splitlines() if line.startswith("error: ")] == [
+        "error: no such option: --emsize; use 'model.embedding_size'",
+        "error: no such option: --tied; tied embedding and softmax weights are not available in "
+        "ptblm",
+        "error: no such option: --epochs",
+        "error: no such option: --dropout",
+    ]
+    assert errors.splitlines()[-1] == (
+        "  hint: pass --set model.embedding_size=650 --set training.epochs=40 "
+        "--set model.dropout=0.5"
+    )
+
+
+def test_paths_are_expanded(monkeypatch: pytest.MonkeyPatch, in_directory: Path) -> None:
+    monkeypatch.setenv("HOME", str(in_directory / "home"))
+    for typed, path in [
+        ("train --resume=~/run", "home/run"),
+        ("train --config=$HOME/c.yaml", "home/c.yaml"),
+        ("eval ~/run", "home/run"),
+        ("eval run/c.safetensors", "run/c.safetensors"),
+        ("train --resume=run", "run"),
+        ("checkpoint show ~/run", "home/run"),
+    ]:
+        code, errors, _ = ptblm(*typed.split())
+        assert code in (2, 4)
+        assert f"  at: {in_directory / path}\n" in errors
