@@ -2,13 +2,13 @@
 
 import contextlib
 import os
-import shlex
 import sys
 
 from ptblm import __version__
 from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import count_dropped, count_streams
 from ptblm.corpus.corpus import Corpus
+from ptblm.files import shell_join
 from ptblm.reporting.progress import Progress
 from ptblm.reporting.published import published_results
 from ptblm.reporting.reporter import RunInfo, RunResult
@@ -73,8 +73,8 @@ def _next_commands(result: RunResult) -> list[str]:
         test.best_score is not None or (test.score is None and result.best_checkpoint.is_file())
     ):
         paths.append(result.best_checkpoint)
-    split = " --split valid" if test.score is None else ""
-    return [f"next: ptblm eval {shlex.quote(str(path))}{split}" for path in paths]
+    split = ["--split", "valid"] if test.score is None else []
+    return [f"next: {shell_join(['ptblm', 'eval', str(path), *split])}" for path in paths]
 
 
 def introduction(info: RunInfo) -> list[str]:
