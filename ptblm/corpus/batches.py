@@ -73,10 +73,10 @@ def batchify(ids: Ids, batch_size: int, num_steps: int, split: str) -> Batches:
     return Batches(streams[:, : steps * num_steps + 1], num_steps)
 
 
-def dropped_share(tokens: int, batch_size: int, num_steps: int) -> float:
-    """Returns the share of the N - 1 possible targets of a text that are in no batch."""
+def count_dropped(tokens: int, batch_size: int, num_steps: int) -> int:
+    """Returns the number of tokens, without the first, that are not a target in any batch."""
     steps = (tokens // batch_size - 1) // num_steps
-    return 1 - batch_size * num_steps * steps / (tokens - 1)
+    return tokens - 1 - batch_size * num_steps * steps
 
 
 def count_streams(tokens: int, batch_size: int, num_steps: int, name: str) -> int:

@@ -6,7 +6,7 @@ import sys
 
 from ptblm import __version__
 from ptblm.config.training import TrainingConfig
-from ptblm.corpus.batches import count_streams, dropped_share
+from ptblm.corpus.batches import count_dropped, count_streams
 from ptblm.corpus.corpus import Corpus
 from ptblm.files import shell_join
 from ptblm.reporting.progress import Progress
@@ -73,8 +73,8 @@ def _next_commands(result: RunResult) -> list[str]:
         test.best_score is not None or (test.score is None and result.best_checkpoint.is_file())
     ):
         paths.append(result.best_checkpoint)
-    split = " --split valid" if test.score is None else ""
-    return [f"next: {shell_join(['ptblm', 'eval', str(path)])}{split}" for path in paths]
+    split = ["--split", "valid"] if test.score is None else []
+    return [f"next: {shell_join(['ptblm', 'eval', str(path), *split])}" for path in paths]
 
 
 def introduction(info: RunInfo) -> list[str]:
@@ -123,18 +123,18 @@ def batch_notes(corpus: Corpus, training: TrainingConfig) -> list[str]:
     batch_size, num_steps = training.batch_size, training.num_steps
     notes = []
     tokens = len(corpus.splits["train"].ids)
-    dropped = dropped_share(tokens, batch_size, num_steps)
-    if dropped > _MAX_DROPPED:
+    dropped = count_dropped(tokens, batch_size, num_steps)
+    if dropped > _MAX_DROPPED * (tokens - 1):
         alternatives = [
-            *((dropped_share(tokens, batch_size, n), f"num_steps={n}") for n in _down(num_steps)),
-            *((dropped_share(tokens, n, num_steps), f"batch_size={n}") for n in _down(batch_size)),
+            *((count_dropped(tokens, batch_size, n), f"num_steps={n}") for n in _down(num_steps)),
+            *((count_dropped(tokens, n, num_steps), f"batch_size={n}") for n in _down(batch_size)),
         ]
-        share, change = min(alternatives, key=lambda alternative: alternative[0])
-        advice = f"training.{change} leaves out {share:.1%}"
-        if share >= dropped:
+        fewest, change = min(alternatives, key=lambda alternative: alternative[0])
+        advice = f"training.{change} leaves out {fewest / (tokens - 1):.1%}"
+        if fewest == dropped:
             advice = "a much smaller training.batch_size or training.num_steps leaves out fewer"
-        count = round(dropped * (tokens - 1))
-        notes.append(f"{count:,} training tokens ({dropped:.1%}) are in no batch; {advice}")
+        share = dropped / (tokens - 1)
+        notes.append(f"{dropped:,} training tokens ({share:.1%}) are in no batch; {advice}")
     streams = count_streams(len(corpus.splits["valid"].ids), batch_size, num_steps, "valid split")
     if streams < batch_size:
         notes.append(
