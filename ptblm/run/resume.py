@@ -42,17 +42,20 @@ def find_run(path: Path) -> Path:
         CheckpointError: if there is no run, no checkpoint, or the path is another checkpoint.
     """
     if path.is_dir():
-        if RunDirectory(path.parent).checkpoints == path and path.name == "checkpoints":
+        if path == RunDirectory(path.parent).checkpoints:
             path = path.parent
         if not RunDirectory(path).all_checkpoints():
             raise no_checkpoint(RunDirectory(path))
         return path
     path = Path(os.path.normpath(path))
-    run = next((parent for parent in path.parents[:2] if RunDirectory(parent).last.is_file()), None)
-    if path.exists() and run is not None:
+    runs = [parent for parent in path.parents[:2] if RunDirectory(parent).all_checkpoints()]
+    if runs:
+        run = runs[0]
         if path == RunDirectory(run).last:
             return run
         hint = f"resume the run from its last checkpoint: {resume_command(run)}"
+        if not path.exists():
+            raise CheckpointError("no such file", where=os.path.abspath(path), hint=hint)
         if path.suffix != ".safetensors":
             raise CheckpointError("not a run directory but a file", where=str(path), hint=hint)
         raise CheckpointError(

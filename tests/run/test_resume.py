@@ -177,6 +177,7 @@ def test_run_is_resumed_from_its_parts(run: Path, name: str) -> None:
         ("checkpoints/best.safetensors", "this is another one", "ptblm train --init PATH"),
         ("config.yaml", "not a run directory but a file", "ptblm train --resume RUN"),
         ("metrics.jsonl", "not a run directory but a file", "ptblm train --resume RUN"),
+        ("checkpoints/step-1.safetensors", "no such file", "ptblm train --resume RUN"),
         ("../alone.safetensors", "outside of a run directory", "ptblm train --init PATH"),
         ("../new.txt", "not a run directory but a file", "pass a run directory"),
         ("../nowhere", "no such run directory", "pass a run directory"),
@@ -208,3 +209,12 @@ def test_run_passed_as_config_is_explained(run: Path, name: str) -> None:
         load_config(str(run / name))
     assert caught.value.hint == f"the config of this run is {run / 'config.yaml'}"
     load_config(str(run / "config.yaml"))
+
+
+def test_missing_last_checkpoint_is_replaced_by_the_newest(
+    run: Path, log: pytest.LogCaptureFixture
+) -> None:
+    last_checkpoint(run).unlink()
+    resume(last_checkpoint(run), "training.epochs=2")
+    assert "resuming from" in log.messages[0]
+    assert last_checkpoint(run).is_file()
