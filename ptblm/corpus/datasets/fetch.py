@@ -30,7 +30,9 @@ TIMEOUT = 30.0  # seconds without data
 MAX_SIZE = 2**32  # bytes
 
 _HINT = "Offline or behind a proxy, pass a mirror (`--url`) or a local archive (`--from`)"
-_SOURCE_HINT = "unpack it, then pass the directory of the files, or pass the public simple-examples.tgz"
+_SOURCE_HINT = (
+    "unpack it, then pass the directory of the files, or pass the public simple-examples.tgz"
+)
 
 
 @dataclass(frozen=True)
