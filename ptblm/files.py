@@ -31,9 +31,9 @@ def expand_path(text: str) -> Path:
 
 
 def shell_join(words: Iterable[str]) -> str:
-    """Returns a command line that a shell splits into `words`, free of control characters.
+    r"""Returns a command line that a shell splits into `words`, free of control characters.
 
-    A word with control characters or bytes that are not UTF-8 is written as `$'a\\xffb'`, which
+    A word with control characters or bytes that are not UTF-8 is written as `$'a\xffb'`, which
     bash and zsh understand.
     """
     return " ".join(_quoted(word) for word in words)

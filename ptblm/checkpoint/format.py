@@ -32,6 +32,7 @@ from ptblm.config.yaml_document import YamlDocument
 from ptblm.corpus.layout import SPLITS
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError
+from ptblm.files import shell_join
 
 FORMAT = 3
 
@@ -40,7 +41,6 @@ _DOCUMENT_FIELDS = [
     *("format", "config", "vocabulary", "corpus", "train_state", "metrics_offset"),
     *("versions", "computing"),
 ]
-_HINT = "`ptblm checkpoint verify RUN_DIR` shows which checkpoints of a run are intact"
 _DISK_HINT = "check the disk, or use another --run-dir"
 _PATH_HINT = "pass a run directory such as runs/small-ptb, or a checkpoint file"
 
@@ -170,7 +170,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except NotTensorFileError as error:
         raise DamagedCheckpointError(str(error), where=str(path), hint=_PATH_HINT) from None
     except TensorFileError as error:
-        raise DamagedCheckpointError(str(error), where=str(path), hint=_HINT) from None
+        raise DamagedCheckpointError(str(error), where=str(path), hint=_damage_hint(path)) from None
     found = document.get("format")
     if type(found) is not int or found != FORMAT:
         raise CheckpointError(
@@ -182,8 +182,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
         return _checkpoint(document, tensors)
     except StructureMismatchError as error:
         raise DamagedCheckpointError(
-            f"incomplete or damaged: {error}", where=str(path), hint=_HINT
+            f"incomplete or damaged: {error}", where=str(path), hint=_damage_hint(path)
         ) from None
+
+
+def _damage_hint(path: Path) -> str:
+    """Returns how to find an intact checkpoint of the same run."""
+    if path.absolute().parent.name != "checkpoints":
+        return "use another copy of the file"
+    command = shell_join(["ptblm", "checkpoint", "verify", str(path.parent.parent)])
+    return f"`{command}` shows which checkpoints of the run are intact"
 
 
 def _named_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:

@@ -17,13 +17,16 @@ _OPTIONS_OF_KEYS = {
 }
 
 
-def translate(name: str, value: str | None, known: set[str]) -> list[str]:
+def translate(
+    name: str, value: str | None, known: set[str], settable: tuple[str, ...] = ("",)
+) -> list[str]:
     """Returns the options that replace an unknown option.
 
     Args:
         name: name of the option without dashes.
         value: value as typed, if any.
         known: the options of the command.
+        settable: the keys that --set of the command can change; "" for all.
 
     Returns:
         The options with their values, quoted for a shell, such as
@@ -43,7 +46,7 @@ def translate(name: str, value: str | None, known: set[str]) -> list[str]:
     option_of_key = _OPTIONS_OF_KEYS.get(ours)
     if option_of_key in known:
         return [shlex.join([option_of_key, converted])]
-    if "--set" not in known:
+    if "--set" not in known or not ours.startswith(settable):
         return []
     return [f"--set {shlex.quote(text)}" for text in [*_variant(ours), f"{ours}={converted}"]]
 

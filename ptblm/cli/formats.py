@@ -75,6 +75,7 @@ def dry_run_lines(dry_run: DryRun) -> list[str]:
     corpus, unit = dry_run.corpus, dry_run.corpus.tokenizer.unit
     steps = dry_run.steps_per_epoch * dry_run.epochs
     first = "first step" if dry_run.first_steps == 1 else f"first {dry_run.first_steps} steps"
+    epochs = "epoch" if dry_run.epochs == 1 else "epochs"
     minutes = steps * dry_run.seconds_per_step / 60
     where = " on the GPU" if dry_run.device.device.type == "cuda" else ""
     peak = "unknown" if dry_run.peak_bytes is None else f"{_megabytes(dry_run.peak_bytes)}{where}"
@@ -86,7 +87,7 @@ def dry_run_lines(dry_run: DryRun) -> list[str]:
         f"device           {dry_run.device}",
         f"parameters       {dry_run.parameters:,}",
         f"steps per epoch  {dry_run.steps_per_epoch:,} of {dry_run.tokens_per_step} tokens",
-        f"total steps      {steps:,} in {dry_run.epochs} epochs",
+        f"total steps      {steps:,} in {dry_run.epochs:,} {epochs}",
         f"{first:<17}perplexity {dry_run.first_perplexity:.1f}",
         f"estimated time   {minutes:,.0f} minutes of training, "
         f"{dry_run.seconds_per_step * 1000:,.0f} ms per step",

@@ -59,6 +59,16 @@ def train(
             autocompletion=complete_run,
         ),
     ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CHECKPOINT|RUN_DIR",
+            parser=parse_path,
+            help="Start a new run with the weights, the vocabulary and, without --config, the "
+            "config of a checkpoint.",
+            autocompletion=complete_run,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -82,37 +92,41 @@ def train(
     if resume is not None and str(resume) == "AUTO" and not resume.exists():
         raise UsageError("--resume AUTO: no such run directory", hint="did you mean --resume auto?")
     resumes_run = resume is not None and str(resume) != "auto"
-    if resumes_run and (config is not None or run_dir is not None or overwrite or dry_run):
+    if resumes_run and (config or run_dir or overwrite or init or dry_run):
         raise UsageError(
             "--resume RUN_DIR takes the config and the run directory from the run",
-            hint="omit --config, --run-dir, --overwrite and --dry-run",
+            hint="omit --config, --run-dir, --overwrite, --init and --dry-run",
         )
     if resume is not None and overwrite:
         raise UsageError(
             "--resume auto continues a run, and --overwrite deletes it",
             hint="pass one of the two options",
         )
-    source = config or "small"
-    loaded = None if resumes_run else load_config(source, overrides, flags)
-    if dry_run and loaded is not None:
-        from ptblm.cli.formats import dry_run_lines
-        from ptblm.run.dry_run import dry_run as make_dry_run
-
-        print_result("\n".join(dry_run_lines(make_dry_run(loaded, run_dir, overwrite=overwrite))))
-        return
+    from ptblm.cli.formats import dry_run_lines
     from ptblm.corpus.splits import corpus_name
     from ptblm.reporting.console import ConsoleReporter
+    from ptblm.run.directory import RunDirectory
+    from ptblm.run.dry_run import dry_run as make_dry_run
+    from ptblm.run.initial import load_initial_model
     from ptblm.run.train import train as train_model
 
-    reporter = ConsoleReporter()
-    if loaded is None:
+    if init and resume and run_dir and RunDirectory(run_dir).all_checkpoints():
+        resume, resumes_run = run_dir, True  # the initial checkpoint may be gone
+    if resumes_run:
         train_model(
             lambda config_of_run: override_config(config_of_run, overrides, flags),
             resume,
             resume="must",
             command=sys.argv,
-            reporter=reporter,
+            reporter=ConsoleReporter(),
         )
+        return
+    initial = None if init is None else load_initial_model(init, config, overrides, flags)
+    source = config or (initial.name if initial else "small")
+    loaded = initial.config if initial else load_config(source, overrides, flags)
+    if dry_run:
+        estimates = make_dry_run(loaded, run_dir, overwrite=overwrite, initial=initial)
+        print_result("\n".join(dry_run_lines(estimates)))
         return
     train_model(
         loaded,
@@ -120,6 +134,7 @@ def train(
         name=f"{Path(source).stem}-{corpus_name(loaded.data.path)}",
         resume="never" if resume is None else "auto",
         overwrite=overwrite,
+        initial=initial,
         command=sys.argv,
-        reporter=reporter,
+        reporter=ConsoleReporter(),
     )

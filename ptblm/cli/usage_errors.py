@@ -120,12 +120,17 @@ def _unknown_options(
     from ptblm.config.unknown_keys import closest
 
     known = {name for parameter in parameters for name in parameter.opts}
+    settable: tuple[str, ...] = ("",)
+    if "--text" in known:  # `ptblm eval`
+        from ptblm.run.evaluate import OVERRIDABLE
+
+        settable = OVERRIDABLE
     problems, hints = [], []
     for option in _options(words, parameters):
         if option.parameter is not None and not prefix:
             continue
         name = option.name.lstrip("-")
-        replaced = translate(name, option.value, known)
+        replaced = translate(name, option.value, known, settable)
         guess = None if replaced else closest(option.name, known)
         if option.parameter is not None or (guess is not None and explain(name) is None):
             value = [] if option.value is None else [option.value]

@@ -19,7 +19,7 @@ from ptblm.shipped import shipped_directory
 
 MAX_CONFIG_BYTES = 1_000_000
 MAX_PROBLEMS = 20
-_CONFIG_HINT = "small, medium, large, char, test, or the path of a YAML file"
+_CONFIG_HINT = "pass small, medium, large, char, test, or the path of a YAML file"
 
 
 def shipped_configs() -> dict[str, Path]:

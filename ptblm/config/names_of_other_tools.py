@@ -10,12 +10,12 @@ RENAMED = {
     "data.path": "data data_dir data_path dataset dataset_path corpus corpus_path text_file "
     "input_file input_dir train_data train_file",
     "data.tokenizer": "level unit granularity tokenization token_type char_level",
-    "data.vocabulary.min_count": "min_count min_freq min_frequency min_word_count min_word_freq "
+    "data.vocabulary.min_count": "min_freq min_frequency min_word_count min_word_freq "
     "word_min_count unk_threshold threshold cutoff",
     "data.vocabulary.size": "max_vocab max_vocab_size vocabulary_size n_vocab nb_words num_words "
     "max_words max_features vocab_limit vocab_size",
     "data.vocabulary.file": "vocab vocab_file vocab_path vocabulary_file dict dict_path",
-    "data.vocabulary.unk": "unk unk_token oov_token unk_symbol unknown_token",
+    "data.vocabulary.unk": "unk_token oov_token unk_symbol unknown_token",
     "data.encoding": "charset text_encoding file_encoding",
     "model.cell": "model rnn_type cell_type model_type rnn_cell rnn_cell_type cell_name unit_type "
     "arch architecture recurrent_cell rnn_model network",

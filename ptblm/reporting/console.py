@@ -103,12 +103,15 @@ def introduction(info: RunInfo) -> list[str]:
             f"{training.optimizer.type} usually needs about 0.001"
         )
     lines += [f"  note        {note}" for note in batch_notes(corpus, training)]
+    if info.initial_weights is not None:
+        lines.append(f"  initial weights  from {info.initial_weights}")
     if info.train_state.step:
         state = info.train_state
         rate = "" if info.learning_rate is None else f"; learning rate {info.learning_rate:.4g}"
         lines.append(f"  resumed     after epoch {state.epoch}, step {state.step:,}{rate}")
     for split, text in corpus.splits.items():
-        if text.unknown and split != "train":  # those of train are in the notes
+        # The notes report those of train, unless the vocabulary was given.
+        if text.unknown and (split != "train" or config.data.vocabulary.file is not None):
             noun = info.unit if text.unknown == 1 else f"{info.unit}s"
             verb = "becomes" if text.unknown == 1 else "become"
             lines.append(f"  unknown     {text.unknown:,} {noun} of {split} {verb} <unk>")

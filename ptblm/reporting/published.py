@@ -51,9 +51,11 @@ PUBLISHED = {
 def published_results(config: Config, corpus: Corpus) -> list[PublishedResult]:
     """Returns the published results for the recipe of a run.
 
-    The list is empty unless the corpus is the Penn Treebank and the tokenizer, model and training
-    keys (except the seed) equal those of a shipped config.
+    The list is empty unless the corpus is the Penn Treebank with its own vocabulary, and the
+    tokenizer, model and training keys (except the seed) equal those of a shipped config.
     """
+    if config.data.vocabulary.file is not None:  # such as that of initial weights
+        return []
     hashes = corpus.sha256()
     if any(hashes[split] != PTB.files[f"ptb.{split}.txt"].sha256 for split in hashes):
         return []

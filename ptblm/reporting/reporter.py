@@ -24,6 +24,8 @@ class RunInfo:
         device: the device of the run.
         computing: device, threads, kernels, as in environment.json.
         train_state: progress of the run.
+        initial_weights: the checkpoint with the initial weights of a new run; None if they are
+            random, or if the run is resumed.
         learning_rate: learning rate of the next step; None if no step follows.
     """
 
@@ -35,6 +37,7 @@ class RunInfo:
     device: SelectedDevice
     computing: dict[str, Any]
     train_state: TrainState
+    initial_weights: str | None
     learning_rate: float | None
 
 

@@ -133,7 +133,7 @@ def lock_run_dir(path: Path, *, created: bool = False) -> Iterator[RunDirectory]
             raise UsageError(
                 f"the run directory is in use by {_lock_holder(path)}",
                 where=str(path),
-                hint="pass another --run-dir, or wait until the other process ends",
+                hint="wait until the other process ends; a new run can use another --run-dir",
             ) from None
         except NotImplementedError:
             pass  # a file system without locks
@@ -175,7 +175,7 @@ def write_errors(path: Path) -> Iterator[None]:
         raise UsageError(
             f"cannot write to the run directory: {error.strerror or error}",
             where=str(error.filename or path),
-            hint="free disk space or change the permissions, or pass another --run-dir",
+            hint="free disk space or change the permissions; a new run can use another --run-dir",
         ) from None
 
 

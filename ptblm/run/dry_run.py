@@ -12,6 +12,7 @@ from ptblm.config.schema import Config
 from ptblm.corpus.corpus import Corpus
 from ptblm.reporting.console import batch_notes
 from ptblm.run.directory import check_available
+from ptblm.run.initial import InitialModel
 from ptblm.run.memory import training_memory_errors
 from ptblm.run.setup import RunComponents, setup_run
 from ptblm.training.records import StepDone
@@ -50,13 +51,20 @@ class DryRun:
     notes: list[str]
 
 
-def dry_run(config: Config, run_dir: Path | None = None, *, overwrite: bool = False) -> DryRun:
+def dry_run(
+    config: Config,
+    run_dir: Path | None = None,
+    *,
+    overwrite: bool = False,
+    initial: InitialModel | None = None,
+) -> DryRun:
     """Runs one or two steps of a run and writes no files.
 
     Args:
         config: the config of the run.
         run_dir: the run directory to check; None checks no directory.
         overwrite: whether the run may delete an existing run in the directory.
+        initial: the checkpoint with the initial weights; None for random weights.
 
     Raises:
         PtblmError: any error that the run would raise when it starts.
@@ -64,7 +72,7 @@ def dry_run(config: Config, run_dir: Path | None = None, *, overwrite: bool = Fa
     if run_dir is not None:
         check_available(run_dir, delete_with="--overwrite" if overwrite else None)
     with training_memory_errors(config):
-        components = setup_run(config)
+        components = setup_run(config, initial=initial)
         # The first record includes warm-up costs, so the second record, if any, is used for the
         # time per step. With CUDA graphs, a record covers several steps.
         records = islice(components.trainer.records(), 2)

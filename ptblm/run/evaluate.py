@@ -23,13 +23,13 @@ from ptblm.corpus.unknown_tokens import MAX_SHARE, unknown_tokens_note
 from ptblm.errors import CheckpointError, ConfigError
 from ptblm.evaluation.evaluate import PROTOCOL, evaluate
 from ptblm.evaluation.score import Score
-from ptblm.files import expand_path
+from ptblm.files import expand_path, shell_join
 from ptblm.progress_bar import ProgressBar
 from ptblm.run.load_model import LoadedModel, load_model
 from ptblm.run.memory import memory_errors
 
-# Keys of the config that describe the text and not the model.
-_OVERRIDABLE = ("data.encoding", "data.format", "data.marks")
+# Keys that describe the text and not the model.
+OVERRIDABLE = ("data.encoding", "data.format", "data.marks")
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,14 @@ def evaluate_checkpoint(
     config = _data_config(loaded.config.data, data, text, overrides)
     encoded, name, bound, text_notes = _read(loaded, config, split or "test", text)
     score = _score(loaded, encoded, name, show_progress=show_progress)
-    if math.isnan(score.nll):
+    if not math.isfinite(score.nll) or not math.isfinite(score.perplexity):
+        best = loaded.path.with_name("best.safetensors")
         raise CheckpointError(
             "the weights give no finite likelihood",
             where=str(loaded.path),
-            hint="evaluate best.safetensors of the run",
+            hint=shell_join(["ptblm", "eval", str(best)])
+            if best != loaded.path and best.is_file()
+            else "use another checkpoint",
         )
     return Evaluation(
         checkpoint=loaded.path,
@@ -132,10 +135,10 @@ def _data_config(
     Raises:
         ConfigError: if an override is not valid, or would change the tokens.
     """
-    wrong = [each for each in overrides if not each.strip().startswith(_OVERRIDABLE)]
+    wrong = [each for each in overrides if not each.strip().startswith(OVERRIDABLE)]
     if wrong:
         raise ConfigError(
-            f"--set {wrong[0]}: evaluation can only change {', '.join(_OVERRIDABLE)}",
+            f"--set {wrong[0]}: evaluation can only change {', '.join(OVERRIDABLE)}",
             hint="the rest of the config belongs to the trained model",
         )
     flags: dict[str, object] = {"data.path": data}

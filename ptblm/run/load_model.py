@@ -115,11 +115,25 @@ def model_from_checkpoint(
     with nullcontext() if is_custom_cell(config) else torch.device("meta"):
         model = build_model(config, len(checkpoint.vocabulary["tokens"]), fused=fused)
     try:
-        check_structure(dict(model.state_dict()), checkpoint.model, "model")
+        load_weights(model, checkpoint, assign=True)
     except StructureMismatchError as error:
         raise CheckpointError(
             f"the checkpoint does not fit its own config: {error}", where=str(path)
         ) from None
-    # A copy, because torch adds a key to the dict.
-    model.load_state_dict(dict(checkpoint.model), assign=True)
     return model
+
+
+def load_weights(model: LanguageModel, checkpoint: Checkpoint, *, assign: bool = False) -> None:
+    """Loads the weights of a checkpoint into a model.
+
+    Args:
+        model: the model.
+        checkpoint: the checkpoint.
+        assign: whether the tensors of the checkpoint replace those of the model.
+
+    Raises:
+        StructureMismatchError: if the weights do not match the model.
+    """
+    check_structure(dict(model.state_dict()), checkpoint.model, "model")
+    # A copy, because torch adds a key to the dict.
+    model.load_state_dict(dict(checkpoint.model), assign=assign)

@@ -109,6 +109,7 @@ def run_info(components: RunComponents, directory: RunDirectory) -> RunInfo:
         device=components.device,
         computing=components.computing(),
         train_state=trainer.train_state,
+        initial_weights=None if components.initial is None else str(components.initial),
         learning_rate=None if trainer.is_trained else trainer.next_learning_rate(),
     )
 

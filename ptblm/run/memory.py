@@ -36,7 +36,7 @@ def training_memory_errors(config: Config) -> AbstractContextManager[None]:
     return memory_errors(
         f"with model.hidden_size {model.hidden_size:,}, training.batch_size "
         f"{training.batch_size:,} and training.num_steps {training.num_steps:,}",
-        hint=f"set training.batch_size={max(1, training.batch_size // 2)} or "
+        hint=f"pass --set training.batch_size={max(1, training.batch_size // 2)} or --set "
         f"training.num_steps={max(1, training.num_steps // 2)} to halve the memory of a step, or "
-        f"model.hidden_size={max(1, model.hidden_size // 2)} to quarter the weights",
+        f"--set model.hidden_size={max(1, model.hidden_size // 2)} to quarter the weights",
     )

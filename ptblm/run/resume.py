@@ -47,6 +47,7 @@ def find_run(path: Path) -> Path:
         if not RunDirectory(path).all_checkpoints():
             raise no_checkpoint(RunDirectory(path))
         return path
+    path = Path(os.path.normpath(path))
     run = next((parent for parent in path.parents[:2] if RunDirectory(parent).last.is_file()), None)
     if path.exists() and run is not None:
         if path == RunDirectory(run).last:
@@ -73,22 +74,25 @@ def find_run(path: Path) -> Path:
 
 def no_checkpoint(directory: RunDirectory) -> CheckpointError:
     """Returns the error of a run that cannot be resumed, with the command that starts it again."""
+    where = os.path.abspath(directory.path)
     if not directory.environment.is_file():
-        return CheckpointError(
-            "no checkpoint to resume from", where=os.path.abspath(directory.path), hint=RUN_HINT
-        )
-    if not directory.diverged.is_file():
-        return CheckpointError(
-            "the run has no checkpoint to resume from",
-            where=str(directory.path),
-            hint=f"start it again: {restart_command(directory)}",
-        )
-    hint = f"start it again: {restart_command(directory)}"
-    with contextlib.suppress(ConfigError):
-        hint = f"start it again: {diverged_command(directory, load_config(str(directory.config)))}"
-    return CheckpointError(
-        "the run diverged before its first checkpoint", where=str(directory.path), hint=hint
-    )
+        return CheckpointError("no checkpoint to resume from", where=where, hint=RUN_HINT)
+    what = "the run has no checkpoint to resume from"
+    command = restart_command(directory)
+    if directory.diverged.is_file():
+        what = "the run diverged before its first checkpoint"
+        with contextlib.suppress(ConfigError):
+            command = diverged_command(directory, load_config(str(directory.config)))
+    elif has_results(directory):
+        what = "the run has results but no checkpoint to resume from"
+    return CheckpointError(what, where=where, hint=f"delete it and start again: {command}")
+
+
+def has_results(directory: RunDirectory) -> bool:
+    """Returns whether a run has results. One killed before its first checkpoint has none."""
+    if directory.result.exists() or directory.diverged.exists():
+        return True
+    return directory.metrics.is_file() and b'"kind": "epoch"' in directory.metrics.read_bytes()
 
 
 def newest_usable_checkpoint(directory: RunDirectory) -> tuple[Path, Checkpoint]:
@@ -170,7 +174,7 @@ def restore(components: RunComponents, checkpoint: Checkpoint, path: Path) -> No
     if epochs < state.epoch or (epochs == state.epoch and state.batch > 0):
         raise ConfigError(
             f"training.epochs: is {epochs}, but the run is already in epoch {state.epoch + 1}",
-            hint=f"set training.epochs={state.epoch + 1} or more",
+            hint=f"pass --set training.epochs={state.epoch + 1} or more",
         )
 
 

@@ -8,6 +8,7 @@ from ptblm.backend.device import SelectedDevice, can_compile, select_device
 from ptblm.backend.matmul import MatmulBackend, select_matmul_backend
 from ptblm.backend.precision import Precision, use_deterministic_kernels
 from ptblm.backend.randomness import derive_seed, make_generator, seed_global_generator
+from ptblm.checkpoint.structure import StructureMismatchError
 from ptblm.config.loading import override_config
 from ptblm.config.schema import Config
 from ptblm.corpus.batches import batchify
@@ -15,10 +16,14 @@ from ptblm.corpus.corpus import Corpus, load_corpus
 from ptblm.corpus.layout import SPLITS, Split
 from ptblm.corpus.splits import corpus_path
 from ptblm.corpus.vocabulary import Vocabulary
+from ptblm.errors import CheckpointError
 from ptblm.files import expand_path
 from ptblm.model.build import build_model, is_custom_cell
 from ptblm.model.cells.custom import source_hash
 from ptblm.model.initializers import Initializer
+from ptblm.model.language_model import LanguageModel
+from ptblm.run.initial import InitialModel
+from ptblm.run.load_model import load_weights
 from ptblm.run.vocabulary import given_vocabulary
 from ptblm.training.cuda_graph import capture_on_cuda
 from ptblm.training.trainer import Trainer
@@ -34,6 +39,7 @@ class RunComponents:
         trainer: the trainer with its model, at the start of the run.
         device: the device of the run.
         matmul: the library that computes fp32 matrix multiplications.
+        initial: the checkpoint with the initial weights of a new run, if any.
     """
 
     config: Config
@@ -41,6 +47,7 @@ class RunComponents:
     trainer: Trainer
     device: SelectedDevice
     matmul: MatmulBackend
+    initial: InitialModel | None = None
 
     def corpus_hashes(self) -> dict[Split, str]:
         """Returns the SHA-256 of the bytes of each split; "" for a split that does not exist."""
@@ -68,16 +75,19 @@ def setup_run(
     config: Config,
     previous_matmul: MatmulBackend | None = None,
     vocabulary: Vocabulary | None = None,
+    initial: InitialModel | None = None,
 ) -> RunComponents:
     """Creates all components of a run.
 
     Args:
         config: the config of the run.
         previous_matmul: the library that the run used on a CPU so far; None for a new run.
-        vocabulary: the vocabulary of the run so far, or of the checkpoint that a new run starts
-            from; None to build it, or to load the one that the config names.
+        vocabulary: the vocabulary of the run so far; None to build it, or to load the one that the
+            config names.
+        initial: the checkpoint with the initial weights of a new run; None for random weights.
 
     Raises:
+        CheckpointError: if the initial weights do not fit the model.
         UsageError: if the device or the precision is not available.
         ConfigError: if the absolute path of the corpus is not valid UTF-8.
         DataError: if the corpus is missing, damaged or too short.
@@ -101,6 +111,8 @@ def setup_run(
     model = build_model(config.model, len(corpus.vocabulary), fused=run.fused)
     initializer = Initializer(config.model.initializer, config.model.init_scale)
     model.initialize(initializer, make_generator(training.seed, "initial weights"))
+    if initial is not None:
+        _load_initial_weights(model, initial)
     model.to(device)
     if run.fused and can_compile(device):
         with precision.autocast():  # a different type would trigger a recompilation
@@ -116,7 +128,16 @@ def setup_run(
         log_every=run.log_every,
         capture=capture_on_cuda if run.fused and device.type == "cuda" else None,
     )
-    return RunComponents(config, corpus, trainer, selected, matmul)
+    return RunComponents(config, corpus, trainer, selected, matmul, initial)
+
+
+def _load_initial_weights(model: LanguageModel, initial: InitialModel) -> None:
+    try:
+        load_weights(model, initial.checkpoint)
+    except StructureMismatchError as error:
+        raise CheckpointError(
+            f"its weights do not fit the model: {error}", where=str(initial.path)
+        ) from None
 
 
 def _with_absolute_paths(config: Config) -> Config:

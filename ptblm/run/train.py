@@ -20,12 +20,14 @@ from ptblm.run.directory import (
     remove_temporary_files,
     write_errors,
 )
+from ptblm.run.initial import InitialModel
 from ptblm.run.load_model import model_from_checkpoint, previous_matmul
 from ptblm.run.loop import run_loop
 from ptblm.run.memory import training_memory_errors
 from ptblm.run.resume import (
     check_changes,
     find_run,
+    has_results,
     newest_usable_checkpoint,
     no_checkpoint,
     reproducibility_warnings,
@@ -50,6 +52,7 @@ def train(
     name: str = "run",
     resume: Resume = "never",
     overwrite: bool = False,
+    initial: InitialModel | None = None,
     command: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> RunResult:
@@ -64,6 +67,8 @@ def train(
         resume: "never" starts a new run, "must" resumes a run, and "auto" resumes the run if it
             has a checkpoint and starts it otherwise.
         overwrite: whether to delete an existing run in the directory.
+        initial: the checkpoint that a new run takes its initial weights from, with `config` as
+            `initial.config`; None for random weights. A resumed run ignores it.
         command: the command line, for environment.json.
         reporter: shows the run; None shows nothing.
 
@@ -86,19 +91,20 @@ def train(
         if not isinstance(config, Config):
             raise ValueError("a new run needs a config, not a function")
         _check_can_start(directory, resume, overwrite=overwrite)
-        return _start(directory, config, command, reporter, save)
+        return _start(directory, config, initial, command, reporter, save)
 
 
 def _start(
     directory: RunDirectory,
     config: Config,
+    initial: InitialModel | None,
     command: Sequence[str],
     reporter: Reporter,
     save: SaveSignal,
 ) -> RunResult:
     """Starts a new run. An existing run is deleted only after the new run is set up."""
     with training_memory_errors(config):
-        components = setup_run(config)
+        components = setup_run(config, initial=initial)
         with StopSignal(reporter.stopping) as stop:
             with write_errors(directory.path):
                 clear(directory)
@@ -150,19 +156,8 @@ def _check_can_start(directory: RunDirectory, resume: Resume, *, overwrite: bool
         CheckpointError: if --resume auto would delete results.
     """
     if resume == "auto":
-        _check_has_no_results(directory)
+        if has_results(directory):
+            raise no_checkpoint(directory)
         check_available(directory.path, delete_with="--resume auto")
     else:
         check_available(directory.path, delete_with="--overwrite" if overwrite else None)
-
-
-def _check_has_no_results(directory: RunDirectory) -> None:
-    """Checks that starting a run in this directory does not delete results.
-
-    A run that was killed before its first checkpoint has no results.
-    """
-    has_results = directory.result.exists() or directory.diverged.exists()
-    if directory.metrics.is_file():
-        has_results = has_results or b'"kind": "epoch"' in directory.metrics.read_bytes()
-    if has_results:
-        raise no_checkpoint(directory)

@@ -39,7 +39,9 @@ def test_table_names_existing_keys_and_options() -> None:
 def test_each_name_has_one_answer(table: dict[str, str]) -> None:
     names = list(itertools.chain(*(text.split() for text in table.values())))
     assert len(names) == len(set(names))
-    assert not {key.rpartition(".")[2] for key in KEYS} & (set(names) - {"patience"})
+    assert not {key.rpartition(".")[2] for key in KEYS} & (
+        set(names) - {"patience", "early_stopping"}
+    )
 
 
 # Arguments of word language models in PyTorch, written into sections.
@@ -75,7 +77,7 @@ training: {weight_decay: 1e-6, steps: 10, shuffle: true, clipnorm: 1, tokens-per
                 "model.nlayers": "'model.num_layers'",
                 "model.tied": "not available in ptblm",
                 "training.lr": "divide the SGD rate of a mean loss by num_steps",
-                "training.clip": "'training.max_grad_norm' (the gradient is that of the loss summed",
+                "training.clip": "'training.max_grad_norm' (the gradient is that of the loss",
                 "training.bptt": "'training.num_steps'",
                 "training.log_interval": "'run.log_every'",
                 "training.cuda": "'run.device'",
@@ -101,7 +103,7 @@ training: {weight_decay: 1e-6, steps: 10, shuffle: true, clipnorm: 1, tokens-per
         (
             OTHERS,
             {
-                "data.min_count": "'data.vocabulary.min_count'",
+                "data.min_count": "it belongs in 'data.vocabulary'",
                 "data.lowercase": "not available in ptblm",
                 "model.units": "'model.hidden_size'",
                 "model.rnn_type": "'model.cell'",

@@ -74,7 +74,7 @@ def test_divergence_before_a_checkpoint_is_restarted_by_its_hint() -> None:
         code, errors, _ = ptblm("train", *attempt)
         assert code == 4
         assert "the run diverged before its first checkpoint" in errors
-        assert errors.splitlines()[-1] == f"  hint: start it again: {hint}"
+        assert errors.splitlines()[-1] == f"  hint: delete it and start again: {hint}"
     code, errors, _ = ptblm(*shlex.split(hint)[1:])
     assert code == 0, errors
     config = load_config("my run/config.yaml")

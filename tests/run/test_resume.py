@@ -1,11 +1,15 @@
 """A stopped or killed run ends, bit for bit, like a run without interruption."""
 
+import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
 from ptblm.checkpoint.format import load_checkpoint
+from ptblm.config.loading import load_config
+from ptblm.errors import CheckpointError, ConfigError
 from ptblm.reporting.console import ConsoleReporter
 from tests.conftest import Ptblm
 from tests.run.helpers import (
@@ -159,3 +163,48 @@ def test_resumed_run_reports_the_learning_rate_of_its_next_epoch(
     assert f"  resumed     after epoch 2, step 1,598{rate}" in lines
     (*_, epoch, _) = metrics(directory)
     assert epoch["learning_rate"] == (0.25 if rate else 0.5)
+
+
+@pytest.mark.parametrize("name", ["", "checkpoints", "checkpoints/last.safetensors"])
+def test_run_is_resumed_from_its_parts(run: Path, name: str) -> None:
+    resume(run / name, "training.epochs=2")
+    assert metrics(run)[-2]["epoch"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("checkpoints/best.safetensors", "this is another one", "ptblm train --init PATH"),
+        ("config.yaml", "not a run directory but a file", "ptblm train --resume RUN"),
+        ("metrics.jsonl", "not a run directory but a file", "ptblm train --resume RUN"),
+        ("../alone.safetensors", "outside of a run directory", "ptblm train --init PATH"),
+        ("../new.txt", "not a run directory but a file", "pass a run directory"),
+        ("../nowhere", "no such run directory", "pass a run directory"),
+        ("..", "no checkpoint to resume from", "pass a run directory"),
+    ],
+)
+def test_other_paths_are_explained(run: Path, name: str, message: str, hint: str) -> None:
+    shutil.copy(last_checkpoint(run), run / ".." / "alone.safetensors")
+    (run / ".." / "new.txt").write_text("text")
+    with pytest.raises(CheckpointError, match=message) as caught:
+        resume(run / name)
+    assert hint.replace("PATH", os.path.normpath(run / name)).replace("RUN", str(run)) in str(
+        caught.value.hint
+    )
+
+
+@pytest.mark.usefixtures("in_directory")
+def test_missing_run_in_runs_is_suggested() -> None:
+    Path("runs/small-ptb").mkdir(parents=True)
+    with pytest.raises(CheckpointError) as caught:
+        resume(Path("small-ptb"))
+    assert caught.value.where == os.path.abspath("small-ptb")
+    assert caught.value.hint == "ptblm train --resume runs/small-ptb"
+
+
+@pytest.mark.parametrize("name", ["", "checkpoints/last.safetensors", "checkpoints"])
+def test_run_passed_as_config_is_explained(run: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="not a config") as caught:
+        load_config(str(run / name))
+    assert caught.value.hint == f"the config of this run is {run / 'config.yaml'}"
+    load_config(str(run / "config.yaml"))

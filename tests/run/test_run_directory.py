@@ -52,9 +52,9 @@ def test_concurrent_resume_auto_starts_only_one_run(
         (run / name).unlink()  # as in a run that was killed before its first checkpoint
     others = []
 
-    def setup_slowly(*args: Any) -> RunComponents:
+    def setup_slowly(*args: Any, **keywords: Any) -> RunComponents:
         others.append(ptblm("train", *options(tiny()), "--resume", "auto", "--run-dir", run))
-        return setup_run(*args)
+        return setup_run(*args, **keywords)
 
     monkeypatch.setattr(train_module, "setup_run", setup_slowly)
     train(tiny_config(), run, resume="auto", command=["ptblm", "first"])

@@ -6,11 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ptblm.checkpoint.format import load_checkpoint
-from ptblm.run.setup import setup_run
+from ptblm.run.setup import RunComponents, setup_run
 from ptblm.run.train import train
 from tests.conftest import REPOSITORY, Ptblm, plain_environment
 from tests.run.helpers import (
@@ -154,16 +155,14 @@ def test_save_signal_saves_and_training_continues(number: signal.Signals, tmp_pa
     assert_same_end(run, undisturbed)
 
 
-def test_save_signal_before_training_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The signal arrives while the run is set up, and is handled after the first step."""
+def test_save_signal_during_setup_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal is handled after the first step."""
     saved = []
     before = signal.getsignal(signal.SIGUSR2)
 
-    def setup(*arguments: object) -> object:
+    def setup(*args: Any, **keywords: Any) -> RunComponents:
         os.kill(os.getpid(), signal.SIGUSR2)
-        return setup_run(*arguments)
+        return setup_run(*args, **keywords)
 
     monkeypatch.setattr("ptblm.run.train.setup_run", setup)
     monkeypatch.setattr(

@@ -1,0 +1,131 @@
+"""Starts a new run from the weights and the vocabulary of a checkpoint (`--init`)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ptblm.checkpoint.format import Checkpoint, load_checkpoint
+from ptblm.config.data import VocabularyConfig
+from ptblm.config.differences import config_differences
+from ptblm.config.loading import load_config, override_config
+from ptblm.config.run import RunConfig
+from ptblm.config.schema import Config
+from ptblm.errors import ConfigError
+from ptblm.files import expand_path
+from ptblm.run.directory import find_checkpoint
+
+# Keys of the model that do not change the function that the weights compute.
+_FREE_KEYS = {"model.dropout", "model.initializer", "model.init_scale"}
+
+
+@dataclass(frozen=True)
+class InitialModel:
+    """The checkpoint that a new run starts from.
+
+    Attributes:
+        path: the checkpoint file.
+        checkpoint: its content.
+        config: the config of the new run.
+    """
+
+    path: Path
+    checkpoint: Checkpoint
+    config: Config
+
+    @property
+    def name(self) -> str:
+        """The name of the run that the checkpoint belongs to, or of the file."""
+        parent = self.path.absolute().parent
+        return parent.parent.name if parent.name == "checkpoints" else self.path.stem
+
+    def __str__(self) -> str:
+        """Returns the path and the number of completed epochs."""
+        return f"{self.path}, epoch {self.checkpoint.trained()[0]}"
+
+
+def load_initial_model(
+    path: Path,
+    source: str | None = None,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, object] | None = None,
+) -> InitialModel:
+    """Loads the checkpoint that a new run starts from, and makes the config of the run.
+
+    Args:
+        path: a checkpoint, or a run directory, whose last checkpoint is used.
+        source: config of the new run, see `load_config`; None for the config of the checkpoint.
+        overrides: see `load_config`.
+        flags: see `load_config`.
+
+    Raises:
+        CheckpointError: if there is no checkpoint or it cannot be loaded.
+        ConfigError: if the config is not valid, or the checkpoint does not fit it.
+    """
+    path = find_checkpoint(path)
+    checkpoint = load_checkpoint(path)
+    trained = checkpoint.parsed_config()
+    if source is None:
+        base = _config_for_a_new_run(trained, new_data=bool((flags or {}).get("data.path")))
+        config = override_config(base, overrides, flags)
+    else:
+        config = load_config(source, overrides, flags)
+    _check_fits(trained, config, path)
+    return InitialModel(path, checkpoint, _with_vocabulary_of(path, config))
+
+
+def _config_for_a_new_run(trained: Config, *, new_data: bool) -> Config:
+    """Returns the config of a checkpoint without its `run` section and its vocabulary.
+
+    The encoding and the form of the training text do not apply to another text.
+    """
+    changes: dict[str, object] = {"vocabulary": VocabularyConfig()}
+    if new_data:
+        changes |= {"encoding": None, "format": "auto"}
+    data = trained.data.model_copy(update=changes)
+    return trained.model_copy(update={"data": data, "run": RunConfig()})
+
+
+def _check_fits(trained: Config, config: Config, path: Path) -> None:
+    """Checks that the weights and the vocabulary of a checkpoint can be used with a config.
+
+    Raises:
+        ConfigError: with every key that differs.
+    """
+    keys = [
+        difference
+        for difference in config_differences(trained, config)
+        if difference[0] == "data.tokenizer"
+        or (difference[0].startswith("model.") and difference[0] not in _FREE_KEYS)
+    ]
+    if _embedding_size(trained) == _embedding_size(config):
+        keys = [difference for difference in keys if difference[0] != "model.embedding_size"]
+    problems = [f"{key}: is {new!r}, but the checkpoint has {old!r}" for key, old, new in keys]
+    if problems:
+        raise ConfigError(
+            "\n".join(problems),
+            where=str(path),
+            hint="a new run needs the model of its initial weights; omit --config to use it",
+        )
+    vocabulary = config.data.vocabulary
+    given: dict[str, object] = {"min_count": vocabulary.min_count, "size": vocabulary.size}
+    if vocabulary.file is not None and expand_path(vocabulary.file).absolute() != path.absolute():
+        given["file"] = vocabulary.file
+    for key, value in given.items():
+        if value is not None:
+            raise ConfigError(
+                f"data.vocabulary.{key}: cannot be combined with --init, which takes the "
+                "vocabulary of the checkpoint",
+                where=str(path),
+                hint=f"omit data.vocabulary.{key}",
+            )
+
+
+def _embedding_size(config: Config) -> int:
+    return config.model.embedding_size or config.model.hidden_size
+
+
+def _with_vocabulary_of(path: Path, config: Config) -> Config:
+    """Returns a config that names the checkpoint as vocabulary; bytes need none."""
+    if config.data.tokenizer == "byte":
+        return config
+    return override_config(config, [], {"data.vocabulary.file": str(path.absolute())})
