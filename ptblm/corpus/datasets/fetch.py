@@ -233,8 +233,8 @@ def _unpack(file: IO[bytes], dataset: Dataset, directory: Path) -> None:
     kind = container_of(file.read(SIGNATURE_SIZE))
     file.seek(0)
     if kind != "tar" and not is_compressed_text(kind):
-        found = "" if kind is None else f"a {kind} file, "
-        raise DataError(f"{found}not a tar archive")
+        prefix = "" if kind is None else f"a {kind} file, "
+        raise DataError(f"{prefix}not a tar archive")
     with open_archive(file) as archive:
         found = {
             name: member
