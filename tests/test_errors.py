@@ -70,7 +70,7 @@ def test_debug_shows_a_traceback(ptblm: Ptblm) -> None:
 def test_control_characters_in_messages_are_escaped(ptblm: Ptblm) -> None:
     result = ptblm("eval", "\x1b[2Jnowhere\x9b")
     assert result.returncode == 4
-    assert r"at: \x1b[2Jnowhere\x9b" in result.stderr
+    assert r"/\x1b[2Jnowhere\x9b" in result.stderr
 
 
 def test_options_and_overrides_must_agree(ptblm: Ptblm) -> None:

@@ -154,13 +154,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         text, tensors = read_tensor_file(path)
         document = parse_json(text)
     except FileNotFoundError:
-        raise DamagedCheckpointError(
-            "no such checkpoint", where=str(path), hint=_PATH_HINT
-        ) from None
+        what = "no such checkpoint"
+        raise DamagedCheckpointError(what, where=str(path), hint=_PATH_HINT) from None
     except OSError as error:
-        raise CheckpointError(
-            f"cannot be read: {error.strerror or error}", where=str(path), hint=_PATH_HINT
-        ) from None
+        what = f"cannot be read: {error.strerror or error}"
+        raise CheckpointError(what, where=str(path), hint=_PATH_HINT) from None
     except MemoryError:
         raise CheckpointError(
             "not enough memory to load the checkpoint",
@@ -187,11 +185,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _damage_hint(path: Path) -> str:
-    """Returns how to find an intact checkpoint of the same run."""
-    if path.absolute().parent.name != "checkpoints":
-        return "use another copy of the file"
-    command = shell_join(["ptblm", "checkpoint", "verify", str(path.parent.parent)])
-    return f"`{command}` shows which checkpoints of the run are intact"
+    """Returns the command that finds an intact checkpoint of the run."""
+    run = path.parents[1] if path.absolute().parent.name == "checkpoints" else path
+    verify = shell_join(["ptblm", "checkpoint", "verify", str(run)])
+    return f"`{verify}` shows which checkpoints of a run are intact"
 
 
 def _named_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:

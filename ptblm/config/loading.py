@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ptblm.config.overrides import apply_overrides, parse_overrides
-from ptblm.config.schema import VARIANT_KEYS, Config, KeyPath
+from ptblm.config.schema import SECTIONS, VARIANT_KEYS, Config, KeyPath
 from ptblm.config.section import variant_type
 from ptblm.config.unknown_keys import closest, explain_unknown_key, explain_unknown_variant
 from ptblm.config.yaml_document import YamlDocument, parse_yaml
@@ -184,7 +184,8 @@ def _reword(details: ErrorDetails) -> str:
     context, key = details.get("ctx", {}), details["loc"][-1]
     match details["type"]:
         case "model_type" | "dict_type":
-            return "expected a section of keys"
+            keys = SECTIONS.get(".".join(map(str, details["loc"])), [])
+            return f"expected a section of keys ({', '.join(keys)})"
         case "int_type" | "int_from_float":
             return "expected a whole number"
         case "float_type":

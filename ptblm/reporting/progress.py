@@ -10,7 +10,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from ptblm.progress_bar import ProgressBar
-from ptblm.reporting.table import EntropyBounds, with_entropy_bound
+from ptblm.reporting.table import EntropyBounds
 from ptblm.training.records import EpochDone, Evaluating, Record, StepDone
 
 logger = logging.getLogger(__name__)
@@ -78,9 +78,10 @@ class Progress:
         self._update(f"epoch {record.epoch}/{self._epochs}", record.batch, record.batches, metrics)
 
     def _show_evaluating(self, record: Evaluating) -> None:
-        perplexity = with_entropy_bound(record.score.perplexity, self._bounds, record.split)
         task = f"{record.split} of best epoch" if record.of_best else record.split
-        metrics = [f"perplexity {perplexity}"]
+        metrics = [f"perplexity {record.score.perplexity:.2f}"]
+        if record.split in self._bounds:
+            metrics.append(f"entropy bound {self._bounds[record.split]:.2f}")
         self._update(task, record.score.tokens, record.total_tokens, metrics)
 
     def _update(self, task: str, done: int, total: int, metrics: Sequence[str]) -> None:

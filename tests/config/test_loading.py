@@ -130,7 +130,7 @@ def test_duplicate_key_names_both_lines(tmp_path: Path) -> None:
     [
         ("model: [1, 2", "my.yaml:1:13: not valid YAML"),
         ("- 1\n", "my.yaml:1:1: expected sections"),
-        ("model: 3\n", "my.yaml:1:1: model: expected a section of keys, got 3"),
+        ("model: 3\n", "my.yaml:1:1: model: expected a section of keys (cell, hidden_size"),
         ("model:\n  num_layers: 2.5\n", "my.yaml:2:3: model.num_layers: expected a whole number"),
         ("model:\n  num_layers: true\n", "expected a whole number, got true"),
         ("model:\n  dropout: .nan\n", "my.yaml:2:3: model.dropout: expected a finite number"),

@@ -168,6 +168,7 @@ def test_many_unknown_keys_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("training.early_stopping=3", "expected a section of keys (patience), got 3"),
         ("run.checkpoint_every=5", "expected '5 minutes' or '200 steps', got 5"),
         ("run.tensorboard=yes", "expected true or false, got 'yes'"),
         ("run.device=0", "expected auto, cpu, cuda, cuda:N or mps, got 0"),

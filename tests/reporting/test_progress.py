@@ -28,7 +28,7 @@ def test_bar_shows_perplexity_speed_and_time_left(capsys: pytest.CaptureFixture[
     # At 0.2 s per batch: 150 batches are left of this epoch, and 200 of the next one.
     expected = "epoch 2/3, perplexity 54.60, 0:30 left (run 1:10), 100 tokens/s, 50/200"
     assert expected in terminal.getvalue()
-    assert "valid, perplexity 9.97 (entropy bound 10.00)" in terminal.getvalue()
+    assert "valid, perplexity 9.97, entropy bound 10.00" in terminal.getvalue()
     assert capsys.readouterr() == ("", "")
 
 

@@ -229,7 +229,7 @@ def test_progress_is_shown_on_a_terminal(
         fetch(DATASET, tmp_path / "shown", urls=[server.url("/a.tgz")])
     out, err = capsys.readouterr()
     assert out == ""
-    assert "a.tgz: " in err
+    assert "a.tgz, 0.0 of 0.0 MB" in err
 
 
 def test_offline_error_suggests_a_mirror_or_a_local_archive(tmp_path: Path) -> None:
