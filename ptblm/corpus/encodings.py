@@ -23,6 +23,11 @@ def encoding_by_mark(start: bytes) -> str | None:
     return next((name for mark, name in _MARKS if start.startswith(mark)), None)
 
 
+def is_utf8(encoding: str) -> bool:
+    """Returns whether an encoding needs no conversion; byte order marks are removed later."""
+    return codecs.lookup(encoding).name in {"utf-8", "utf-8-sig"}
+
+
 def to_utf8(content: bytes, encoding: str, name: str) -> bytes:
     """Converts a text to UTF-8.
 

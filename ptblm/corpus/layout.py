@@ -141,6 +141,8 @@ def _missing_error(directory: Path, split: Split, family: Family) -> DataError:
     hint = f"name the file {name}"
     if not family and len(texts) == 1:
         hint += f", or pass --data {texts[0]}, which is then split by position"
+    elif split == "test" and "valid" in family:
+        hint += ", or pass --split valid"
     elif not family and texts:
         hint += ", or join the files with `cat` and pass --data FILE, which is split by position"
     return DataError(

@@ -7,7 +7,7 @@ from ptblm.config.data import DataConfig
 from ptblm.corpus.cleaning import Findings, clean
 from ptblm.corpus.cleaning import notes as cleaning_notes
 from ptblm.corpus.datasets import DATASETS
-from ptblm.corpus.encodings import MARK_SIZE, encoding_by_mark, to_utf8
+from ptblm.corpus.encodings import MARK_SIZE, encoding_by_mark, is_utf8, to_utf8
 from ptblm.corpus.forms import TITLES, Form, form_of, plain_text
 from ptblm.corpus.source import Source, bytes_source
 
@@ -52,10 +52,11 @@ def prepare_text(raw: Source, config: DataConfig) -> PreparedText:
     Raises:
         DataError: if the text cannot be read or converted; see `clean`.
     """
-    source, encoding, findings = raw, None, Findings()
+    source, findings = raw, Findings()
+    encoding: str | None = None
     if config.tokenizer != "byte":
         encoding = config.encoding or encoding_by_mark(raw.read(MARK_SIZE))
-        if encoding is not None:
+        if encoding is not None and not is_utf8(encoding):
             source = bytes_source(raw.name, to_utf8(raw.read(), encoding, raw.name))
         source, findings = clean(source, config)
     form: Form = "plain"

@@ -22,8 +22,13 @@ from ptblm.corpus.tokenizers import make_tokenizer
 from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.unknown_tokens import MAX_SHARE, unknown_tokens_note
 from ptblm.corpus.vocabulary import UNK, Ids, Vocabulary, id_dtype
+from ptblm.errors import DataError
 
 Write = Callable[[memoryview], object]
+
+# Mean size of the words of a text in bytes. In text whose words are separated by spaces, it is
+# less than 20 in any language.
+MAX_WORD_SIZE = 60
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,7 @@ def write_corpus(
         counts = np.zeros(len(vocabulary), dtype=np.int64)
         ranges["train"] = write_text(train, tokenizer, write, counts)
         tokenizer.vocabulary = Vocabulary(vocabulary.tokens, counts.tolist())
+    _check_word_sizes(train, tokenizer, ranges["train"].tokens)
     for split, source in texts.sources.items():
         if split != "train":
             text = ranges[split] = write_text(source, tokenizer, write)
@@ -232,6 +238,16 @@ def split_ids(
         splits[split] = EncodedText(ids, text.unknown, text.sha256)
         start += ids.nbytes
     return splits
+
+
+def _check_word_sizes(source: Source, tokenizer: Tokenizer, tokens: int) -> None:
+    """Raises DataError if a text read as words has almost no spaces, as Chinese text does."""
+    if tokenizer.unit == "word" and source.size > MAX_WORD_SIZE * tokens:
+        raise DataError(
+            f"the text has almost no spaces: {tokens:,} words in {source.size:,} bytes",
+            where=source.name,
+            hint="use --tokenizer char or --tokenizer byte, or separate the words by spaces",
+        )
 
 
 def _rare_tokens_note(tokenizer: Tokenizer, train: IdRange) -> str:

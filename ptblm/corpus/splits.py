@@ -223,6 +223,8 @@ def _tried(location: Path) -> str:
 
 
 def _hint(path: str) -> str:
+    if path == "-":
+        return "pass --data /dev/stdin to read standard input"
     if path.startswith(("http://", "https://", "ftp://")):
         return "download the file first, then pass its path"
     if path.startswith(("/dev/fd/", "/proc/")):

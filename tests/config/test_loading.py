@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from ptblm.config.cells import LSTMConfig
-from ptblm.config.loading import load_config, override_config, shipped_configs
+from ptblm.config.loading import load_config, override_config, shipped_configs, validate
 from ptblm.config.schedules import TutorialSchedule
 from ptblm.config.schema import Config
 from ptblm.config.show import config_document
+from ptblm.config.yaml_document import parse_yaml
 from ptblm.errors import ConfigError
 
 
@@ -208,3 +209,13 @@ def test_configs_are_frozen() -> None:
 def test_invalid_cell_name_is_an_error(cell: str) -> None:
     with pytest.raises(ConfigError, match=r"expected lstm, rnn, gru.* or my_module:MyCell"):
         load_config("small", [f"model.cell='{cell}'"])
+
+
+def test_key_of_a_section_in_a_section_can_be_set() -> None:
+    config = load_config("small", ["training.early_stopping.patience=3"])
+    assert config.training.early_stopping.patience == 3
+    document = config_document(config)
+    assert "  early_stopping:\n    # epochs without a better valid perplexity" in document
+    assert validate(parse_yaml(document, "shown.yaml")) == config
+    with pytest.raises(ConfigError, match="unknown key, did you mean 'patience'"):
+        load_config("small", ["training.early_stopping.patiense=3"])

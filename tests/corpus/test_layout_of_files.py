@@ -1,5 +1,6 @@
 """Layouts: the files of a corpus are found under the names that people use."""
 
+import gzip
 import os
 import threading
 from pathlib import Path
@@ -64,6 +65,23 @@ def test_prepared_text_is_preferred_to_raw_text(tmp_path: Path) -> None:
 def test_missing_test_split_is_allowed(tokenizer: str, tmp_path: Path) -> None:
     write(tmp_path, "train.txt", "valid.txt")
     assert list(load_corpus(data_config(tmp_path, tokenizer)).splits) == ["train", "valid"]
+
+
+def test_compressed_files_are_found(tmp_path: Path) -> None:
+    for split, text in CONTENT.items():
+        (tmp_path / f"{split}.txt.gz").write_bytes(gzip.compress(text.encode()))
+    corpus = load_corpus(data_config(tmp_path))
+    assert [len(text.ids) for text in corpus.splits.values()] == [36, 9, 6]
+    assert corpus.notes == ["decompressed (gzip)"]
+
+
+@pytest.mark.parametrize("text", ["\u4eca\u5929\u5929\u6c14" * 400, "ACGT" * 900])
+def test_text_without_spaces_is_not_read_as_words(text: str, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text(text)
+    with pytest.raises(DataError, match="almost no spaces") as caught:
+        load_corpus(data_config(tmp_path / "text"))
+    assert "--tokenizer char" in str(caught.value.hint)
+    assert len(load_corpus(data_config(tmp_path / "text", "char")).splits["test"].ids) > 50
 
 
 def test_missing_split_lists_the_directory(tmp_path: Path) -> None:

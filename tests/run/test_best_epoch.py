@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ptblm.backend.matmul import use_matmul_backend
 from ptblm.errors import Interrupted
 from ptblm.reporting.console import ConsoleReporter
 from ptblm.reporting.reporter import SilentReporter
+from ptblm.run import best
 from ptblm.run.checkpoints import show_checkpoint
 from ptblm.run.evaluate import evaluate_checkpoint
 from ptblm.run.train import train
@@ -111,6 +113,26 @@ def test_unusable_best_checkpoint_is_one_warning(
     assert reason in log.messages[0]
     whole = result_of(overfitted)
     assert result_of(run) == {**whole, "best_test_perplexity": None}
+
+
+def test_out_of_memory_in_the_test_of_the_best_epoch_is_a_warning(
+    overfitted: Path,
+    tmp_path: Path,
+    log: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The result of the last epoch must not be lost."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    run = copy_run(overfitted, tmp_path)
+    monkeypatch.setattr(best, "model_from_checkpoint", fail)
+    resume(run)
+    assert log.messages == [
+        f"the best epoch, 2, was not tested: {best_checkpoint(run)}: out of memory in the test"
+    ]
+    assert result_of(run) == {**result_of(overfitted), "best_test_perplexity": None}
 
 
 def test_run_resumed_after_its_best_epoch_has_the_same_result(

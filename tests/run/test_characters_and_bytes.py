@@ -165,7 +165,6 @@ def test_word_run_reports_bits_per_word(ptblm: Ptblm, tmp_path: Path, small_corp
     [
         (b"", "char", "too short to be split by position"),
         (b"one line without an end", "word", "the train split has 5 tokens"),
-        (b"abc\n" * 40, "char", "the valid split has"),
         (b"ok\n" * 50 + b"caf\xe9\n" + b"ok\n" * 50, "char", "any.txt:51"),
     ],
 )

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def result(run: str = "run") -> dict[str, object]:
     return dict(json.loads(Path(run, "result.json").read_text()))
 
 
-def evaluate(*arguments: object, run: str = "run") -> dict[str, object]:
+def evaluate(*arguments: object, run: str = "run") -> dict[str, Any]:
     code, errors, output = ptblm("eval", run, "--json", *arguments)
     assert code == 0, errors
     return dict(json.loads(output))

@@ -30,7 +30,7 @@ def open_archive(file: IO[bytes]) -> Iterator[tarfile.TarFile]:
     except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # from the operating system; errors of gzip and bz2 have no errno
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].rstrip(":") if str(error) else type(error).__name__
         raise DataError(f"not a tar archive, or damaged: {reason}") from None
 
 

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from ptblm import __version__
+from ptblm.corpus.containers import SIGNATURE_SIZE, container_of, is_compressed_text
 from ptblm.corpus.datasets.archive import open_archive
 from ptblm.corpus.datasets.base import DataFile, Dataset
 from ptblm.errors import DataError
@@ -29,6 +30,9 @@ TIMEOUT = 30.0  # seconds without data
 MAX_SIZE = 2**32  # bytes
 
 _HINT = "Offline or behind a proxy, pass a mirror (`--url`) or a local archive (`--from`)"
+_SOURCE_HINT = (
+    "unpack it, then pass the directory of the files, or pass the public simple-examples.tgz"
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,8 @@ def fetch(
         ) from None
     if any(dataset.files[name].required for name in missing):
         what = "\n".join(failures) or f"not found: {', '.join(missing)}"
-        raise DataError(what, where=str(directory), hint=_HINT)
+        hint = _HINT if source is None else _SOURCE_HINT
+        raise DataError(what, where=str(source or directory), hint=hint)
     verified = [name for name in dataset.files if name not in missing]
     return FetchResult(directory, verified, missing, failures if missing else [])
 
@@ -225,6 +230,11 @@ def _copy_local(source: Path, dataset: Dataset, directory: Path) -> None:
 def _unpack(file: IO[bytes], dataset: Dataset, directory: Path) -> None:
     """Extracts the missing files from an archive, identified by name and size."""
     missing = _missing(dataset, directory)
+    kind = container_of(file.read(SIGNATURE_SIZE))
+    file.seek(0)
+    if kind != "tar" and not is_compressed_text(kind):
+        prefix = "" if kind is None else f"a {kind} file, "
+        raise DataError(f"{prefix}not a tar archive")
     with open_archive(file) as archive:
         found = {
             name: member

@@ -1,5 +1,6 @@
 """Archives: tar with any compression are read, unsafe ones are rejected."""
 
+import gzip
 import io
 import tarfile
 from pathlib import Path
@@ -45,9 +46,11 @@ def hostile(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> bytes
         (hostile("pipe", tarfile.FIFOTYPE), "link or a device"),
         (ARCHIVE[: len(ARCHIVE) // 2], "damaged|ended"),
         (b"", "not a tar archive"),
+        (b"PK\x03\x04" + ARCHIVE, "a zip file, not a tar archive"),
+        (gzip.compress(b"text\n"), "not a tar archive, or damaged"),
         (make_archive({"other.txt": b"x"}), "contains none of"),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_unsafe_and_damaged_archives_are_rejected(
     tmp_path: Path, archive: bytes, message: str
