@@ -126,7 +126,7 @@ def test_directory_with_the_name_of_a_corpus_is_mentioned(name: str) -> None:
     if name == "ptb":
         with pytest.raises(DataError, match="not downloaded") as caught:
             load_corpus(data_config(name))
-        assert "--data ./ptb" in str(caught.value.hint)
+        assert str(caught.value.hint).startswith("pass --data ./ptb ")
         write(Path("data/ptb"), "ptb.train.txt", "ptb.valid.txt", "ptb.test.txt")
     assert f"pass --data ./{name}" in load_corpus(data_config(name)).notes[0]
     corpus = load_corpus(data_config(f"./{name}"))
@@ -141,6 +141,18 @@ def test_home_directory_in_a_path(
     monkeypatch.setenv("HOME", str(tmp_path))
     write(tmp_path / "corpus", "train.txt", "valid.txt", "test.txt")
     assert load_corpus(data_config(text)).name == "corpus"
+
+
+@pytest.mark.usefixtures("in_directory")
+def test_missing_treebank_names_the_command() -> None:
+    with pytest.raises(DataError, match="not downloaded") as caught:
+        load_corpus(data_config("ptb"))
+    assert str(caught.value.hint).startswith("run `ptblm download-data`, or ")
+
+
+def test_path_that_is_too_long_is_an_error() -> None:
+    with pytest.raises(DataError, match="cannot be read: File name too long"):
+        load_corpus(data_config("a" * 300))
 
 
 @pytest.mark.usefixtures("in_directory")
