@@ -158,8 +158,9 @@ def _replace_unk(raw: bytes, spelling: re.Pattern[bytes], findings: Findings) ->
             findings[_UNK_PREFIX + match[0].decode()] += 1
         return _UNK_WORD
 
+    raw = spelling.sub(replace, raw)
     findings.update(_POSSIBLE_PREFIX + word.decode() for word in _POSSIBLE_UNK.findall(raw))
-    return spelling.sub(replace, raw)
+    return raw
 
 
 def _marks_error(source: Source) -> DataError:

@@ -96,7 +96,9 @@ def test_word_that_may_be_the_unknown_word_is_reported() -> None:
     text, remarks = cleaned(b"a UNK b UNK\n")
     assert text == b"a UNK b UNK\n"
     assert "--set data.vocabulary.unk=UNK" in remarks[0]
-    assert cleaned(b"a UNK b UNK\n", vocabulary={"unk": "UNK"})[0] == b"a <unk> b <unk>\n"
+    text, remarks = cleaned(b"a UNK b UNK\n", vocabulary={"unk": "UNK"})
+    assert text == b"a <unk> b <unk>\n"
+    assert remarks == ["read as the unknown word <unk>: 2 UNK"]
 
 
 @pytest.mark.parametrize(
