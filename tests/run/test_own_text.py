@@ -107,6 +107,7 @@ def test_run_is_resumed_with_its_own_vocabulary() -> None:
     tokens = load_checkpoint(Path("run/checkpoints/last.safetensors")).vocabulary["tokens"]
     assert tokens == ["<eos>", "<unk>", "so", "baw1"]
     Path("words.txt").unlink()
+    train("--set", "data.vocabulary.file=words.txt", "--resume", "auto")  # a relative path
     code, errors, _ = ptblm("train", "--resume", "run", "--set", "training.epochs=2")
     assert code == 0, errors
     assert result()["epochs"] == 2
