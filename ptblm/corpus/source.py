@@ -210,7 +210,7 @@ def read_file(path: Path, *, as_is: bool = False) -> Source:
 
     Args:
         path: the file.
-        as_is: whether a compressed file, an archive or a document is not recognized.
+        as_is: whether to read the bytes of a compressed file, an archive or a document unchanged.
 
     Raises:
         DataError: if the file cannot be read or decompressed, or is an archive or a document.
