@@ -66,7 +66,7 @@ def test_zero_width_spaces_are_reported() -> None:
         ("a b\n<|endoftext|>\nc\n", "a b\nc\n"),  # a line of marks disappears
         ("<BOS> a b\n<bos> c\n", "a b\nc\n"),
         ("a b </s> </s>\n\nc <pad> <pad>\n", "a b\n\nc\n"),
-        ("a <b> [c] <s>d e</s>\n", "a <b> [c] <s>d e</s>\n"),  # not words of their own
+        ("a <b> [c] <s>d e</s>\n", "a <b> [c] <s>d e</s>\n"),  # not separate words
     ],
 )
 def test_sentence_marks_are_dropped(marked: str, bare: str, tokenizer: str) -> None:
