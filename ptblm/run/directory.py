@@ -26,6 +26,7 @@ from ptblm.files import TEMPORARY_SUFFIX, read_json, shell_join
 RUNS = Path("runs")
 LOCK_NAME = "lock"
 RUN_HINT = "pass a run directory, such as runs/small-ptb"
+_OTHER_RUN_DIR = "pass another --run-dir"
 
 _OWN_FILES = re.compile(
     r"(config\.yaml|environment\.json|metrics\.jsonl|result\.json|diverged\.json|lock"
@@ -204,16 +205,13 @@ def find_checkpoint(path: Path) -> Path:
     try:
         is_directory = path.is_dir()
         found = RunDirectory(path).last if is_directory else path
-        is_file = found.is_file()
+        if found.is_file():
+            return found
+        what = "no checkpoint in this directory" if is_directory else "no such checkpoint"
     except OSError as error:
         what = f"cannot be read: {error.strerror or error}"
-        raise CheckpointError(what, where=os.path.abspath(path), hint=RUN_HINT) from None
-    if not is_file:
-        what = "no checkpoint in this directory" if is_directory else "no such checkpoint"
-        raise CheckpointError(
-            what, where=os.path.abspath(path), hint=f"{RUN_HINT}, or a checkpoint file"
-        )
-    return found
+    hint = f"{RUN_HINT}, or a checkpoint file"
+    raise CheckpointError(what, where=os.path.abspath(path), hint=hint)
 
 
 def check_available(path: Path, *, delete_with: str | None = None) -> None:
@@ -228,9 +226,7 @@ def check_available(path: Path, *, delete_with: str | None = None) -> None:
         UsageError: if the directory contains anything that the run must not delete.
     """
     if path.exists() and not path.is_dir():
-        raise UsageError(
-            "the run directory is a file", where=str(path), hint="pass another --run-dir"
-        )
+        raise UsageError("the run directory is a file", where=str(path), hint=_OTHER_RUN_DIR)
     if not path.is_dir() or _has_no_content(path):
         return
     if delete_with is None:
@@ -245,7 +241,7 @@ def check_available(path: Path, *, delete_with: str | None = None) -> None:
         raise UsageError(
             f"the run directory {what}, so {delete_with} does not delete it",
             where=str(path),
-            hint="pass another --run-dir",
+            hint=_OTHER_RUN_DIR,
         )
 
 
