@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
@@ -39,6 +40,14 @@ def resize(descriptor: int, columns: int) -> None:
     fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
 
 
+def read(reader: int) -> str:
+    """What was written to a terminal. The kernel delivers it in parts, after some time."""
+    data = b""
+    while select.select([reader], [], [], 0.5)[0]:
+        data += os.read(reader, 10_000)
+    return data.decode()
+
+
 def lines(text: str) -> list[str]:
     """What was written to each line of a terminal, without escape sequences."""
     plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
@@ -46,16 +55,14 @@ def lines(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("columns", WIDTHS)
-def test_bar_of_a_run_fits(
-    columns: int, terminal: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bar_of_a_run_fits(columns: int, terminal: tuple[int, TextIO]) -> None:
     reader, stream = terminal
     resize(reader, columns)
     progress = Progress(3, {"valid": 10.0}, stream)
     progress.show(STEP)
     progress.show(Evaluating("valid", Score(nll=23.0, tokens=10), 100))
     progress.close()
-    shown = lines(os.read(reader, 10_000).decode())
+    shown = lines(read(reader))
     assert len(shown) == 2
     assert all(len(line) < columns for line in shown)
     full = "epoch 2/3, perplexity 54.60, 0:30 left (run 1:10), 100 tokens/s, 50/200"
@@ -69,12 +76,12 @@ def test_bar_fits_after_the_terminal_is_resized(terminal: tuple[int, TextIO]) ->
     resize(reader, 140)
     bar = ProgressBar(100, stream=stream)
     bar.show(1, ["task", "perplexity 5.00", "x" * 80])
-    assert len(lines(os.read(reader, 10_000).decode())[0]) > 100
+    assert len(lines(read(reader))[0]) > 100
     resize(reader, 40)
     time.sleep(0.2)
     bar.show(50, ["task", "perplexity 5.00", "x" * 80])
     bar.close()
-    assert all(len(line) < 40 for line in lines(os.read(reader, 10_000).decode()))
+    assert all(len(line) < 40 for line in lines(read(reader)))
 
 
 @pytest.mark.parametrize(
@@ -110,6 +117,6 @@ def test_commands_fit_the_terminal(
         timeout=120,
     )
     assert result.returncode == 0
-    shown = lines(os.read(reader, 100_000).decode())
+    shown = lines(read(reader))
     assert "perplexity" in shown[0]
     assert all(len(line) < columns for line in shown)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ptblm.backend.matmul import use_matmul_backend
 from ptblm.checkpoint.format import load_checkpoint
 from ptblm.run.setup import RunComponents, setup_run
 from ptblm.run.train import train
@@ -133,10 +134,21 @@ def test_fewer_epochs_than_started_are_rejected(tmp_path: Path, ptblm: Ptblm) ->
         assert "in epoch" in result.stderr
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of 40 epochs without a signal."""
+    directory = tmp_path_factory.mktemp("undisturbed") / "run"
+    with use_matmul_backend("default"):
+        train(tiny_config("training.epochs=40"), directory)
+    return directory
+
+
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
-def test_save_signal_saves_and_training_continues(number: signal.Signals, tmp_path: Path) -> None:
-    run, epochs = tmp_path / "run", "training.epochs=40"
-    process = start("train", *options(tiny(epochs)), "--run-dir", run, cwd=tmp_path)
+def test_save_signal_saves_and_training_continues(
+    number: signal.Signals, undisturbed: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = start("train", *options(tiny("training.epochs=40")), "--run-dir", run, cwd=tmp_path)
     steps: list[int] = []
     wait_for(run / "metrics.jsonl")
     while len(steps) < 3:
@@ -150,8 +162,6 @@ def test_save_signal_saves_and_training_continues(number: signal.Signals, tmp_pa
     assert process.returncode == 0, errors
     assert f"note: {number.name}: saved {last_checkpoint(run)}, step " in errors
     assert any(step % 39 for step in steps)  # not only the checkpoints after epochs of 39 steps
-    undisturbed = tmp_path / "undisturbed"
-    train(tiny_config(epochs), undisturbed)
     assert_same_end(run, undisturbed)
 
 
