@@ -251,9 +251,9 @@ def _check_word_sizes(source: Source, tokenizer: Tokenizer, tokens: int) -> None
 
 
 def _rare_tokens_note(tokenizer: Tokenizer, train: IdRange) -> str:
-    """Describes the tokens of the training split that became `<unk>`."""
+    """Describes the training tokens that became `<unk>`, and names the limit that decided."""
     rule, unit = tokenizer.rule, tokenizer.unit
-    key = "size" if rule.size is not None and rule.min_count is None else "min_count"
+    key = "size" if len(tokenizer.vocabulary) == rule.size else "min_count"
     value = rule.size if key == "size" else tokenizer.min_count(has_unk=False)
     return (
         f"{train.unknown:,} of {train.tokens:,} training tokens "

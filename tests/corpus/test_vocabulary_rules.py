@@ -67,6 +67,19 @@ def test_size_keeps_the_most_frequent_words(novel: Path, size: int) -> None:
     assert {"<eos>", "<unk>", *ranked[: size - 2]} == set(corpus.vocabulary.tokens)
 
 
+@pytest.mark.parametrize(
+    ("rule", "limit"),
+    [
+        ({"size": 5}, "size: 5"),
+        ({"size": 9}, "min_count: 2"),  # the text has only four words that occur twice
+        ({"size": 5, "min_count": 2}, "size: 5"),
+        ({"min_count": 6}, "min_count: 6"),
+    ],
+)
+def test_note_names_the_limit_that_decided(rule: dict[str, int], limit: str, novel: Path) -> None:
+    assert load(novel, **rule).notes[0].endswith(f"become <unk> (data.vocabulary.{limit})")
+
+
 def test_text_with_unk_keeps_all_words(novel: Path) -> None:
     with (novel / "train.txt").open("a") as file:
         file.write("a <unk> bird\n")
