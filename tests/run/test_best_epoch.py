@@ -64,7 +64,7 @@ def test_result_is_the_same_when_the_last_epoch_is_the_best(corpus: Path, tmp_pa
     assert result["best_test_perplexity"] == result["test_perplexity"]
 
 
-def test_summary_reports_the_best_epoch_and_commands_to_evaluate_it(
+def test_summary_reports_the_best_epoch_and_its_command(
     overfitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = Path(shutil.copytree(overfitted, tmp_path / "a copy"))

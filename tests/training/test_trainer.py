@@ -150,7 +150,7 @@ def test_divergence_stops_before_the_update(bad: float) -> None:
     assert trainer.train_state.step == step
 
 
-def test_validation_that_is_not_finite_is_a_divergence_of_the_validation() -> None:
+def test_validation_that_is_not_finite_is_a_divergence() -> None:
     trainer = make_trainer()
     records = trainer.records()
     for record in records:
@@ -183,7 +183,7 @@ def test_text_to_evaluate_on_has_at_least_two_tokens(split: str) -> None:
     assert isinstance(last, RunDone)
 
 
-def test_early_stopping_ends_training_after_epochs_without_improvement() -> None:
+def test_early_stopping_counts_epochs_without_improvement() -> None:
     """On a random text, which the model can only memorize."""
     settings: dict[str, Any] = {"epochs": 12, "optimizer": "adam", "learning_rate": 0.03}
     settings["schedule"] = "constant"
