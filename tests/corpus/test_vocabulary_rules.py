@@ -76,7 +76,7 @@ def test_size_keeps_the_most_frequent_words(novel: Path, size: int) -> None:
         ({"min_count": 6}, "min_count: 6"),
     ],
 )
-def test_note_names_the_limit_that_decided(rule: dict[str, int], limit: str, novel: Path) -> None:
+def test_note_names_the_limit_that_decided(rule: dict[str, Any], limit: str, novel: Path) -> None:
     assert load(novel, **rule).notes[0].endswith(f"become <unk> (data.vocabulary.{limit})")
 
 
