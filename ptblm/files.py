@@ -1,6 +1,6 @@
-"""Atomic file writes, strict JSON, and paths as people type them.
+"""Atomic file writes, strict JSON, path expansion and shell quoting.
 
-A path always contains either its old content or its new content, never a part of it.
+A written file always contains either its old content or its new content, never a part of it.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ MAX_JSON_BYTES = 10_000_000
 
 
 def expand_path(text: str) -> Path:
-    """Returns the path that a person typed, with `~` and `$VARIABLE` expanded as in a shell.
+    """Returns a path with `~` and `$VARIABLE` expanded as in a shell.
 
     An existing file or directory of exactly this name has priority. An unknown user or variable
     stays as it is.

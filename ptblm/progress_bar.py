@@ -59,7 +59,7 @@ class ProgressBar:
 
     @property
     def per_second(self) -> float:
-        """Amount of work per second; 0 if it is not known yet."""
+        """Amount of work per second; 0 if it is unknown."""
         return 0.0 if self._bar is None else float(self._bar.format_dict["rate"] or 0)
 
     def close(self) -> None:

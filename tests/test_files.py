@@ -1,4 +1,4 @@
-"""Paths as people type them."""
+"""Expansion of `~` and variables in paths."""
 
 from pathlib import Path
 

@@ -5,7 +5,7 @@ import shlex
 
 from ptblm.config.names_of_other_tools import answer, normalize, replacement
 from ptblm.config.schema import SECTIONS, VARIANT_KEYS, Config
-from ptblm.config.unknown_keys import homes
+from ptblm.config.unknown_keys import sections_with_key
 
 # Options of ptblm that set a config key.
 _OPTIONS_OF_KEYS = {
@@ -56,8 +56,8 @@ def explain(name: str) -> str | None:
     name = normalize(name)
     if _own_key(name) is not None:
         return None
-    places = homes(name)
-    return answer(name) or (f"it is a key of {' and '.join(places)}" if places else None)
+    sections = sections_with_key(name)
+    return answer(name) or (f"it is a key of {' and '.join(sections)}" if sections else None)
 
 
 def _own_key(name: str) -> str | None:

@@ -23,7 +23,7 @@ from ptblm.cli.output import (
 )
 from ptblm.cli.train import train
 from ptblm.cli.usage_errors import reword
-from ptblm.errors import PtblmError
+from ptblm.errors import PtblmError, UsageError
 
 app = typer.Typer(
     name="ptblm",
@@ -59,23 +59,37 @@ def main() -> None:
     except ClickException as error:
         _print_error(reword(error, sys.argv[1:]))
         sys.exit(error.exit_code)
-    except PtblmError as error:
-        if _debug:
+    except Exception as error:
+        problem = error if isinstance(error, PtblmError) else _path_error(error)
+        if problem is None or _debug:
             traceback.print_exc()
-        _print_error(error)
-        sys.exit(error.exit_code)
-    except Exception:
-        traceback.print_exc()
-        print(
-            "\nThis is a bug in ptblm. Please report it and include the traceback above.",
-            file=sys.stderr,
-        )
-        sys.exit(1)
+        if problem is None:
+            print(
+                "\nThis is a bug in ptblm. Please report it and include the traceback above.",
+                file=sys.stderr,
+            )
+            sys.exit(1)
+        _print_error(problem)
+        sys.exit(problem.exit_code)
 
 
 def _exit(number: int, _frame: object) -> NoReturn:
     """Exits with the signal's exit code. Commands that save state replace this handler."""
     sys.exit(128 + number)
+
+
+def _path_error(error: Exception) -> UsageError | None:
+    """Returns the error for a path that the operating system rejects; None for other errors.
+
+    Such a path is, for example, too long or not accessible.
+    """
+    if not isinstance(error, OSError) or error.filename is None:
+        return None
+    return UsageError(
+        f"cannot be used: {error.strerror or error}",
+        where=str(error.filename),
+        hint="check the path and its permissions",
+    )
 
 
 def _print_error(error: PtblmError) -> None:

@@ -1,9 +1,10 @@
-"""Rewords errors of the command-line parser: says which option or key of ptblm is meant.
+"""Rewords errors of the command-line parser and names the option or key of ptblm to use.
 
 Many options of other tools are config keys of ptblm. For `--epochs 3`, the hint is to pass
 `--set training.epochs=3`.
 """
 
+import os.path
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -154,12 +155,12 @@ def _option_for(word: str, parameters: Sequence[Any]) -> str | None:
     from ptblm.files import expand_path
 
     known = {name for parameter in parameters for name in parameter.opts}
-    path = expand_path(word)
+    path = expand_path(word)  # os.path, unlike Path, never raises OSError
     if word in shipped_configs() or path.suffix in (".yaml", ".yml"):
         option = "--config"
-    elif (path / "checkpoints").is_dir() or path.suffix == ".safetensors":
+    elif os.path.isdir(path / "checkpoints") or path.suffix == ".safetensors":
         option = "--resume"
-    elif word in (*DATASETS, "sample") or path.exists():
+    elif word in (*DATASETS, "sample") or os.path.exists(path):
         option = "--data"
     elif re.match(r"[a-z_]+(\.[a-z_]+)+=", word):
         option = "--set"

@@ -33,7 +33,7 @@ def explain_unknown_key(path: KeyPath, variant: str | None, listed: set[KeyPath]
     answer = names_of_other_tools.answer(key)
     if answer is not None:
         return f"unknown key; {answer}"
-    found = homes(key)
+    found = sections_with_key(key)
     if found:
         return f"unknown key here; it belongs in {' or '.join(found)}"
     guess = closest(key, siblings)
@@ -45,7 +45,7 @@ def explain_unknown_key(path: KeyPath, variant: str | None, listed: set[KeyPath]
     return f"{unknown}; {listing}"
 
 
-def homes(key: str) -> list[str]:
+def sections_with_key(key: str) -> list[str]:
     """Returns the sections and variants, in quotes, that have a key of this name."""
     found = [f"'{section}'" for section, keys in SECTIONS.items() if key in keys]
     for path, variant_key in VARIANT_KEYS.items():

@@ -44,12 +44,12 @@ _POSSIBLE_UNK = _any_of({"UNK", "OOV", "_UNK"}, re.NOFLAG)
 # are only searched for in blocks that contain them.
 _BRACKETED = (re.compile(rb"<[^\s<>]{1,16}>"), re.compile(rb"\[[^\s\[\]]{1,16}\]"))
 
-_CARRIAGE_RETURNS, _MARKS_INSIDE, _ZERO_WIDTH = "CR", "BOM", "ZWSP"
+_CARRIAGE_RETURNS, _BYTE_ORDER_MARKS, _ZERO_WIDTH = "CR", "BOM", "ZWSP"
 _UNK_PREFIX, _POSSIBLE_PREFIX, _MARK_PREFIX = "unk:", "possible unk:", "mark:"
 
 
 def clean(source: Source, config: DataConfig) -> tuple[Source, Findings]:
-    """Returns a text without the peculiarities that the tokenizers do not expect.
+    """Normalizes a text for the tokenizers, and counts the changes.
 
     - CR LF and CR become LF.
     - Byte order marks (U+FEFF) are removed, at the start and inside.
@@ -81,8 +81,8 @@ def notes(findings: Findings) -> list[str]:
     lines = []
     if findings[_CARRIAGE_RETURNS]:
         lines.append(f"{findings[_CARRIAGE_RETURNS]:,} line ends were CR or CR LF; read as LF")
-    if findings[_MARKS_INSIDE]:
-        lines.append(f"{_count(findings[_MARKS_INSIDE], 'byte order mark')} (U+FEFF) removed")
+    if findings[_BYTE_ORDER_MARKS]:
+        lines.append(f"{_count(findings[_BYTE_ORDER_MARKS], 'byte order mark')} (U+FEFF) removed")
     if findings[_ZERO_WIDTH]:
         count = _count(findings[_ZERO_WIDTH], "zero-width space")
         lines.append(f"the text contains {count} (U+200B); they are part of the words around them")
@@ -119,7 +119,7 @@ def _line_cleaner(
             raise not_utf8_error(source.read(), source.name)
         if not raw.isascii():
             findings[_ZERO_WIDTH] += raw.count(_ZERO_WIDTH_SPACE)
-            findings[_MARKS_INSIDE] += raw.count(_BYTE_ORDER_MARK)
+            findings[_BYTE_ORDER_MARKS] += raw.count(_BYTE_ORDER_MARK)
             raw = raw.replace(_BYTE_ORDER_MARK, b"")
         if b"\r" in raw:
             raw = raw.replace(b"\r\n", b"\r")
@@ -163,8 +163,9 @@ def _replace_unk(raw: bytes, spelling: re.Pattern[bytes], findings: Findings) ->
             findings[_UNK_PREFIX + match[0].decode()] += 1
         return _UNK_WORD
 
+    raw = spelling.sub(replace, raw)
     findings.update(_POSSIBLE_PREFIX + word.decode() for word in _POSSIBLE_UNK.findall(raw))
-    return spelling.sub(replace, raw)
+    return raw
 
 
 def _marks_error(source: Source) -> DataError:

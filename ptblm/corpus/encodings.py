@@ -45,6 +45,8 @@ def to_utf8(content: bytes, encoding: str, name: str) -> bytes:
         reason = "the text contains surrogates"
     except UnicodeDecodeError as error:
         reason = f"byte {error.start + 1:,}: {error.reason}"
+    except UnicodeError as error:  # some codecs raise the base class
+        reason = str(error)
     raise DataError(
         f"not {encoding} text: {reason}",
         where=name,

@@ -49,8 +49,11 @@ def form_of(source: Source) -> Form:
 def plain_text(source: Source, form: Form) -> Source:
     """Returns the plain text of a text in the given form.
 
+    Characters do not have to be separated everywhere: spaces are removed, and `_` becomes a space.
+
     Raises:
-        DataError: if the text does not have this form.
+        DataError: if byte values are expected and the text contains anything else, or if the text
+            cannot be read.
     """
     if form == "plain":
         return source

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ptblm.errors import DataError
+from ptblm.files import shell_join
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -67,17 +68,17 @@ def corpus_directory(directory: Path) -> Path:
     """
     level = [directory]
     for _ in range(_MAX_DEPTH + 1):
-        found = [place for place in level if _families(place)]
+        found = [candidate for candidate in level if _families(candidate)]
         if len(found) == 1:
             return found[0]
         if found:
-            names = ", ".join(place.name for place in found[:_MAX_LISTED])
+            names = ", ".join(candidate.name for candidate in found[:_MAX_LISTED])
             raise DataError(
                 f"several directories contain a corpus: {names}",
                 where=str(directory),
-                hint=f"pass one of them, for example --data {found[0]}",
+                hint=f"pass one of them, for example {_data_option(found[0])}",
             )
-        level = [inner for place in level for inner in _entries(place) if inner.is_dir()]
+        level = [entry for parent in level for entry in _entries(parent) if entry.is_dir()]
     return directory
 
 
@@ -98,7 +99,7 @@ def _family(directory: Path, prefixes: Sequence[str]) -> Family:
     raise DataError(
         f"several corpora are in the directory: {forms}",
         where=str(directory),
-        hint="move the files of one corpus to a directory of their own",
+        hint="move the files of one corpus to a separate directory",
     )
 
 
@@ -126,6 +127,11 @@ def _entries(directory: Path) -> list[Path]:
         return []
 
 
+def _data_option(path: Path) -> str:
+    """Returns the option that selects a corpus, quoted for a shell."""
+    return shell_join(["--data", str(path)])
+
+
 def _missing_error(directory: Path, split: Split, family: Family) -> DataError:
     """Returns the error for a missing split, which lists what the directory contains."""
     entries = [path.name + ("/" if path.is_dir() else "") for path in _entries(directory)]
@@ -140,7 +146,7 @@ def _missing_error(directory: Path, split: Split, family: Family) -> DataError:
     texts = [path for path in _entries(directory) if path.is_file() and path not in family.values()]
     hint = f"name the file {name}"
     if not family and len(texts) == 1:
-        hint += f", or pass --data {texts[0]}, which is then split by position"
+        hint += f", or pass {_data_option(texts[0])}, which is then split by position"
     elif split == "test" and "valid" in family:
         hint += ", or pass --split valid"
     elif not family and texts:

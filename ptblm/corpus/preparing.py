@@ -10,6 +10,7 @@ from ptblm.corpus.datasets import DATASETS
 from ptblm.corpus.encodings import MARK_SIZE, encoding_by_mark, is_utf8, to_utf8
 from ptblm.corpus.forms import TITLES, Form, form_of, plain_text
 from ptblm.corpus.source import Source, bytes_source
+from ptblm.errors import DataError
 
 _FILES_BY_HASH = {
     file.sha256: f"{name} of the {dataset.title}"
@@ -67,7 +68,21 @@ def prepare_text(raw: Source, config: DataConfig) -> PreparedText:
     known_as = None if form == "plain" else _FILES_BY_HASH.get(raw.sha256())
     if config.tokenizer != "word" or config.format != "auto":
         source = plain_text(source, form)
+        if form == "byte_values" and config.tokenizer != "byte":
+            _check_utf8(source)
     return PreparedText(source, form, raw.compression, encoding, known_as, findings)
+
+
+def _check_utf8(values: Source) -> None:
+    """Raises DataError if byte values, which can be those of any file, are not UTF-8 text."""
+    try:
+        values.read().decode("utf-8")
+    except UnicodeDecodeError:
+        raise DataError(
+            "the byte values are not those of a UTF-8 text",
+            where=values.name,
+            hint="use --tokenizer byte",
+        ) from None
 
 
 def notes(texts: Iterable[PreparedText], config: DataConfig) -> list[str]:

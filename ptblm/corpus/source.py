@@ -103,7 +103,10 @@ class Source:
     def next_start(self, offset: int, unit: Unit) -> int:
         """Returns the offset of the first line, word, character or byte at or after `offset`.
 
-        Returns `end` if there is none. A word starts after a space or a newline.
+        Returns `end` if there is none. A word starts after a space, a tab or a newline.
+
+        Raises:
+            DataError: if the file cannot be read.
         """
         if unit == "byte":
             return offset
@@ -124,7 +127,11 @@ class Source:
         return self.end
 
     def line_and_byte(self, offset: int) -> tuple[int, int]:
-        """Returns the line of the byte at `offset` and its position in the line, both from 1."""
+        """Returns the line of the byte at `offset` and its position in the line, both from 1.
+
+        Raises:
+            DataError: if the file cannot be read.
+        """
         line, line_start, position = 1, 0, 0
         with self._open() as file:
             while piece := file.read(min(BLOCK_SIZE, offset - position)):
@@ -203,10 +210,10 @@ def read_file(path: Path, *, as_is: bool = False) -> Source:
 
     Args:
         path: the file.
-        as_is: whether a compressed file, an archive or a document is not recognized.
+        as_is: whether to read the bytes of a compressed file, an archive or a document unchanged.
 
     Raises:
-        DataError: if the file cannot be read, or contains an archive or a document.
+        DataError: if the file cannot be read or decompressed, or is an archive or a document.
     """
     name = str(path)
     with _os_errors_as_data_errors(name), path.open("rb") as file:
@@ -221,7 +228,11 @@ def read_file(path: Path, *, as_is: bool = False) -> Source:
 
 
 def read_content(content: bytes, name: str, *, as_is: bool = False) -> Source:
-    """Returns the source for the content of a file; see `read_file`."""
+    """Returns the source for the content of a file; see `read_file`.
+
+    Raises:
+        DataError: if the content is an archive, a document or a damaged compressed file.
+    """
     kind = None if as_is else container_of(content[:SIGNATURE_SIZE])
     if kind is None:
         return bytes_source(name, content)

@@ -112,9 +112,9 @@ def corpus_name(path: str) -> str:
     if path in CORPUS_NAMES:
         return path
     location = expand_path(path)
-    if location.is_dir():
+    if os.path.isdir(location):  # unlike Path.is_dir, never raises OSError
         return location.resolve().name
-    if not location.is_file():
+    if not os.path.isfile(location):
         return location.name
     # The name of a compressed file has two suffixes.
     name = Path(location.resolve().name)
@@ -136,13 +136,15 @@ def corpus_path(path: str, tokenizer_name: str) -> Path:
     if path in DATASETS:
         return _dataset_directory(path, tokenizer_name)
     location = expand_path(path)
-    if location.is_dir():
+    if os.path.isdir(location):
         return corpus_directory(location)
     try:
         mode = location.stat().st_mode
     except OSError as error:
         raise DataError(
-            f"{path}: {_missing_reason(error)}", where=_tried(location), hint=_hint(path)
+            f"{path}: {_missing_reason(error)}",
+            where=os.path.abspath(location),
+            hint=_hint(path),
         ) from None
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
         raise DataError(f"{path}: not a directory, a file or a pipe", hint=_HINT)
@@ -204,11 +206,11 @@ def _dataset_directory(name: str, tokenizer_name: str) -> Path:
     first = f"{TOKENIZERS[tokenizer_name].file_prefixes[0]}train.txt"
     if (dataset.directory / first).is_file():
         return dataset.directory
-    here = f"--data ./{name} for the directory {name}/ here, " if Path(name).is_dir() else ""
+    here = f"pass --data ./{name} for the directory {name}/ here, " if Path(name).is_dir() else ""
     raise DataError(
         f"the {dataset.title} is not downloaded: {first} is missing",
         where=str(dataset.directory.resolve()),
-        hint=f"pass {here}run `ptblm download-data`, or pass --data sample, the embedded corpus",
+        hint=f"{here}run `ptblm download-data`, or pass --data sample, the embedded corpus",
     )
 
 
@@ -216,10 +218,6 @@ def _missing_reason(error: OSError) -> str:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "no such directory or file"
     return f"cannot be read: {error.strerror}"
-
-
-def _tried(location: Path) -> str:
-    return os.path.abspath(location)
 
 
 def _hint(path: str) -> str:

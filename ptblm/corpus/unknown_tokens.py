@@ -26,7 +26,7 @@ def unknown_tokens_note(source: Source, tokenizer: Tokenizer, unknown: int, tota
         total: number of tokens.
     """
     share = f"{unknown / total:.0%} of the {tokenizer.unit}s are not in the vocabulary"
-    consequence = "the perplexity says little about the model"
+    consequence = "the perplexity depends strongly on <unk>"
     return f"{share}, so {consequence}; probable reason: {_reason(source, tokenizer)}"
 
 

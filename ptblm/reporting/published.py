@@ -51,11 +51,9 @@ PUBLISHED = {
 def published_results(config: Config, corpus: Corpus) -> list[PublishedResult]:
     """Returns the published results for the recipe of a run.
 
-    The list is empty unless the corpus is the Penn Treebank with its own vocabulary, and the
-    tokenizer, model and training keys (except the seed) equal those of a shipped config.
+    The list is empty unless the corpus is the Penn Treebank, and the tokenizer, vocabulary, model
+    and training keys (except the seed) equal those of a shipped config.
     """
-    if config.data.vocabulary.file is not None:  # such as that of initial weights
-        return []
     hashes = corpus.sha256()
     if any(hashes[split] != PTB.files[f"ptb.{split}.txt"].sha256 for split in hashes):
         return []
@@ -68,6 +66,7 @@ def published_results(config: Config, corpus: Corpus) -> list[PublishedResult]:
 def _recipe(config: Config) -> dict[str, object]:
     return {
         "tokenizer": config.data.tokenizer,
+        "vocabulary": config.data.vocabulary.model_dump(),
         "model": config.model.model_dump(),
         "training": config.training.model_dump(exclude={"seed"}),
     }

@@ -199,11 +199,17 @@ def find_checkpoint(path: Path) -> Path:
     """Returns the path of a checkpoint, given a checkpoint file or a run directory.
 
     Raises:
-        CheckpointError: if there is no checkpoint.
+        CheckpointError: if there is no checkpoint or the path cannot be read.
     """
-    found = RunDirectory(path).last if path.is_dir() else path
-    if not found.is_file():
-        what = "no checkpoint in this directory" if path.is_dir() else "no such checkpoint"
+    try:
+        is_directory = path.is_dir()
+        found = RunDirectory(path).last if is_directory else path
+        is_file = found.is_file()
+    except OSError as error:
+        what = f"cannot be read: {error.strerror or error}"
+        raise CheckpointError(what, where=os.path.abspath(path), hint=RUN_HINT) from None
+    if not is_file:
+        what = "no checkpoint in this directory" if is_directory else "no such checkpoint"
         raise CheckpointError(
             what, where=os.path.abspath(path), hint=f"{RUN_HINT}, or a checkpoint file"
         )

@@ -44,13 +44,13 @@ def diverged_command(directory: RunDirectory, config: Config) -> str:
         directory: the run directory.
         config: the config of the diverged run.
     """
-    changes = _calmer(config)
+    changes = _stabilizing_changes(config)
     if directory.last.is_file():
         return resume_command(directory.path, changes)
     return restart_command(directory, changes)
 
 
-def _calmer(config: Config) -> list[str]:
+def _stabilizing_changes(config: Config) -> list[str]:
     """Returns overrides that make divergence less likely: above all, a lower learning rate."""
     training = config.training
     rate = training.learning_rate / 2

@@ -34,7 +34,7 @@ class RunComponents:
     """The components of a run.
 
     Attributes:
-        config: the config of the run, with an absolute corpus path.
+        config: the config of the run, with absolute paths of the corpus and the vocabulary.
         corpus: the text.
         trainer: the trainer with its model, at the start of the run.
         device: the device of the run.
@@ -87,9 +87,11 @@ def setup_run(
         initial: the checkpoint with the initial weights of a new run; None for random weights.
 
     Raises:
-        CheckpointError: if the initial weights do not fit the model.
+        CheckpointError: if the initial weights do not fit the model, or the vocabulary is that of a
+            checkpoint that cannot be loaded.
         UsageError: if the device or the precision is not available.
-        ConfigError: if the absolute path of the corpus is not valid UTF-8.
+        ConfigError: if an absolute path is not valid UTF-8, or the checkpoint of the vocabulary has
+            another tokenizer.
         DataError: if the corpus is missing, damaged or too short.
     """
     training, run = config.training, config.run
@@ -140,14 +142,23 @@ def _load_initial_weights(model: LanguageModel, initial: InitialModel) -> None:
         ) from None
 
 
+def with_absolute_vocabulary_path(config: Config) -> Config:
+    """Makes `data.vocabulary.file` absolute.
+
+    Raises:
+        ConfigError: if the absolute path is not valid UTF-8.
+    """
+    file = config.data.vocabulary.file
+    if file is None:
+        return config
+    return override_config(config, [], {"data.vocabulary.file": str(expand_path(file).absolute())})
+
+
 def _with_absolute_paths(config: Config) -> Config:
     """Makes paths in the config absolute, so that a run can be resumed from any directory."""
-    absolute: dict[str, object] = {}
+    config = with_absolute_vocabulary_path(config)
     location = corpus_path(config.data.path, config.data.tokenizer)
     # The embedded corpus moves with ptblm, and a pipe has no lasting path.
     if config.data.path != "sample" and (location.is_dir() or location.is_file()):
-        absolute["data.path"] = str(location.resolve())
-    if config.data.vocabulary.file is not None:
-        path = expand_path(config.data.vocabulary.file)
-        absolute["data.vocabulary.file"] = str(path.absolute())
-    return override_config(config, [], absolute)
+        return override_config(config, [], {"data.path": str(location.resolve())})
+    return config

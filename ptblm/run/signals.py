@@ -41,7 +41,7 @@ class SaveSignal:
         self.received = number
 
     def take(self) -> str | None:
-        """Returns the name of the signal and forgets it; None if none was received."""
+        """Returns the name of the received signal and clears it; None if none was received."""
         number, self.received = self.received, None
         return None if number is None else signal.Signals(number).name
 

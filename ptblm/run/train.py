@@ -36,7 +36,7 @@ from ptblm.run.resume import (
     rewrite_last,
     with_config,
 )
-from ptblm.run.setup import setup_run
+from ptblm.run.setup import setup_run, with_absolute_vocabulary_path
 from ptblm.run.signals import SaveSignal, StopSignal
 
 logger = logging.getLogger(__name__)
@@ -127,6 +127,7 @@ def _resume(
     path, checkpoint = newest_usable_checkpoint(directory)
     before = checkpoint.parsed_config()
     config = config if isinstance(config, Config) else config(before)
+    config = with_absolute_vocabulary_path(config)
     check_changes(before, config, diverged=directory.diverged.is_file())
     with training_memory_errors(config):
         # Checks the weights before the other components use memory.

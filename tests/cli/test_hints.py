@@ -46,9 +46,9 @@ def fail(*arguments: object) -> str:
     return errors
 
 
-def follow(text: str, *more: str) -> list[tuple[int, str]]:
+def follow(text: str) -> list[tuple[int, str]]:
     """Runs each command in a message; returns their exit codes and standard errors."""
-    results = [ptblm(*arguments, *more) for arguments in suggestions(text)]
+    results = [ptblm(*arguments) for arguments in suggestions(text)]
     assert results, text
     return [(code, errors) for code, errors, _ in results]
 
@@ -127,7 +127,7 @@ def test_command_for_a_missing_run(run: Path, in_directory: Path) -> None:
 def test_command_for_a_damaged_checkpoint(run: Path) -> None:
     flip_bit(last_checkpoint(run))
     ((code, errors),) = follow(fail("eval", run))
-    assert (code, errors) == (4, "")  # it says which checkpoint is damaged
+    assert (code, errors) == (4, "")  # the verdicts are on stdout
 
 
 def test_command_for_weights_that_are_not_finite(run: Path) -> None:
@@ -187,7 +187,7 @@ def test_bash_reads_a_printed_word_as_it_was(text: str) -> None:
 
 
 def test_commands_in_messages_exist() -> None:
-    """Whatever the package prints as `ptblm WORD` is a command."""
+    """Each `ptblm WORD` in the strings of the package is a command."""
     for path in (REPOSITORY / "ptblm").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.in_process import ptblm
+from tests.in_process import assert_clear, ptblm
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,21 @@ def test_message_is_in_plain_words(typed: str, message: str) -> None:
     code, errors, _ = ptblm(*shlex.split(typed))
     assert code == 2
     assert message in errors
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("train --config", "train --data", "train --resume", "train --init", "train --run-dir"),
+        *("train", "eval", "checkpoint show", "checkpoint verify"),
+    ],
+)
+@pytest.mark.usefixtures("in_directory")
+def test_path_that_is_too_long_is_not_a_bug(command: str) -> None:
+    """Like a path without permission, which tests of the superuser cannot have."""
+    code, errors, _ = ptblm(*command.split(), "a" * 300)
+    assert_clear(code, errors, 2, 4)
+    assert code != 0
 
 
 @pytest.mark.usefixtures("in_directory")

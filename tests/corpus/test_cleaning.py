@@ -67,7 +67,7 @@ def test_zero_width_spaces_are_reported() -> None:
         ("a b.<|endoftext|>c d<|endoftext|>\n", "a b.\nc d\n"),  # attached to words
         ("<BOS> a b\n<bos> c\n", "a b\nc\n"),
         ("a b </s> </s>\n\nc <pad> <pad>\n", "a b\n\nc\n"),
-        ("a <b> [c] <s>d e</s>\n", "a <b> [c] <s>d e</s>\n"),  # not words of their own
+        ("a <b> [c] <s>d e</s>\n", "a <b> [c] <s>d e</s>\n"),  # not separate words
     ],
 )
 def test_sentence_marks_are_dropped(marked: str, bare: str, tokenizer: str) -> None:
@@ -98,7 +98,9 @@ def test_word_that_may_be_the_unknown_word_is_reported() -> None:
     assert text == b"a UNK b UNK\n"
     assert "--set data.vocabulary.unk=UNK" in remarks[0]
     assert cleaned(b"a UNK b <unk>\n") == (b"a UNK b <unk>\n", [])
-    assert cleaned(b"a UNK b UNK\n", vocabulary={"unk": "UNK"})[0] == b"a <unk> b <unk>\n"
+    text, remarks = cleaned(b"a UNK b UNK\n", vocabulary={"unk": "UNK"})
+    assert text == b"a <unk> b <unk>\n"
+    assert remarks == ["read as the unknown word <unk>: 2 UNK"]
 
 
 @pytest.mark.parametrize(

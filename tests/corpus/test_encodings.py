@@ -91,6 +91,8 @@ def test_wrong_encoding_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(TEXT.encode())
     with pytest.raises(DataError, match="not ascii text: byte 7"):
         load_corpus(data_config(path, encoding="ascii"))
+    with pytest.raises(DataError, match="not undefined text"):  # a codec that always fails
+        load_corpus(data_config(path, encoding="undefined"))
 
 
 @pytest.mark.parametrize("value", ["utf-9", "base64", "\0"])

@@ -115,6 +115,16 @@ def test_wrong_form_is_an_error(tmp_path: Path) -> None:
         load_corpus(data_config(tmp_path / "text", "byte", format="byte_values"))
 
 
+@pytest.mark.parametrize("tokenizer", ["word", "char"])
+def test_byte_values_of_other_files_are_not_text(tokenizer: str, tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(b"200 97 32 98 32\n" * 100)
+    keys = {} if tokenizer == "char" else {"format": "byte_values"}
+    with pytest.raises(DataError, match="not those of a UTF-8 text") as caught:
+        load_corpus(data_config(tmp_path / "text", tokenizer, **keys))
+    assert caught.value.hint == "use --tokenizer byte"
+    load_corpus(data_config(tmp_path / "text", "byte"))
+
+
 def test_penn_treebank_is_recognized_under_any_name(ptb_directory: Path, tmp_path: Path) -> None:
     for split in ("train", "valid", "test"):
         (tmp_path / f"{split}.txt").symlink_to(ptb_directory / f"ptb.char.{split}.txt")

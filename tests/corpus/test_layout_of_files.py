@@ -75,15 +75,6 @@ def test_compressed_files_are_found(tmp_path: Path) -> None:
     assert corpus.notes == ["decompressed (gzip)"]
 
 
-@pytest.mark.parametrize("text", ["\u4eca\u5929\u5929\u6c14" * 400, "ACGT" * 900])
-def test_text_without_spaces_is_not_read_as_words(text: str, tmp_path: Path) -> None:
-    (tmp_path / "text").write_text(text)
-    with pytest.raises(DataError, match="almost no spaces") as caught:
-        load_corpus(data_config(tmp_path / "text"))
-    assert "--tokenizer char" in str(caught.value.hint)
-    assert len(load_corpus(data_config(tmp_path / "text", "char")).splits["test"].ids) > 50
-
-
 def test_missing_split_lists_the_directory(tmp_path: Path) -> None:
     write(tmp_path, "wiki.train.tokens")
     (tmp_path / "wiki.dev2.tokens").write_text("a\n")
@@ -126,7 +117,7 @@ def test_directory_with_the_name_of_a_corpus_is_mentioned(name: str) -> None:
     if name == "ptb":
         with pytest.raises(DataError, match="not downloaded") as caught:
             load_corpus(data_config(name))
-        assert "--data ./ptb" in str(caught.value.hint)
+        assert str(caught.value.hint).startswith("pass --data ./ptb ")
         write(Path("data/ptb"), "ptb.train.txt", "ptb.valid.txt", "ptb.test.txt")
     assert f"pass --data ./{name}" in load_corpus(data_config(name)).notes[0]
     corpus = load_corpus(data_config(f"./{name}"))
@@ -141,6 +132,11 @@ def test_home_directory_in_a_path(
     monkeypatch.setenv("HOME", str(tmp_path))
     write(tmp_path / "corpus", "train.txt", "valid.txt", "test.txt")
     assert load_corpus(data_config(text)).name == "corpus"
+
+
+def test_path_that_is_too_long_is_an_error() -> None:
+    with pytest.raises(DataError, match="cannot be read: File name too long"):
+        load_corpus(data_config("a" * 300))
 
 
 @pytest.mark.usefixtures("in_directory")

@@ -11,7 +11,7 @@ from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.errors import ConfigError, DataError
 from tests.corpus.helpers import data_config
 
-TRAIN = "the cat sat on the mat\nthe cat sat\non a dog\n" * 1 + "the cat sat on on\n" * 3
+TRAIN = "the cat sat on the mat\nthe cat sat\non a dog\n" + "the cat sat on on\n" * 3
 
 
 @pytest.fixture
@@ -37,11 +37,11 @@ def test_words_that_occur_once_become_unk(novel: Path) -> None:
     assert counts["<unk>"] == 3
     assert sum(counts.values()) == len(corpus.splits["train"].ids)
     assert (corpus.splits["train"].ids == corpus.vocabulary.unk_id).sum() == 3
-    assert corpus.notes == [
+    rare, _ = corpus.notes  # the other note is on the many unknown words of valid
+    assert rare == (
         "3 of 33 training tokens (9.1%) are rare words and become <unk> "
-        "(data.vocabulary.min_count: 2)",
-        corpus.notes[1],
-    ]
+        "(data.vocabulary.min_count: 2)"
+    )
 
 
 def test_all_words_can_be_kept(novel: Path) -> None:
@@ -141,6 +141,9 @@ def test_impossible_rules_are_config_errors(keys: dict[str, object], message: st
     flags = {f"data.vocabulary.{key}": value for key, value in keys.items()}
     with pytest.raises(ConfigError, match=message):
         load_config("small", flags=flags)
+
+
+def test_byte_tokenizer_has_no_vocabulary_rules() -> None:
     with pytest.raises(ConfigError, match="cannot be used with tokenizer byte"):
         load_config("small", flags={"data.tokenizer": "byte", "data.vocabulary.min_count": 2})
 

@@ -29,7 +29,9 @@ def test_shipped_recipe_has_published_results(name: str, test: float | None, ptb
     assert [result.test for result in results][:1] == ([] if test is None else [test])
 
 
-@pytest.mark.parametrize("change", ["model.hidden_size=201", "training.epochs=12"])
+@pytest.mark.parametrize(
+    "change", ["model.hidden_size=201", "training.epochs=12", "data.vocabulary.size=5000"]
+)
 def test_changed_recipe_has_none(change: str, ptb: Corpus) -> None:
     assert published_results(load_config("small", [change]), ptb) == []
 

@@ -10,7 +10,7 @@ BEST_EPOCH = 2
 
 
 def write_random_corpus(directory: Path) -> Path:
-    """Writes a corpus of random words, which a model can only learn by heart."""
+    """Writes a corpus of random words, which a model can only memorize."""
     directory.mkdir()
     generator = random.Random(0)
     words = [*(f"w{number}" for number in range(12)), "<unk>"]

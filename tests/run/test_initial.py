@@ -11,7 +11,6 @@ from ptblm.checkpoint.format import load_checkpoint
 from ptblm.config.loading import load_config
 from ptblm.errors import ConfigError
 from ptblm.run.initial import load_initial_model
-from tests.conftest import Ptblm
 from tests.in_process import ptblm
 from tests.run.helpers import last_checkpoint, metrics, options, start, wait_for
 
@@ -100,7 +99,7 @@ def test_what_cannot_be_combined(
     assert message in errors
 
 
-def test_run_resumes_without_its_source(finished: Path, tmp_path: Path, ptblm: Ptblm) -> None:
+def test_run_resumes_without_its_source(finished: Path, tmp_path: Path) -> None:
     source = Path(shutil.copytree(finished, tmp_path / "source"))
     run = tmp_path / "run"
     command = ["train", "--init", source, "--run-dir", run, "--resume", "auto"]
@@ -113,10 +112,9 @@ def test_run_resumes_without_its_source(finished: Path, tmp_path: Path, ptblm: P
     few = ["--set", "training.epochs=60"]
     stopped = load_checkpoint(last_checkpoint(run)).trained()[1]
     for resumed in (command, ["train", "--resume", run, *few]):
-        done = ptblm(*resumed)
-        assert done.returncode == 0, done.stderr
-        assert "resumed     after epoch" in done.stderr
-        assert "initial weights" not in done.stderr
+        errors = succeed(*resumed)
+        assert "resumed     after epoch" in errors
+        assert "initial weights" not in errors
     assert metrics(run)[-2]["epoch"] == 60
     assert load_checkpoint(last_checkpoint(run)).trained()[1] > stopped
 

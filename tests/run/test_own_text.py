@@ -1,4 +1,4 @@
-"""Any text a person has: trained on, evaluated and resumed with the command line."""
+"""Texts without preparation: trained on, evaluated and resumed with the command line."""
 
 import gzip
 import json
@@ -107,6 +107,7 @@ def test_run_is_resumed_with_its_own_vocabulary() -> None:
     tokens = load_checkpoint(Path("run/checkpoints/last.safetensors")).vocabulary["tokens"]
     assert tokens == ["<eos>", "<unk>", "so", "baw1"]
     Path("words.txt").unlink()
+    train("--set", "data.vocabulary.file=words.txt", "--resume", "auto")  # a relative path
     code, errors, _ = ptblm("train", "--resume", "run", "--set", "training.epochs=2")
     assert code == 0, errors
     assert result()["epochs"] == 2
@@ -190,19 +191,11 @@ def test_any_locale_reads_utf8(directory: str, variables: dict[str, str]) -> Non
     Path(directory).mkdir()
     Path(directory, "novel.txt").write_text(novel(2000), encoding="utf-8")
     Path(directory, "closed.txt").write_text("naïve\n" * 40 + "œuvre\n" * 4, encoding="utf-8")
-    for text, code in (("novel.txt", 0), ("closed.txt", 3)):
+    for text, closed, code in (("novel.txt", "false", 0), ("closed.txt", "true", 3)):
         command = [sys.executable, "-m", "ptblm", "train", *SMALL, "--data", f"{directory}/{text}"]
-        command += [
-            "--run-dir",
-            f"{directory}/{text}-run",
-            "--set",
-            f"data.vocabulary.closed={code == 3}",
-        ]
-        done = subprocess.run(
-            [word.replace("=True", "=true").replace("=False", "=false") for word in command],
-            env={**plain_environment(), **variables},
-            capture_output=True,
-            check=False,
-        )
+        command += ["--run-dir", f"{directory}/{text}-run"]
+        command += ["--set", f"data.vocabulary.closed={closed}"]
+        environment = {**plain_environment(), **variables}
+        done = subprocess.run(command, env=environment, capture_output=True, check=False)
         assert done.returncode == code, done.stderr
         assert b"Traceback" not in done.stderr

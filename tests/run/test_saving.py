@@ -106,7 +106,7 @@ def test_interrupted_copy_leaves_no_checkpoint(
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 def test_run_on_a_drive_without_hard_links(tmp_path: Path) -> None:
-    """In a real process, where the C library refuses to link, as on exFAT and many shares."""
+    """In a real process, in which link() fails, as on exFAT and many network shares."""
     source = tmp_path / "nolink.c"
     source.write_text(
         "#include <errno.h>\n"

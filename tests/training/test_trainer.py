@@ -184,7 +184,7 @@ def test_text_to_evaluate_on_has_at_least_two_tokens(split: str) -> None:
 
 
 def test_early_stopping_ends_training_after_epochs_without_improvement() -> None:
-    """On a random text, which the model can only learn by heart."""
+    """On a random text, which the model can only memorize."""
     settings: dict[str, Any] = {"epochs": 12, "optimizer": "adam", "learning_rate": 0.03}
     settings["schedule"] = "constant"
     whole = [r for r in make_trainer(**settings).records() if isinstance(r, EpochDone)]

@@ -33,6 +33,7 @@ class Tokenizer(ABC):
             sorts the tokens by count.
         divided_at: where a file is divided into train, valid and test, in order of preference.
         file_prefixes: prefixes of the split files in a corpus directory, in order of preference.
+        rule: see `Args`; the defaults of `VocabularyConfig` if None was passed.
         vocabulary: the known tokens.
         ids: the id of each token, including tokens added by `grow_vocabulary`.
 
