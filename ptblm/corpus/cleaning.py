@@ -28,9 +28,12 @@ _UNK = {"<unk>", "<oov>", "<unknown>", "<|unk|>", "[unk]", "[oov]", "[unknown]",
 
 
 def _any_of(words: Iterable[str], flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[bytes]:
-    """Returns a pattern for words between white space."""
-    alternatives = "|".join(re.escape(word) for word in sorted(words))
-    return re.compile(rf"(?<!\S)(?:{alternatives})(?!\S)".encode(), flags)
+    """Returns a pattern for words between white space. Words such as `<|pad|>` need no space."""
+    alternatives = [
+        re.escape(word) if word.startswith("<|") else rf"(?<!\S){re.escape(word)}(?!\S)"
+        for word in sorted(words)
+    ]
+    return re.compile("|".join(alternatives).encode(), flags)
 
 
 _ANY_MARK, _START_MARK, _END_MARK = _any_of(_START | _END), _any_of(_START), _any_of(_END)
@@ -90,7 +93,8 @@ def notes(findings: Findings) -> list[str]:
         )
     if spellings := _with_prefix(findings, _UNK_PREFIX):
         lines.append(f"read as the unknown word <unk>: {spellings}")
-    if words := _with_prefix(findings, _POSSIBLE_PREFIX):
+    words = _with_prefix(findings, _POSSIBLE_PREFIX)
+    if words and not findings[UNK]:
         lines.append(
             f"the text contains {words}; if it stands for unknown words, pass "
             f"--set data.vocabulary.unk={words.split()[-1]}"
@@ -154,6 +158,7 @@ def _replace_unk(raw: bytes, spelling: re.Pattern[bytes], findings: Findings) ->
     """Replaces other spellings of the unknown word by `<unk>`, and counts possible ones."""
 
     def replace(match: re.Match[bytes]) -> bytes:
+        findings[UNK] += 1
         if match[0] != _UNK_WORD:
             findings[_UNK_PREFIX + match[0].decode()] += 1
         return _UNK_WORD

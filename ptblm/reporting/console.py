@@ -104,7 +104,7 @@ def introduction(info: RunInfo) -> list[str]:
         )
     lines += [f"  note        {note}" for note in batch_notes(corpus, training)]
     if info.initial_weights is not None:
-        lines.append(f"  initial weights  from {info.initial_weights}")
+        lines.append(f"  weights     initially those of {info.initial_weights}")
     if info.train_state.step:
         state = info.train_state
         rate = "" if info.learning_rate is None else f"; learning rate {info.learning_rate:.4g}"

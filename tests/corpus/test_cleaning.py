@@ -64,6 +64,7 @@ def test_zero_width_spaces_are_reported() -> None:
         ("<s> a b </s> <s> c </s>", "a b\nc"),  # without a newline at the end
         ("[CLS] a b [SEP] c [SEP]\n", "a b\nc\n"),
         ("a b\n<|endoftext|>\nc\n", "a b\nc\n"),  # a line of marks disappears
+        ("a b.<|endoftext|>c d<|endoftext|>\n", "a b.\nc d\n"),  # attached to words
         ("<BOS> a b\n<bos> c\n", "a b\nc\n"),
         ("a b </s> </s>\n\nc <pad> <pad>\n", "a b\n\nc\n"),
         ("a <b> [c] <s>d e</s>\n", "a <b> [c] <s>d e</s>\n"),  # not separate words
@@ -96,6 +97,7 @@ def test_word_that_may_be_the_unknown_word_is_reported() -> None:
     text, remarks = cleaned(b"a UNK b UNK\n")
     assert text == b"a UNK b UNK\n"
     assert "--set data.vocabulary.unk=UNK" in remarks[0]
+    assert cleaned(b"a UNK b <unk>\n") == (b"a UNK b <unk>\n", [])
     text, remarks = cleaned(b"a UNK b UNK\n", vocabulary={"unk": "UNK"})
     assert text == b"a <unk> b <unk>\n"
     assert remarks == ["read as the unknown word <unk>: 2 UNK"]

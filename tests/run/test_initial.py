@@ -38,7 +38,7 @@ def tokens(run: Path) -> list[str]:
 def test_new_run_begins_with_the_model_of_the_checkpoint(finished: Path, tmp_path: Path) -> None:
     errors = succeed("train", "--init", finished, "--run-dir", tmp_path / "run", *UNCHANGED)
     last = last_checkpoint(finished)
-    assert f"\n  initial weights  from {last}, epoch 1\n" in errors
+    assert f"\n  weights     initially those of {last}, epoch 1\n" in errors
     before, after = result(finished), result(tmp_path / "run")
     for split in ("valid_perplexity", "test_perplexity"):
         assert after[split] == pytest.approx(before[split], rel=1e-6)
