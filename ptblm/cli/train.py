@@ -10,6 +10,8 @@ from ptblm.cli.options import ConfigName, Data, Device, Set, complete_run, parse
 from ptblm.cli.output import print_result
 from ptblm.errors import UsageError
 
+_MAX_NAME = 100  # characters of the name of a run directory; file systems allow 255 bytes
+
 
 def train(
     config: ConfigName = None,
@@ -131,7 +133,7 @@ def train(
     train_model(
         loaded,
         run_dir,
-        name=f"{Path(source).stem}-{corpus_name(loaded.data.path)}",
+        name=f"{Path(source).stem}-{corpus_name(loaded.data.path)}"[:_MAX_NAME],
         resume="never" if resume is None else "auto",
         overwrite=overwrite,
         initial=initial,

@@ -52,8 +52,7 @@ def plain_text(source: Source, form: Form) -> Source:
     Characters do not have to be separated everywhere: spaces are removed, and `_` becomes a space.
 
     Raises:
-        DataError: if byte values are expected and the text contains anything else, or if the text
-            cannot be read.
+        DataError: if the text does not have this form, or cannot be read.
     """
     if form == "plain":
         return source
@@ -70,10 +69,14 @@ def plain_text(source: Source, form: Form) -> Source:
 
 
 def _without_spaces(raw: bytes) -> bytes:
+    """Raises ValueError if the text has too few spaces for this form."""
+    if raw.count(b" ") <= _MIN_SPACES * len(raw.decode("utf-8", "ignore")):
+        raise ValueError
     return raw.replace(b" ", b"").replace(b"_", b" ")
 
 
 def _from_values(raw: bytes) -> bytes:
+    """Raises ValueError if the text contains anything else than byte values."""
     lines = [bytes(int(value) for value in line.split()) for line in raw.split(b"\n")]
     return b"\n".join(lines)
 

@@ -68,7 +68,8 @@ def corpus_directory(directory: Path) -> Path:
     """
     level = [directory]
     for _ in range(_MAX_DEPTH + 1):
-        found = [candidate for candidate in level if _families(candidate)]
+        # A file named `test` alone does not make a corpus of a subdirectory.
+        found = [candidate for candidate in level if _has_corpus(candidate, directory)]
         if len(found) == 1:
             return found[0]
         if found:
@@ -80,6 +81,11 @@ def corpus_directory(directory: Path) -> Path:
             )
         level = [entry for parent in level for entry in _entries(parent) if entry.is_dir()]
     return directory
+
+
+def _has_corpus(candidate: Path, directory: Path) -> bool:
+    families = _families(candidate).values()
+    return any(candidate == directory or "train" in family for family in families)
 
 
 def _family(directory: Path, prefixes: Sequence[str]) -> Family:

@@ -66,21 +66,23 @@ def prepare_text(raw: Source, config: DataConfig) -> PreparedText:
     elif config.format != "raw":
         form = config.format
     known_as = None if form == "plain" else _FILES_BY_HASH.get(raw.sha256())
-    if config.tokenizer != "word" or config.format != "auto":
+    if form != "plain" and (config.tokenizer != "word" or config.format != "auto"):
         source = plain_text(source, form)
-        if form == "byte_values" and config.tokenizer != "byte":
+        if config.tokenizer != "byte":
             _check_utf8(source)
+            source, found_inside = clean(source, config)
+            findings += found_inside
     return PreparedText(source, form, raw.compression, encoding, known_as, findings)
 
 
-def _check_utf8(values: Source) -> None:
+def _check_utf8(converted: Source) -> None:
     """Raises DataError if byte values, which can be those of any file, are not UTF-8 text."""
     try:
-        values.read().decode("utf-8")
+        converted.read().decode("utf-8")
     except UnicodeDecodeError:
         raise DataError(
             "the byte values are not those of a UTF-8 text",
-            where=values.name,
+            where=converted.name,
             hint="use --tokenizer byte",
         ) from None
 

@@ -17,7 +17,7 @@ from ptblm.corpus.layout import Split
 from ptblm.corpus.preparing import notes, prepare_text
 from ptblm.corpus.reader import EncodedText, read_text
 from ptblm.corpus.source import Source, read_content, read_file
-from ptblm.corpus.splits import corpus_name, read_splits
+from ptblm.corpus.splits import corpus_name, read_splits, shadowed_note
 from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.unknown_tokens import MAX_SHARE, unknown_tokens_note
 from ptblm.errors import CheckpointError, ConfigError
@@ -168,7 +168,9 @@ def _read(
     bound = read_entropy_bound(config, split, encoded.sha256)
     rule = "" if texts.rule is None else f", {texts.rule}"
     name = f"{split} split of {corpus_name(config.path)}{rule}"
-    return encoded, name, bound, texts.notes + _warnings(source, tokenizer, encoded)
+    shadowed = shadowed_note(config.path)
+    lines = [] if shadowed is None else [shadowed]
+    return encoded, name, bound, lines + texts.notes + _warnings(source, tokenizer, encoded)
 
 
 def _warnings(source: Source, tokenizer: Tokenizer, text: EncodedText) -> list[str]:

@@ -166,6 +166,12 @@ def restore(components: RunComponents, checkpoint: Checkpoint, path: Path) -> No
                 where=components.config.data.path,
                 hint="restore the original text, or start a new run",
             )
+    if list(components.corpus.vocabulary.tokens) != checkpoint.vocabulary["tokens"]:
+        raise CheckpointError(
+            "the vocabulary of the corpus differs from that of the checkpoint",
+            where=str(path),
+            hint="start a new run, or resume this run with the version of ptblm that wrote it",
+        )
     try:
         components.trainer.load_state_dict(checkpoint.trainer_state())
     except (StructureMismatchError, RuntimeError) as error:

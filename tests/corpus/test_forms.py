@@ -125,6 +125,21 @@ def test_byte_values_of_other_files_are_not_text(tokenizer: str, tmp_path: Path)
     load_corpus(data_config(tmp_path / "text", "byte"))
 
 
+def test_spaced_characters_need_spaces(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text(PLAIN)
+    with pytest.raises(DataError, match="does not consist of characters separated by spaces"):
+        load_corpus(data_config(tmp_path / "text", "char", format="spaced_characters"))
+
+
+def test_text_in_a_special_form_is_cleaned_like_plain_text(tmp_path: Path) -> None:
+    text = "".join(f"<s> line {n % 7} of text </s>\r\n" for n in range(60))
+    for name, content in (("plain", text.encode()), ("values", values(text))):
+        (tmp_path / name).write_bytes(content)
+    ours, theirs = (load_corpus(data_config(tmp_path / n, "char")) for n in ("plain", "values"))
+    assert ours.sha256() == theirs.sha256()
+    assert ours.notes == theirs.notes[1:]
+
+
 def test_penn_treebank_is_recognized_under_any_name(ptb_directory: Path, tmp_path: Path) -> None:
     for split in ("train", "valid", "test"):
         (tmp_path / f"{split}.txt").symlink_to(ptb_directory / f"ptb.char.{split}.txt")

@@ -93,6 +93,16 @@ def test_directory_of_books(tmp_path: Path) -> None:
     assert "join the files with `cat`" in str(caught.value.hint)
 
 
+def test_subdirectory_without_a_train_file_is_no_corpus(tmp_path: Path) -> None:
+    write(tmp_path / "inner", "train.txt", "valid.txt")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "test").write_text("a program\n")
+    assert load_corpus(data_config(tmp_path)).splits["valid"].sha256
+    (tmp_path / "inner" / "train.txt").unlink()
+    with pytest.raises(DataError, match=r"the train split is missing; .* bin/, inner/"):
+        load_corpus(data_config(tmp_path))
+
+
 def test_empty_directory(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the directory contains nothing"):
         load_corpus(data_config(tmp_path))
