@@ -30,7 +30,8 @@ def evaluate(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Override data.encoding, data.format or data.marks for the text; repeatable.",
+            help="Override data.encoding, data.format, data.marks or data.vocabulary.unk for the "
+            "text; repeatable.",
         ),
     ] = None,
     device: Device = None,

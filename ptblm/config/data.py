@@ -134,16 +134,18 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _check_tokenizer(self) -> Self:
         is_byte = self.tokenizer == "byte"
-        wrong = {
-            "encoding": is_byte and self.encoding is not None,
-            "vocabulary": is_byte and self.vocabulary != VocabularyConfig(),
-            "format": self.format == "raw" and not is_byte,
-        }
-        for key, is_wrong in wrong.items():
-            if is_wrong:
-                raise PydanticCustomError(
-                    "tokenizer",
-                    "cannot be used with tokenizer {tokenizer}",
-                    {"key": key, "tokenizer": self.tokenizer, "value": getattr(self, key)},
-                )
+        changed = self.vocabulary.model_dump(exclude_defaults=True)
+        wrong: dict[str, object] = {}
+        if is_byte:
+            wrong |= {f"vocabulary.{key}": value for key, value in changed.items()}
+        if is_byte and self.encoding is not None:
+            wrong["encoding"] = self.encoding
+        if self.format == "raw" and not is_byte:
+            wrong["format"] = self.format
+        for key, value in wrong.items():
+            raise PydanticCustomError(
+                "tokenizer",
+                "cannot be used with tokenizer {tokenizer}",
+                {"key": key, "tokenizer": self.tokenizer, "value": value},
+            )
         return self

@@ -15,10 +15,14 @@ _DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.decompress,
     "bzip2": bz2.decompress,
     "xz": lzma.decompress,
+    "lzma": lzma.decompress,
+    "zlib": zlib.decompress,
 }
 _SIGNATURES = [
     (b"\x1f\x8b", "gzip"),
     (b"\xfd7zXZ\x00", "xz"),
+    (b"\x78\x9c", "zlib"),
+    (b"\x78\xda", "zlib"),
     (b"PK\x03\x04", "zip"),
     (b"PK\x05\x06", "zip"),
     (b"7z\xbc\xaf\x27\x1c", "7z"),
@@ -56,7 +60,19 @@ def container_of(start: bytes) -> str | None:
             return kind
     if start[:3] == b"BZh" and start[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90"):
         return "bzip2"
-    return "tar" if start[257:262] == b"ustar" else None
+    if start[:3] == b"\x5d\0\0" and b"\0" in start[3:13]:
+        return "lzma"
+    return "tar" if start[257:262] == b"ustar" or _is_old_tar(start) else None
+
+
+def _is_old_tar(start: bytes) -> bool:
+    """Returns whether the first bytes are a tar header without signature, by its checksum."""
+    header = start[:SIGNATURE_SIZE]
+    try:
+        expected = int(header[148:156].strip(b" \0"), 8)
+    except ValueError:
+        return False
+    return expected == sum(header) - sum(header[148:156]) + 8 * ord(" ")
 
 
 def is_compressed_text(kind: str | None) -> bool:
@@ -65,7 +81,7 @@ def is_compressed_text(kind: str | None) -> bool:
 
 
 def decompress(content: bytes, kind: str, name: str) -> bytes:
-    """Returns the text in a file that was compressed with gzip, bzip2 or xz.
+    """Returns the text in a file that was compressed with gzip, bzip2, xz, lzma or zlib.
 
     Args:
         content: the whole file.
@@ -92,7 +108,8 @@ def decompress(content: bytes, kind: str, name: str) -> bytes:
 def not_text_error(kind: str, name: str) -> DataError:
     """Returns the error for a file that contains no plain text."""
     archives = ("zip", "tar", "7z", "RAR")
-    what = f"a {kind} archive" if kind in archives else f"a {kind} file"
+    article = "an" if kind in ("LZ4", "RTF", "xz", "lzma", "HDF5", "Arrow") else "a"
+    what = f"{article} {kind} {'archive' if kind in archives else 'file'}"
     if is_compressed_text(kind):
         return DataError(
             f"compressed twice: {what} in a compressed file", where=name, hint="unpack it first"

@@ -39,6 +39,9 @@ def to_utf8(content: bytes, encoding: str, name: str) -> bytes:
     Raises:
         DataError: if the bytes are not valid in this encoding.
     """
+    if codecs.lookup(encoding).name in {"utf-16", "utf-32"} and not encoding_by_mark(content):
+        # Without a mark, Python assumes the byte order of the machine.
+        encoding = _wide_encoding(content[:_SAMPLE_SIZE]) or encoding
     try:
         return content.decode(encoding).encode("utf-8")
     except UnicodeEncodeError:
@@ -82,7 +85,7 @@ def not_utf8_error(content: bytes, name: str) -> DataError:
         f"the text contains {count:,} zero {'byte' if count == 1 else 'bytes'} (NUL), the first "
         f"at byte {byte} of the line",
         where=f"{name}:{line}",
-        hint="remove them with `tr -d '\\000'`, or use --tokenizer byte if this is not text",
+        hint="remove them with `tr -d '\\000'`, or train with --tokenizer byte if this is not text",
     )
 
 
@@ -94,7 +97,7 @@ def _invalid_utf8_error(content: bytes, start: int, name: str) -> DataError:
     if multibyte > 4 * (len(sample) - len(valid)):
         guess, hint = (
             "it is mostly UTF-8, with some invalid bytes",
-            "remove them with `iconv -c -f UTF-8 -t UTF-8`, or use --tokenizer byte",
+            "remove them with `iconv -c -f UTF-8 -t UTF-8`, or train with --tokenizer byte",
         )
     else:
         guess, hint = _eight_bit_guess(sample)
@@ -111,7 +114,7 @@ def _eight_bit_guess(sample: bytes) -> tuple[str, str]:
         return (
             "its encoding is probably not a Western European one",
             "set data.encoding, for example to gb18030, big5, shift_jis, euc-kr, koi8-r or cp1251, "
-            "or use --tokenizer byte",
+            "or train with --tokenizer byte",
         )
     is_windows = any(byte < 0xA0 for byte in high)
     name, encoding = ("CP1252", "cp1252") if is_windows else ("ISO-8859-1", "latin-1")
@@ -119,7 +122,7 @@ def _eight_bit_guess(sample: bytes) -> tuple[str, str]:
     return (
         f"it appears to be {title} ({name})",
         f"--set data.encoding={encoding}, or convert it with `iconv -f {name} -t UTF-8`, "
-        "or use --tokenizer byte",
+        "or train with --tokenizer byte",
     )
 
 

@@ -13,9 +13,9 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 # Names of the splits, in order of preference.
 _NAMES: dict[Split, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "valid": ("valid", "validation", "val", "dev", "devel", "development"),
-    "test": ("test", "testing"),
+    "train": ("train", "training", "trn"),
+    "valid": ("valid", "validation", "validate", "val", "dev", "devel", "development", "heldout"),
+    "test": ("test", "testing", "tst", "eval"),
 }
 _SPLIT_OF = {name: split for split, names in _NAMES.items() for name in names}
 # A name such as `wiki.train.tokens`, `Train.txt`, `dev` or `train.txt.gz`. Formats such as CSV
@@ -23,10 +23,11 @@ _SPLIT_OF = {name: split for split, names in _NAMES.items() for name in names}
 _FILE = re.compile(
     r"(?P<prefix>(?:.*[._-])?)"
     rf"(?P<split>{'|'.join(_SPLIT_OF)})"
-    r"(?P<suffix>(?:[._-](?:txt|text|tokens|tok|raw|en|lower|clean|processed))*"
-    r"(?:\.(?:gz|bz2|xz))?)",
+    r"(?P<suffix>(?:[._-](?:txt|text|data|tokens|tok|raw|en|lower|clean|processed))*)"
+    r"(?P<compressed>(?:\.(?:gz|bz2|xz))?)",
     re.IGNORECASE,
 )
+_PACKED = {".zip", ".tar", ".tgz", ".tbz", ".txz", ".zst", ".7z", ".rar", ".lz4"}
 _MAX_LISTED = 12
 _MAX_DEPTH = 2
 
@@ -112,14 +113,15 @@ def _family(directory: Path, prefixes: Sequence[str]) -> Family:
 def _families(directory: Path) -> dict[tuple[str, str], Family]:
     """Returns the corpora of a directory by the form of their names: prefix and suffix."""
     families: dict[tuple[str, str], Family] = {}
-    ranks: dict[Path, int] = {}
+    ranks: dict[Path, tuple[bool, int]] = {}
     for path in _entries(directory):
         match = _FILE.fullmatch(path.name)
         if match is None or not path.is_file():
             continue
         name = match["split"].lower()
         split = _SPLIT_OF[name]
-        ranks[path] = _NAMES[split].index(name)
+        # A file that is not compressed is preferred.
+        ranks[path] = bool(match["compressed"]), _NAMES[split].index(name)
         family = families.setdefault((match["prefix"].lower(), match["suffix"].lower()), {})
         if split not in family or ranks[path] < ranks[family[split]]:
             family[split] = path
@@ -151,6 +153,22 @@ def _missing_error(directory: Path, split: Split, family: Family) -> DataError:
             name = f"{sample['prefix']}{split}{sample['suffix']}"
     texts = [path for path in _entries(directory) if path.is_file() and path not in family.values()]
     hint = f"name the file {name}"
+    broken = [path for path in _entries(directory) if path.is_symlink() and not path.exists()]
+    packed = [path for path in texts if path.suffix.lower() in _PACKED]
+    if broken:
+        return DataError(
+            f"the {split} split is missing; {broken[0].name} is a link to a missing file",
+            where=str(directory),
+            hint="restore the file that the link names",
+        )
+    if packed:
+        return DataError(
+            f"the {split} split is missing; the directory contains {listed}",
+            where=str(directory),
+            hint=f"unpack {packed[0].name} first",
+        )
+    if split == "valid" and set(family) == {"train"}:
+        hint += f", or pass {_data_option(family['train'])}, which is then split by position"
     if not family and len(texts) == 1:
         hint += f", or pass {_data_option(texts[0])}, which is then split by position"
     elif split == "test" and "valid" in family:

@@ -8,7 +8,7 @@ from ptblm.corpus.cleaning import Findings, clean
 from ptblm.corpus.cleaning import notes as cleaning_notes
 from ptblm.corpus.datasets import DATASETS
 from ptblm.corpus.encodings import MARK_SIZE, encoding_by_mark, is_utf8, to_utf8
-from ptblm.corpus.forms import TITLES, Form, form_of, plain_text
+from ptblm.corpus.forms import TITLES, Form, form_of, is_nearly_spaced, plain_text
 from ptblm.corpus.source import Source, bytes_source
 from ptblm.errors import DataError
 
@@ -27,9 +27,10 @@ class PreparedText:
         source: the text.
         form: the form that the file had.
         compression: how the file was compressed, such as "gzip"; None if it was not.
-        encoding: the encoding that the file had, if it was converted.
+        encoding: the encoding of the file, if it is not UTF-8.
         known_as: name of the file if its checksum is known; only for special forms.
         findings: what cleaning changed.
+        is_nearly_spaced: whether most of its characters, but not all, are separated by spaces.
     """
 
     source: Source
@@ -38,6 +39,7 @@ class PreparedText:
     encoding: str | None
     known_as: str | None
     findings: Findings
+    is_nearly_spaced: bool
 
 
 def prepare_text(raw: Source, config: DataConfig) -> PreparedText:
@@ -54,9 +56,8 @@ def prepare_text(raw: Source, config: DataConfig) -> PreparedText:
         DataError: if the text cannot be read or converted; see `clean`.
     """
     source, findings = raw, Findings()
-    encoding: str | None = None
+    encoding = config.encoding or encoding_by_mark(raw.read(MARK_SIZE))
     if config.tokenizer != "byte":
-        encoding = config.encoding or encoding_by_mark(raw.read(MARK_SIZE))
         if encoding is not None and not is_utf8(encoding):
             source = bytes_source(raw.name, to_utf8(raw.read(), encoding, raw.name))
         source, findings = clean(source, config)
@@ -72,7 +73,8 @@ def prepare_text(raw: Source, config: DataConfig) -> PreparedText:
             _check_utf8(source)
             source, found_inside = clean(source, config)
             findings += found_inside
-    return PreparedText(source, form, raw.compression, encoding, known_as, findings)
+    nearly = config.format == "auto" and form == "plain" and is_nearly_spaced(source)
+    return PreparedText(source, form, raw.compression, encoding, known_as, findings, nearly)
 
 
 def _check_utf8(converted: Source) -> None:
@@ -94,10 +96,20 @@ def notes(texts: Iterable[PreparedText], config: DataConfig) -> list[str]:
     if kinds := {text.compression for text in texts} - {None}:
         lines.append(f"decompressed ({', '.join(sorted(map(str, kinds)))})")
     if encodings := {text.encoding for text in texts} - {None}:
-        lines.append(f"converted from {', '.join(sorted(map(str, encodings)))} to UTF-8")
+        names = ", ".join(sorted(map(str, encodings)))
+        lines.append(
+            f"the text is in {names}; the byte tokenizer reads its bytes as they are"
+            if config.tokenizer == "byte"
+            else f"converted from {names} to UTF-8"
+        )
     if config.format == "auto":
         forms = sorted({text.form for text in texts} - {"plain"})
         lines += [_form_note(form, texts, config) for form in forms]
+    if any(text.is_nearly_spaced for text in texts):
+        lines.append(
+            "nearly all characters of the text are separated by spaces; "
+            "--set data.format=spaced_characters removes these spaces"
+        )
     findings = sum((text.findings for text in texts), Findings())
     return lines + cleaning_notes(findings)
 

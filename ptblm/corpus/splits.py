@@ -19,7 +19,10 @@ from ptblm.shipped import shipped_directory
 
 CORPUS_NAMES = (*DATASETS, "sample")
 
-_HINT = "pass --data ptb, --data sample, a directory with train, valid and test files, or a text"
+_HINT = (
+    "pass --data with the new path if the text was moved; --data takes ptb, sample, a directory "
+    "with train, valid and test files, or a text"
+)
 _WHERE: dict[Unit, str] = {
     "line": ", at line ends",
     "word": ", at spaces",
@@ -91,7 +94,8 @@ def prepare_splits(raw: RawCorpus, config: DataConfig) -> SplitTexts:
         rule = f"by position: 90% train, 5% valid, 5% test{_WHERE[unit]}"
         return SplitTexts(sources, rule, notes([text], config))
     texts = {split: prepare_text(source, config) for split, source in raw.files.items()}
-    _check_forms(texts)
+    if config.tokenizer != "word":  # which does not depend on the form
+        _check_forms(texts)
     sources = {split: text.source for split, text in texts.items()}
     return SplitTexts(sources, None, notes(texts.values(), config))
 
@@ -221,6 +225,8 @@ def _missing_reason(error: OSError) -> str:
 
 
 def _hint(path: str) -> str:
+    if path.lower() in CORPUS_NAMES:
+        return f"did you mean --data {path.lower()}?"
     if path == "-":
         return "pass --data /dev/stdin to read standard input"
     if path.startswith(("http://", "https://", "ftp://")):

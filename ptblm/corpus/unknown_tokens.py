@@ -27,7 +27,11 @@ def unknown_tokens_note(source: Source, tokenizer: Tokenizer, unknown: int, tota
     """
     share = f"{unknown / total:.0%} of the {tokenizer.unit}s are not in the vocabulary"
     consequence = "the perplexity depends strongly on <unk>"
-    return f"{share}, so {consequence}; probable reason: {_reason(source, tokenizer)}"
+    rule = tokenizer.rule
+    limits = {"size": rule.size, "min_count": rule.min_count, "file": rule.file}
+    chosen = [f"data.vocabulary.{key}: {value}" for key, value in limits.items() if value]
+    reason = ", ".join(chosen) or _reason(source, tokenizer)
+    return f"{share}, so {consequence}; probable reason: {reason}"
 
 
 def _reason(source: Source, tokenizer: Tokenizer) -> str:

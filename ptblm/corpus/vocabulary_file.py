@@ -31,13 +31,23 @@ def read_vocabulary(path: Path, config: DataConfig) -> Vocabulary:
     lines = [line for line in text.split("\n") if line]
     if not lines:
         raise DataError("the vocabulary is empty", where=str(path), hint="write one token per line")
+    if len(lines) == 1 and len(lines[0].split()) > 2:
+        raise DataError(
+            "the vocabulary is one line with several tokens",
+            where=str(path),
+            hint="write one token per line",
+        )
     tokens = [_token(line, config.tokenizer) for line in lines]
     required = [*TOKENIZERS[config.tokenizer].required_tokens]
     required += [] if config.vocabulary.closed else [UNK]
     tokens = [*(token for token in required if token not in tokens), *tokens]
     repeated, count = Counter(tokens).most_common(1)[0]
     if count > 1:
-        raise DataError(f"the vocabulary contains '{repeated}' {count:,} times", where=str(path))
+        raise DataError(
+            f"the vocabulary contains '{repeated}' {count:,} times",
+            where=str(path),
+            hint="remove the repeated lines",
+        )
     return Vocabulary(tokens, [0] * len(tokens))
 
 

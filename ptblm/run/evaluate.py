@@ -29,7 +29,7 @@ from ptblm.run.load_model import LoadedModel, load_model
 from ptblm.run.memory import memory_errors
 
 # Keys that describe the text and not the model.
-OVERRIDABLE = ("data.encoding", "data.format", "data.marks")
+OVERRIDABLE = ("data.encoding", "data.format", "data.marks", "data.vocabulary.unk")
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,8 @@ def _data_config(
         )
     flags: dict[str, object] = {"data.path": data}
     if data is not None or text is not None:
-        trained = trained.model_copy(update={"encoding": None, "format": "auto"})
+        form = "raw" if trained.format == "raw" else "auto"
+        trained = trained.model_copy(update={"encoding": None, "format": form})
     return override_config(Config(data=trained), overrides, flags).data
 
 
@@ -153,10 +154,11 @@ def _read(
     """Returns the text to evaluate on, its name, its entropy bound if known, and notes."""
     tokenizer = loaded.tokenizer
     if text is not None:
+        as_is = config.format == "raw"
         raw = (
-            read_content(sys.stdin.buffer.read(), "standard input")
+            read_content(sys.stdin.buffer.read(), "standard input", as_is=as_is)
             if text == "-"
-            else read_file(expand_path(text))
+            else read_file(expand_path(text), as_is=as_is)
         )
         prepared = prepare_text(raw, config)
         encoded = read_text(prepared.source, tokenizer)

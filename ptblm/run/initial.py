@@ -65,7 +65,10 @@ def load_initial_model(
     checkpoint = load_checkpoint(path)
     trained = checkpoint.parsed_config()
     if source is None:
-        base = _config_for_a_new_run(trained, new_data=bool((flags or {}).get("data.path")))
+        new_data = bool((flags or {}).get("data.path")) or any(
+            override.strip().startswith("data.path") for override in overrides
+        )
+        base = _config_for_a_new_run(trained, new_data=new_data)
         config = override_config(base, overrides, flags)
     else:
         config = load_config(source, overrides, flags)
@@ -78,7 +81,11 @@ def _config_for_a_new_run(trained: Config, *, new_data: bool) -> Config:
 
     The encoding and the form of the training text do not apply to another text.
     """
-    changes: dict[str, object] = {"vocabulary": VocabularyConfig()}
+    changes: dict[str, object] = {
+        "vocabulary": VocabularyConfig(
+            unk=trained.data.vocabulary.unk, closed=trained.data.vocabulary.closed
+        )
+    }
     if new_data:
         changes |= {"encoding": None, "format": "auto"}
     data = trained.data.model_copy(update=changes)

@@ -67,7 +67,8 @@ def test_zero_width_spaces_are_reported() -> None:
         ("a b.<|endoftext|>c d<|endoftext|>\n", "a b.\nc d\n"),  # attached to words
         ("<BOS> a b\n<bos> c\n", "a b\nc\n"),
         ("a b </s> </s>\n\nc <pad> <pad>\n", "a b\n\nc\n"),
-        ("a <b> [c] <s>d e</s>\n", "a <b> [c] <s>d e</s>\n"),  # not separate words
+        ("<s>a b</s>\n<s>c</s>\n", "a b\nc\n"),  # attached, at the ends of a line
+        ("a <b> [c] <s>d</s> e\n", "a <b> [c] <s>d</s> e\n"),  # not separate words
     ],
 )
 def test_sentence_marks_are_dropped(marked: str, bare: str, tokenizer: str) -> None:
@@ -79,7 +80,11 @@ def test_sentence_marks_are_dropped(marked: str, bare: str, tokenizer: str) -> N
 
 def test_sentence_marks_can_be_kept_or_rejected() -> None:
     content = b"<s> a b </s>\n<s> c </s>\n"
-    assert cleaned(content, marks="keep") == (content, [])
+    text, remarks = cleaned(content, marks="keep")
+    assert text == content
+    assert remarks[0].startswith("sentence marks are kept as tokens: 2 <s>, 2 </s>;")
+    with pytest.raises(DataError, match=r"data\.marks rejects: 1 <\|endoftext\|>"):
+        cleaned(b"a<|endoftext|>b\n", marks="reject")
     with pytest.raises(DataError, match=r"data\.marks rejects: 2 <s>, 2 </s>"):
         cleaned(content, marks="reject")
     assert cleaned(b"a b\n", marks="reject") == (b"a b\n", [])
@@ -101,6 +106,14 @@ def test_word_that_may_be_the_unknown_word_is_reported() -> None:
     text, remarks = cleaned(b"a UNK b UNK\n", vocabulary={"unk": "UNK"})
     assert text == b"a <unk> b <unk>\n"
     assert remarks == ["read as the unknown word <unk>: 2 UNK"]
+
+
+@pytest.mark.parametrize(
+    ("mark", "expected"), [("<START>", False), ("*BEGIN*", True), ("EOS", True), ("the", False)]
+)
+def test_token_at_nearly_all_line_ends_is_reported(mark: str, expected: bool) -> None:
+    _, remarks = cleaned("".join(f"{mark} word{n} .\n" for n in range(50)).encode())
+    assert any(f"nearly all lines begin or end with {mark}" in line for line in remarks) == expected
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import io
 import lzma
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ COMPRESSED = {
     "gz": gzip.compress(TEXT),
     "bz2": bz2.compress(TEXT),
     "xz": lzma.compress(TEXT),
+    "lzma": lzma.compress(TEXT, format=lzma.FORMAT_ALONE),
+    "zlib": zlib.compress(TEXT),
     "two members.gz": gzip.compress(TEXT[:700]) + gzip.compress(TEXT[700:]),
 }
 
@@ -39,6 +42,15 @@ def tar_archive(mode: str) -> bytes:
         member.size = len(TEXT)
         archive.addfile(member, io.BytesIO(TEXT))
     return file.getvalue()
+
+
+def old_tar_archive() -> bytes:
+    """An archive whose header has no signature."""
+    header = bytearray(tar_archive("w"))
+    header[257:265] = bytes(8)
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header[:512])
+    return bytes(header)
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZER_NAMES)
@@ -63,6 +75,7 @@ def test_compressed_text_equals_its_content(kind: str, tokenizer: str, tmp_path:
         (zip_archive(), "a zip archive, not text"),
         (tar_archive("w"), "a tar archive, not text"),
         (tar_archive("w:gz"), "a tar archive, not text"),
+        (old_tar_archive(), "a tar archive, not text"),
         (gzip.compress(gzip.compress(TEXT)), "compressed twice: a gzip file"),
         (gzip.compress(zip_archive()), "a zip archive, not text"),
         (b"%PDF-1.7\n" + TEXT, "a PDF file, not text"),

@@ -95,6 +95,22 @@ def test_wrong_encoding_is_an_error(tmp_path: Path) -> None:
         load_corpus(data_config(path, encoding="undefined"))
 
 
+@pytest.mark.parametrize("actual", ["utf-16-le", "utf-16-be", "utf-32-be"])
+def test_byte_order_is_found_without_a_mark(actual: str, tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text(TEXT)
+    (tmp_path / "text").write_bytes(TEXT.encode(actual))
+    ours = load_corpus(data_config(tmp_path / "plain"))
+    assert (
+        load_corpus(data_config(tmp_path / "text", encoding=actual[:6])).sha256() == ours.sha256()
+    )
+
+
+def test_byte_tokenizer_names_utf16(tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(TEXT.encode("utf-16"))
+    (note,) = load_corpus(data_config(tmp_path / "text", "byte")).notes
+    assert "utf-16-le; the byte tokenizer reads its bytes as they are" in note
+
+
 @pytest.mark.parametrize("value", ["utf-9", "base64", "\0"])
 def test_unknown_encoding_is_a_config_error(value: str) -> None:
     with pytest.raises(ConfigError, match=r"data\.encoding: expected an encoding"):

@@ -1,5 +1,6 @@
 """Forms: characters and byte values separated by spaces are recognized by their content."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,50 @@ def test_form_is_read_from_the_content(
     assert explicit.notes == []
     as_it_is = load_corpus(data_config(tmp_path / name, tokenizer, format="plain"))
     assert sum(len(text.ids) for text in as_it_is.splits.values()) > 1.5 * len(expected)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda raw: raw.replace(b"_", b"<space>"),
+        lambda raw: raw.replace(b"_", "\u2581".encode()),
+        lambda raw: raw.replace(b"_", b" "),  # three spaces
+        lambda raw: raw.replace(b" ", b"\t"),
+        lambda raw: b"\xef\xbb\xbf" + raw.replace(b"\n", b"\r\n"),
+    ],
+    ids=["<space>", "U+2581", "three spaces", "tabs", "Windows"],
+)
+@pytest.mark.parametrize("tokenizer", ["char", "byte"])
+def test_other_separators(change: Callable[[bytes], bytes], tokenizer: str, tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text(PLAIN)
+    (tmp_path / "text").write_bytes(change(spaced(PLAIN)))
+    ours, theirs = (load_corpus(data_config(tmp_path / n, tokenizer)) for n in ("plain", "text"))
+    assert ours.sha256() == theirs.sha256()
+
+
+def test_units_and_exceptions_in_spaced_characters(tmp_path: Path) -> None:
+    text = spaced(PLAIN).replace(b"t e x t", b"<unk>")
+    (tmp_path / "text").write_bytes(text)
+    (tmp_path / "plain").write_bytes(PLAIN.replace("text", "<unk>").encode())
+    ours, theirs = (load_corpus(data_config(tmp_path / n, "char")) for n in ("plain", "text"))
+    assert ours.sha256() == theirs.sha256()
+    (tmp_path / "text").write_bytes(b"a title\n" + text)
+    (note,) = load_corpus(data_config(tmp_path / "text", "char")).notes
+    assert "--set data.format=spaced_characters" in note
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "byte"])
+def test_byte_values_one_per_line(tokenizer: str, tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text(PLAIN)
+    (tmp_path / "text").write_bytes(b"\n".join(str(byte).encode() for byte in PLAIN.encode()))
+    ours, theirs = (load_corpus(data_config(tmp_path / n, tokenizer)) for n in ("plain", "text"))
+    assert ours.sha256() == theirs.sha256()
+
+
+def test_lines_of_numbers_are_read_in_linear_time(tmp_path: Path) -> None:
+    """A pattern with ambiguous repetitions would take longer than the age of the universe."""
+    (tmp_path / "text").write_text(("11 17 13 19 14 " * 20 + "\n") * 50 + "total 99\n")
+    assert load_corpus(data_config(tmp_path / "text", "byte")).notes == []
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from ptblm.corpus.corpus import load_corpus
 from ptblm.errors import DataError
 from tests.corpus.helpers import data_config
 
-CONTENT = {"train": "a b <unk>\n" * 9, "valid": "a b\n" * 3, "test": "b a\n" * 2}
+CONTENT = {"train": "ab b <unk>\n" * 9, "valid": "ab b\n" * 3, "test": "b ab\n" * 2}
 
 
 def write(directory: Path, *names: str) -> Path:
@@ -75,6 +75,35 @@ def test_compressed_files_are_found(tmp_path: Path) -> None:
     assert corpus.notes == ["decompressed (gzip)"]
 
 
+def test_complete_corpus_is_preferred(tmp_path: Path) -> None:
+    write(tmp_path, "train.txt")
+    for split, text in CONTENT.items():
+        (tmp_path / f"{split}.txt.gz").write_bytes(gzip.compress(text.encode()))
+    corpus = load_corpus(data_config(tmp_path))
+    assert [len(text.ids) for text in corpus.splits.values()] == [36, 9, 6]
+
+
+def test_hints_for_directories(tmp_path: Path) -> None:
+    (tmp_path / "corpus.tgz").write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        load_corpus(data_config(tmp_path))
+    assert caught.value.hint == "unpack corpus.tgz first"
+    write(tmp_path / "one", "train.txt")
+    with pytest.raises(DataError) as caught:
+        load_corpus(data_config(tmp_path / "one"))
+    assert f"--data {tmp_path / 'one' / 'train.txt'}" in str(caught.value.hint)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "train.txt").symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"train\.txt is a link to a missing file"):
+        load_corpus(data_config(tmp_path / "two"))
+
+
+def test_blank_part_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("a b c d\n" * 100 + "\n" * 800)
+    with pytest.raises(DataError, match="the valid split contains no word"):
+        load_corpus(data_config(tmp_path / "text"))
+
+
 def test_missing_split_lists_the_directory(tmp_path: Path) -> None:
     write(tmp_path, "wiki.train.tokens")
     (tmp_path / "wiki.dev2.tokens").write_text("a\n")
@@ -82,7 +111,7 @@ def test_missing_split_lists_the_directory(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the valid split is missing") as caught:
         load_corpus(data_config(tmp_path))
     assert "notes/, wiki.dev2.tokens, wiki.train.tokens" in caught.value.what
-    assert caught.value.hint == "name the file wiki.valid.tokens"
+    assert str(caught.value.hint).startswith("name the file wiki.valid.tokens, or pass --data ")
 
 
 def test_directory_of_books(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_path_that_is_not_a_corpus(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such directory or file") as caught:
         load_corpus(data_config(tmp_path / "nowhere"))
     assert caught.value.where == str(tmp_path / "nowhere")
-    assert "--data sample" in str(caught.value.hint)
+    assert "--data takes ptb, sample" in str(caught.value.hint)
     with pytest.raises(DataError, match="not a directory, a file or a pipe"):
         load_corpus(data_config("/dev/null"))
 

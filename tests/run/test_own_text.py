@@ -148,7 +148,7 @@ def test_evaluation_can_change_how_the_text_is_read() -> None:
     assert kept["tokens"] == 2
     code, errors, _ = ptblm("eval", "run", "--text", "latin.txt", "--set", "data.tokenizer=char")
     assert code == 2
-    assert "can only change data.encoding, data.format, data.marks" in errors
+    assert "can only change data.encoding, data.format, data.marks, data.vocabulary.unk" in errors
 
 
 def test_text_that_is_mostly_unknown_gets_a_warning() -> None:

@@ -133,7 +133,8 @@ class Tokenizer(ABC):
         return DataError(
             f"'{token[:60]}' is not in the vocabulary, which does not contain {UNK}",
             where=f"{blocks.source.name}:{line}",
-            hint="train with data.vocabulary.closed=false, so that the vocabulary contains <unk>",
+            hint="the vocabulary is closed; a model that is trained with "
+            "data.vocabulary.closed=false can score any text",
         )
 
     @staticmethod
@@ -155,7 +156,13 @@ def _frequent(
     return frequent
 
 
+class EmptyTextError(DataError):
+    """A text without tokens."""
+
+
 def check_not_empty(has_tokens: bool, name: str, unit: str) -> None:
     """Raises DataError unless a text has tokens."""
     if not has_tokens:
-        raise DataError("the text is empty", where=name, hint=f"pass a file that contains {unit}s")
+        raise EmptyTextError(
+            "the text is empty", where=name, hint=f"pass a file that contains {unit}s"
+        )
