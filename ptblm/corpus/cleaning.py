@@ -6,6 +6,7 @@ Text of the form that ptblm expects, with LF line ends and without marks, stays 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 from ptblm.config.data import DataConfig
 from ptblm.corpus.encodings import not_utf8_error
@@ -13,8 +14,18 @@ from ptblm.corpus.source import Source, bytes_source
 from ptblm.corpus.vocabulary import UNK
 from ptblm.errors import DataError
 
-# Counts what was found in a text, by description; the descriptions are keys of `notes`.
-Findings = Counter[str]
+Kind = Literal[
+    "line end",
+    "byte order mark",
+    "zero-width space",
+    "dropped mark",
+    "kept mark",
+    "repeated word",
+    "unknown word",
+    "possible unknown word",
+]
+# Counts what was found in a text, by kind and, where it matters, by word.
+Findings = Counter[tuple[Kind, str]]
 
 _BYTE_ORDER_MARK = "\ufeff".encode()
 _ZERO_WIDTH_SPACE = "\u200b".encode()
@@ -30,10 +41,11 @@ _UNK = {"<unk>", "<oov>", "<unknown>", "<raw_unk>", "<rare>", "<unk/>", "&lt;unk
 _UNK |= {"[unk]", "[oov]", "[unknown]", "{unk}", "__unk__", "_unk_", "@@unknown@@"}
 
 
-def _any_of(words: Iterable[str], flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[bytes]:
-    """Returns a pattern for words between white space."""
-    alternatives = "|".join(re.escape(word) for word in sorted(words))
-    return re.compile(rf"(?<!\S)(?:{alternatives})(?!\S)".encode(), flags)
+def _any_of(words: Iterable[str], any_case: Iterable[str] = ()) -> re.Pattern[bytes]:
+    """Returns a pattern for words between white space, some of them in any case."""
+    exact, folded = ("|".join(map(re.escape, sorted(each))) for each in (words, any_case))
+    alternatives = "|".join(part for part in (exact, folded and f"(?i:{folded})") if part)
+    return re.compile(rf"(?<!\S)(?:{alternatives})(?!\S)".encode())
 
 
 def _marks(start: set[str], end: set[str]) -> re.Pattern[bytes]:
@@ -50,21 +62,18 @@ def _marks(start: set[str], end: set[str]) -> re.Pattern[bytes]:
 
 
 _ANY_MARK, _START_MARK, _END_MARK = _marks(_START, _END), _marks(_START, set()), _marks(set(), _END)
-_UNK_SPELLING = _any_of(_UNK)
+_UNK_SPELLING = _any_of([], _UNK)
 # Words that may stand for unknown words, but are also ordinary words.
-_POSSIBLE_UNK = _any_of({"UNK", "unk", "OOV", "_UNK", "UNKNOWN", "UUUNKKK"}, re.NOFLAG)
+_POSSIBLE_UNK = _any_of({"UNK", "unk", "OOV", "_UNK", "UNKNOWN", "UUUNKKK"})
 # What other spellings than those in brackets contain.
 _UNK_PARTS = (b"UNK", b"OOV", b"_unk_", b"&lt;unk", b"{unk", b"@unknown@", b" unk ")
 # A token of this form that begins or ends nearly all lines is probably a sentence mark.
 _MARK_LIKE = re.compile(rb"[<\[{*|_@#].*|.*[>\]}*|_@#]|[A-Z]{3,}")
 _NEARLY_ALL, _MIN_LINES = 0.9, 20
+_SAMPLE_SIZE = 2**16  # bytes
 # A search for these patterns is ten times as fast as one for the marks themselves, so the marks
 # are only searched for in blocks that contain them.
 _BRACKETED = (re.compile(rb"<[^\s<>]{1,16}>"), re.compile(rb"\[[^\s\[\]]{1,16}\]"))
-
-_CARRIAGE_RETURNS, _BYTE_ORDER_MARKS, _ZERO_WIDTH = "CR", "BOM", "ZWSP"
-_UNK_PREFIX, _POSSIBLE_PREFIX = "unk:", "possible unk:"
-_MARK_PREFIX, _KEPT_PREFIX, _REPEATED_PREFIX = "mark:", "kept mark:", "repeated:"
 
 
 def clean(source: Source, config: DataConfig) -> tuple[Source, Findings]:
@@ -88,45 +97,47 @@ def clean(source: Source, config: DataConfig) -> tuple[Source, Findings]:
     """
     findings: Findings = Counter()
     clean_lines = _line_cleaner(source, config, findings)
-    if all(clean_lines(lines) == lines for _, lines in source.blocks(_last_line_end)):
-        return source, findings
-    findings.clear()
-    cleaned = b"".join(clean_lines(lines) for _, lines in source.blocks(_last_line_end))
-    return bytes_source(source.name, cleaned), findings
+    if not all(clean_lines(lines) == lines for _, lines in source.blocks(_last_line_end)):
+        findings.clear()
+        cleaned = b"".join(clean_lines(lines) for _, lines in source.blocks(_last_line_end))
+        source = bytes_source(source.name, cleaned)
+    findings.update(("repeated word", word) for word in _repeated_words(source.read(_SAMPLE_SIZE)))
+    return source, findings
 
 
 def notes(findings: Findings) -> list[str]:
     """Returns a sentence for each kind of change."""
     lines = []
-    if findings[_CARRIAGE_RETURNS]:
-        lines.append(f"{findings[_CARRIAGE_RETURNS]:,} line ends were CR or CR LF; read as LF")
-    if findings[_BYTE_ORDER_MARKS]:
-        lines.append(f"{_count(findings[_BYTE_ORDER_MARKS], 'byte order mark')} (U+FEFF) removed")
-    if findings[_ZERO_WIDTH]:
-        count = _count(findings[_ZERO_WIDTH], "zero-width space")
+    if line_ends := findings["line end", ""]:
+        lines.append(f"{line_ends:,} line ends were CR or CR LF; read as LF")
+    if marks := findings["byte order mark", ""]:
+        lines.append(f"{_count(marks, 'byte order mark')} (U+FEFF) removed")
+    if spaces := findings["zero-width space", ""]:
+        count = _count(spaces, "zero-width space")
         lines.append(f"the text contains {count} (U+200B); they are part of the words around them")
-    if marks := _with_prefix(findings, _MARK_PREFIX):
+    if dropped := _words(findings, "dropped mark"):
         lines.append(
-            f"sentence marks were dropped: {marks}; ptblm adds <eos> itself "
+            f"sentence marks were dropped: {_with_counts(dropped)}; ptblm adds <eos> itself "
             "(data.marks: keep keeps them)"
         )
-    if marks := _with_prefix(findings, _KEPT_PREFIX):
+    if kept := _words(findings, "kept mark"):
         lines.append(
-            f"sentence marks are kept as tokens: {marks}; ptblm adds <eos> too, so the perplexity "
-            "is not comparable with that of a text without marks"
+            f"sentence marks are kept as tokens: {_with_counts(kept)}; ptblm adds <eos> too, so "
+            "the perplexity is not comparable with that of a text without marks"
         )
-    if words := _names(findings, _REPEATED_PREFIX):
+    if repeated := _words(findings, "repeated word"):
         lines.append(
-            f"nearly all lines begin or end with {words}; if this is a sentence mark, remove it, "
-            "because it lowers the perplexity"
+            f"nearly all lines begin or end with {' and '.join(repeated)}; if this is a sentence "
+            "mark, remove it, because it lowers the perplexity"
         )
-    if spellings := _with_prefix(findings, _UNK_PREFIX):
-        lines.append(f"read as the unknown word <unk>: {spellings}")
-    words = _with_prefix(findings, _POSSIBLE_PREFIX)
-    if words and not findings[UNK]:
+    unknown = _words(findings, "unknown word")
+    if others := {word: count for word, count in unknown.items() if word != UNK}:
+        lines.append(f"read as the unknown word <unk>: {_with_counts(others)}")
+    possible = _words(findings, "possible unknown word")
+    if possible and not unknown:
         lines.append(
-            f"the text contains {words}; if it stands for unknown words, pass "
-            f"--set data.vocabulary.unk={words.split()[-1]}"
+            f"the text contains {_with_counts(possible)}; if it stands for unknown words, pass "
+            f"--set data.vocabulary.unk={max(possible, key=possible.__getitem__)}"
         )
     return lines
 
@@ -141,35 +152,23 @@ def _line_cleaner(
 ) -> Callable[[bytes], bytes]:
     """Returns a function that cleans whole lines and counts what it finds."""
     unk = config.vocabulary.unk
-    spelling = _UNK_SPELLING if unk is None else _any_of([*_UNK, unk])
-    is_first = True
+    spelling = _UNK_SPELLING if unk is None else _any_of([unk], _UNK)
 
     def clean_lines(raw: bytes) -> bytes:
         if b"\0" in raw or not _is_utf8(raw):
             raise not_utf8_error(source.read(), source.name)
         if not raw.isascii():
-            findings[_ZERO_WIDTH] += raw.count(_ZERO_WIDTH_SPACE)
-            findings[_BYTE_ORDER_MARKS] += raw.count(_BYTE_ORDER_MARK)
+            findings["zero-width space", ""] += raw.count(_ZERO_WIDTH_SPACE)
+            findings["byte order mark", ""] += raw.count(_BYTE_ORDER_MARK)
             raw = raw.replace(_BYTE_ORDER_MARK, b"")
         if b"\r" in raw:
             raw = raw.replace(b"\r\n", b"\r")
-            findings[_CARRIAGE_RETURNS] += raw.count(b"\r")
+            findings["line end", ""] += raw.count(b"\r")
             raw = raw.replace(b"\r", b"\n")
         bracketed = {word for pattern in _BRACKETED for word in pattern.findall(raw)}
         names = {word.decode().lower() for word in bracketed}
         if not names.isdisjoint(_START | _END) or b"__" in raw:
-            lines = raw.splitlines(keepends=True)
-            found = Counter(mark.decode() for line in lines for mark in _marks_of(line))
-            if found and config.marks == "reject":
-                raise _marks_error(source, found)
-            kind = _MARK_PREFIX if config.marks == "drop" else _KEPT_PREFIX
-            findings.update({kind + mark: count for mark, count in found.items()})
-            if config.marks == "drop":
-                raw = b"".join(_drop_marks(line) for line in lines)
-        nonlocal is_first
-        if is_first:
-            findings.update(_REPEATED_PREFIX + word.decode() for word in _repeated_words(raw))
-            is_first = False
+            raw = _clean_marks(source, raw, config.marks, findings)
         if config.tokenizer == "word":
             others = bracketed - {_UNK_WORD}
             if unk is not None or others or any(part in raw for part in _UNK_PARTS):
@@ -179,40 +178,47 @@ def _line_cleaner(
     return clean_lines
 
 
-def _marks_of(line: bytes) -> list[bytes]:
-    """Returns the sentence marks in a line."""
-    return _ANY_MARK.findall(line.strip())
+def _clean_marks(source: Source, raw: bytes, rule: str, findings: Findings) -> bytes:
+    """Drops, keeps or rejects the sentence marks in whole lines, as `data.marks` says."""
+    lines = [(line, _ANY_MARK.findall(line.strip())) for line in raw.splitlines(keepends=True)]
+    found = Counter(mark.decode() for _, marks in lines for mark in marks)
+    if found and rule == "reject":
+        raise DataError(
+            "the text contains sentence marks, which data.marks rejects: "
+            + _with_counts(dict(found.most_common(5))),
+            where=source.name,
+            hint="remove them, or set data.marks to drop or keep",
+        )
+    kind: Kind = "dropped mark" if rule == "drop" else "kept mark"
+    findings.update({(kind, mark): count for mark, count in found.items()})
+    if rule == "keep":
+        return raw
+    return b"".join(_without_marks(line) if marks else line for line, marks in lines)
 
 
-def _drop_marks(line: bytes) -> bytes:
-    """Returns a line without sentence marks; nothing if the line contained only marks."""
-    if not _marks_of(line):
-        return line
-    sentences = [_START_MARK.sub(b"", part.strip()) for part in _END_MARK.split(line.strip())]
-    sentences = [sentence.strip() for sentence in sentences]
-    line_end = b"\n" if line.endswith(b"\n") else b""
-    return b"".join(sentence + b"\n" for sentence in sentences if sentence)[:-1] + (
-        line_end if any(sentences) else b""
-    )
+def _without_marks(line: bytes) -> bytes:
+    """Returns the sentences of a line as lines; nothing if the line contained only marks."""
+    parts = (_START_MARK.sub(b"", part.strip()).strip() for part in _END_MARK.split(line.strip()))
+    sentences = b"\n".join(part for part in parts if part)
+    return sentences + b"\n" if sentences and line.endswith(b"\n") else sentences
 
 
 def _replace_unk(raw: bytes, spelling: re.Pattern[bytes], findings: Findings) -> bytes:
     """Replaces other spellings of the unknown word by `<unk>`, and counts possible ones."""
 
     def replace(match: re.Match[bytes]) -> bytes:
-        findings[UNK] += 1
-        if match[0] != _UNK_WORD:
-            findings[_UNK_PREFIX + match[0].decode()] += 1
+        findings["unknown word", match[0].decode()] += 1
         return _UNK_WORD
 
     raw = spelling.sub(replace, raw)
-    findings.update(_POSSIBLE_PREFIX + word.decode() for word in _POSSIBLE_UNK.findall(raw))
+    for word in _POSSIBLE_UNK.findall(raw):
+        findings["possible unknown word", word.decode()] += 1
     return raw
 
 
-def _repeated_words(raw: bytes) -> set[bytes]:
+def _repeated_words(sample: bytes) -> set[str]:
     """Returns words that look like sentence marks and begin or end nearly all lines."""
-    lines = [words for line in raw.split(b"\n") if (words := line.split())]
+    lines = [words for line in sample.split(b"\n") if (words := line.split())]
     if len(lines) < _MIN_LINES:
         return set()
     repeated = set()
@@ -220,17 +226,8 @@ def _repeated_words(raw: bytes) -> set[bytes]:
         word, count = Counter(words[at] for words in lines).most_common(1)[0]
         is_mark = _MARK_LIKE.fullmatch(word) and not _UNK_SPELLING.fullmatch(word)
         if count >= _NEARLY_ALL * len(lines) and len(word) > 1 and is_mark:
-            repeated.add(word)
+            repeated.add(word.decode("utf-8", "replace"))
     return repeated
-
-
-def _marks_error(source: Source, marks: Counter[str]) -> DataError:
-    listed = ", ".join(f"{count:,} {mark}" for mark, count in marks.most_common(5))
-    return DataError(
-        f"the text contains sentence marks, which data.marks rejects: {listed}",
-        where=source.name,
-        hint="remove them, or set data.marks to drop or keep",
-    )
 
 
 def _is_utf8(raw: bytes) -> bool:
@@ -248,15 +245,14 @@ def _last_line_end(raw: bytes) -> int:
     return raw.rfind(b"\n") + 1
 
 
-def _with_prefix(findings: Findings, prefix: str) -> str:
-    """Lists the findings of one kind, as in "80 <s>, 80 </s>"."""
-    found = {key.removeprefix(prefix): n for key, n in findings.items() if key.startswith(prefix)}
-    return ", ".join(f"{count:,} {name}" for name, count in found.items())
+def _words(findings: Findings, kind: Kind) -> dict[str, int]:
+    """Returns the words of one kind with their counts."""
+    return {word: count for (found, word), count in findings.items() if found == kind}
 
 
-def _names(findings: Findings, prefix: str) -> str:
-    """Lists what was found of one kind, without counts."""
-    return " and ".join(key.removeprefix(prefix) for key in findings if key.startswith(prefix))
+def _with_counts(words: dict[str, int]) -> str:
+    """Lists words with their counts, as in "80 <s>, 80 </s>"."""
+    return ", ".join(f"{count:,} {word}" for word, count in words.items())
 
 
 def _count(number: int, noun: str) -> str:

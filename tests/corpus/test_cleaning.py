@@ -114,6 +114,15 @@ def test_word_that_may_be_the_unknown_word_is_reported() -> None:
 def test_token_at_nearly_all_line_ends_is_reported(mark: str, expected: bool) -> None:
     _, remarks = cleaned("".join(f"{mark} word{n} .\n" for n in range(50)).encode())
     assert any(f"nearly all lines begin or end with {mark}" in line for line in remarks) == expected
+    # Also if the text has to be changed.
+    _, remarks = cleaned("".join(f"{mark} word{n} .\r\n" for n in range(50)).encode())
+    assert any(f"nearly all lines begin or end with {mark}" in line for line in remarks) == expected
+
+
+def test_chosen_unknown_word_is_matched_exactly() -> None:
+    text, remarks = cleaned(b"It X x <UNK> it\n", vocabulary={"unk": "X"})
+    assert text == b"It <unk> x <unk> it\n"
+    assert remarks == ["read as the unknown word <unk>: 1 X, 1 <UNK>"]
 
 
 @pytest.mark.parametrize(
