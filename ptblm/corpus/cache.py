@@ -34,7 +34,7 @@ from ptblm.corpus.reader import (
     write_corpus,
 )
 from ptblm.corpus.source import BLOCK_SIZE
-from ptblm.corpus.splits import RawCorpus, corpus_path
+from ptblm.corpus.splits import RawCorpus
 from ptblm.corpus.tokenizers import make_tokenizer
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.files import replacing
@@ -62,12 +62,11 @@ def cached_corpus(
     Raises:
         DataError: if the texts cannot be read.
     """
-    location = corpus_path(config.path, config.tokenizer)
-    if not (location.is_dir() or location.is_file()):
+    if not (raw.location.is_dir() or raw.location.is_file()):
         return None  # a pipe, whose text is unlikely to be read again
     entry = _Entry(config, vocabulary, raw)
     try:
-        directory = cache_directory() / _entry_name(location, name, config.tokenizer)
+        directory = cache_directory() / _entry_name(raw.location, name, config.tokenizer)
         path = directory / "ids"
         cached = _load(path, entry)
         if cached is not None:

@@ -3,12 +3,13 @@
 import math
 import mmap
 from dataclasses import dataclass
+from pathlib import Path
 
 from ptblm.config.data import DataConfig
 from ptblm.corpus.cache import cached_corpus
 from ptblm.corpus.layout import Split
 from ptblm.corpus.reader import EncodedText, read_corpus
-from ptblm.corpus.splits import corpus_name, corpus_path, locate_corpus, shadowed_note
+from ptblm.corpus.splits import corpus_name, locate_corpus, shadowed_note
 from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.corpus.vocabulary_file import read_vocabulary
@@ -80,7 +81,7 @@ def load_corpus(config: DataConfig, vocabulary: Vocabulary | None = None) -> Cor
     encoded = encoded or read_corpus(raw, config, vocabulary)
     written = encoded.written
     bounds = {
-        split: read_entropy_bound(config, split, text.sha256)
+        split: read_entropy_bound(raw.location, config.tokenizer, split, text.sha256)
         for split, text in encoded.splits.items()
     }
     shadowed = shadowed_note(config.path)
@@ -95,18 +96,26 @@ def load_corpus(config: DataConfig, vocabulary: Vocabulary | None = None) -> Cor
     )
 
 
-def read_entropy_bound(config: DataConfig, split: Split, sha256: str) -> float | None:
+def read_entropy_bound(
+    location: Path, tokenizer_name: str, split: Split, sha256: str
+) -> float | None:
     """Reads the lowest possible expected perplexity of a split from `entropy_bound.json`.
+
+    Args:
+        location: the directory of the corpus.
+        tokenizer_name: "word", "char" or "byte".
+        split: the split.
+        sha256: SHA-256 of the text, in hexadecimal.
 
     Returns:
         The perplexity, or None if the file is missing, malformed, or was computed for a different
         text or tokenizer.
     """
-    content = read_json(corpus_path(config.path, config.tokenizer) / "entropy_bound.json")
+    content = read_json(location / "entropy_bound.json")
     try:
         entry = content["splits"][split]
         bound, hash_of_text = float(entry["perplexity"]), entry["sha256"]
     except (ValueError, KeyError, TypeError, OverflowError):
         return None
-    is_same = (content.get("tokenizer"), hash_of_text) == (config.tokenizer, sha256)
+    is_same = (content.get("tokenizer"), hash_of_text) == (tokenizer_name, sha256)
     return bound if is_same and 1 <= bound < math.inf else None

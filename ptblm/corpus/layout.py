@@ -40,10 +40,10 @@ def split_files(directory: Path, prefixes: Sequence[str], splits: Iterable[Split
 
     The names of all files have the same form, such as `wiki.*.tokens`, so that two corpora are
     never mixed. If a directory contains several forms, the form `PREFIX*.txt` of the first prefix
-    is preferred. If a directory has no such files, its subdirectories are searched.
+    is preferred.
 
     Args:
-        directory: the directory.
+        directory: the directory, see `corpus_directory`.
         prefixes: prefixes of preferred names, such as "ptb.".
         splits: the splits to find. A missing test split is not an error, unless it is the only
             requested split.
@@ -52,7 +52,7 @@ def split_files(directory: Path, prefixes: Sequence[str], splits: Iterable[Split
         DataError: if a split is missing, or several corpora are in the directory.
     """
     splits = list(splits)
-    family = _family(corpus_directory(directory), prefixes)
+    family = _family(directory, prefixes)
     for split in splits:
         if split not in family and (split != "test" or splits == ["test"]):
             raise _missing_error(directory, split, family)
@@ -142,41 +142,38 @@ def _data_option(path: Path) -> str:
 
 def _missing_error(directory: Path, split: Split, family: Family) -> DataError:
     """Returns the error for a missing split, which lists what the directory contains."""
-    entries = [path.name + ("/" if path.is_dir() else "") for path in _entries(directory)]
-    listed = ", ".join(entries[:_MAX_LISTED]) or "nothing"
-    if len(entries) > _MAX_LISTED:
-        listed += f" and {len(entries) - _MAX_LISTED:,} more"
-    name = f"{split}.txt"
-    if family:
-        sample = _FILE.fullmatch(next(iter(family.values())).name)
-        if sample is not None:
-            name = f"{sample['prefix']}{split}{sample['suffix']}"
-    texts = [path for path in _entries(directory) if path.is_file() and path not in family.values()]
-    hint = f"name the file {name}"
-    broken = [path for path in _entries(directory) if path.is_symlink() and not path.exists()]
-    packed = [path for path in texts if path.suffix.lower() in _PACKED]
+    entries = _entries(directory)
+    names = [path.name + ("/" if path.is_dir() else "") for path in entries]
+    listed = ", ".join(names[:_MAX_LISTED]) or "nothing"
+    if len(names) > _MAX_LISTED:
+        listed += f" and {len(names) - _MAX_LISTED:,} more"
+    found = f"the directory contains {listed}"
+    others = [path for path in entries if path.is_file() and path not in family.values()]
+    broken = [path for path in entries if path.is_symlink() and not path.exists()]
+    packed = [path for path in others if path.suffix.lower() in _PACKED]
     if broken:
-        return DataError(
-            f"the {split} split is missing; {broken[0].name} is a link to a missing file",
-            where=str(directory),
-            hint="restore the file that the link names",
-        )
-    if packed:
-        return DataError(
-            f"the {split} split is missing; the directory contains {listed}",
-            where=str(directory),
-            hint=f"unpack {packed[0].name} first",
-        )
-    if split == "valid" and set(family) == {"train"}:
-        hint += f", or pass {_data_option(family['train'])}, which is then split by position"
-    if not family and len(texts) == 1:
-        hint += f", or pass {_data_option(texts[0])}, which is then split by position"
-    elif split == "test" and "valid" in family:
-        hint += ", or pass --split valid"
-    elif not family and texts:
-        hint += ", or join the files with `cat` and pass --data FILE, which is split by position"
-    return DataError(
-        f"the {split} split is missing; the directory contains {listed}",
-        where=str(directory),
-        hint=hint,
-    )
+        found = f"{broken[0].name} is a link to a missing file"
+        hint = "restore the file that the link names"
+    elif packed:
+        hint = f"unpack {packed[0].name} first"
+    else:
+        hint = f"name the file {_expected_name(split, family)}{_alternative(split, family, others)}"
+    return DataError(f"the {split} split is missing; {found}", where=str(directory), hint=hint)
+
+
+def _expected_name(split: Split, family: Family) -> str:
+    """Returns the name of a missing file, which has the form of the other names."""
+    sample = _FILE.fullmatch(next(iter(family.values())).name) if family else None
+    return f"{split}.txt" if sample is None else f"{sample['prefix']}{split}{sample['suffix']}"
+
+
+def _alternative(split: Split, family: Family, others: Sequence[Path]) -> str:
+    """Returns what to do instead of naming the missing file, if anything."""
+    if split == "test" and "valid" in family:
+        return ", or pass --split valid"
+    single = [family["train"]] if set(family) == {"train"} else [] if family else others
+    if len(single) == 1:
+        return f", or pass {_data_option(single[0])}, which is then split by position"
+    if single:
+        return ", or join the files with `cat` and pass --data FILE, which is split by position"
+    return ""

@@ -6,7 +6,6 @@ ids, in order of first appearance, in a temporary file.
 """
 
 import io
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from mmap import mmap
@@ -23,18 +22,8 @@ from ptblm.corpus.tokenizers import make_tokenizer
 from ptblm.corpus.tokenizers.base import EmptyTextError, Tokenizer
 from ptblm.corpus.unknown_tokens import MAX_SHARE, unknown_tokens_note
 from ptblm.corpus.vocabulary import UNK, Ids, Vocabulary, id_dtype
-from ptblm.errors import DataError
 
 Write = Callable[[memoryview], object]
-
-# Mean number of characters of the words of a text. Where words are separated by spaces, it is less
-# in any language. In scripts without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese), words
-# are shorter.
-MAX_WORD_SIZE, MAX_UNSPACED_WORD_SIZE = 20, 9
-_UNSPACED_SCRIPTS = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]"
-)
-_SAMPLE_SIZE = 2**16  # bytes
 
 
 @dataclass(frozen=True)
@@ -145,6 +134,7 @@ def write_corpus(
     texts = prepare_splits(raw, config)
     tokenizer = make_tokenizer(config.tokenizer, vocabulary, config.vocabulary)
     train = texts.sources["train"]
+    tokenizer.check_text(train)
     ranges: dict[Split, IdRange] = {}
     notes = list(texts.notes)
     if vocabulary is None:
@@ -155,7 +145,6 @@ def write_corpus(
         counts = np.zeros(len(vocabulary), dtype=np.int64)
         ranges["train"] = write_text(train, tokenizer, write, counts)
         tokenizer.vocabulary = Vocabulary(vocabulary.tokens, counts.tolist())
-    _check_word_sizes(train, tokenizer)
     for split, source in texts.sources.items():
         if split != "train":
             try:
@@ -248,24 +237,6 @@ def split_ids(
         splits[split] = EncodedText(ids, text.unknown, text.sha256)
         start += ids.nbytes
     return splits
-
-
-def _check_word_sizes(source: Source, tokenizer: Tokenizer) -> None:
-    """Raises DataError if a text read as words has almost no spaces, as Chinese text does."""
-    if tokenizer.unit != "word":
-        return
-    sample = source.read(_SAMPLE_SIZE).decode("utf-8", "ignore")
-    words = sample.split()
-    letters = sum(map(len, words))
-    unspaced = len(_UNSPACED_SCRIPTS.findall(sample))
-    longest = MAX_WORD_SIZE if unspaced < letters / 2 else MAX_UNSPACED_WORD_SIZE
-    if letters > longest * len(words):
-        raise DataError(
-            f"the text has almost no spaces: its words have {letters / len(words):.0f} characters "
-            "on average",
-            where=source.name,
-            hint="use --tokenizer char or --tokenizer byte, or separate the words by spaces",
-        )
 
 
 def _rare_tokens_note(tokenizer: Tokenizer, train: IdRange) -> str:

@@ -38,10 +38,12 @@ class RawCorpus:
     """The files of a corpus, unchanged.
 
     Attributes:
+        location: the directory of the files, or the single file.
         files: the text of each split, if they are separate files.
         whole: the text of a single file, which contains all splits; None for separate files.
     """
 
+    location: Path
     files: dict[Split, Source]
     whole: Source | None = None
 
@@ -77,9 +79,10 @@ def locate_corpus(config: DataConfig, splits: Iterable[Split] = SPLITS) -> RawCo
     location = corpus_path(config.path, config.tokenizer)
     as_is = config.format == "raw"
     if not location.is_dir():
-        return RawCorpus({}, read_file(location, as_is=as_is))
+        return RawCorpus(location, {}, read_file(location, as_is=as_is))
     files = split_files(location, TOKENIZERS[config.tokenizer].file_prefixes, splits)
-    return RawCorpus({split: read_file(path, as_is=as_is) for split, path in files.items()})
+    sources = {split: read_file(path, as_is=as_is) for split, path in files.items()}
+    return RawCorpus(location, sources)
 
 
 def prepare_splits(raw: RawCorpus, config: DataConfig) -> SplitTexts:
@@ -98,17 +101,6 @@ def prepare_splits(raw: RawCorpus, config: DataConfig) -> SplitTexts:
         _check_forms(texts)
     sources = {split: text.source for split, text in texts.items()}
     return SplitTexts(sources, None, notes(texts.values(), config))
-
-
-def read_splits(config: DataConfig, splits: Iterable[Split] = SPLITS) -> SplitTexts:
-    """Returns the text of the requested splits of the corpus that `data.path` selects.
-
-    Raises:
-        DataError: if a split is missing, cannot be read, or would be empty.
-    """
-    requested = list(splits)
-    texts = prepare_splits(locate_corpus(config, requested), config)
-    return replace(texts, sources={s: t for s, t in texts.sources.items() if s in requested})
 
 
 def corpus_name(path: str) -> str:

@@ -17,7 +17,7 @@ from ptblm.corpus.layout import Split
 from ptblm.corpus.preparing import notes, prepare_text
 from ptblm.corpus.reader import EncodedText, read_text
 from ptblm.corpus.source import Source, read_content, read_file
-from ptblm.corpus.splits import corpus_name, read_splits, shadowed_note
+from ptblm.corpus.splits import corpus_name, locate_corpus, prepare_splits, shadowed_note
 from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.unknown_tokens import MAX_SHARE, unknown_tokens_note
 from ptblm.errors import CheckpointError, ConfigError
@@ -164,10 +164,11 @@ def _read(
         encoded = read_text(prepared.source, tokenizer)
         lines = notes([prepared], config) + _warnings(prepared.source, tokenizer, encoded)
         return encoded, raw.name, None, lines
-    texts = read_splits(config, [split])
+    corpus = locate_corpus(config, [split])
+    texts = prepare_splits(corpus, config)
     source = texts.sources[split]
     encoded = read_text(source, tokenizer)
-    bound = read_entropy_bound(config, split, encoded.sha256)
+    bound = read_entropy_bound(corpus.location, tokenizer.name, split, encoded.sha256)
     rule = "" if texts.rule is None else f", {texts.rule}"
     name = f"{split} split of {corpus_name(config.path)}{rule}"
     shadowed = shadowed_note(config.path)

@@ -39,7 +39,8 @@ def find_run(path: Path) -> Path:
     """Returns the run directory to resume, given the directory or its last checkpoint.
 
     Raises:
-        CheckpointError: if there is no run, no checkpoint, or the path is another checkpoint.
+        CheckpointError: if there is no run or no checkpoint, or the path is that of a checkpoint
+            other than the last.
     """
     if path.is_dir():
         if path == RunDirectory(path.parent).checkpoints:

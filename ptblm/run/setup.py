@@ -24,7 +24,7 @@ from ptblm.model.initializers import Initializer
 from ptblm.model.language_model import LanguageModel
 from ptblm.run.initial import InitialModel
 from ptblm.run.load_model import load_weights
-from ptblm.run.vocabulary import given_vocabulary
+from ptblm.run.vocabulary import checkpoint_vocabulary
 from ptblm.training.cuda_graph import capture_on_cuda
 from ptblm.training.trainer import Trainer
 
@@ -105,7 +105,7 @@ def setup_run(
         keep_freed_memory()
     matmul = select_matmul_backend(device, previous_matmul if run.fused else "default")
     config = _with_absolute_paths(config)
-    corpus = load_corpus(config.data, vocabulary or given_vocabulary(config.data))
+    corpus = load_corpus(config.data, vocabulary or checkpoint_vocabulary(config.data))
     splits = {split: text.ids for split, text in corpus.splits.items()}
     batches = batchify(splits["train"], training.batch_size, training.num_steps, "train")
     # A custom cell may use the global generator of torch, for constants or dropout.

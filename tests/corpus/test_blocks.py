@@ -157,7 +157,7 @@ def test_file_gives_the_same_ids_as_its_bytes(
     path.write_bytes(content)
     monkeypatch.setattr(source_module, "BLOCK_SIZE", 1000)
     corpus = load_corpus(data_config(path, name))
-    raw_corpus = RawCorpus({}, bytes_source("text", content))
+    raw_corpus = RawCorpus(path, {}, bytes_source("text", content))
     whole = read_corpus(raw_corpus, data_config(path, name))
     for split in SPLITS:
         assert np.array_equal(corpus.splits[split].ids, whole.splits[split].ids)

@@ -89,11 +89,10 @@ def test_sentences_have_long_range_dependencies() -> None:
 def test_entropy_bound_is_for_one_text_and_tokenizer(tmp_path: Path) -> None:
     content = {"tokenizer": "word", "splits": {"test": {"sha256": "abc", "perplexity": 3.5}}}
     (tmp_path / "entropy_bound.json").write_text(json.dumps(content))
-    config = data_config(tmp_path)
-    assert read_entropy_bound(config, "test", "abc") == 3.5
-    assert read_entropy_bound(data_config(tmp_path, "char"), "test", "abc") is None
-    assert read_entropy_bound(config, "test", "abd") is None
-    assert read_entropy_bound(config, "valid", "abc") is None
+    assert read_entropy_bound(tmp_path, "word", "test", "abc") == 3.5
+    assert read_entropy_bound(tmp_path, "char", "test", "abc") is None
+    assert read_entropy_bound(tmp_path, "word", "test", "abd") is None
+    assert read_entropy_bound(tmp_path, "word", "valid", "abc") is None
 
 
 @pytest.mark.parametrize(
@@ -119,7 +118,7 @@ def test_entropy_bound_is_for_one_text_and_tokenizer(tmp_path: Path) -> None:
 )
 def test_malformed_entropy_bound_is_none(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "entropy_bound.json").write_bytes(content)
-    assert read_entropy_bound(data_config(tmp_path), "test", "abc") is None
+    assert read_entropy_bound(tmp_path, "word", "test", "abc") is None
 
 
 def test_trained_model_is_near_the_entropy_bound_not_below() -> None:

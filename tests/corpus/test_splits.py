@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ptblm.corpus.corpus import load_corpus
 from ptblm.corpus.layout import SPLITS
 from ptblm.corpus.source import bytes_source
-from ptblm.corpus.splits import corpus_name, read_splits, split_by_position
+from ptblm.corpus.splits import corpus_name, locate_corpus, split_by_position
 from ptblm.errors import DataError
 from tests.corpus.helpers import TOKENIZER_NAMES, data_config, raw
 
@@ -131,11 +131,11 @@ def test_each_tokenizer_has_its_files(tmp_path: Path) -> None:
         for prefix in ("ptb.", "ptb.char.", ""):
             (tmp_path / f"{prefix}{split}.txt").write_text(f"{prefix} {split}\n")
     for name, prefix in (("word", "ptb."), ("char", "ptb.char."), ("byte", "ptb.")):
-        for split, source in read_splits(data_config(tmp_path, name)).sources.items():
+        for split, source in locate_corpus(data_config(tmp_path, name)).files.items():
             assert raw(source) == f"{prefix} {split}\n".encode()
     (tmp_path / "ptb.char.valid.txt").unlink()
     with pytest.raises(DataError, match="the valid split is missing") as caught:
-        read_splits(data_config(tmp_path, "char"))
+        locate_corpus(data_config(tmp_path, "char"))
     assert caught.value.hint == "name the file ptb.char.valid.txt"
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptblm.config.data import VocabularyConfig
-from ptblm.corpus.source import TextBlocks, Unit
+from ptblm.corpus.source import Source, TextBlocks, Unit
 from ptblm.corpus.vocabulary import UNK, Ids, Vocabulary
 from ptblm.errors import DataError
 
@@ -83,6 +83,13 @@ class Tokenizer(ABC):
 
         Raises:
             DataError: if the text is empty, cannot be read or cannot be tokenized.
+        """
+
+    def check_text(self, source: Source) -> None:  # noqa: B027  (most tokenizers accept any text)
+        """Checks that a training text can be divided into tokens of this kind.
+
+        Raises:
+            DataError: if it cannot, for example because words are not separated.
         """
 
     @abstractmethod

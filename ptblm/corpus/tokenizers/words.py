@@ -1,11 +1,22 @@
 """The word tokenizer: splits lines at white space and ends each line with `<eos>`."""
 
+import re
 from collections.abc import Iterator
 
-from ptblm.corpus.source import TextBlocks
+from ptblm.corpus.source import Source, TextBlocks
 from ptblm.corpus.tokenizers.base import Tokenizer, check_not_empty
 from ptblm.corpus.tokenizers.word_table import WordTable
 from ptblm.corpus.vocabulary import EOS, UNK, Ids
+from ptblm.errors import DataError
+
+# Mean number of characters of the words of a text. Where words are separated by spaces, it is less
+# in any language. In scripts without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese), words
+# are shorter.
+_LONGEST_MEAN, _LONGEST_UNSPACED_MEAN = 20, 9
+_UNSPACED_SCRIPTS = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]"
+)
+_SAMPLE_SIZE = 2**16  # bytes
 
 
 class WordTokenizer(Tokenizer):
@@ -48,6 +59,25 @@ class WordTokenizer(Tokenizer):
         check_not_empty(any_word, blocks.source.name, self.unit)
         if not text.endswith("\n"):
             yield table.find(EOS)
+
+    def check_text(self, source: Source) -> None:
+        """Checks that the words of a text are separated by spaces.
+
+        Raises:
+            DataError: if the text has almost no spaces, as Chinese text does, or cannot be read.
+        """
+        sample = source.read(_SAMPLE_SIZE).decode("utf-8", "ignore")
+        words = sample.split()
+        letters = sum(map(len, words))
+        unspaced = len(_UNSPACED_SCRIPTS.findall(sample))
+        longest = _LONGEST_MEAN if unspaced < letters / 2 else _LONGEST_UNSPACED_MEAN
+        if letters > longest * len(words):
+            raise DataError(
+                f"the text has almost no spaces: its words have {letters / len(words):.0f} "
+                "characters on average",
+                where=source.name,
+                hint="use --tokenizer char or --tokenizer byte, or separate the words by spaces",
+            )
 
     def decode(self, ids: Ids) -> str:
         """Returns the words separated by single spaces, with a newline for each `<eos>`."""
