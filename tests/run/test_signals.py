@@ -143,24 +143,23 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
-def test_save_signal_saves_and_training_continues(
-    number: signal.Signals, undisturbed: Path, tmp_path: Path
-) -> None:
+def test_save_signals_save_and_training_continues(undisturbed: Path, tmp_path: Path) -> None:
+    numbers = [signal.SIGUSR1, signal.SIGUSR2]
     run = tmp_path / "run"
     process = start("train", *options(tiny("training.epochs=40")), "--run-dir", run, cwd=tmp_path)
     steps: list[int] = []
     wait_for(run / "metrics.jsonl")
-    while len(steps) < 3:
+    while len(steps) < 4:
         assert process.poll() is None
-        process.send_signal(number)
+        process.send_signal(numbers[len(steps) % 2])
         wait_for(last_checkpoint(run))
         step = load_checkpoint(last_checkpoint(run)).trained()[1]
         if not steps or step > steps[-1]:
             steps.append(step)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    assert f"note: {number.name}: saved {last_checkpoint(run)}, step " in errors
+    for number in numbers:
+        assert f"note: {number.name}: saved {last_checkpoint(run)}, step " in errors
     assert any(step % 39 for step in steps)  # not only the checkpoints after epochs of 39 steps
     assert_same_end(run, undisturbed)
 

@@ -20,13 +20,12 @@ from tests.training.small_trainer import (
 )
 
 
-# Mid-epoch, at an epoch's last step, just before a decay, at the first step, at the end.
-@pytest.mark.parametrize("stops", [[3], [8], [7, 8, 9], [1], [16, 17], [23], [24], [2, 2, 20]])
-def test_resume_is_bit_exact(stops: list[int]) -> None:
-    whole = make_trainer()
-    whole_records = list(whole.records())
+def train_with_stops(stops: list[int], **settings: Any) -> tuple[Trainer, list[Any]]:
+    """Trains to the end and resumes with a new trainer after each of these steps.
 
-    trainer = make_trainer()
+    A stop that has been passed takes effect after one more step.
+    """
+    trainer = make_trainer(**settings)
     records: list[Any] = []
     for stop in stops:
         for record in trainer.records():
@@ -34,11 +33,19 @@ def test_resume_is_bit_exact(stops: list[int]) -> None:
             if isinstance(record, StepDone) and record.step >= stop:
                 break
         saved = trainer.state_dict()
-        trainer = make_trainer()
+        trainer = make_trainer(**settings)
         trainer.load_state_dict(saved)
-    records += trainer.records()
+    return trainer, [*records, *trainer.records()]
+
+
+# Mid-epoch, at an epoch's last step, just before a decay, at the first step, at the end.
+@pytest.mark.parametrize("stops", [[3], [8], [7, 8, 9], [1], [16, 17], [23], [24], [2, 2, 20]])
+def test_resume_is_bit_exact(stops: list[int]) -> None:
+    whole = make_trainer()
+    whole_records = list(whole.records())
+
+    trainer, records = train_with_stops(stops)
     assert_same(weights(whole), weights(trainer))
-    # A stop that has been passed takes effect after one more step.
     assert without_times(records) == without_times(whole_records)
 
 
@@ -113,16 +120,7 @@ def test_resume_is_bit_exact_with_early_stopping(stops: list[int]) -> None:
     whole_records = list(whole.records())
     assert whole.train_state.epoch < 12
     assert whole.train_state.step > max(stops)
-    trainer, records = make_trainer(**settings), []
-    for stop in stops:
-        for record in trainer.records():
-            records.append(record)
-            if isinstance(record, StepDone) and record.step >= stop:
-                break
-        saved = trainer.state_dict()
-        trainer = make_trainer(**settings)
-        trainer.load_state_dict(saved)
-    records += trainer.records()
+    trainer, records = train_with_stops(stops, **settings)
     assert_same_state(whole, trainer)
     assert without_times(records) == without_times(whole_records)
 
