@@ -1,4 +1,4 @@
-"""Atomic file writes, strict JSON, path expansion and shell quoting.
+"""Files: atomic writes, safe opening of files from strangers, errors of the operating system.
 
 A written file always contains either its old content or its new content, never a part of it.
 """
@@ -6,49 +6,113 @@ A written file always contains either its old content or its new content, never 
 import contextlib
 import errno
 import io
-import json
-import math
 import os
-import shlex
+import re
+import secrets
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-TEMPORARY_SUFFIX = ".part"
-MAX_JSON_BYTES = 10_000_000
+from ptblm.errors import PtblmError
+
+# A temporary file is called NAME.XXXXXXXX.part, so that nobody can create it beforehand.
+TEMPORARY_PATTERN = r"\.[0-9a-f]{8}\.part"
+
+_O_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_O_BINARY = getattr(os, "O_BINARY", 0)
+
+_HINTS = {
+    errno.EACCES: "check the permissions of the path",
+    errno.EPERM: "check the permissions of the path",
+    errno.EROFS: "the file system is read-only: use another directory",
+    errno.ENAMETOOLONG: "use a shorter path",
+    errno.ENOSPC: "free disk space, or use another disk",
+    errno.EDQUOT: "free disk space, or use another disk",
+    errno.EFBIG: "raise the limit of the file size (`ulimit -f`)",
+    errno.ELOOP: "the path is a symbolic link that must not be followed, or a loop of links",
+    errno.EISDIR: "pass a file, not a directory",
+    errno.ENOTDIR: "a part of the path is a file, not a directory",
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.ENFILE: "close other programs: too many files are open on this machine",
+    errno.EIO: "check the disk or the network file system",
+    errno.ESTALE: "check the network file system, then try again",
+}
 
 
-def expand_path(text: str) -> Path:
-    """Returns a path with `~` and `$VARIABLE` expanded as in a shell.
+@contextlib.contextmanager
+def os_errors(
+    error_class: type[PtblmError],
+    problem: str = "cannot be read",
+    *,
+    where: Path | str | None = None,
+    hint: str | None = None,
+) -> Iterator[None]:
+    """Re-raises an OSError in the block as an error of ptblm.
 
-    An existing file or directory of exactly this name has priority. An unknown user or variable
-    stays as it is.
+    Args:
+        error_class: the class of the error.
+        problem: what is wrong; the reason of the operating system follows.
+        where: the path; None for the path of the OSError.
+        hint: the hint for an error with no better hint, such as a missing file.
     """
-    if os.path.lexists(text):
-        return Path(text)
-    return Path(os.path.expandvars(os.path.expanduser(text)))
+    try:
+        yield
+    except OSError as error:
+        raise error_class(
+            f"{problem}: {error.strerror or error}",
+            where=str(where or error.filename or ""),
+            hint=_HINTS.get(error.errno or 0, hint),
+        ) from None
 
 
-def shell_join(words: Iterable[str]) -> str:
-    r"""Returns a command line that a shell splits into `words`, free of control characters.
+def open_regular(path: Path, *, private: bool = False) -> io.FileIO:
+    """Opens a regular file for reading.
 
-    A word with control characters or bytes that are not UTF-8 is written as `$'a\xffb'`, which
-    bash and zsh understand.
+    Args:
+        path: the file.
+        private: whether the file must belong to the user and must not be a link, so that nobody
+            else can have written it.
+
+    Raises:
+        OSError: if it is not a regular file, such as a named pipe, which could block forever; or
+            if it cannot be opened.
     """
-    return " ".join(_quoted(word) for word in words)
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _O_BINARY
+    descriptor = os.open(path, flags | (_O_NOFOLLOW if private else 0))
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if private and not _belongs_to_user(status):
+            raise OSError(errno.EPERM, "the file belongs to another user", str(path))
+        return io.FileIO(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
-def _quoted(word: str) -> str:
-    if word.isprintable():
-        return shlex.quote(word)
-    escaped = "".join(
-        {"\\": "\\\\", "'": "\\'"}.get(character, character)
-        if character.isprintable()
-        else "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
-        for character in word
-    )
-    return f"$'{escaped}'"
+def make_private_directory(path: Path) -> None:
+    """Creates a directory that only the user can access (mode 0700), and its missing parents.
+
+    Raises:
+        OSError: if the path is a link, belongs to another user, or cannot be created.
+    """
+    if not path.parent.exists():
+        make_private_directory(path.parent)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise OSError(errno.ENOTDIR, "not a directory but a link or a file", str(path))
+    if not _belongs_to_user(status):
+        raise OSError(errno.EPERM, "the directory belongs to another user", str(path))
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        path.chmod(0o700)
+
+
+def _belongs_to_user(status: os.stat_result) -> bool:
+    return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
 
 
 @contextlib.contextmanager
@@ -56,7 +120,8 @@ def replacing(path: Path, check: Callable[[Path], None] | None = None) -> Iterat
     """Opens a temporary file that replaces `path` when the block succeeds.
 
     The temporary file is on the disk and has passed `check` before it is renamed to `path`. If the
-    process is killed or the disk is full, the old file is unchanged.
+    process is killed or the disk is full, the old file is unchanged. A link is replaced, never
+    followed.
 
     Args:
         path: the file to replace; it need not exist.
@@ -68,9 +133,10 @@ def replacing(path: Path, check: Callable[[Path], None] | None = None) -> Iterat
     Raises:
         OSError: if the file cannot be written.
     """
-    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _O_NOFOLLOW | _O_BINARY
     try:
-        with _create(temporary) as file:
+        with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -84,61 +150,20 @@ def replacing(path: Path, check: Callable[[Path], None] | None = None) -> Iterat
     _sync_directory(path.parent)
 
 
-def _create(path: Path) -> IO[bytes]:
-    """Creates a file that did not exist, so that nothing is written through a link.
+def remove_temporary_files(directory: Path, names: str) -> None:
+    """Removes the temporary files that killed processes left in a directory.
 
-    An old file or link of this name, which a killed process may have left, is removed.
-    """
-    path.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666), "wb")
-
-
-def open_regular(path: Path) -> io.FileIO:
-    """Opens a regular file for reading.
+    Args:
+        directory: the directory.
+        names: regular expression of the names of the files that were to be replaced.
 
     Raises:
-        OSError: if it is not a regular file, such as a named pipe, which could block forever; or
-            if it cannot be opened.
+        OSError: if the directory cannot be read, or a file cannot be removed.
     """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return io.FileIO(descriptor)
-
-
-def strict_json(content: dict[str, Any], indent: int | None = None) -> str:
-    """Returns standard JSON, in which NaN and infinity become null."""
-    return json.dumps(_finite(content), indent=indent, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Replaces the content of a file with indented strict JSON.
-
-    Raises:
-        OSError: if the file cannot be written.
-    """
-    write_text(path, strict_json(content, indent=2) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Returns the JSON object in a file, or an empty dict if there is no valid JSON object."""
-    try:
-        with open_regular(path) as file:
-            content = json.loads(file.read(MAX_JSON_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    pattern = re.compile(f"({names}){TEMPORARY_PATTERN}")
+    for name in os.listdir(directory):
+        if pattern.fullmatch(name):
+            (directory / name).unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

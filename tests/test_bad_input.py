@@ -6,7 +6,6 @@ The input is random YAML, random bytes as corpora, mutated checkpoints and mutat
 
 import contextlib
 import io
-import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -201,8 +200,8 @@ def test_checkpoint_with_one_changed_value(
     good: Path, text: Path, tmp_path: Path, data: st.DataObject
 ) -> None:
     """The file is well-formed with correct checksums; one value at any depth is changed."""
-    text_document, tensors = read_tensor_file(good)
-    content: dict[str, Any] = {"document": json.loads(text_document), "tensors": tensors}
+    document, tensors = read_tensor_file(good)
+    content: dict[str, Any] = {"document": document, "tensors": tensors}
     everywhere = [
         p for p in locations(content) if len(p) > 1 and (p[1] != "vocabulary" or len(p) == 2)
     ]
@@ -214,7 +213,7 @@ def test_checkpoint_with_one_changed_value(
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)
     last = run / "checkpoints" / "last.safetensors"
-    write_tensor_file(last, json.dumps(content["document"]), content["tensors"])
+    write_tensor_file(last, content["document"], content["tensors"])
     before = (run / "checkpoints" / "last.safetensors").read_bytes()
     code, errors, _ = ptblm("eval", run, "--text", text)
     assert_clear(code, errors, 3, 4)

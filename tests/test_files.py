@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ptblm.files import expand_path
+from ptblm.paths import expand_path
 
 
 def test_home_and_variables_are_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

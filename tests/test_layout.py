@@ -10,7 +10,9 @@ PACKAGE = Path(__file__).parents[1] / "ptblm"
 # From the lowest to the highest. A package imports from itself and from lower layers only.
 LAYERS = [
     {"ptblm"},
-    {"errors", "files", "progress_bar", "shipped"},
+    {"errors", "paths", "progress_bar", "shipped", "terminal"},
+    {"files"},
+    {"json_files"},
     {"config"},
     {"corpus", "backend"},
     {"checkpoint", "model"},
@@ -25,7 +27,7 @@ LAYERS = [
 # Packages that import nothing else of ptblm and are imported by nothing.
 ISOLATED = {"reference"}
 # `ptblm --help` imports these, so they import neither torch nor numpy.
-LIGHT = ["cli", "config", "errors", "files", "shipped"]
+LIGHT = ["cli", "config", "errors", "files", "json_files", "paths", "shipped", "terminal"]
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

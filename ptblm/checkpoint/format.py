@@ -6,7 +6,6 @@ cannot run code.
 """
 
 import copy
-import json
 import platform
 import reprlib
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from ptblm.checkpoint.tensor_file import (
     NotTensorFileError,
     ReadBackError,
     TensorFileError,
-    parse_json,
     read_tensor_file,
     write_tensor_file,
 )
@@ -32,7 +30,7 @@ from ptblm.config.yaml_document import YamlDocument
 from ptblm.corpus.layout import SPLITS
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError
-from ptblm.files import shell_join
+from ptblm.paths import shell_join
 
 FORMAT = 3
 
@@ -134,7 +132,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     document = {name: getattr(checkpoint, name) for name in _DOCUMENT_FIELDS}
     document["hidden_state"] = [len(layer) for layer in checkpoint.hidden_state]
     try:
-        write_tensor_file(path, json.dumps(document), _named_tensors(checkpoint))
+        write_tensor_file(path, document, _named_tensors(checkpoint))
     except ReadBackError as error:
         raise DamagedCheckpointError(str(error), where=str(path), hint=_DISK_HINT) from None
     except (TensorFileError, TypeError, ValueError) as error:
@@ -151,8 +149,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             format.
     """
     try:
-        text, tensors = read_tensor_file(path)
-        document = parse_json(text)
+        document, tensors = read_tensor_file(path)
     except FileNotFoundError:
         what = "no such checkpoint"
         raise DamagedCheckpointError(what, where=str(path), hint=_PATH_HINT) from None

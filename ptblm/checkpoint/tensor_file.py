@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ptblm.files import open_regular, replacing
+from ptblm.json_files import JsonError, parse_json
 
 DTYPES = {
     "F64": torch.float64,
@@ -45,13 +46,16 @@ DTYPES = {
 }
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
-# Limit of the safetensors library. Parsing a malicious header takes up to 25 times its size.
+# Limit of the safetensors library.
 MAX_HEADER_BYTES = 100_000_000
+# Checkpoints have a few dozen tensors with short names and at most four dimensions.
+MAX_TENSORS, MAX_NAME_LENGTH, MAX_DIMENSIONS = 10_000, 1000, 32
 _ALIGNMENT = 8
 _HEADER_START = b'{"__metadata__":{"sha256":"'
 _NO_DIGEST = "0" * 64
 _DIGEST_END = len(_HEADER_START) + len(_NO_DIGEST)
 _CHUNK_BYTES = 2**20
+_PARSING_MEMORY = 50_000_000  # bytes
 
 
 class TensorFileError(ValueError):
@@ -66,12 +70,14 @@ class ReadBackError(TensorFileError):
     """The bytes read back from the file differ from the written bytes."""
 
 
-def write_tensor_file(path: Path, document: str, tensors: Mapping[str, Tensor]) -> None:
+def write_tensor_file(
+    path: Path, document: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> None:
     """Replaces a file atomically after reading back and comparing the written bytes.
 
     Args:
         path: the file.
-        document: JSON to store in the metadata.
+        document: JSON values to store in the metadata.
         tensors: tensors by name, on any device and with any strides. Tensors that share memory
             are written separately.
 
@@ -84,7 +90,7 @@ def write_tensor_file(path: Path, document: str, tensors: Mapping[str, Tensor]) 
     # Tensors with larger items come first, so that every tensor is aligned to its item size.
     names = sorted(contents, key=lambda name: (-contents[name].itemsize, name))
     parts = [_bytes_of(contents[name]) for name in names]
-    header = _header(document, {name: contents[name] for name in names})
+    header = _header(json.dumps(document), {name: contents[name] for name in names})
     if len(header) > MAX_HEADER_BYTES:
         raise TensorFileError(f"the header would have {len(header):,} bytes, which is too large")
     length = len(header).to_bytes(8, "little")
@@ -102,11 +108,12 @@ def write_tensor_file(path: Path, document: str, tensors: Mapping[str, Tensor]) 
         file.write(written)
 
 
-def read_tensor_file(path: Path) -> tuple[str, dict[str, Tensor]]:
+def read_tensor_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Reads a file once, from start to end, and verifies it.
 
     The digest is computed over the memory of the returned tensors. Every declared size is compared
-    with the file size before memory is allocated.
+    with the file size before memory is allocated, and memory is at most three times the file size
+    plus a constant.
 
     Returns:
         The document, and the tensors by name.
@@ -129,7 +136,7 @@ def read_tensor_file(path: Path) -> tuple[str, dict[str, Tensor]]:
         if header_bytes > size - 8:
             raise TensorFileError("truncated inside the header")
         rest = file.read(header_bytes - _DIGEST_END)
-        document, entries = _parsed_header(start + rest)
+        document, entries = _parsed_header(start + rest, size)
         expected = 8 + header_bytes + (entries[-1][3] if entries else 0)
         if size < expected:
             raise TensorFileError(f"truncated: it has {size:,} of {expected:,} bytes")
@@ -147,7 +154,7 @@ def read_tensor_file(path: Path) -> tuple[str, dict[str, Tensor]]:
                 tensors[name] = _shaped(name, content, dtype, shape)
     if digest.hexdigest().encode() != start[len(_HEADER_START) :]:
         raise TensorFileError("damaged: the digest does not match")
-    return document, tensors
+    return _parsed(document, size), tensors
 
 
 def _dense(name: str, tensor: Tensor) -> Tensor:
@@ -209,12 +216,21 @@ def _what_it_is(start: bytes) -> str:
 _Entry = tuple[str, torch.dtype, list[int], int, int]  # name, dtype, shape, end, bytes
 
 
-def _parsed_header(header: bytes) -> tuple[str, list[_Entry]]:
+def _parsed(text: str | bytes, file_size: int) -> dict[str, Any]:
+    try:
+        return parse_json(text, max_memory=2 * file_size + _PARSING_MEMORY)
+    except JsonError as error:
+        raise TensorFileError(f"damaged: {error}") from None
+
+
+def _parsed_header(header: bytes, file_size: int) -> tuple[str, list[_Entry]]:
     """Returns the document and the tensor entries; checks that there are no gaps."""
-    content = parse_json(header)
+    content = _parsed(header, file_size)
     metadata = content.pop("__metadata__")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("ptblm"), str):
         raise TensorFileError("damaged: the document is missing")
+    if len(content) > MAX_TENSORS:
+        raise TensorFileError(f"damaged: it declares {len(content):,} tensors")
     entries: list[_Entry] = []
     for name, entry in content.items():
         try:
@@ -224,8 +240,12 @@ def _parsed_header(header: bytes) -> tuple[str, list[_Entry]]:
             raise TensorFileError(
                 f"damaged: the entry of tensor {name!r:.80} is incomplete"
             ) from None
-        if not isinstance(shape, list) or any(
-            type(number) is not int or number < 0 for number in (begin, end, *shape)
+        if len(name) > MAX_NAME_LENGTH:
+            raise TensorFileError(f"damaged: a tensor name has {len(name):,} characters")
+        if (
+            not isinstance(shape, list)
+            or len(shape) > MAX_DIMENSIONS
+            or any(type(number) is not int or number < 0 for number in (begin, end, *shape))
         ):
             raise TensorFileError(f"damaged: the sizes of tensor {name!r:.80} are invalid")
         if math.prod(shape) * dtype.itemsize != end - begin:
@@ -242,32 +262,6 @@ def _parsed_header(header: bytes) -> tuple[str, list[_Entry]]:
             )
         filled = end
     return metadata["ptblm"], entries
-
-
-def parse_json(text: str | bytes) -> dict[str, Any]:
-    """Parses a JSON object; rejects duplicate keys and accepts NaN and infinity.
-
-    Raises:
-        TensorFileError: if the text is not a JSON object or contains a duplicate key.
-    """
-    try:
-        content = json.loads(text, object_pairs_hook=_without_duplicates)
-    except RecursionError:
-        raise TensorFileError("damaged: the JSON is nested too deeply") from None
-    except TensorFileError:
-        raise
-    except ValueError:
-        raise TensorFileError("damaged: the JSON cannot be parsed") from None
-    if not isinstance(content, dict):
-        raise TensorFileError("damaged: the JSON is not an object")
-    return content
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        raise TensorFileError("damaged: a name occurs twice in the JSON")
-    return content
 
 
 def _allocated(nbytes: int) -> Tensor:

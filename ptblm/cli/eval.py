@@ -7,7 +7,7 @@ import typer
 from ptblm.cli.options import CheckpointOrRun, Data, Device, parse_name
 from ptblm.cli.output import print_result
 from ptblm.errors import UsageError
-from ptblm.files import strict_json
+from ptblm.json_files import strict_json
 
 
 def evaluate(

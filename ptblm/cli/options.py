@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ptblm.files import expand_path
+from ptblm.paths import expand_path
 
 
 def parse_name(text: str) -> str:

@@ -152,7 +152,7 @@ def _option_for(word: str, parameters: Sequence[Any]) -> str | None:
     """Returns the option that an argument without option is probably meant for."""
     from ptblm.config.loading import shipped_configs
     from ptblm.corpus.datasets import DATASETS
-    from ptblm.files import expand_path
+    from ptblm.paths import expand_path
 
     known = {name for parameter in parameters for name in parameter.opts}
     path = expand_path(word)  # os.path, unlike Path, never raises OSError

@@ -14,7 +14,8 @@ from ptblm.config.section import variant_type
 from ptblm.config.unknown_keys import closest, explain_unknown_key, explain_unknown_variant
 from ptblm.config.yaml_document import YamlDocument, parse_yaml
 from ptblm.errors import ConfigError
-from ptblm.files import expand_path, open_regular
+from ptblm.files import open_regular
+from ptblm.paths import expand_path
 from ptblm.shipped import shipped_directory
 
 MAX_CONFIG_BYTES = 1_000_000

@@ -13,7 +13,8 @@ from ptblm.corpus.splits import corpus_name, locate_corpus, shadowed_note
 from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.corpus.vocabulary_file import read_vocabulary
-from ptblm.files import expand_path, read_json
+from ptblm.json_files import read_json
+from ptblm.paths import expand_path
 
 # Minimum size of a cached corpus, in bytes. A smaller corpus takes about a second to read.
 MIN_CACHED_SIZE = 2**25

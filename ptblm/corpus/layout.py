@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ptblm.errors import DataError
-from ptblm.files import shell_join
+from ptblm.paths import shell_join
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)

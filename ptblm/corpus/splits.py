@@ -14,7 +14,7 @@ from ptblm.corpus.preparing import PreparedText, notes, prepare_text
 from ptblm.corpus.source import Source, Unit, read_file
 from ptblm.corpus.tokenizers import TOKENIZERS
 from ptblm.errors import DataError
-from ptblm.files import expand_path
+from ptblm.paths import expand_path
 from ptblm.shipped import shipped_directory
 
 CORPUS_NAMES = (*DATASETS, "sample")

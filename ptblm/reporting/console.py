@@ -8,7 +8,7 @@ from ptblm import __version__
 from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import count_dropped, count_streams
 from ptblm.corpus.corpus import Corpus
-from ptblm.files import shell_join
+from ptblm.paths import shell_join
 from ptblm.reporting.progress import Progress
 from ptblm.reporting.published import published_results
 from ptblm.reporting.reporter import RunInfo, RunResult

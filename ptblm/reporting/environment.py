@@ -11,7 +11,7 @@ import torch
 
 from ptblm.backend.device import processor_name
 from ptblm.checkpoint.format import current_versions
-from ptblm.files import read_json, write_json
+from ptblm.json_files import read_json, write_json
 
 
 def describe_environment(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ptblm.evaluation.score import Score
-from ptblm.files import strict_json
+from ptblm.json_files import strict_json
 from ptblm.reporting.bits import epoch_bits, score_bits
 from ptblm.training.records import EpochDone, Record, RunDone, StepDone
 

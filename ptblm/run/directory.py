@@ -21,7 +21,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ptblm.errors import CheckpointError, UsageError
-from ptblm.files import TEMPORARY_SUFFIX, read_json, shell_join
+from ptblm.files import TEMPORARY_PATTERN
+from ptblm.json_files import read_json
+from ptblm.paths import shell_join
 
 RUNS = Path("runs")
 LOCK_NAME = "lock"
@@ -31,7 +33,7 @@ _OTHER_RUN_DIR = "pass another --run-dir"
 _OWN_FILES = re.compile(
     r"(config\.yaml|environment\.json|metrics\.jsonl|result\.json|diverged\.json|lock"
     r"|checkpoints/[^/]+\.safetensors(\.bad)?|tensorboard/events\.[^/]+)"
-    rf"({re.escape(TEMPORARY_SUFFIX)})?"
+    rf"({TEMPORARY_PATTERN})?"
 )
 
 
@@ -270,7 +272,7 @@ def clear(directory: RunDirectory) -> None:
 
 def remove_temporary_files(directory: RunDirectory) -> None:
     """Removes temporary files left by a killed process."""
-    for path in directory.path.rglob(f"*{TEMPORARY_SUFFIX}"):
+    for path in directory.path.rglob("*.part"):
         if _OWN_FILES.fullmatch(path.relative_to(directory.path).as_posix()):
             path.unlink(missing_ok=True)
 
@@ -285,8 +287,10 @@ def _lock_holder(path: Path) -> str:
 def _has_no_content(path: Path) -> bool:
     """Returns whether a directory contains only files of a run that failed during its start."""
     entries = {entry.name for entry in path.iterdir()}
-    own = {LOCK_NAME, "checkpoints", f"environment.json{TEMPORARY_SUFFIX}"}
-    return entries <= own and not any(file.startswith("checkpoints/") for file in _files(path))
+    own = re.compile(rf"{LOCK_NAME}|checkpoints|environment\.json{TEMPORARY_PATTERN}")
+    return all(own.fullmatch(entry) for entry in entries) and not any(
+        file.startswith("checkpoints/") for file in _files(path)
+    )
 
 
 def _files(path: Path) -> list[str]:

@@ -23,7 +23,7 @@ from ptblm.corpus.unknown_tokens import MAX_SHARE, unknown_tokens_note
 from ptblm.errors import CheckpointError, ConfigError
 from ptblm.evaluation.evaluate import PROTOCOL, evaluate
 from ptblm.evaluation.score import Score
-from ptblm.files import expand_path, shell_join
+from ptblm.paths import expand_path, shell_join
 from ptblm.progress_bar import ProgressBar
 from ptblm.run.load_model import LoadedModel, load_model
 from ptblm.run.memory import memory_errors

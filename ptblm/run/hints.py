@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ptblm.config.schema import Config
-from ptblm.files import read_json, shell_join
+from ptblm.json_files import read_json
+from ptblm.paths import shell_join
 from ptblm.run.directory import RunDirectory
 
 # Learning rates that rarely diverge. A higher rate of a diverged run is not just halved.

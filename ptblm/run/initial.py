@@ -11,7 +11,7 @@ from ptblm.config.loading import load_config, override_config
 from ptblm.config.run import RunConfig
 from ptblm.config.schema import Config
 from ptblm.errors import ConfigError
-from ptblm.files import expand_path
+from ptblm.paths import expand_path
 from ptblm.run.directory import find_checkpoint
 
 # Keys of the model that do not change the function that the weights compute.

@@ -4,7 +4,7 @@ import contextlib
 
 from ptblm.checkpoint.format import Checkpoint, current_versions
 from ptblm.errors import CheckpointError, DivergedError, Interrupted
-from ptblm.files import write_json
+from ptblm.json_files import write_json
 from ptblm.reporting.metrics import MetricsFile
 from ptblm.reporting.reporter import Reporter, RunInfo, RunResult
 from ptblm.reporting.result import result_document

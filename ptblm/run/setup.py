@@ -17,11 +17,11 @@ from ptblm.corpus.layout import SPLITS, Split
 from ptblm.corpus.splits import corpus_path
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.errors import CheckpointError
-from ptblm.files import expand_path
 from ptblm.model.build import build_model, is_custom_cell
 from ptblm.model.cells.custom import source_hash
 from ptblm.model.initializers import Initializer
 from ptblm.model.language_model import LanguageModel
+from ptblm.paths import expand_path
 from ptblm.run.initial import InitialModel
 from ptblm.run.load_model import load_weights
 from ptblm.run.vocabulary import checkpoint_vocabulary

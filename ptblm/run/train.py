@@ -7,7 +7,8 @@ from typing import Literal
 
 from ptblm.config.schema import Config
 from ptblm.config.show import config_document
-from ptblm.files import write_json, write_text
+from ptblm.files import write_text
+from ptblm.json_files import write_json
 from ptblm.reporting.environment import describe_environment, record_resumption
 from ptblm.reporting.reporter import Reporter, RunResult, SilentReporter
 from ptblm.run.directory import (

@@ -4,7 +4,7 @@ from ptblm.checkpoint.format import load_checkpoint
 from ptblm.config.data import DataConfig
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.errors import ConfigError
-from ptblm.files import expand_path
+from ptblm.paths import expand_path
 from ptblm.run.directory import find_checkpoint
 
 

@@ -83,8 +83,8 @@ def saved(tmp_path: Path) -> Path:
 
 def change_document(path: Path, **changes: Any) -> None:
     """Changes a file's document, and gives the file a correct digest again."""
-    text, tensors = read_tensor_file(path)
-    write_tensor_file(path, json.dumps({**json.loads(text), **changes}), tensors)
+    document, tensors = read_tensor_file(path)
+    write_tensor_file(path, {**document, **changes}, tensors)
 
 
 def test_checkpoint_round_trips(saved: Path) -> None:
@@ -162,29 +162,29 @@ def test_shared_and_strided_tensors_are_saved_by_value(saved: Path) -> None:
     ],
 )
 def test_each_key_of_the_document_is_needed(saved: Path, name: str) -> None:
-    text, tensors = read_tensor_file(saved)
+    document, tensors = read_tensor_file(saved)
     document = json.loads(text)
     del document[name]
-    write_tensor_file(saved, json.dumps(document), tensors)
+    write_tensor_file(saved, document, tensors)
     with pytest.raises(CheckpointError, match=f"{name}: missing|format"):
         load_checkpoint(saved)
 
 
 @pytest.mark.parametrize("name", ["0.0", "0.1", "1.0"])
 def test_each_tensor_of_the_hidden_state_is_needed(saved: Path, name: str) -> None:
-    text, tensors = read_tensor_file(saved)
+    document, tensors = read_tensor_file(saved)
     tensor = tensors.pop(f"hidden_state.{name}")
-    write_tensor_file(saved, text, tensors)
+    write_tensor_file(saved, document, tensors)
     with pytest.raises(DamagedCheckpointError, match="hidden_state: 2 tensors, not 3"):
         load_checkpoint(saved)
-    write_tensor_file(saved, text, {**tensors, "hidden_state.7.0": tensor})
+    write_tensor_file(saved, document, {**tensors, "hidden_state.7.0": tensor})
     with pytest.raises(DamagedCheckpointError, match=f"hidden_state.{name}: missing"):
         load_checkpoint(saved)
 
 
 def test_unknown_tensor_is_rejected(saved: Path) -> None:
-    text, tensors = read_tensor_file(saved)
-    write_tensor_file(saved, text, {**tensors, "other.weight": torch.zeros(1)})
+    document, tensors = read_tensor_file(saved)
+    write_tensor_file(saved, document, {**tensors, "other.weight": torch.zeros(1)})
     with pytest.raises(DamagedCheckpointError, match=r"other.weight: unknown"):
         load_checkpoint(saved)
 

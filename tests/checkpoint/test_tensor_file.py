@@ -31,7 +31,7 @@ WEIGHT = torch.arange(40.0)
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "checkpoint.safetensors"
     tensors = {"weight": WEIGHT, "flag": torch.tensor([True, False]), "bias": torch.ones(3)}
-    write_tensor_file(path, '{"a": 1}', tensors)
+    write_tensor_file(path, {"a": 1}, tensors)
     return path
 
 
@@ -170,7 +170,7 @@ START = b'{"__metadata__":{"sha256":"' + b"0" * 64 + b'","ptblm":"{}"}'
 def test_wrong_headers_are_rejected(path: Path, header: bytes, message: str | None) -> None:
     path.write_bytes(signed(header, b""))
     if message is None:
-        assert read_tensor_file(path) == ("{}", {})
+        assert read_tensor_file(path) == ({}, {})
         return
     with pytest.raises(TensorFileError, match=message):
         read_tensor_file(path)
@@ -205,14 +205,14 @@ def test_declared_header_length_spends_no_memory(path: Path, declared: int) -> N
 def test_header_too_large_is_not_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensor_file, "MAX_HEADER_BYTES", 1000)
     with pytest.raises(TensorFileError, match="too large"):
-        write_tensor_file(path, json.dumps({"a": "b" * 1000}), {})
+        write_tensor_file(path, {"a": "b" * 1000}, {})
     assert "weight" in read_tensor_file(path)[1]
 
 
 def test_memory_stays_near_the_size_of_the_file(tmp_path: Path) -> None:
     """In a fresh process, since the peak of this one is another test's."""
     path = tmp_path / "large.safetensors"
-    write_tensor_file(path, "{}", {f"w{i}": torch.zeros(2**22) for i in range(8)})  # 128 MiB
+    write_tensor_file(path, {}, {f"w{i}": torch.zeros(2**22) for i in range(8)})  # 128 MiB
     code = (
         "import resource, sys; from pathlib import Path\n"
         "from ptblm.checkpoint.tensor_file import read_tensor_file, write_tensor_file\n"

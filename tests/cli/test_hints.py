@@ -14,7 +14,7 @@ import pytest
 
 from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
 from ptblm.cli.main import app
-from ptblm.files import shell_join
+from ptblm.paths import shell_join
 from ptblm.reporting.console import ConsoleReporter
 from tests.conftest import FAST, REPOSITORY
 from tests.in_process import ptblm

@@ -8,7 +8,8 @@ import pytest
 
 from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
 from ptblm.errors import CheckpointError, UsageError
-from ptblm.files import read_json, replacing
+from ptblm.files import replacing
+from ptblm.json_files import read_json
 from ptblm.run.checkpoints import verify_checkpoints
 from ptblm.run.directory import lock_run_dir
 from ptblm.run.load_model import load_model

@@ -21,7 +21,7 @@ from ptblm.corpus.containers import SIGNATURE_SIZE, container_of, is_compressed_
 from ptblm.corpus.datasets.archive import open_archive
 from ptblm.corpus.datasets.base import DataFile, Dataset
 from ptblm.errors import DataError
-from ptblm.files import TEMPORARY_SUFFIX, replacing
+from ptblm.files import replacing
 from ptblm.progress_bar import ProgressBar
 
 ATTEMPTS = 3
@@ -121,7 +121,7 @@ def _fetch_url(url: str, dataset: Dataset, directory: Path) -> None:
 
 def _download(url: str, target: Path, install: Callable[[IO[bytes]], None]) -> None:
     """Downloads to a `.part` file and installs it. If a resumed file is bad, restarts once."""
-    part = target.with_name(target.name + TEMPORARY_SUFFIX)
+    part = target.with_name(f"{target.name}.part")
     resumed = part.exists()
     while True:
         _receive(url, part)
