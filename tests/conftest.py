@@ -42,10 +42,11 @@ def load_script(name: str) -> ModuleType:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A temporary corpus cache, so that tests leave the user's cache alone."""
+    """A temporary corpus cache and record of what the user trained with."""
     directory = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PTBLM_CACHE", str(directory))
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield directory
 
 
