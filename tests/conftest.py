@@ -144,6 +144,12 @@ def _default_matmul_backend() -> Iterator[None]:
 
 
 @pytest.fixture
+def trusted_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Allows all custom cells in this process, as if the user had typed their names."""
+    monkeypatch.setattr("ptblm.consent.is_allowed", lambda *_: True)
+
+
+@pytest.fixture
 def in_directory(tmp_path: Path) -> Iterator[Path]:
     """Changes the current directory to an empty one."""
     before = Path.cwd()

@@ -124,13 +124,18 @@ def model_from_checkpoint(
         with nullcontext() if is_custom_cell(config) else torch.device("meta"):
             model = build_model(config, len(checkpoint.vocabulary["tokens"]), fused=fused)
         load_weights(model, checkpoint, assign=True)
-    except ConfigError as error:  # of a custom cell
-        raise CheckpointError(error.what, where=error.where or str(path), hint=error.hint) from None
+    except ConfigError as error:
+        raise custom_cell_error(error, path) from None
     except StructureMismatchError as error:
         raise CheckpointError(f"{problem}: {error}", where=str(path)) from None
     except (RuntimeError, OverflowError, MemoryError):  # sizes that torch cannot represent
         raise CheckpointError(f"{problem}: its sizes are impossible", where=str(path)) from None
     return model
+
+
+def custom_cell_error(error: ConfigError, path: Path) -> CheckpointError:
+    """Returns the error of a custom cell that a checkpoint names."""
+    return CheckpointError(error.what, where=error.where or str(path), hint=error.hint)
 
 
 def tokenizer_from_checkpoint(checkpoint: Checkpoint, config: DataConfig, path: Path) -> Tokenizer:
