@@ -118,8 +118,6 @@ def model_from_checkpoint(
     """
     check_finite(checkpoint.model, "model", path)
     problem = "the checkpoint does not fit its own config"
-    if config.num_layers > len(checkpoint.model):  # before any layer takes time and memory
-        raise CheckpointError(f"{problem}: {config.num_layers:,} layers", where=str(path))
     try:
         with nullcontext() if is_custom_cell(config) else torch.device("meta"):
             model = build_model(config, len(checkpoint.vocabulary["tokens"]), fused=fused)

@@ -18,6 +18,7 @@ from ptblm.files import open_regular, os_errors, write_text
 from ptblm.run.directory import RUN_HINT, RUNS, RunDirectory
 from ptblm.run.hints import diverged_command, init_command, restart_command, resume_command
 from ptblm.run.setup import RunComponents
+from ptblm.run.verify import check_finite_state
 
 logger = logging.getLogger(__name__)
 
@@ -181,6 +182,7 @@ def restore(components: RunComponents, checkpoint: Checkpoint, path: Path) -> No
             where=str(path),
             hint="start a new run, or resume this run with the version of ptblm that wrote it",
         )
+    check_finite_state(checkpoint, path)
     try:
         components.trainer.load_state_dict(checkpoint.trainer_state())
     except (StructureMismatchError, RuntimeError) as error:

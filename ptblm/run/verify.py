@@ -34,13 +34,7 @@ def verify(checkpoint: Checkpoint, path: Path) -> int:
     """
     config = checkpoint.parsed_config()
     tokenizer_from_checkpoint(checkpoint, config.data, path)
-    hidden_state = {
-        f"{layer}.{part}": tensor
-        for layer, parts in enumerate(checkpoint.hidden_state)
-        for part, tensor in enumerate(parts)
-    }
-    check_finite(checkpoint.optimizer, "optimizer", path)
-    check_finite(hidden_state, "hidden_state", path)
+    check_finite_state(checkpoint, path)
     try:
         _check_train_state(checkpoint, config)
         if is_custom_cell(config.model):
@@ -51,6 +45,21 @@ def verify(checkpoint: Checkpoint, path: Path) -> int:
     except StructureMismatchError as error:
         raise CheckpointError(f"not usable: {error}", where=str(path)) from None
     return model.parameter_count()
+
+
+def check_finite_state(checkpoint: Checkpoint, path: Path) -> None:
+    """Checks that the state of the optimizer and the hidden state are finite.
+
+    Raises:
+        CheckpointError: if a value is NaN or infinite.
+    """
+    hidden_state = {
+        f"{layer}.{part}": tensor
+        for layer, parts in enumerate(checkpoint.hidden_state)
+        for part, tensor in enumerate(parts)
+    }
+    check_finite(checkpoint.optimizer, "optimizer", path)
+    check_finite(hidden_state, "hidden_state", path)
 
 
 def _check_train_state(checkpoint: Checkpoint, config: Config) -> None:
