@@ -65,12 +65,14 @@ def show_checkpoint(path: Path) -> CheckpointInfo:
         CheckpointError: if there is no checkpoint or it is damaged.
     """
     path = find_checkpoint(path)
+    with os_errors(CheckpointError):
+        size = path.stat().st_size
     checkpoint = load_checkpoint(path)
     parameters = verify(checkpoint, path)
     epochs, steps = checkpoint.trained()
     return CheckpointInfo(
         path=path,
-        size=path.stat().st_size,
+        size=size,
         checkpoint=checkpoint,
         epochs=epochs,
         steps=steps,

@@ -9,6 +9,7 @@ import ast
 import contextlib
 import hashlib
 import logging
+import os
 import sys
 from collections.abc import Callable
 from importlib.machinery import PathFinder
@@ -71,7 +72,7 @@ def remember_cell(name: str) -> None:
 
 def _description(path: Path, source: bytes) -> str:
     """Returns what identifies a file: other files of its directory could run with it."""
-    return f"{path.resolve()}\n{hashlib.sha256(source).hexdigest()}"
+    return f"{os.path.realpath(path)}\n{hashlib.sha256(source).hexdigest()}"
 
 
 def _load(name: str, check: Callable[[Path, bytes], None]) -> type[Cell]:
