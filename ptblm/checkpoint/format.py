@@ -170,7 +170,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except NotTensorFileError as error:
         raise DamagedCheckpointError(str(error), where=str(path), hint=_PATH_HINT) from None
     except TensorFileError as error:
-        raise DamagedCheckpointError(str(error), where=str(path), hint=_damage_hint(path)) from None
+        raise DamagedCheckpointError(str(error), where=str(path), hint=verify_hint(path)) from None
     found = document.get("format")
     if type(found) is not int or found != FORMAT:
         raise CheckpointError(
@@ -182,12 +182,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         return replace(_checkpoint(document, tensors), path=path)
     except StructureMismatchError as error:
         raise DamagedCheckpointError(
-            f"incomplete or damaged: {error}", where=str(path), hint=_damage_hint(path)
+            f"incomplete or damaged: {error}", where=str(path), hint=verify_hint(path)
         ) from None
 
 
-def _damage_hint(path: Path) -> str:
-    """Returns the command that finds an intact checkpoint of the run."""
+def verify_hint(path: Path) -> str:
+    """Returns a hint with the command that finds an intact checkpoint of the run."""
     run = path.parents[1] if path.absolute().parent.name == "checkpoints" else path
     verify = shell_join(["ptblm", "checkpoint", "verify", str(run)])
     return f"`{verify}` shows which checkpoints of a run are intact"

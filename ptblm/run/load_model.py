@@ -13,7 +13,7 @@ from ptblm.backend.allocator import keep_freed_memory
 from ptblm.backend.device import SelectedDevice, select_device
 from ptblm.backend.matmul import MatmulBackend, select_matmul_backend
 from ptblm.backend.precision import allow_tf32
-from ptblm.checkpoint.format import Checkpoint, load_checkpoint
+from ptblm.checkpoint.format import Checkpoint, load_checkpoint, verify_hint
 from ptblm.checkpoint.structure import StructureMismatchError, check_structure
 from ptblm.config.data import DataConfig
 from ptblm.config.model import ModelConfig
@@ -169,7 +169,7 @@ def check_finite(tensors: Mapping[str, Tensor], group: str, path: Path) -> None:
             raise CheckpointError(
                 f"{group}.{name} contains values that are not finite",
                 where=str(path),
-                hint="use another checkpoint",
+                hint=verify_hint(path),
             )
 
 
