@@ -188,17 +188,22 @@ def link(target: str) -> Callable[[Path, Path], None]:
     return lambda path, outside: path.symlink_to(outside / target)
 
 
+def make_hole(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 2**34)
+
+
 STRANGE_FILES: dict[str, Callable[[Path, Path], None]] = {
     "pipe": lambda path, _: os.mkfifo(path),
     "directory": lambda path, _: path.mkdir(),
-    "directory with a file": lambda path, _: (path.mkdir(), (path / "x").touch()) and None,
+    "directory in it": lambda path, _: (path / "inner").mkdir(parents=True),
     "link": link("precious"),
     "link to a directory": link("inner"),
     "link to nothing": link("nothing"),
     "loop": lambda path, _: path.symlink_to(path.name),
     "hard link": lambda path, outside: os.link(outside / "precious", path),
     "empty": lambda path, _: path.touch(),
-    "hole": lambda path, _: (path.touch(), os.truncate(path, 2**34)) and None,
+    "hole": lambda path, _: make_hole(path),
 }
 RUN_COMMANDS = [
     ["train", "--resume", "RUN", "--set", "training.epochs=2"],
@@ -253,8 +258,8 @@ def test_run_directory_with_any_files(
 @pytest.fixture(scope="module")
 def cached(
     trained: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Path, list[str], str]]:
-    """The file of a cached corpus, the command that reads it, and its output."""
+) -> Iterator[tuple[Path, bytes, list[str], str]]:
+    """The file of a cached corpus, its content, the command that reads it, and its output."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PTBLM_CACHE", str(tmp_path_factory.mktemp("cached")))
         patch.setattr("ptblm.corpus.corpus.MIN_CACHED_SIZE", 0)
@@ -262,17 +267,16 @@ def cached(
         code, errors, output = ptblm(*command)
         assert code == 0, errors
         (path,) = Path(os.environ["PTBLM_CACHE"]).glob("*/ids")
-        yield path, command, output
+        yield path, path.read_bytes(), command, output
 
 
 @several_cases
 @given(data=st.data(), resign=st.booleans())
 def test_cached_corpus_with_any_bytes(
-    cached: tuple[Path, list[str], str], outside: Path, data: st.DataObject, resign: bool
+    cached: tuple[Path, bytes, list[str], str], outside: Path, data: st.DataObject, resign: bool
 ) -> None:
     """A damaged file is rewritten from the text."""
-    path, command, output = cached
-    good = path.read_bytes()
+    path, good, command, output = cached
     content = data.draw(mutated(good) | st.binary(max_size=200))
     if resign:
         content = content[:-32] + hashlib.sha256(content[:-32]).digest()
@@ -281,21 +285,13 @@ def test_cached_corpus_with_any_bytes(
     assert code == 0
     corpus = [line for line in output.splitlines() if line.startswith(("corpus", "param", "steps"))]
     assert [line for line in found.splitlines() if line in corpus] == corpus
-    path.write_bytes(good)
 
 
 # --- paths ---
 
-PATH_TEXT = st.text(
-    st.sampled_from(
-        [*"ab./~$*?[]'\"\\ -", "\n", "\x1b", "\x7f", "\u202e", "\u2028", "é", "\udcff"]
-    ),
-    min_size=1,
-    max_size=20,
-)
-PATHS = PATH_TEXT | st.sampled_from(
-    ["x" * 300, "a/" * 3000, "/dev/null", "/proc/self/mem", "\ud800"]
-)
+PATH_TEXT = st.text("ab./~$*?[]'\"\\ -\n\x1b\x7f\u202e\u2028é\udcff", min_size=1, max_size=20)
+STRANGE_PATHS = ["x" * 300, "a/" * 3000, "/dev/null", "/proc/self/mem", "\ud800"]
+PATHS = PATH_TEXT | st.sampled_from(STRANGE_PATHS)
 PATH_COMMANDS = [
     ["eval", "PATH"],
     ["checkpoint", "verify", "PATH"],
