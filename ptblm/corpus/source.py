@@ -238,7 +238,7 @@ def read_content(content: bytes, name: str, *, as_is: bool = False) -> Source:
         return bytes_source(name, content)
     if not is_compressed_text(kind):
         raise not_text_error(kind, name)
-    text = decompress(content, kind, name)
+    text = decompress(io.BytesIO(content), kind, name)
     return replace(bytes_source(name, text), compression=kind)
 
 
