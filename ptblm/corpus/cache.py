@@ -62,7 +62,7 @@ def cached_corpus(
     Raises:
         DataError: if the texts cannot be read.
     """
-    if not (raw.location.is_dir() or raw.location.is_file()):
+    if not (os.path.isdir(raw.location) or os.path.isfile(raw.location)):
         return None  # a pipe, whose text is unlikely to be read again
     entry = _Entry(config, vocabulary, raw)
     try:
