@@ -71,6 +71,7 @@ _UNK_PARTS = (b"UNK", b"OOV", b"_unk_", b"&lt;unk", b"{unk", b"@unknown@", b" un
 _MARK_LIKE = re.compile(rb"[<\[{*|_@#].*|.*[>\]}*|_@#]|[A-Z]{3,}")
 _NEARLY_ALL, _MIN_LINES = 0.9, 20
 _SAMPLE_SIZE = 2**16  # bytes
+_MAX_LISTED, _MAX_SHOWN = 12, 60  # words in a note, and bytes of a word
 # A search for these patterns is ten times as fast as one for the marks themselves, so the marks
 # are only searched for in blocks that contain them.
 _BRACKETED = (re.compile(rb"<[^\s<>]{1,16}>"), re.compile(rb"\[[^\s\[\]]{1,16}\]"))
@@ -226,7 +227,7 @@ def _repeated_words(sample: bytes) -> set[str]:
         word, count = Counter(words[at] for words in lines).most_common(1)[0]
         is_mark = _MARK_LIKE.fullmatch(word) and not _UNK_SPELLING.fullmatch(word)
         if count >= _NEARLY_ALL * len(lines) and len(word) > 1 and is_mark:
-            repeated.add(word.decode("utf-8", "replace"))
+            repeated.add(word[:_MAX_SHOWN].decode("utf-8", "replace"))
     return repeated
 
 
@@ -252,7 +253,10 @@ def _words(findings: Findings, kind: Kind) -> dict[str, int]:
 
 def _with_counts(words: dict[str, int]) -> str:
     """Lists words with their counts, as in "80 <s>, 80 </s>"."""
-    return ", ".join(f"{count:,} {word}" for word, count in words.items())
+    listed = [f"{count:,} {word}" for word, count in list(words.items())[:_MAX_LISTED]]
+    if len(words) > _MAX_LISTED:
+        listed.append(f"and {len(words) - _MAX_LISTED:,} more")
+    return ", ".join(listed)
 
 
 def _count(number: int, noun: str) -> str:

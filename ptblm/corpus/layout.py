@@ -76,7 +76,7 @@ def corpus_directory(directory: Path) -> Path:
         if len(found) == 1:
             return found[0]
         if found:
-            names = ", ".join(candidate.name for candidate in found[:_MAX_LISTED])
+            names = _listed([candidate.name for candidate in found])
             raise DataError(
                 f"several directories contain a corpus: {names}",
                 where=str(directory),
@@ -109,7 +109,7 @@ def _family(directory: Path, prefixes: Sequence[str]) -> Family:
     starts = {start for start, _ in with_train}
     if len(starts) == 1:
         return with_train[min(with_train, key=lambda form: (len(form[1]), form[1]))]
-    forms = ", ".join(f"{start}*{end}" for start, end in with_train)
+    forms = _listed([f"{start}*{end}" for start, end in with_train])
     raise DataError(
         f"several corpora are in the directory: {forms}",
         where=str(directory),
@@ -154,10 +154,7 @@ def _missing_error(directory: Path, split: Split, family: Family) -> DataError:
     """Returns the error for a missing split, which lists what the directory contains."""
     entries = _entries(directory)
     names = [path.name + ("/" if os.path.isdir(path) else "") for path in entries]
-    listed = ", ".join(names[:_MAX_LISTED]) or "nothing"
-    if len(names) > _MAX_LISTED:
-        listed += f" and {len(names) - _MAX_LISTED:,} more"
-    found = f"the directory contains {listed}"
+    found = f"the directory contains {_listed(names) or 'nothing'}"
     others = [path for path in entries if os.path.isfile(path) and path not in family.values()]
     broken = [path for path in entries if os.path.islink(path) and not os.path.exists(path)]
     special = [path for path in entries if _FILE.fullmatch(path.name) and _is_special(path)]
@@ -173,6 +170,11 @@ def _missing_error(directory: Path, split: Split, family: Family) -> DataError:
     else:
         hint = f"name the file {_expected_name(split, family)}{_alternative(split, family, others)}"
     return DataError(f"the {split} split is missing; {found}", where=str(directory), hint=hint)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_LISTED:,} more" if len(names) > _MAX_LISTED else ""
+    return ", ".join(names[:_MAX_LISTED]) + more
 
 
 def _is_special(path: Path) -> bool:
