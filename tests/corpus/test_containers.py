@@ -119,24 +119,24 @@ def test_text_that_resembles_a_signature(content: bytes) -> None:
     assert read_content(content, "text").read() == content
 
 
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lambda data: lzma.compress(data),
+    "lzma": lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE),
+    "zlib": lambda data: zlib.compress(data, 9),
+}
 EMPTY_STREAMS = {"gzip": gzip.compress(b""), "bzip2": bz2.compress(b""), "xz": lzma.compress(b"")}
 
 
-@pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "lzma", "zlib"])
+@pytest.mark.parametrize("kind", COMPRESSORS)
 def test_unpacked_size_is_bounded(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory is bounded too: the text is unpacked piece by piece."""
-    compress: dict[str, Callable[[bytes], bytes]] = {
-        "gz": gzip.compress,
-        "bz2": bz2.compress,
-        "xz": lzma.compress,
-        "lzma": lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE),
-        "zlib": lambda data: zlib.compress(data, 9),
-    }
     monkeypatch.setattr(containers, "MAX_UNPACKED_START", 10**6)
     path = tmp_path / "text"
-    path.write_bytes(compress[kind](b"ab " * 4_000_000))
+    path.write_bytes(COMPRESSORS[kind](b"ab " * 4_000_000))
     tracemalloc.start()
     with pytest.raises(
         DataError, match=r"the \w+ file unpacks to more than [\d,]+ bytes"
@@ -164,11 +164,7 @@ def test_dictionary_that_needs_much_memory_is_rejected(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
 @pytest.mark.parametrize("padding", [0, 3, 512, 20_000])
 def test_streams_and_padding_are_read(kind: str, padding: int) -> None:
-    compress: Callable[[bytes], bytes] = {
-        "gz": gzip.compress,
-        "bz2": bz2.compress,
-        "xz": lzma.compress,
-    }[kind]
+    compress = COMPRESSORS[kind]
     zeros = bytes(padding // 4 * 4 if kind == "xz" else padding)
     content = b"".join(compress(part) + zeros for part in (TEXT[:700], b"", TEXT[700:]))
     assert read_content(content, "text").read() == TEXT
