@@ -4,6 +4,7 @@ Neither the server nor the other users of the target directory are trusted.
 """
 
 import contextlib
+import errno
 import http
 import http.client
 import os
@@ -134,8 +135,11 @@ def _receive(url: str, part: Path, file: IO[bytes], max_size: int) -> None:
             is_temporary = error.code == http.HTTPStatus.TOO_MANY_REQUESTS or error.code >= 500
             problem = _title(error.code)
         except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            if isinstance(reason, OSError) and reason.errno in (errno.EMFILE, errno.ENFILE):
+                raise reason from None
             is_temporary = isinstance(error, OSError | http.client.IncompleteRead)
-            problem = _shown(str(getattr(error, "reason", error) or type(error).__name__))
+            problem = _shown(str(reason) or type(error).__name__)
         attempt = 1 if _size(file) - size > 2**16 else attempt + 1  # progress counts as success
         if attempt > ATTEMPTS or not is_temporary:
             raise DataError(problem)

@@ -7,6 +7,7 @@ either it is the expected one, or it belongs to the user.
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -78,9 +79,10 @@ def fetch(
         failures = _download(urls or dataset.urls, dataset, directory)
     missing = _missing(dataset, directory)
     if any(dataset.files[name].required for name in missing):
-        what = "\n".join(failures) or f"not found: {', '.join(missing)}"
-        hint = _MIRROR_HINT if source is None else _DIRECTORY_HINT
-        raise DataError(what, where=str(source or directory), hint=hint)
+        not_found = f"not found: {', '.join(missing)}"
+        if source is not None:
+            raise DataError(not_found, where=str(source), hint=_DIRECTORY_HINT)
+        raise DataError("\n".join(failures) or not_found, hint=_MIRROR_HINT)
     verified = [name for name in dataset.files if name not in missing]
     return FetchResult(directory, verified, missing, failures if missing else [])
 
@@ -88,14 +90,17 @@ def fetch(
 def _check_directory(directory: Path) -> None:
     """Raises DataError if the target is something else than a directory or nothing."""
     with os_errors(TargetError, "cannot be read", where=directory, hint=TARGET_HINT):
-        if directory.is_dir() or not os.path.lexists(directory):
-            return
-        is_link = directory.is_symlink() and not directory.exists()
-        kind = "a file" if directory.is_file() else "not a directory"
-    raise TargetError(
-        f"{directory} is {'a link to nothing' if is_link else kind}; --to needs a directory",
-        hint=TARGET_HINT,
-    )
+        try:
+            mode = directory.stat().st_mode
+        except FileNotFoundError:
+            if not directory.is_symlink():
+                return
+            kind = "a link to a missing directory"
+        else:
+            if stat.S_ISDIR(mode):
+                return
+            kind = "a file" if stat.S_ISREG(mode) else "not a directory"
+    raise TargetError(f"{directory} is {kind}; --to needs a directory", hint=TARGET_HINT)
 
 
 def _missing(dataset: Dataset, directory: Path) -> list[str]:
@@ -147,9 +152,13 @@ def _install(directory: Path, contents: Mapping[str, bytes]) -> None:
 def _local_contents(source: Path, dataset: Dataset, names: Sequence[str]) -> dict[str, bytes]:
     """Reads and verifies files in a local archive or directory."""
     with os_errors(DataError, "cannot be read", where=source, hint="check the path"):
-        if not source.exists():
-            raise DataError(f"--from {source}: no such file or directory", hint="check the path")
-        if source.is_dir():
+        try:
+            mode = source.stat().st_mode
+        except FileNotFoundError:
+            raise DataError(
+                f"--from {source}: no such file or directory", hint="check the path"
+            ) from None
+        if stat.S_ISDIR(mode):
             return _directory_contents(source, dataset, names)
         try:
             with open_regular(source) as file:

@@ -458,10 +458,12 @@ def make_loop(path: Path) -> None:
     [
         (Path.touch, "is a file; --to needs a directory"),
         (os.mkfifo, "is not a directory; --to needs a directory"),
-        (lambda path: path.symlink_to("nowhere"), "is a link to nothing; --to needs a directory"),
-        (make_loop, "is a link to nothing; --to needs a directory"),
+        (
+            lambda path: path.symlink_to("nowhere"),
+            "is a link to a missing directory; --to needs a directory",
+        ),
     ],
-    ids=["file", "pipe", "dangling link", "loop"],
+    ids=["file", "pipe", "dangling link"],
 )
 def test_target_that_is_no_directory(
     tmp_path: Path, make: Callable[[Path], object], message: str
@@ -480,7 +482,7 @@ def test_target_that_is_no_directory(
     [
         ("long", "File name too long"),
         ("locked", "Permission denied"),
-        ("loop", "Too many levels of symbolic links|no such file|a link to nothing"),
+        ("loop", "Too many levels of symbolic links"),
     ],
 )
 def test_paths_that_the_system_rejects(
