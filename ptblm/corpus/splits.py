@@ -79,7 +79,9 @@ def locate_corpus(config: DataConfig, splits: Iterable[Split] = SPLITS) -> RawCo
     """
     location = corpus_path(config.path, config.tokenizer)
     as_is = config.format == "raw"
-    if not os.path.isdir(location):
+    with os_errors(DataError, where=location, hint=_HINT):
+        is_directory = location.is_dir()
+    if not is_directory:
         return RawCorpus(location, {}, read_file(location, as_is=as_is))
     files = split_files(location, TOKENIZERS[config.tokenizer].file_prefixes, splits)
     sources = {
@@ -135,8 +137,6 @@ def corpus_path(path: str, tokenizer_name: str) -> Path:
     if path in DATASETS:
         return _dataset_directory(path, tokenizer_name)
     location = expand_path(path)
-    if os.path.isdir(location):
-        return corpus_directory(location)
     where = _absolute(location)
     with os_errors(DataError, f"{path}: cannot be read", where=where, hint=_hint(path)):
         try:
@@ -145,6 +145,8 @@ def corpus_path(path: str, tokenizer_name: str) -> Path:
             is_link = os.path.islink(location)
             reason = "a link to a missing file" if is_link else "no such directory or file"
             raise DataError(f"{path}: {reason}", where=where, hint=_hint(path)) from None
+    if stat.S_ISDIR(mode):
+        return corpus_directory(location)
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
         raise DataError(f"{path}: not a directory, a file or a pipe", hint=_HINT)
     return location

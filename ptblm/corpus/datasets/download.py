@@ -28,6 +28,8 @@ PAUSE = 1.0  # seconds before the second attempt; doubled for each later one
 TIMEOUT = 30.0  # seconds without data
 TARGET_HINT = "pass another directory (`--to`)"
 _MAX_SHOWN = 200  # characters of a reason
+# What opening a link, a pipe, a directory or a file of another user raises.
+_ERRORS_OF_OTHER_FILES = {errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EACCES}
 
 
 class TargetError(DataError):
@@ -78,12 +80,13 @@ def _partial_file(path: Path) -> Iterator[IO[bytes]]:
         OSError: if the file cannot be opened, created or removed.
     """
     file = _open_partial(path)
+    is_empty = False
     try:
         yield file
     finally:
-        is_empty = _size(file) == 0
-        with contextlib.suppress(OSError):  # the disk is full, which has been reported
-            file.close()
+        # If the disk is full, the file cannot be closed without an error, which has been reported.
+        with contextlib.suppress(OSError), file:
+            is_empty = _size(file) == 0
         if is_empty:
             path.unlink(missing_ok=True)
 
@@ -95,11 +98,20 @@ def _open_partial(path: Path) -> IO[bytes]:
     through another name, is removed and never written to.
     """
     flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    with contextlib.suppress(OSError):
+    try:
         descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-        if _is_own(os.fstat(descriptor)):
+    except OSError as error:
+        if error.errno not in _ERRORS_OF_OTHER_FILES:
+            raise
+    else:
+        is_own = False
+        try:
+            is_own = _is_own(os.fstat(descriptor))
+        finally:
+            if not is_own:
+                os.close(descriptor)
+        if is_own:
             return os.fdopen(descriptor, "r+b")
-        os.close(descriptor)
     if path.is_dir() and not path.is_symlink():
         raise TargetError(
             "a directory has the name of a partial download", where=str(path), hint="remove it"

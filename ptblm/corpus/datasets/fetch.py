@@ -113,9 +113,12 @@ def _missing(dataset: Dataset, directory: Path) -> list[str]:
     for name, expected in dataset.files.items():
         path = directory / name
         with os_errors(TargetError, "cannot be read", where=path, hint=TARGET_HINT):
-            if not os.path.lexists(path):
+            try:
+                path.lstat()
+            except FileNotFoundError:
                 missing.append(name)
-            elif not path.is_file() or not _is_good(path, expected):
+                continue
+            if not path.is_file() or not _is_good(path, expected):
                 raise TargetError(
                     f"{name} exists, and is not the file of the {dataset.title}",
                     where=str(path),

@@ -1,5 +1,6 @@
 """Downloads: verified, resumed, with other mirrors as fallback; wrong content is rejected."""
 
+import errno
 import hashlib
 import os
 import re
@@ -9,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -612,3 +614,46 @@ def test_command_reports_verified_files_and_directory(ptblm: Ptblm, ptb_director
     assert failed.returncode == 3
     assert "no such file or directory" in failed.stderr
     assert "hint: check the path" in failed.stderr
+
+
+@contextmanager
+def no_open_files() -> Iterator[None]:
+    """Within the block, no further file or socket can be opened."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_too_many_open_files(tmp_path: Path) -> None:
+    source, target = write_files(tmp_path / "source"), tmp_path / "ptb"
+    fetch(DATASET, target, source=source)
+    with no_open_files(), pytest.raises(DataError, match="Too many open files") as caught:
+        fetch(DATASET, target, source=source)
+    assert caught.value.where == str(target / "ptb.train.txt")
+    assert caught.value.hint == "raise the limit of open files (`ulimit -n`)"
+    with no_open_files(), pytest.raises(DataError, match="Too many open files"):
+        fetch(DATASET, tmp_path / "other", source=source)
+
+
+def test_too_many_open_files_during_a_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("socket.socket", fail)
+    with pytest.raises(DataError, match="cannot be written: Too many open files") as caught:
+        fetch(DATASET, tmp_path, urls=["http://127.0.0.1:9/a.tgz"])
+    assert caught.value.hint == "raise the limit of open files (`ulimit -n`)"
+
+
+def test_incomplete_mirror_is_named(tmp_path: Path) -> None:
+    with serving({"/a.tgz": make_archive({"other": b"x"})}, whole) as server:
+        url = server.url("/a.tgz")
+        with pytest.raises(DataError, match="contains none of") as caught:
+            fetch(DATASET, tmp_path, urls=[url])
+    assert caught.value.what.startswith(f"{url}: ")
+    assert caught.value.where is None
