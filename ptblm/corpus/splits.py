@@ -114,11 +114,11 @@ def corpus_name(path: str) -> str:
         return path
     location = expand_path(path)
     if os.path.isdir(location):  # unlike Path.is_dir, never raises OSError
-        return location.resolve().name
+        return _final_name(location)
     if not os.path.isfile(location):
         return location.name
     # The name of a compressed file has two suffixes.
-    name = Path(location.resolve().name)
+    name = Path(_final_name(location))
     is_compressed = name.suffix.lower() in {".gz", ".bz2", ".xz"}
     return (Path(name.stem) if is_compressed else name).stem
 
@@ -214,6 +214,14 @@ def _dataset_directory(name: str, tokenizer_name: str) -> Path:
         where=_absolute(dataset.directory),
         hint=f"{here}run `ptblm download-data`, or pass --data sample, the embedded corpus",
     )
+
+
+def _final_name(path: Path) -> str:
+    """Returns the name of the file or directory, not that of a link to it."""
+    try:
+        return path.resolve().name
+    except OSError:  # the current directory does not exist
+        return path.name
 
 
 def _absolute(path: Path) -> str:

@@ -160,6 +160,6 @@ def test_subdirectories_that_cannot_be_read_do_not_matter(user: Unprivileged) ->
 
 def test_current_directory_that_was_deleted(user: Unprivileged) -> None:
     code = f"import os; os.mkdir('x'); os.chdir('x'); os.rmdir('../x'); {LOAD}"
-    for path in ("ptb", "nowhere"):
+    for path in ("ptb", "nowhere", "."):
         result = user.python("-c", code, path)
         assert "ptblm.errors.DataError: " in result.stderr

@@ -52,7 +52,7 @@ def download(url: str, part: Path, max_size: int, install: Callable[[IO[bytes]],
         TargetError: if the file cannot be written; it is kept.
         DataError: if the download fails, and the file is kept; or the file is bad, and is removed.
     """
-    _check_url(url)
+    check_url(url)
     with _writing(part), _partial_file(part) as file:
         resumed = _size(file) > 0
         while True:
@@ -151,7 +151,8 @@ def _receive(url: str, part: Path, file: IO[bytes], max_size: int) -> None:
             if isinstance(reason, OSError) and reason.errno in (errno.EMFILE, errno.ENFILE):
                 raise reason from None
             is_temporary = isinstance(error, OSError | http.client.IncompleteRead)
-            problem = _shown(str(reason) or type(error).__name__)
+            text = reason.strerror if isinstance(reason, OSError) else None
+            problem = _shown(str(text or reason) or type(error).__name__)
         attempt = 1 if _size(file) - size > 2**16 else attempt + 1  # progress counts as success
         if attempt > ATTEMPTS or not is_temporary:
             raise DataError(problem)
@@ -220,9 +221,13 @@ def _progress(url: str, done: int, total: int | None, per_second: float) -> list
     return [url.rsplit("/", 1)[-1], amount, f"{per_second / 1e6:.1f} MB/s"]
 
 
-def _check_url(url: str) -> None:
+def check_url(url: str) -> None:
+    """Raises DataError for other addresses than http and https, such as those of local files."""
     if not url.startswith(("http://", "https://")):
-        raise DataError("only http and https are supported; use --from for local files")
+        raise DataError(
+            f"{_shown(url)}: only http and https are supported",
+            hint="pass another address, or use --from for a local archive or directory",
+        )
 
 
 class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
@@ -230,7 +235,7 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
         self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str
     ) -> Any:
         fp.close()  # the caller would read its whole body
-        _check_url(newurl)
+        check_url(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

@@ -16,16 +16,17 @@ from typing import IO
 
 from ptblm.corpus.datasets.archive import extract
 from ptblm.corpus.datasets.base import DataFile, Dataset
-from ptblm.corpus.datasets.download import TARGET_HINT, TargetError, download
+from ptblm.corpus.datasets.download import TARGET_HINT, TargetError, check_url, download
 from ptblm.errors import DataError
 from ptblm.files import open_regular, os_errors, remove_temporary_files, replacing
 
 MAX_ARCHIVE_SIZE = 2**30  # bytes
 
-_MIRROR_HINT = "Offline or behind a proxy, pass a mirror (`--url`) or a local archive (`--from`)"
+_MIRROR_HINT = "offline or behind a proxy, pass a mirror (`--url`) or a local archive (`--from`)"
 _ARCHIVE_HINT = (
     "pass the public simple-examples.tgz, or unpack the archive and pass the directory of the files"
 )
+_SOURCE_HINT = "pass a tar archive, or a directory of the files"
 _DIRECTORY_HINT = "pass the directory that contains these files, or the public simple-examples.tgz"
 _WRONG_HINT = "the file was changed: download it again, or pass the public simple-examples.tgz"
 
@@ -75,8 +76,11 @@ def fetch(
         _create(directory, missing)
         _install(directory, contents)
     elif missing:
+        urls = urls or dataset.urls
+        for url in urls:
+            check_url(url)
         _create(directory, missing)
-        failures = _download(urls or dataset.urls, dataset, directory)
+        failures = _download(urls, dataset, directory)
     missing = _missing(dataset, directory)
     if any(dataset.files[name].required for name in missing):
         not_found = f"not found: {', '.join(missing)}"
@@ -154,7 +158,7 @@ def _install(directory: Path, contents: Mapping[str, bytes]) -> None:
 
 def _local_contents(source: Path, dataset: Dataset, names: Sequence[str]) -> dict[str, bytes]:
     """Reads and verifies files in a local archive or directory."""
-    with os_errors(DataError, "cannot be read", where=source, hint="check the path"):
+    with os_errors(DataError, "cannot be read", where=source, hint=_SOURCE_HINT):
         try:
             mode = source.stat().st_mode
         except FileNotFoundError:
