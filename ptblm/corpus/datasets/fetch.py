@@ -207,7 +207,7 @@ def _download_from(url: str, dataset: Dataset, directory: Path, names: Sequence[
     """Downloads files from a folder (ends with "/") or an archive."""
     if not url.endswith("/"):
         # Each mirror has a separate partial file, so that a later call can resume it.
-        part = directory / f"archive-{hashlib.sha256(url.encode()).hexdigest()[:12]}.part"
+        part = directory / f"archive-{hashlib.sha256(os.fsencode(url)).hexdigest()[:12]}.part"
         read = partial(_archive_contents, dataset=dataset, names=names)
         download(url, part, MAX_ARCHIVE_SIZE, _installer(directory, read))
         return

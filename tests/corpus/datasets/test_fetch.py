@@ -223,7 +223,16 @@ def test_hostile_server_gives_one_short_message(
 
 
 @pytest.mark.parametrize(
-    "url", ["http://host/a\n.tgz", "http://host:port/", "http://[x/", "http:///"]
+    "url",
+    [
+        "http://host/a\n.tgz",
+        "http://host:port/",
+        "http://[x/",
+        "http:///",
+        "http://h\udcff/",
+        "http://127.0.0.1:9/\udcff",
+        "http://127.0.0.1:9/ä",
+    ],
 )
 def test_malformed_address_gives_one_message(tmp_path: Path, url: str) -> None:
     with pytest.raises(DataError) as caught:
