@@ -166,7 +166,8 @@ def _line_cleaner(
             raw = raw.replace(b"\r\n", b"\r")
             findings["line end", ""] += raw.count(b"\r")
             raw = raw.replace(b"\r", b"\n")
-        bracketed = {word for pattern in _BRACKETED for word in pattern.findall(raw)}
+        # Without a list of all matches: a text of one line is one block.
+        bracketed = {found[0] for pattern in _BRACKETED for found in pattern.finditer(raw)}
         names = {word.decode().lower() for word in bracketed}
         if not names.isdisjoint(_START | _END) or b"__" in raw:
             raw = _clean_marks(source, raw, config.marks, findings)
@@ -181,8 +182,9 @@ def _line_cleaner(
 
 def _clean_marks(source: Source, raw: bytes, rule: str, findings: Findings) -> bytes:
     """Drops, keeps or rejects the sentence marks in whole lines, as `data.marks` says."""
-    lines = [(line, _ANY_MARK.findall(line.strip())) for line in raw.splitlines(keepends=True)]
-    found = Counter(mark.decode() for _, marks in lines for mark in marks)
+    counts: dict[bytes, int] = {}
+    lines = [(line, _count_marks(line, counts)) for line in raw.splitlines(keepends=True)]
+    found = Counter({mark.decode(): count for mark, count in counts.items()})
     if found and rule == "reject":
         raise DataError(
             "the text contains sentence marks, which data.marks rejects: "
@@ -194,7 +196,15 @@ def _clean_marks(source: Source, raw: bytes, rule: str, findings: Findings) -> b
     findings.update({(kind, mark): count for mark, count in found.items()})
     if rule == "keep":
         return raw
-    return b"".join(_without_marks(line) if marks else line for line, marks in lines)
+    return b"".join(_without_marks(line) if has_marks else line for line, has_marks in lines)
+
+
+def _count_marks(line: bytes, counts: dict[bytes, int]) -> bool:
+    """Adds the marks in a line to `counts`, and returns whether there are any."""
+    mark = None
+    for mark in _ANY_MARK.finditer(line.strip()):
+        counts[mark[0]] = counts.get(mark[0], 0) + 1
+    return mark is not None
 
 
 def _without_marks(line: bytes) -> bytes:
