@@ -5,7 +5,7 @@ Text of the form that ptblm expects, with LF line ends and without marks, stays 
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 from ptblm.config.data import DataConfig
@@ -209,9 +209,21 @@ def _count_marks(line: bytes, counts: dict[bytes, int]) -> bool:
 
 def _without_marks(line: bytes) -> bytes:
     """Returns the sentences of a line as lines; nothing if the line contained only marks."""
-    parts = (_START_MARK.sub(b"", part.strip()).strip() for part in _END_MARK.split(line.strip()))
+    parts = (
+        b"".join(_between(_START_MARK, part.strip())).strip()
+        for part in _between(_END_MARK, line.strip())
+    )
     sentences = b"\n".join(part for part in parts if part)
     return sentences + b"\n" if sentences and line.endswith(b"\n") else sentences
+
+
+def _between(pattern: re.Pattern[bytes], text: bytes) -> Iterator[bytes]:
+    """Yields the parts of a text between matches, in less memory than `Pattern.split`."""
+    start = 0
+    for found in pattern.finditer(text):
+        yield text[start : found.start()]
+        start = found.end()
+    yield text[start:]
 
 
 def _replace_unk(raw: bytes, spelling: re.Pattern[bytes], findings: Findings) -> bytes:
