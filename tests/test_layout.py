@@ -12,7 +12,7 @@ LAYERS = [
     {"ptblm"},
     {"errors", "paths", "progress_bar", "shipped", "terminal"},
     {"files"},
-    {"json_files"},
+    {"consent", "json_files"},
     {"config"},
     {"corpus", "backend"},
     {"checkpoint", "model"},

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ptblm.cli.options import CheckpointOrRun, Data, Device, parse_name
+from ptblm.cli.options import Cell, CheckpointOrRun, Data, Device, parse_name
 from ptblm.cli.output import print_result
 from ptblm.errors import UsageError
 from ptblm.json_files import strict_json
@@ -17,6 +17,7 @@ def evaluate(
         typer.Option(help="Split of the corpus.", show_default="test"),
     ] = None,
     data: Data = None,
+    cell: Cell = None,
     text: Annotated[
         str | None,
         typer.Option(
@@ -52,6 +53,7 @@ def evaluate(
         split=split,
         data=data,
         text=text,
+        cell=cell,
         overrides=overrides or [],
         device_name=device or "auto",
         show_progress=True,

@@ -62,6 +62,15 @@ Data = Annotated[
         "test.txt, or a text file, which is split by position.",
     ),
 ]
+Cell = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CELL",
+        parser=parse_name,
+        help="Recurrent cell. A custom cell, `my_module:MyCell`, is code: it runs only if you pass "
+        "its name or have trained with the same file.",
+    ),
+]
 Device = Annotated[
     str | None,
     typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.", show_default="auto"),

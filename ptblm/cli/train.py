@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ptblm.cli.options import ConfigName, Data, Device, Set, complete_run, parse_path
+from ptblm.cli.options import Cell, ConfigName, Data, Device, Set, complete_run, parse_path
 from ptblm.cli.output import print_result
 from ptblm.errors import UsageError
 
@@ -20,6 +20,7 @@ def train(
         Literal["word", "char", "byte"] | None,
         typer.Option(help="Tokenizer.", show_default="word"),
     ] = None,
+    cell: Cell = None,
     overrides: Set = None,
     seed: Annotated[
         int | None,
@@ -85,6 +86,7 @@ def train(
     flags = {
         "data.path": data,
         "data.tokenizer": tokenizer,
+        "model.cell.type": cell,
         "training.seed": seed,
         "run.device": device,
         "run.precision": precision,
@@ -107,11 +109,13 @@ def train(
     from ptblm.cli.formats import dry_run_lines
     from ptblm.corpus.splits import corpus_name
     from ptblm.reporting.console import ConsoleReporter
+    from ptblm.run.agreement import allow_typed
     from ptblm.run.directory import RunDirectory
     from ptblm.run.dry_run import dry_run as make_dry_run
     from ptblm.run.initial import load_initial_model
     from ptblm.run.train import train as train_model
 
+    allow_typed(overrides, flags)
     if init and resume and run_dir and RunDirectory(run_dir).all_checkpoints():
         resume, resumes_run = run_dir, True  # the initial checkpoint may be gone
     if resumes_run:
