@@ -30,7 +30,11 @@ def read_vocabulary(path: Path, config: DataConfig) -> Vocabulary:
             `MAX_TOKENS` tokens.
     """
     keep = {"path": str(path), "marks": "keep", "format": "plain"}
-    text = prepare_text(read_file(path), config.model_copy(update=keep)).source.read().decode()
+    text = (
+        prepare_text(read_file(path, may_be_pipe=False), config.model_copy(update=keep))
+        .source.read()
+        .decode()
+    )
     if text.count("\n") > MAX_TOKENS:
         raise DataError(
             f"the vocabulary has more than {MAX_TOKENS:,} lines",
