@@ -99,7 +99,7 @@ def _make_directory(name: str) -> Path:
 
 def _entry_name(location: Path, name: str, tokenizer_name: str) -> str:
     """Returns one name per location and tokenizer, so that a changed text replaces its ids."""
-    digest = hashlib.sha256(os.fsencode(location.resolve())).hexdigest()
+    digest = hashlib.sha256(os.fsencode(os.path.realpath(location))).hexdigest()
     return f"{name[:40]}-{tokenizer_name}-{digest[:12]}"
 
 
