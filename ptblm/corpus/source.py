@@ -262,4 +262,4 @@ def _open_file(path: Path, *, may_be_pipe: bool = False) -> IO[bytes]:
 
 
 def _reading(name: str) -> AbstractContextManager[None]:
-    return os_errors(DataError, where=name, hint="check the path")
+    return os_errors(DataError, where=name)

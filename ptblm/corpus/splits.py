@@ -155,9 +155,8 @@ def corpus_path(path: str, tokenizer_name: str) -> Path:
 def shadowed_note(path: str) -> str | None:
     """Returns a note if `data.path` is a corpus name and a local directory has the same name."""
     if path in CORPUS_NAMES and os.path.isdir(path):
-        if path in DATASETS and os.path.realpath(path) == os.path.realpath(
-            DATASETS[path].directory
-        ):
+        dataset = DATASETS.get(path)
+        if dataset and os.path.realpath(path) == os.path.realpath(dataset.directory):
             return None
         return (
             f"'{path}' selects the corpus of this name, not the directory {path}/ here; "
@@ -221,6 +220,7 @@ def _dataset_directory(name: str, tokenizer_name: str) -> Path:
 def _final_name(path: Path) -> str:
     """Returns the name of the file or directory, not that of a link to it."""
     try:
+        # Unlike Path.resolve, realpath does not raise RuntimeError for a loop of links.
         return os.path.basename(os.path.realpath(path))
     except OSError:  # the current directory does not exist
         return path.name

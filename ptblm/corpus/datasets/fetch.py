@@ -158,7 +158,7 @@ def _install(directory: Path, contents: Mapping[str, bytes]) -> None:
 
 def _local_contents(source: Path, dataset: Dataset, names: Sequence[str]) -> dict[str, bytes]:
     """Reads and verifies files in a local archive or directory."""
-    with os_errors(DataError, "cannot be read", where=source, hint=_SOURCE_HINT):
+    with os_errors(DataError, "cannot be read", where=source):
         try:
             mode = source.stat().st_mode
         except FileNotFoundError:
@@ -167,6 +167,10 @@ def _local_contents(source: Path, dataset: Dataset, names: Sequence[str]) -> dic
             ) from None
         if stat.S_ISDIR(mode):
             return _directory_contents(source, dataset, names)
+        if not stat.S_ISREG(mode):
+            raise DataError(
+                "cannot be read: not a regular file", where=str(source), hint=_SOURCE_HINT
+            )
         try:
             with open_regular(source) as file:
                 return _archive_contents(file, dataset, names)

@@ -579,7 +579,7 @@ def test_full_disk_keeps_the_download(
             patch.setattr(os, "fsync", full_disk)
             with pytest.raises(DataError, match="cannot be written: No space left") as caught:
                 fetch(DATASET, tmp_path, urls=[server.url(path)])
-        assert caught.value.hint == "free disk space, or use another disk"
+        assert str(caught.value.hint).startswith("free disk space, or use another disk")
         (part,) = tmp_path.iterdir()
         assert part.suffix == ".part"
         size = part.stat().st_size
@@ -642,7 +642,7 @@ def test_too_many_open_files(tmp_path: Path) -> None:
     with no_open_files(), pytest.raises(DataError, match="Too many open files") as caught:
         fetch(DATASET, target, source=source)
     assert caught.value.where == str(target / "ptb.train.txt")
-    assert caught.value.hint == "raise the limit of open files (`ulimit -n`)"
+    assert "raise the limit of open files (`ulimit -n`)" in str(caught.value.hint)
     with no_open_files(), pytest.raises(DataError, match="Too many open files"):
         fetch(DATASET, tmp_path / "other", source=source)
 
@@ -656,7 +656,7 @@ def test_too_many_open_files_during_a_download(
     monkeypatch.setattr("socket.socket", fail)
     with pytest.raises(DataError, match="cannot be written: Too many open files") as caught:
         fetch(DATASET, tmp_path, urls=["http://127.0.0.1:9/a.tgz"])
-    assert caught.value.hint == "raise the limit of open files (`ulimit -n`)"
+    assert "raise the limit of open files (`ulimit -n`)" in str(caught.value.hint)
 
 
 def test_incomplete_mirror_is_named(tmp_path: Path) -> None:
