@@ -10,7 +10,7 @@ from pathlib import Path
 from ptblm.checkpoint.format import Checkpoint, current_versions, load_checkpoint, save_checkpoint
 from ptblm.checkpoint.structure import StructureMismatchError
 from ptblm.config.differences import config_differences
-from ptblm.config.loading import load_config
+from ptblm.config.loading import MAX_CONFIG_BYTES, load_config
 from ptblm.config.schema import Config
 from ptblm.config.show import config_document
 from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError, DataError
@@ -275,7 +275,7 @@ def rewrite_config(path: Path, before: Config, config: Config) -> None:
 
 
 def _content(path: Path) -> bytes | None:
-    """Returns the content of a regular file; None for anything else."""
+    """Returns the content of a regular file, as far as a config can be; None for anything else."""
     with contextlib.suppress(OSError), open_regular(path) as file:
-        return file.read()
+        return file.read(MAX_CONFIG_BYTES + 1)
     return None
