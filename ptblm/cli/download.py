@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from ptblm.cli.options import parse_path
-from ptblm.cli.output import print_result
 from ptblm.errors import UsageError
+from ptblm.run.signals import clean_up_on_stop
+from ptblm.terminal import print_output
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ def download_data(
     from ptblm.corpus.datasets import DATASETS
     from ptblm.corpus.datasets.fetch import fetch
 
+    clean_up_on_stop()
     dataset = DATASETS["ptb"]
     result = fetch(dataset, to, urls=None if url is None else [url], source=source)
     logger.info(f"license of the {dataset.title}: {dataset.license}")
@@ -55,7 +57,5 @@ def download_data(
         logger.warning(failure)
     if result.missing:
         logger.warning(f"not found: {', '.join(result.missing)}")
-    print_result(
-        f"{result.directory} contains {len(result.verified)} verified files: "
-        f"{', '.join(result.verified)}"
-    )
+    names = ", ".join(result.verified)
+    print_output([f"{result.directory} contains {len(result.verified)} verified files: {names}"])

@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 import typer
 
 from ptblm.cli.options import CheckpointOrRun, Data, Device, parse_name
-from ptblm.cli.output import print_result
+from ptblm.cli.output import print_json
 from ptblm.errors import UsageError
-from ptblm.json_files import strict_json
+from ptblm.run.signals import clean_up_on_stop
+from ptblm.terminal import print_output
 
 
 def evaluate(
@@ -47,6 +48,7 @@ def evaluate(
     from ptblm.cli.formats import evaluation_json, evaluation_lines
     from ptblm.run.evaluate import evaluate_checkpoint
 
+    clean_up_on_stop()
     evaluation = evaluate_checkpoint(
         checkpoint,
         split=split,
@@ -57,6 +59,6 @@ def evaluate(
         show_progress=True,
     )
     if as_json:
-        print_result(strict_json(evaluation_json(evaluation), indent=2))
+        print_json(evaluation_json(evaluation))
     else:
-        print_result("\n".join(evaluation_lines(evaluation)))
+        print_output(evaluation_lines(evaluation))

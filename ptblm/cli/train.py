@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 import typer
 
 from ptblm.cli.options import ConfigName, Data, Device, Set, complete_run, parse_path
-from ptblm.cli.output import print_result
 from ptblm.errors import UsageError
+from ptblm.run.signals import clean_up_on_stop
+from ptblm.terminal import print_output
 
 _MAX_NAME = 100  # characters of the name of a run directory; file systems allow 255 bytes
 
@@ -112,6 +113,7 @@ def train(
     from ptblm.run.initial import load_initial_model
     from ptblm.run.train import train as train_model
 
+    clean_up_on_stop()
     if init and resume and run_dir and RunDirectory(run_dir).all_checkpoints():
         resume, resumes_run = run_dir, True  # the initial checkpoint may be gone
     if resumes_run:
@@ -128,7 +130,7 @@ def train(
     loaded = initial.config if initial else load_config(source, overrides, flags)
     if dry_run:
         estimates = make_dry_run(loaded, run_dir, overwrite=overwrite, initial=initial)
-        print_result("\n".join(dry_run_lines(estimates)))
+        print_output(dry_run_lines(estimates))
         return
     train_model(
         loaded,

@@ -143,7 +143,7 @@ def _unknown_options(
                 f"no such option: {option.name}" + (f"; {explanation}" if explanation else "")
             )
     return UsageError(
-        "\n".join(problems or [f"no such option: {reported}"]),
+        problems or [f"no such option: {reported}"],
         hint=f"pass {prefix}{' '.join(hints)}" if hints else see_help,
     )
 

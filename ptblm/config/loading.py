@@ -85,7 +85,7 @@ def validate(
     if len(problems) > MAX_PROBLEMS:
         problems[MAX_PROBLEMS:] = [f"and {len(problems) - MAX_PROBLEMS:,} more problems"]
     if problems:
-        raise ConfigError("\n".join(problems))
+        raise ConfigError(problems)
     return config
 
 

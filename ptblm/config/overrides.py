@@ -44,7 +44,7 @@ def parse_overrides(
         try:
             yield from _single_keys(Override(option, path, parse_yaml(value, option).data))
         except ConfigError as error:
-            problems += [_at_option(line, option, value) for line in error.what.splitlines()]
+            problems += [_at_option(problem, option, value) for problem in error.problems]
 
 
 def apply_overrides(
@@ -73,7 +73,7 @@ def apply_overrides(
         try:
             _apply(data, locations, override)
         except ConfigError as error:
-            problems.append(error.what)
+            problems += error.problems
         else:
             locations[override.path] = override.option
 

@@ -76,7 +76,7 @@ def parse_yaml(text: str, name: str) -> YamlDocument:
     except RecursionError:
         raise ConfigError(f"{name}: nested too deeply") from None
     if walk.problems:
-        raise ConfigError("\n".join(walk.problems))
+        raise ConfigError(walk.problems)
     return YamlDocument(data, walk.locations)
 
 

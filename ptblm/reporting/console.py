@@ -1,9 +1,5 @@
 """Shows a run in the terminal: introduction, progress, a row per epoch, summary."""
 
-import contextlib
-import os
-import sys
-
 from ptblm import __version__
 from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import count_dropped, count_streams
@@ -13,6 +9,7 @@ from ptblm.reporting.progress import Progress
 from ptblm.reporting.published import published_results
 from ptblm.reporting.reporter import RunInfo, RunResult
 from ptblm.reporting.table import epoch_row, header, summary
+from ptblm.terminal import print_from_handler, print_messages
 from ptblm.training.records import EpochDone, Record, best_epoch
 
 # Adam and RMSProp normalize the gradient and need much smaller learning rates than SGD.
@@ -29,7 +26,7 @@ class ConsoleReporter:
         """Prints the introduction, the header of the table, and the rows of completed epochs."""
         bounds = info.corpus.entropy_bounds
         self._progress = Progress(info.config.training.epochs, bounds)
-        print("\n".join(introduction(info)), file=sys.stderr, flush=True)
+        print_messages(introduction(info))
         rows = [epoch_row(done) for done in info.train_state.history]
         self._progress.print_lines(header(bounds) + rows)
 
@@ -40,9 +37,8 @@ class ConsoleReporter:
             self._progress.print_lines([epoch_row(record)])
 
     def stopping(self) -> None:
-        """Prints what a second signal does; unbuffered, since a handler may interrupt a write."""
-        with contextlib.suppress(OSError):  # stderr may be closed
-            os.write(2, b"\nstopping after this step; send the signal again to stop at once\n")
+        """Prints what a second signal does."""
+        print_from_handler("stopping after this step; send the signal again to stop at once")
 
     def finish(self, result: RunResult) -> None:
         """Prints the summary."""
@@ -58,7 +54,7 @@ class ConsoleReporter:
             stopped_early=result.stopped_early,
         )
         self._progress.print_lines(lines)
-        print("\n" + "\n".join(_next_commands(result)), file=sys.stderr)
+        print_messages(["", *_next_commands(result)])
 
     def close(self) -> None:
         """Removes the progress bar."""

@@ -97,7 +97,7 @@ def fetch(
             hint="check free space and permissions, or pass another directory (`--to`)",
         ) from None
     if any(dataset.files[name].required for name in missing):
-        what = "\n".join(failures) or f"not found: {', '.join(missing)}"
+        what = failures or [f"not found: {', '.join(missing)}"]
         hint = _HINT if source is None else _SOURCE_HINT
         raise DataError(what, where=str(source or directory), hint=hint)
     verified = [name for name in dataset.files if name not in missing]
