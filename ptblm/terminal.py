@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
+
 class OutputError(Exception):
     """Standard output cannot be written to.
 

@@ -9,6 +9,7 @@ import typer
 
 from ptblm import __version__
 from ptblm.cli.checkpoint_commands import checkpoint_app
+from ptblm.cli.completion import use_own_script
 from ptblm.cli.config_commands import config_app
 from ptblm.cli.download import download_data
 from ptblm.cli.eval import evaluate
@@ -16,6 +17,7 @@ from ptblm.cli.output import show_tracebacks
 from ptblm.cli.train import train
 from ptblm.terminal import print_output
 
+use_own_script()
 app = typer.Typer(
     name="ptblm",
     help="Train and evaluate recurrent language models on the Penn Treebank and any other text.",

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from ptblm.cli.options import Set, complete_config, parse_name
+from ptblm.cli.completion import complete_config
+from ptblm.cli.options import Set, parse_name
 from ptblm.terminal import print_output
 
 config_app = typer.Typer(help="List and show configs.", no_args_is_help=True)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ptblm.cli.completion import complete_directory, complete_file
 from ptblm.cli.options import parse_path
 from ptblm.errors import UsageError
 from ptblm.run.signals import clean_up_on_stop
@@ -22,6 +23,7 @@ def download_data(
             help="Directory to download to.",
             show_default="data/ptb",
             parser=parse_path,
+            autocompletion=complete_directory,
         ),
     ] = None,
     url: Annotated[
@@ -37,6 +39,7 @@ def download_data(
             metavar="ARCHIVE|DIR",
             help="Local archive or directory to copy from.",
             parser=parse_path,
+            autocompletion=complete_file,
         ),
     ] = None,
 ) -> None:

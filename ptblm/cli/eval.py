@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ptblm.cli.completion import complete_file
 from ptblm.cli.options import CheckpointOrRun, Data, Device, parse_name
 from ptblm.cli.output import print_json
 from ptblm.errors import UsageError
@@ -23,6 +24,7 @@ def evaluate(
         typer.Option(
             metavar="FILE|-",
             parser=parse_name,
+            autocompletion=complete_file,
             help="Evaluate on a text file instead of a corpus; `-` reads standard input.",
         ),
     ] = None,

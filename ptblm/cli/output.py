@@ -8,6 +8,7 @@ from typing import Any
 from ptblm.errors import PtblmError
 from ptblm.json_files import strict_json
 from ptblm.terminal import print_messages, print_output
+
 _tracebacks = False
 
 

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from ptblm.cli.options import ConfigName, Data, Device, Set, complete_run, parse_path
+from ptblm.cli.completion import complete_directory, complete_run
+from ptblm.cli.options import ConfigName, Data, Device, Set, parse_path
 from ptblm.errors import UsageError
 from ptblm.run.signals import clean_up_on_stop
 from ptblm.terminal import print_output
@@ -38,6 +39,7 @@ def train(
             help="Run directory.",
             show_default="runs/CONFIG-DATA",
             parser=parse_path,
+            autocompletion=complete_directory,
         ),
     ] = None,
     overwrite: Annotated[

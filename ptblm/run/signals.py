@@ -10,7 +10,6 @@ Imports only what is loaded quickly: the command line installs the handlers befo
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
@@ -62,10 +61,11 @@ def _install(numbers: list[int], handler: "signal._HANDLER") -> dict[int, "signa
     Signals that the parent process ignores, for example because of `nohup`, stay ignored. Nothing
     changes outside the main thread, where Python cannot set handlers.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return {}
     numbers = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]
-    return {number: signal.signal(number, handler) for number in numbers}
+    try:
+        return {number: signal.signal(number, handler) for number in numbers}
+    except ValueError:  # not the main thread
+        return {}
 
 
 def _raise(number: int, _frame: FrameType | None) -> None:

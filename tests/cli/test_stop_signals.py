@@ -1,19 +1,13 @@
 """Stop signals at random instants, from the start of the interpreter to the last of a command."""
 
-import contextlib
 import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
-from ptblm.cli.main import main
-from ptblm.run import signals
 from tests.conftest import plain_environment
 from tests.run.helpers import default_signals, options
 

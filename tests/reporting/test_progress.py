@@ -7,8 +7,8 @@ import os
 import pytest
 
 from ptblm.evaluation.score import Score
-from ptblm.terminal import open_standard_streams
 from ptblm.reporting.progress import Progress
+from ptblm.terminal import open_standard_streams
 from ptblm.training.records import Evaluating
 from tests.reporting.records import STEP
 
