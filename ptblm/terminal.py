@@ -10,7 +10,7 @@ import os
 import select
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 
 class OutputError(Exception):
@@ -98,7 +98,7 @@ def open_standard_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
             continue
         wrapped = io.TextIOWrapper(
-            io.BufferedWriter(_StandardStream(raw.fileno(), raises=raises)),
+            io.BufferedWriter(cast(io.FileIO, _StandardStream(raw.fileno(), raises=raises))),
             encoding=stream.encoding,
             errors="backslashreplace",
             line_buffering=stream.line_buffering,
@@ -119,7 +119,7 @@ class _StandardStream(io.FileIO):
         super().__init__(descriptor, "w", closefd=False)
         self._raises = raises
 
-    def write(self, data: "io._WrappedBuffer") -> int:  # type: ignore[name-defined, override]
+    def write(self, data: Any) -> int:
         try:
             while (written := super().write(data)) is None:  # a pipe that does not block
                 select.select([], [self], [])

@@ -23,11 +23,17 @@ def main() -> None:
 
 def _run() -> int:
     """Runs the command, prints its error if it fails, and returns the exit code."""
-    from ptblm.cli.output import configure_logging, print_error, print_traceback
+    from ptblm.cli.output import (
+        configure_logging,
+        print_error,
+        print_traceback,
+        show_tracebacks,
+    )
     from ptblm.terminal import OutputError, open_standard_streams, print_messages
 
     open_standard_streams()
     configure_logging()
+    show_tracebacks(False)  # until --debug is parsed
     try:
         return _run_command()
     except Exception as error:
