@@ -87,23 +87,26 @@ def open_standard_streams() -> None:
     raises `OutputError`, and a failed write to stderr is ignored, because it must not end a run.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
-    for name, raises in (("stdout", True), ("stderr", False)):
         stream = getattr(sys, name)
-        if not isinstance(stream, io.TextIOWrapper):
-            continue  # replaced by the caller
-        raw = getattr(stream.buffer, "raw", stream.buffer)
-        if type(raw) is not io.FileIO:  # such as a console of Windows
-            stream.reconfigure(errors="backslashreplace")
-            continue
-        wrapped = io.TextIOWrapper(
-            io.BufferedWriter(cast(io.FileIO, _StandardStream(raw.fileno(), raises=raises))),
-            encoding=stream.encoding,
-            errors="backslashreplace",
-            line_buffering=stream.line_buffering,
-        )
-        setattr(sys, name, wrapped)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            setattr(sys, name, _checked(stream, raises=name == "stdout"))
+
+
+def _checked(stream: io.TextIOWrapper, *, raises: bool) -> io.TextIOWrapper:
+    """Returns a stream for the same descriptor that handles failed writes."""
+    stream.reconfigure(errors="backslashreplace")
+    raw = getattr(stream.buffer, "raw", stream.buffer)
+    if type(raw) is not io.FileIO:  # a console of Windows
+        return stream
+    checked = _StandardStream(raw.fileno(), raises=raises)
+    return io.TextIOWrapper(
+        io.BufferedWriter(cast(io.FileIO, checked)),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+    )
 
 
 class _StandardStream(io.FileIO):
