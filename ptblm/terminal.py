@@ -36,6 +36,11 @@ def escape(text: str) -> str:
     )
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns a number and a noun, as in "1 epoch" and "1,234 epochs"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def print_output(lines: Iterable[str]) -> None:
     """Writes lines to stdout, escaped and above a progress bar.
 

@@ -10,9 +10,15 @@ from ptblm.cli.completion import complete_directory, complete_file
 from ptblm.cli.options import parse_path
 from ptblm.errors import UsageError
 from ptblm.run.signals import clean_up_on_stop
-from ptblm.terminal import print_output
+from ptblm.terminal import counted, print_output
 
 logger = logging.getLogger(__name__)
+
+
+def _parse_url(text: str) -> str:
+    if not text:
+        raise typer.BadParameter("expected a URL, got ''")
+    return text
 
 
 def download_data(
@@ -29,7 +35,9 @@ def download_data(
     url: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="Mirror: an archive, or a folder of files (ends with `/`)."
+            metavar="URL",
+            help="Mirror: an archive, or a folder of files (ends with `/`).",
+            parser=_parse_url,
         ),
     ] = None,
     source: Annotated[
@@ -61,4 +69,5 @@ def download_data(
     if result.missing:
         logger.warning(f"not found: {', '.join(result.missing)}")
     names = ", ".join(result.verified)
-    print_output([f"{result.directory} contains {len(result.verified)} verified files: {names}"])
+    files = counted(len(result.verified), "verified file")
+    print_output([f"{result.directory} contains {files}: {names}"])

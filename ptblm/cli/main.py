@@ -65,8 +65,7 @@ def _run_command() -> int:
 
     try:
         code = app(standalone_mode=False)
-    except NoArgsIsHelpError as error:
-        error.show()
+    except NoArgsIsHelpError as error:  # typer has printed the help
         code = error.exit_code
     except ClickException as error:
         raise reword(error, sys.argv[1:]) from None
@@ -76,6 +75,7 @@ def _run_command() -> int:
 
 def _known_error(error: Exception) -> PtblmError | None:
     """Returns the error of ptblm for an exception; None if the exception is a bug."""
+    from ptblm.files import os_errors
     from ptblm.terminal import OutputError
 
     if isinstance(error, PtblmError):
@@ -85,11 +85,16 @@ def _known_error(error: Exception) -> PtblmError | None:
             f"cannot write to standard output: {error.reason}",
             hint="free disk space, or redirect the output elsewhere",
         )
-    if isinstance(error, OSError) and error.filename is not None:
-        # The last resort: the code that uses a path knows better advice.
+    if isinstance(error, FileNotFoundError) and error.filename is None:
         return UsageError(
-            f"cannot be used: {error.strerror or error}",
-            where=os.fsdecode(error.filename),
-            hint="check the path and its permissions",
+            "the current directory does not exist any more", hint="change to another directory"
         )
+    if isinstance(error, OSError):
+        # The last resort: the code that uses a path knows better advice.
+        advice = None if error.filename is None else "check the path and its permissions"
+        try:
+            with os_errors(UsageError, "cannot be used", hint=advice):
+                raise error
+        except UsageError as known:
+            return known if known.hint else None
     return None

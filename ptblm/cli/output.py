@@ -28,7 +28,7 @@ def print_error(error: PtblmError) -> None:
     if _tracebacks:
         print_traceback(error)
     lines = [f"{error.label}: {problem}" for problem in error.problems]
-    if error.where is not None:
+    if error.where:
         lines.append(f"  at: {error.where}")
     if error.hint is not None:
         lines.append(f"  hint: {error.hint}")

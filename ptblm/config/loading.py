@@ -23,7 +23,7 @@ from ptblm.config.yaml_document import (
 )
 from ptblm.errors import ConfigError
 from ptblm.files import open_regular, os_errors
-from ptblm.paths import expand_path
+from ptblm.paths import expand_path, shell_join
 from ptblm.shipped import shipped_directory
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -107,38 +107,42 @@ def _find(source: str) -> Path:
     if source in configs:
         return configs[source]
     path = expand_path(source)
-    with os_errors(ConfigError, f"{source}: cannot be read", hint=_CONFIG_HINT):
+    with os_errors(ConfigError, "the config cannot be read", where=source, hint=_CONFIG_HINT):
         if path.is_dir():
-            raise ConfigError(f"{source}: a directory, not a config file", hint=_hint_for(path))
+            hint = _config_of_run(path) or _CONFIG_HINT
+            raise ConfigError(f"{source}: a directory, not a config file", hint=hint)
         if path.exists():
             return path
+        where = os.path.abspath(path)
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
-        raise ConfigError("no such config file", where=os.path.abspath(path), hint=_CONFIG_HINT)
+        raise ConfigError("no such config file", where=where, hint=_CONFIG_HINT)
     nearest = closest(source.lower(), configs)
     guess = f", did you mean '{nearest}'?" if nearest else ""
     raise ConfigError(
-        f"'{source}' is neither a shipped config nor a file{guess}",
-        where=os.path.abspath(path),
-        hint=_CONFIG_HINT,
+        f"'{source}' is neither a shipped config nor a file{guess}", where=where, hint=_CONFIG_HINT
     )
 
 
-def _hint_for(path: Path) -> str:
-    """Returns what to pass instead of a run directory, one of its checkpoints, or another path."""
+def _config_of_run(path: Path) -> str | None:
+    """Returns where the config of a run is, for its directory or one of its checkpoints."""
     for parent in (path, *path.absolute().parents[:2]):
         if os.path.isfile(parent / "config.yaml"):
             return f"the config of this run is {parent / 'config.yaml'}"
-    return _CONFIG_HINT
+    return None
 
 
 def _read(path: Path) -> str:
     with (
-        os_errors(ConfigError, f"{path}: cannot be read", hint=_CONFIG_HINT),
+        os_errors(ConfigError, "the config cannot be read", where=path, hint=_CONFIG_HINT),
         open_regular(path) as file,
     ):
         raw = file.read(MAX_CONFIG_BYTES + 1)
     if path.suffix == ".safetensors" or raw[8:10] == b'{"':
-        raise ConfigError(f"{path}: a checkpoint, not a config", hint=_hint_for(path))
+        raise ConfigError(
+            f"{path}: a checkpoint, not a config",
+            hint=_config_of_run(path)
+            or f"{_CONFIG_HINT}; --init {shell_join([str(path)])} uses the config and the weights",
+        )
     if len(raw) > MAX_CONFIG_BYTES:
         raise ConfigError(f"{path}: too large for a config (more than {MAX_CONFIG_BYTES:,} bytes)")
     try:
@@ -169,7 +173,8 @@ def _explain(details: ErrorDetails, locations: Locations, listed: set[KeyPath]) 
         chosen = value["type"] if isinstance(value, dict) else value
         message = f"{expected}, got {_show(chosen)}{guess}"
     else:
-        message = f"{_reword(details)}, got {_show(value)}"
+        show = _figure if _BOUNDS.keys() & context.keys() else _show
+        message = f"{_reword(details)}, got {show(value)}"
     key = ".".join(shorten(str(part)) for part in path)
     if details["type"] == "union_tag_invalid" and isinstance(value, dict):
         path = (*path, "type")
@@ -193,6 +198,14 @@ _PATTERNS = {
     "unk": "expected a word without spaces",
     "device": "expected auto, cpu, cuda, cuda:N or mps",
     "checkpoint_every": "expected '5 minutes' or '200 steps'",
+}
+
+
+_BOUNDS = {
+    "gt": "greater than",
+    "ge": "greater than or equal to",
+    "lt": "less than",
+    "le": "less than or equal to",
 }
 
 
@@ -222,7 +235,9 @@ def _reword(details: ErrorDetails) -> str:
         case "literal_error":
             return f"expected {context['expected']}"
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
-            return details["msg"].replace("Input should be", "must be")
+            return next(
+                f"must be {_BOUNDS[name]} {_figure(bound)}" for name, bound in context.items()
+            )
         case "value_error":
             return details["msg"].removeprefix("Value error, ")
         case _:
@@ -234,3 +249,8 @@ def _show(value: Any) -> str:
     if value is None:
         return "nothing (null)"
     return str(value).lower() if isinstance(value, bool) else quote(value)
+
+
+def _figure(number: float) -> str:
+    """Returns a number with thousands separators."""
+    return shorten(f"{number:,}") if isinstance(number, int) else f"{number:.10g}"

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from ptblm.errors import ConfigError
+from ptblm.terminal import counted
 
 Path = tuple[str | int, ...]
 
@@ -127,7 +128,7 @@ def first_problems(problems: list[str], count: int) -> list[str]:
     more = count - MAX_PROBLEMS
     if more <= 0:
         return problems
-    return [*problems[:MAX_PROBLEMS], f"and {more:,} more problem{'s' if more > 1 else ''}"]
+    return [*problems[:MAX_PROBLEMS], f"and {counted(more, 'more problem')}"]
 
 
 class _Builder:

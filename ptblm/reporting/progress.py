@@ -66,7 +66,9 @@ class Progress:
             f"{_duration(epoch_left)} left (run {_duration(epoch_left + later_epochs)})",
             f"{record.tokens_per_second:,.0f} tokens/s",
         ]
-        self._update(f"epoch {record.epoch}/{self._epochs}", record.batch, record.batches, metrics)
+        self._update(
+            f"epoch {record.epoch:,}/{self._epochs:,}", record.batch, record.batches, metrics
+        )
 
     def _show_evaluating(self, record: Evaluating) -> None:
         task = f"{record.split} of best epoch" if record.of_best else record.split
@@ -88,7 +90,7 @@ class Progress:
             self._task = task
             # A resumed epoch starts at its current batch.
             self._bar = ProgressBar(total, done, self._stream)
-        self._bar.show(done, [task, *metrics, f"{done}/{total}"])
+        self._bar.show(done, [task, *metrics, f"{done:,}/{total:,}"])
 
 
 def _duration(seconds: float) -> str:
