@@ -79,8 +79,9 @@ def _paths(
 ) -> list[str]:
     """Returns the paths that start with an incomplete path, as a shell would list them.
 
-    A directory ends with a slash. Names that are not printable are left out. What cannot be read
-    is empty, because a message would appear in the line that is being typed.
+    A directory ends with a slash. What cannot be read is empty, because a message would appear in
+    the line that is being typed. Names that are not printable are left out, and names with a
+    backslash, because Typer's script for zsh would run commands in them.
 
     Args:
         incomplete: the incomplete path as typed.
@@ -89,12 +90,15 @@ def _paths(
     """
     slash = incomplete.rfind("/") + 1
     parent, start = incomplete[:slash], incomplete[slash:]
+    if "\\" in incomplete or not incomplete.isprintable():
+        return []
     found = [f"{incomplete}/"] if start in (".", "..") or incomplete == "~" else []
     try:
         with os.scandir(expand_path(parent or ".")) as entries:
             for entry in entries:
                 hidden = entry.name.startswith(".") and not start
-                if hidden or not entry.name.startswith(start) or not entry.name.isprintable():
+                unsafe = not entry.name.isprintable() or "\\" in entry.name
+                if hidden or unsafe or not entry.name.startswith(start):
                     continue
                 if entry.is_dir():
                     end = "" if is_complete(entry.path) else "/"

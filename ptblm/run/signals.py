@@ -133,9 +133,9 @@ class StopSignal:
         self._previous: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> "StopSignal":
-        self._previous = _install(STOP_SIGNALS, self._record)
         if (code := stopped()) is not None:  # the SystemExit was swallowed
             raise SystemExit(code)
+        self._previous = _install(STOP_SIGNALS, self._record)
         return self
 
     def __exit__(

@@ -92,8 +92,8 @@ def test_runs_and_checkpoints_are_completed_anywhere(files: Path) -> None:
     assert complete_run("other/run-1/checkpoints/") == [last]
 
 
-def test_names_that_are_not_printable_are_left_out(files: Path) -> None:
-    for name in (b"\x1b[2J", b"a\nb", b"\xff", "‮".encode()):
+def test_names_that_a_shell_may_misread_are_left_out(files: Path) -> None:
+    for name in (b"\\$(touch x)", b"\x1b[2J", b"a\nb", b"\xff", "‮".encode()):
         (files / "other" / os.fsdecode(name)).touch()
     found = complete_file("other/")
     assert found == ["other/empty/", "other/run-1/", "other/text.txt"]

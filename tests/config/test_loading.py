@@ -188,10 +188,23 @@ def test_shown_config_loads_as_itself(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["no", "1e-3", "a # b", "a: b", "'", '"', "- x", "null", "ünï", "x\ty", " x ", "~", "{"]
+    "path",
+    ["no", "1e-3", "a # b", "a: b", "'", '"', "- x", "null", "ünï", "x\ty", " x ", "~", "{"]
+    + [
+        "a\x1bb",
+        "a\x9b",
+        "a\x7f",
+        "a\u202eb",
+        "a\u2028b",
+        "a\nb",
+        "a\x85b",
+        "\U000e0001",
+        "\ufeffa",
+    ],
 )
 def test_any_text_is_shown_and_loaded(tmp_path: Path, path: str) -> None:
     config = Config.model_validate({"data": {"path": path}})
+    assert all(line.isprintable() for line in config_document(config).split("\n"))
     assert load_config(write(tmp_path / "my.yaml", config_document(config))) == config
 
 
