@@ -136,9 +136,10 @@ def test_answer_of_a_server(server: str) -> None:
 
 
 def test_traceback_keeps_the_lines_of_code_only(capsys: pytest.CaptureFixture[str]) -> None:
+    evil_frame = compile("raise ValueError(EVIL)", NAME, "exec")
     try:
         try:
-            raise ValueError(EVIL)
+            exec(evil_frame)
         except ValueError as error:
             raise ConfigError([EVIL, "second"], where=EVIL, hint=EVIL) from error
     except ConfigError as error:
@@ -146,7 +147,8 @@ def test_traceback_keeps_the_lines_of_code_only(capsys: pytest.CaptureFixture[st
         print_error(error)
     lines = check(capsys.readouterr().err).splitlines()
     assert lines[0] == "Traceback (most recent call last):"
-    assert lines[2] == "    raise ValueError(EVIL)"
+    assert lines[2] == "    exec(evil_frame)"
+    assert lines[3].startswith(f'  File "{escape(NAME)}", line 1')
     assert sum(line.startswith("error: ") for line in lines) == 2
 
 

@@ -87,7 +87,7 @@ def _known_error(error: Exception) -> PtblmError | None:
         )
     if isinstance(error, FileNotFoundError) and error.filename is None:
         return UsageError(
-            "the current directory does not exist any more", hint="change to another directory"
+            "the current directory no longer exists", hint="change to another directory"
         )
     if isinstance(error, OSError):
         # The last resort: the code that uses a path knows better advice.

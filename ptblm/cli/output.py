@@ -1,13 +1,15 @@
 """What the command line prints: results, errors, tracebacks, and the log of ptblm."""
 
 import logging
-import traceback
 from collections.abc import Iterator
+from traceback import TracebackException
 from typing import Any
 
 from ptblm.errors import PtblmError
 from ptblm.json_files import strict_json
 from ptblm.terminal import print_messages, print_output
+
+_MAX_FRAMES = 100  # of a traceback, the innermost
 
 _tracebacks = False
 
@@ -37,15 +39,23 @@ def print_error(error: PtblmError) -> None:
 
 def print_traceback(error: BaseException) -> None:
     """Prints the traceback of an error and of the errors that caused it."""
-    print_messages(_traceback_lines(error))
+    print_messages(_traceback_lines(TracebackException.from_exception(error, limit=-_MAX_FRAMES)))
 
 
-def _traceback_lines(error: BaseException) -> Iterator[str]:
-    for part in traceback.TracebackException.from_exception(error).format():
-        if part.startswith(("  ", "\n")):  # a frame with its code, or words of Python
-            yield from part.removesuffix("\n").split("\n")
-        else:  # a message, whose newlines may come from a file
-            yield part.removesuffix("\n")
+def _traceback_lines(error: TracebackException) -> Iterator[str]:
+    """Yields the lines that Python prints, each part that may contain a newline as one line."""
+    if error.__cause__ is not None:
+        yield from _traceback_lines(error.__cause__)
+        yield from ("", "The above exception was the direct cause of the following exception:", "")
+    elif error.__context__ is not None and not error.__suppress_context__:
+        yield from _traceback_lines(error.__context__)
+        yield from ("", "During handling of the above exception, another exception occurred:", "")
+    yield "Traceback (most recent call last):"
+    for frame in error.stack:
+        yield f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}'
+        if frame.line:
+            yield f"    {frame.line}"
+    yield "".join(error.format_exception_only()).removesuffix("\n")
 
 
 def configure_logging() -> None:

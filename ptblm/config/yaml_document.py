@@ -28,9 +28,9 @@ _MAX_QUOTED = 60  # characters of a quoted key or value
 _MAX_EXACT = 50_000  # characters
 _FAST_PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-_PLAIN_TAGS = {
-    f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "map", "seq")
-}
+_SCALAR_TAGS = [f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str")]
+_PLAIN_TAGS = {*_SCALAR_TAGS, "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
+_CONSTRUCTORS = {tag: yaml.SafeLoader.yaml_constructors[tag] for tag in _SCALAR_TAGS}
 
 
 class Location(NamedTuple):
@@ -199,7 +199,7 @@ class _Builder:
                 first = self.locations[(*path, key)]
                 line = first.line if isinstance(first, Location) else 0
                 self.problems.append(
-                    f"{location}: {quote(key)} is a duplicate key, first used on line {line:,}"
+                    f"{location}: {quote(key)} is a duplicate key, first used on line {line}"
                 )
             self.locations.setdefault((*path, key), location)
             result[key] = self._value(next(self._events), (*path, key), depth + 1)
@@ -213,10 +213,10 @@ class _Builder:
             )
         elif tag not in _PLAIN_TAGS:
             return None
-        construct: Any = self._scalars.yaml_constructors[tag]
         try:
+            construct: Any = _CONSTRUCTORS[tag]
             return construct(self._scalars, yaml.ScalarNode(tag, event.value))
-        except (ValueError, LookupError, TypeError, yaml.YAMLError):
-            # An integer of 5,000 digits, or `!!int x`.
+        except (ValueError, LookupError, TypeError):
+            # An integer of 5,000 digits, `!!int x` or `!!map x`.
             self.problems.append(f"{location}: {quote(event.value)} is not a valid value")
             return None

@@ -1,5 +1,6 @@
 """Usage errors: options of other tools, misspelled options, arguments without an option."""
 
+import errno
 import shlex
 from pathlib import Path
 
@@ -131,3 +132,36 @@ def test_paths_are_expanded(monkeypatch: pytest.MonkeyPatch, in_directory: Path)
         code, errors, _ = ptblm(*typed.split())
         assert code in (2, 4)
         assert f"  at: {in_directory / path}\n" in errors
+
+
+@pytest.mark.parametrize(
+    ("error", "lines"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), ["raise the limit of open files"]),
+        (OSError(errno.EACCES, "Permission denied", "x"), ["  at: x", "check the permissions"]),
+        (OSError(errno.EINVAL, "Invalid argument", "x"), ["  at: x", "check the path"]),
+        (FileNotFoundError(errno.ENOENT, "No such file"), ["current directory no longer exists"]),
+    ],
+)
+def test_error_of_the_system_is_not_a_bug(
+    error: OSError, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last resort, for a call that no other handler covers."""
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("ptblm.config.loading.shipped_configs", fail)
+    code, errors, _ = ptblm("config", "list")
+    assert_clear(code, errors, 2)
+    assert code == 2
+    assert all(line in errors for line in lines)
+    assert "at: \n" not in errors
+
+
+def test_deleted_current_directory_is_not_a_bug(in_directory: Path) -> None:
+    in_directory.rmdir()
+    for command in ("config show x.yaml", "train --config x.yaml", "eval x", "train --data x"):
+        code, errors, _ = ptblm(*command.split())
+        assert_clear(code, errors, 2, 3, 4)
+        assert code != 0
