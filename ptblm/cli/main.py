@@ -64,7 +64,7 @@ def _run_command() -> int:
     from ptblm.cli.usage_errors import reword
 
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="ptblm", standalone_mode=False)
     except NoArgsIsHelpError as error:  # typer has printed the help
         code = error.exit_code
     except ClickException as error:

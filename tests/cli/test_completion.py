@@ -11,6 +11,7 @@ import pytest
 
 from ptblm.cli.completion import complete_config, complete_file, complete_run
 from tests.conftest import plain_environment
+from tests.in_process import ptblm
 
 PTBLM = "import sys; sys.argv[0] = 'ptblm'; import ptblm.cli; ptblm.cli.main()"
 NAMES = ["plain.yaml", "a b.yaml", "[x].yaml", "*.yaml", "**", "?.yml", "it's.yaml", ".hidden.yaml"]
@@ -28,21 +29,16 @@ def files(in_directory: Path) -> Path:
     return in_directory
 
 
-def complete(line: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Completes the last word of a line as bash does."""
+def complete(line: str, patch: pytest.MonkeyPatch, **environment: str) -> tuple[str, str]:
+    """Completes the last word of a line as for bash; returns stdout and stderr."""
     words = line.split(" ")
-    return subprocess.run(
-        [sys.executable, "-c", PTBLM],
-        env={
-            **plain_environment(),
-            "_PTBLM_COMPLETE": "complete_bash",
-            "COMP_WORDS": "\n".join(words),
-            "COMP_CWORD": str(len(words) - 1),
-            **environment,
-        },
-        capture_output=True,
-        text=True,
-    )
+    patch.setenv("_PTBLM_COMPLETE", "complete_bash")
+    patch.setenv("COMP_WORDS", "\n".join(words))
+    patch.setenv("COMP_CWORD", str(len(words) - 1))
+    for name, value in environment.items():
+        patch.setenv(name, value)
+    _, errors, output = ptblm()
+    return output, errors
 
 
 @pytest.mark.parametrize(
@@ -118,9 +114,12 @@ def test_names_that_a_shell_may_misread_are_left_out(files: Path) -> None:
         ("download-data --to other/r", ["other/run-1/"]),
     ],
 )
-def test_options_are_completed(line: str, expected: list[str], files: Path) -> None:
-    result = complete(f"ptblm {line}")
-    assert (result.stdout.splitlines(), result.stderr) == (expected, "")
+@pytest.mark.usefixtures("files")
+def test_options_are_completed(
+    line: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, errors = complete(f"ptblm {line}", monkeypatch)
+    assert (output.splitlines(), errors) == (expected, "")
 
 
 @pytest.mark.parametrize(
@@ -133,9 +132,12 @@ def test_options_are_completed(line: str, expected: list[str], files: Path) -> N
         ("ptblm", {"COMP_CWORD": "x"}),
     ],
 )
-def test_completion_prints_no_message(line: str, environment: dict[str, str], files: Path) -> None:
-    result = complete(line, **environment)
-    assert (result.stdout.strip(), result.stderr) == ("", "")
+@pytest.mark.usefixtures("files")
+def test_completion_prints_no_message(
+    line: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, errors = complete(line, monkeypatch, **environment)
+    assert (output.strip(), errors) == ("", "")
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
