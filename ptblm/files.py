@@ -46,6 +46,7 @@ def os_errors(
     problem: str = "cannot be read",
     *,
     where: Path | str | None = None,
+    fallback: Path | str | None = None,
     hint: str | None = None,
 ) -> Iterator[None]:
     """Re-raises an OSError in the block as an error of ptblm.
@@ -53,17 +54,25 @@ def os_errors(
     Args:
         error_class: the class of the error.
         problem: what is wrong; the reason of the operating system follows.
-        where: the path; None for the path of the OSError.
-        hint: the hint for an error with no better hint, such as a missing file.
+        where: the path to report; None for the path of the OSError.
+        fallback: the path to report if the OSError has none.
+        hint: what to do, after the advice for this error of the operating system.
     """
     try:
         yield
     except OSError as error:
+        found = None if error.filename is None else os.fsdecode(error.filename)
+        place = where or (found and re.sub(f"{TEMPORARY_PATTERN}$", "", found)) or fallback
         raise error_class(
             f"{problem}: {error.strerror or error}",
-            where=str(where or error.filename or ""),
-            hint=_HINTS.get(error.errno or 0, hint),
+            where=None if place is None else str(place),
+            hint="; ".join(part for part in (_HINTS.get(error.errno or 0), hint) if part) or None,
         ) from None
+
+
+def advice(error: OSError) -> str:
+    """Returns what to do about an error of the operating system."""
+    return _HINTS.get(error.errno or 0, "check the path and the disk")
 
 
 def open_regular(path: Path, *, private: bool = False) -> io.FileIO:
@@ -71,8 +80,8 @@ def open_regular(path: Path, *, private: bool = False) -> io.FileIO:
 
     Args:
         path: the file.
-        private: whether the file must belong to the user and must not be a link, so that nobody
-            else can have written it.
+        private: whether the file must belong to the user and must not be a symbolic or hard link,
+            so that nobody else can have written it or put it there.
 
     Raises:
         OSError: if it is not a regular file, such as a named pipe, which could block forever; or
@@ -84,8 +93,8 @@ def open_regular(path: Path, *, private: bool = False) -> io.FileIO:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        if private and not _belongs_to_user(status):
-            raise OSError(errno.EPERM, "the file belongs to another user", str(path))
+        if private and (not _belongs_to_user(status) or status.st_nlink > 1):
+            raise OSError(errno.EPERM, "the file is a link or belongs to another user", str(path))
         return io.FileIO(descriptor)
     except BaseException:
         os.close(descriptor)

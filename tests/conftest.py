@@ -42,10 +42,11 @@ def load_script(name: str) -> ModuleType:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A temporary corpus cache, so that tests leave the user's cache alone."""
+    """A temporary corpus cache and record of what the user trained with."""
     directory = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PTBLM_CACHE", str(directory))
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield directory
 
 
@@ -140,6 +141,12 @@ def _default_matmul_backend() -> Iterator[None]:
     """Resets the matmul backend, a setting of the whole process."""
     with use_matmul_backend("default"):
         yield
+
+
+@pytest.fixture
+def trusted_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Allows all custom cells in this process, as if the user had typed their names."""
+    monkeypatch.setattr("ptblm.consent.is_allowed", lambda *_: True)
 
 
 @pytest.fixture

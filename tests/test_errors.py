@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
-from ptblm.run.directory import lock_run_dir
+from ptblm.run.lock import lock_run_dir
 from tests import in_process
 from tests.conftest import FAST, Ptblm, plain_environment
 

@@ -12,7 +12,7 @@ LAYERS = [
     {"ptblm"},
     {"errors", "paths", "shipped", "terminal"},
     {"files", "progress_bar"},
-    {"json_files"},
+    {"consent", "json_files"},
     {"config"},
     {"corpus", "backend"},
     {"checkpoint", "model"},

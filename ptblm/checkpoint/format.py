@@ -8,7 +8,7 @@ cannot run code.
 import copy
 import platform
 import reprlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ class Checkpoint:
         versions: versions of ptblm, torch and Python.
         computing: hardware and software that affect rounding: device, threads, kernels.
         format: version of the file format.
+        path: the file that the checkpoint was loaded from, for messages.
     """
 
     config: dict[str, Any]
@@ -73,6 +74,7 @@ class Checkpoint:
     versions: dict[str, str]
     computing: dict[str, Any]
     format: int = FORMAT
+    path: Path | None = field(default=None, compare=False)
 
     def parsed_config(self) -> Config:
         """Returns the validated config, which must have exactly the keys of this ptblm version.
@@ -84,11 +86,11 @@ class Checkpoint:
             config = validate(YamlDocument(copy.deepcopy(self.config), {}))
         except ConfigError as error:
             first = error.problems[0]
-            raise CheckpointError(f"the checkpoint's config is not valid: {first}") from None
+            raise self._error(f"the checkpoint's config is not valid: {first}") from None
         # A default for a missing key could change the model or the run.
         missing = _keys(config.model_dump()) - _keys(self.config)
         if missing:
-            raise CheckpointError(f"the checkpoint's config lacks {', '.join(sorted(missing))}")
+            raise self._error(f"the checkpoint's config lacks {', '.join(sorted(missing))}")
         return config
 
     def trained(self) -> tuple[int, int]:
@@ -99,8 +101,11 @@ class Checkpoint:
         """
         epochs, steps = self.train_state.get("epoch"), self.train_state.get("step")
         if type(epochs) is not int or type(steps) is not int:
-            raise CheckpointError("the checkpoint's train state lacks epoch or step")
+            raise self._error("the checkpoint's train state lacks epoch or step")
         return epochs, steps
+
+    def _error(self, what: str) -> CheckpointError:
+        return CheckpointError(what, where=None if self.path is None else str(self.path))
 
     def trainer_state(self) -> dict[str, Any]:
         """Returns the fields in the format of `Trainer.load_state_dict`."""
@@ -165,7 +170,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except NotTensorFileError as error:
         raise DamagedCheckpointError(str(error), where=str(path), hint=_PATH_HINT) from None
     except TensorFileError as error:
-        raise DamagedCheckpointError(str(error), where=str(path), hint=_damage_hint(path)) from None
+        raise DamagedCheckpointError(str(error), where=str(path), hint=verify_hint(path)) from None
     found = document.get("format")
     if type(found) is not int or found != FORMAT:
         raise CheckpointError(
@@ -174,15 +179,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
             hint=f"use the versions that saved it: {reprlib.repr(document.get('versions'))}",
         )
     try:
-        return _checkpoint(document, tensors)
+        return replace(_checkpoint(document, tensors), path=path)
     except StructureMismatchError as error:
         raise DamagedCheckpointError(
-            f"incomplete or damaged: {error}", where=str(path), hint=_damage_hint(path)
+            f"incomplete or damaged: {error}", where=str(path), hint=verify_hint(path)
         ) from None
 
 
-def _damage_hint(path: Path) -> str:
-    """Returns the command that finds an intact checkpoint of the run."""
+def verify_hint(path: Path) -> str:
+    """Returns a hint with the command that finds an intact checkpoint of the run."""
     run = path.parents[1] if path.absolute().parent.name == "checkpoints" else path
     verify = shell_join(["ptblm", "checkpoint", "verify", str(run)])
     return f"`{verify}` shows which checkpoints of a run are intact"

@@ -44,6 +44,14 @@ def complete_run(incomplete: str) -> list[str]:
     return found
 
 
+def complete_cell(incomplete: str) -> list[str]:
+    """Completes names of cells."""
+    from ptblm.config.schema import VARIANT_KEYS
+
+    names = VARIANT_KEYS["model", "cell"].options
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def complete_corpus(incomplete: str) -> list[str]:
     """Completes names of corpora, and paths of files and directories."""
     from ptblm.corpus.datasets import DATASETS

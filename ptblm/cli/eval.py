@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from ptblm.cli.completion import complete_file
-from ptblm.cli.options import CheckpointOrRun, Data, Device, parse_name
+from ptblm.cli.options import Cell, CheckpointOrRun, Data, Device, parse_name
 from ptblm.cli.output import print_json
 from ptblm.errors import UsageError
 from ptblm.run.signals import clean_up_on_stop
@@ -19,6 +19,7 @@ def evaluate(
         typer.Option(help="Split of the corpus.", show_default="test"),
     ] = None,
     data: Data = None,
+    cell: Cell = None,
     text: Annotated[
         str | None,
         typer.Option(
@@ -56,6 +57,7 @@ def evaluate(
         split=split,
         data=data,
         text=text,
+        cell=cell,
         overrides=overrides or [],
         device_name=device or "auto",
         show_progress=True,

@@ -109,6 +109,7 @@ def checkpoint_lines(info: CheckpointInfo) -> list[str]:
         f"trained      {counted(info.epochs, 'epoch')}, {counted(info.steps, 'step')}",
         f"model        {counted(info.parameters, 'parameter')}, "
         f"{counted(len(checkpoint.vocabulary['tokens']), info.unit)}",
+        *([f"cell         {info.custom_cell}, which was not run"] if info.custom_cell else []),
         f"corpus       {checkpoint.corpus['name']}",
         f"device       {computing['device']} ({computing['hardware']})",
         f"written by   {versions}",
@@ -125,7 +126,8 @@ def verdict_line(verdict: Verdict) -> str:
     """Returns a line of text that reports whether a checkpoint is usable."""
     if verdict.problem is not None:
         return f"{verdict.path}: bad, {verdict.problem}"
-    return f"{verdict.path}: good, epoch {verdict.epochs:,}, step {verdict.steps:,}"
+    cell = f"; the custom cell {verdict.custom_cell} was not run" if verdict.custom_cell else ""
+    return f"{verdict.path}: good, epoch {verdict.epochs:,}, step {verdict.steps:,}{cell}"
 
 
 def _megabytes(size: int) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ptblm.cli.completion import complete_config, complete_corpus, complete_run
+from ptblm.cli.completion import complete_cell, complete_config, complete_corpus, complete_run
 from ptblm.paths import expand_path
 
 
@@ -47,6 +47,16 @@ Data = Annotated[
         autocompletion=complete_corpus,
         help="Corpus: `ptb`, `sample` (embedded), a directory with train.txt, valid.txt and "
         "test.txt, or a text file, which is split by position.",
+    ),
+]
+Cell = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CELL",
+        parser=parse_name,
+        autocompletion=complete_cell,
+        help="Recurrent cell. A custom cell, `my_module:MyCell`, is code: it runs only if you pass "
+        "its name or have trained with the same file.",
     ),
 ]
 Device = Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from ptblm.cli.completion import complete_directory, complete_run
-from ptblm.cli.options import ConfigName, Data, Device, Set, parse_path
+from ptblm.cli.options import Cell, ConfigName, Data, Device, Set, parse_path
 from ptblm.errors import UsageError
 from ptblm.run.signals import clean_up_on_stop
 from ptblm.terminal import print_output
@@ -22,6 +22,7 @@ def train(
         Literal["word", "char", "byte"] | None,
         typer.Option(help="Tokenizer.", show_default="word"),
     ] = None,
+    cell: Cell = None,
     overrides: Set = None,
     seed: Annotated[
         int | None,
@@ -88,6 +89,7 @@ def train(
     flags = {
         "data.path": data,
         "data.tokenizer": tokenizer,
+        "model.cell.type": cell,
         "training.seed": seed,
         "run.device": device,
         "run.precision": precision,
@@ -110,12 +112,14 @@ def train(
     from ptblm.cli.formats import dry_run_lines
     from ptblm.corpus.splits import corpus_name
     from ptblm.reporting.console import ConsoleReporter
+    from ptblm.run.agreement import allow_typed
     from ptblm.run.directory import RunDirectory
     from ptblm.run.dry_run import dry_run as make_dry_run
     from ptblm.run.initial import load_initial_model
     from ptblm.run.train import train as train_model
 
     clean_up_on_stop()
+    allow_typed(overrides, flags)
     if init and resume and run_dir and RunDirectory(run_dir).all_checkpoints():
         resume, resumes_run = run_dir, True  # the initial checkpoint may be gone
     if resumes_run:

@@ -9,7 +9,7 @@ from ptblm.config.section import expand_variant
 from ptblm.config.yaml_document import Locations, parse_yaml, quote
 from ptblm.errors import ConfigError
 
-_FLAGS = {"data.path": "--data", "run.fused": "--no-fused"}
+_FLAGS = {"data.path": "--data", "model.cell.type": "--cell", "run.fused": "--no-fused"}
 
 
 class Override(NamedTuple):

@@ -1,5 +1,6 @@
 """The file environment.json of a run: command, versions and hardware."""
 
+import logging
 import os
 import platform
 import sys
@@ -12,6 +13,8 @@ import torch
 from ptblm.backend.device import processor_name
 from ptblm.checkpoint.format import current_versions
 from ptblm.json_files import read_json, write_json
+
+logger = logging.getLogger(__name__)
 
 
 def describe_environment(
@@ -31,7 +34,7 @@ def record_resumption(path: Path, command: list[str], computing: dict[str, Any])
     """Appends the current environment to the list `resumed` in environment.json.
 
     Args:
-        path: the file. Malformed content is treated as missing.
+        path: the file. A file that cannot be read is kept as environment.json.bad.
         command: the command line.
         computing: see `describe_environment`.
 
@@ -39,6 +42,9 @@ def record_resumption(path: Path, command: list[str], computing: dict[str, Any])
         OSError: if the file cannot be written.
     """
     environment = read_json(path)
+    if not environment and path.exists():
+        os.replace(path, path.with_name(f"{path.name}.bad"))
+        logger.warning(f"{path} is not a record of a run; it was renamed to {path.name}.bad")
     resumed = environment.get("resumed")
     before = resumed if isinstance(resumed, list) else []
     resumption = {"command": command, **_current_environment(computing)}

@@ -4,11 +4,14 @@ import contextlib
 import errno
 import logging
 import os
+import shutil
+import stat
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ptblm.evaluation.score import Score
+from ptblm.files import replacing
 from ptblm.json_files import strict_json
 from ptblm.reporting.bits import epoch_bits, score_bits
 from ptblm.training.records import EpochDone, Record, RunDone, StepDone
@@ -35,8 +38,7 @@ class MetricsFile:
 
     def __init__(self, path: Path, size: int, log_every: int, unit: str) -> None:
         self.path = path
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-        self._file = os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
+        self._file = _open(path)
         self.offset = self._end_of_last_line(size)
         if self.offset < size:
             missing = size - self.offset
@@ -57,9 +59,29 @@ class MetricsFile:
             self._append(_test_metrics(record.step, record.score, self._unit))
 
     def sync(self) -> None:
-        """Flushes the file to the disk; call it before saving a checkpoint with `offset`."""
+        """Flushes the file to the disk; call it before saving a checkpoint with `offset`.
+
+        A file that was deleted or replaced during the run is rewritten.
+        """
         with contextlib.suppress(OSError):
+            if not self._is_in_place():
+                self._rewrite()
             os.fsync(self._file.fileno())
+
+    def _is_in_place(self) -> bool:
+        try:
+            return os.path.samestat(self.path.lstat(), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            return False
+
+    def _rewrite(self) -> None:
+        """Copies the records from the open file, which has no name anymore, to a new file."""
+        self._file.seek(0)
+        with replacing(self.path) as copy:
+            shutil.copyfileobj(self._file, copy)
+        self._file.close()
+        self._file = _open(self.path)
+        logger.warning(f"{self.path} was deleted or replaced during the run; it was rewritten")
 
     def close(self) -> None:
         """Closes the file."""
@@ -93,6 +115,26 @@ class MetricsFile:
             return
         self.offset += len(self._pending)
         self._pending = b""
+
+
+def _open(path: Path) -> IO[bytes]:
+    """Opens or creates a file for reading and appending.
+
+    Raises:
+        OSError: if it cannot be opened, or is not a regular file with a single name. A symbolic or
+            hard link could lead to any file of the user.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            raise OSError(errno.EINVAL, "a link or not a regular file", str(path))
+        return os.fdopen(descriptor, "r+b", buffering=0)
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def _step_metrics(record: StepDone) -> dict[str, Any]:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from ptblm.checkpoint.format import Checkpoint, load_checkpoint
 from ptblm.corpus.tokenizers import TOKENIZERS
-from ptblm.errors import PtblmError
+from ptblm.errors import CheckpointError, PtblmError
+from ptblm.files import os_errors
+from ptblm.model.build import is_custom_cell
 from ptblm.run.directory import RunDirectory, find_checkpoint
-from ptblm.run.load_model import model_from_checkpoint
+from ptblm.run.verify import verify
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class CheckpointInfo:
         steps: completed steps.
         parameters: number of trainable parameters.
         unit: name of a token.
+        custom_cell: name of the custom cell, which was not run; None for a built-in cell.
         valid_perplexities: valid perplexity after each completed epoch.
     """
 
@@ -32,6 +35,7 @@ class CheckpointInfo:
     steps: int
     parameters: int
     unit: str
+    custom_cell: str | None
     valid_perplexities: list[float]
 
 
@@ -44,12 +48,14 @@ class Verdict:
         epochs: completed epochs, if the checkpoint is usable.
         steps: completed steps, if the checkpoint is usable.
         problem: reason why the checkpoint is not usable; None if it is.
+        custom_cell: name of the custom cell, which was not run; None for a built-in cell.
     """
 
     path: Path
     epochs: int = 0
     steps: int = 0
     problem: str | None = None
+    custom_cell: str | None = None
 
 
 def show_checkpoint(path: Path) -> CheckpointInfo:
@@ -59,16 +65,20 @@ def show_checkpoint(path: Path) -> CheckpointInfo:
         CheckpointError: if there is no checkpoint or it is damaged.
     """
     path = find_checkpoint(path)
-    checkpoint, parameters = _verified(path)
+    with os_errors(CheckpointError):
+        size = path.stat().st_size
+    checkpoint = load_checkpoint(path)
+    parameters = verify(checkpoint, path)
     epochs, steps = checkpoint.trained()
     return CheckpointInfo(
         path=path,
-        size=path.stat().st_size,
+        size=size,
         checkpoint=checkpoint,
         epochs=epochs,
         steps=steps,
         parameters=parameters,
         unit=TOKENIZERS[checkpoint.parsed_config().data.tokenizer].unit,
+        custom_cell=_custom_cell(checkpoint),
         valid_perplexities=_valid_perplexities(checkpoint),
     )
 
@@ -79,22 +89,23 @@ def verify_checkpoints(path: Path) -> list[Verdict]:
     Raises:
         CheckpointError: if there is no checkpoint.
     """
-    paths = RunDirectory(path).all_checkpoints() if path.is_dir() else []
+    with os_errors(CheckpointError, where=path):
+        paths = RunDirectory(path).all_checkpoints() if path.is_dir() else []
     verdicts = []
     for file in paths or [find_checkpoint(path)]:
         try:
-            epochs, steps = _verified(file)[0].trained()
-            verdicts.append(Verdict(file, epochs, steps))
+            checkpoint = load_checkpoint(file)
+            verify(checkpoint, file)
+            epochs, steps = checkpoint.trained()
+            verdicts.append(Verdict(file, epochs, steps, custom_cell=_custom_cell(checkpoint)))
         except PtblmError as error:
             verdicts.append(Verdict(file, problem=error.what))
     return verdicts
 
 
-def _verified(path: Path) -> tuple[Checkpoint, int]:
-    """Returns a checkpoint and its number of parameters; checks the weights against the config."""
-    checkpoint = load_checkpoint(path)
-    model = model_from_checkpoint(checkpoint, checkpoint.parsed_config().model, path)
-    return checkpoint, model.parameter_count()
+def _custom_cell(checkpoint: Checkpoint) -> str | None:
+    config = checkpoint.parsed_config().model
+    return config.cell.type if is_custom_cell(config) else None
 
 
 def _valid_perplexities(checkpoint: Checkpoint) -> list[float]:

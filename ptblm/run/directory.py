@@ -18,10 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from ptblm.errors import CheckpointError, UsageError
-from ptblm.files import TEMPORARY_PATTERN
+from ptblm.files import TEMPORARY_PATTERN, os_errors, remove_temporary_files
 from ptblm.json_files import read_json
 from ptblm.paths import shell_join
 
@@ -31,7 +29,7 @@ RUN_HINT = "pass a run directory, such as runs/small-ptb"
 _OTHER_RUN_DIR = "pass another --run-dir"
 
 _OWN_FILES = re.compile(
-    r"(config\.yaml|environment\.json|metrics\.jsonl|result\.json|diverged\.json|lock"
+    r"(config\.yaml|environment\.json(\.bad)?|metrics\.jsonl|result\.json|diverged\.json|lock"
     r"|checkpoints/[^/]+\.safetensors(\.bad)?|tensorboard/events\.[^/]+)"
     rf"({TEMPORARY_PATTERN})?"
 )
@@ -43,11 +41,11 @@ class RunDirectory:
 
     Attributes:
         path: the directory.
-        identity: `os.stat` result of the directory when it was locked; None if it is not locked.
+        descriptor: file descriptor of the directory while it is locked; None if it is not locked.
     """
 
     path: Path
-    identity: os.stat_result | None = None
+    descriptor: int | None = None
 
     @property
     def config(self) -> Path:
@@ -104,82 +102,25 @@ class RunDirectory:
 
     def is_in_place(self) -> bool:
         """Returns whether the path still refers to the locked directory."""
-        try:
-            return self.identity is None or os.path.samestat(self.identity, self.path.stat())
-        except OSError:
-            return False
+        return self.descriptor is None or _is_same(self.path, self.descriptor)
+
+    def moved_to(self) -> Path | None:
+        """Returns the new path of the locked directory; None if it was deleted.
+
+        Only Linux tells the new path.
+        """
+        with contextlib.suppress(OSError):
+            path = Path(os.readlink(f"/proc/self/fd/{self.descriptor}"))
+            if self.descriptor is not None and _is_same(path, self.descriptor):
+                return path
+        return None
 
 
-@contextlib.contextmanager
-def lock_run_dir(path: Path, *, created: bool = False) -> Iterator[RunDirectory]:
-    """Locks a run directory for this process and creates it if necessary.
-
-    The operating system releases the lock when the process ends, so locks are never stale. A new
-    directory that is still empty at the end is removed. Some versions of filelock truncate the
-    lock file, so the caller has to check an existing directory first.
-
-    Args:
-        path: the run directory.
-        created: whether the caller just created the directory.
-
-    Raises:
-        UsageError: if another process uses the directory, or the directory cannot be created or
-            written to.
-    """
-    created = created or not path.exists()
-    with write_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / LOCK_NAME)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise UsageError(
-                f"the run directory is in use by {_lock_holder(path)}",
-                where=str(path),
-                hint="wait until the other process ends; a new run can use another --run-dir",
-            ) from None
-        except NotImplementedError:
-            pass  # a file system without locks
-        else:  # the lock is not a link: filelock has opened it
-            with contextlib.suppress(OSError):
-                (path / LOCK_NAME).write_text(f"{os.getpid()}\n")
-        directory = RunDirectory(path, path.stat())
+def _is_same(path: Path, descriptor: int) -> bool:
     try:
-        with _kept_open(path):
-            yield directory
-    finally:
-        if created and directory.is_in_place() and _files(path) == [LOCK_NAME]:
-            with contextlib.suppress(OSError):
-                (path / LOCK_NAME).unlink()
-                path.rmdir()
-        lock.release()
-
-
-@contextlib.contextmanager
-def _kept_open(path: Path) -> Iterator[None]:
-    """Keeps a directory open, so that its inode number is not reused if it is deleted."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except PermissionError:  # Windows, which does not delete a directory with a locked file
-        yield
-        return
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def write_errors(path: Path) -> Iterator[None]:
-    """Re-raises an OSError in the block as a UsageError with the file and a hint."""
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(
-            f"cannot write to the run directory: {error.strerror or error}",
-            where=str(error.filename or path),
-            hint="free disk space or change the permissions; a new run can use another --run-dir",
-        ) from None
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
 
 
 def first_free(name: str) -> Path:
@@ -188,7 +129,7 @@ def first_free(name: str) -> Path:
     Raises:
         UsageError: if the directory cannot be created.
     """
-    with write_errors(RUNS):
+    with os_errors(UsageError, "cannot create the run directory"):
         RUNS.mkdir(exist_ok=True)
         for number in itertools.count(1):
             path = RUNS / (name if number == 1 else f"{name}-{number}")
@@ -204,16 +145,16 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         CheckpointError: if there is no checkpoint or the path cannot be read.
     """
-    try:
+    hint = f"{RUN_HINT}, or a checkpoint file"
+    with os_errors(CheckpointError, where=path, hint=hint):
         is_directory = path.is_dir()
         found = RunDirectory(path).last if is_directory else path
         if found.is_file():
             return found
-        what = "no checkpoint in this directory" if is_directory else "no such checkpoint"
-    except OSError as error:
-        what = f"cannot be read: {error.strerror or error}"
-    hint = f"{RUN_HINT}, or a checkpoint file"
-    raise CheckpointError(what, where=os.path.abspath(path), hint=hint)
+        exists = os.path.lexists(found)
+    what = "no checkpoint in this directory" if is_directory else "no such checkpoint"
+    what = "not a regular file" if exists else what
+    raise CheckpointError(what, where=os.path.abspath(found if exists else path), hint=hint)
 
 
 def check_available(path: Path, *, delete_with: str | None = None) -> None:
@@ -237,9 +178,9 @@ def check_available(path: Path, *, delete_with: str | None = None) -> None:
             where=str(path),
             hint=_what_to_do_with(RunDirectory(path)),
         )
-    foreign = [file for file in _files(path) if not _OWN_FILES.fullmatch(file)]
-    if foreign or not _is_run(path):
-        what = f"contains {foreign[0]}" if foreign else "does not contain a run of ptblm"
+    foreign = next((file for file in _files(path) if not _OWN_FILES.fullmatch(file)), None)
+    if foreign is not None or not _is_run(path):
+        what = f"contains {foreign}" if foreign else "does not contain a run of ptblm"
         raise UsageError(
             f"the run directory {what}, so {delete_with} does not delete it",
             where=str(path),
@@ -261,7 +202,7 @@ def clear(directory: RunDirectory) -> None:
     environment.json, which identifies a run, is deleted last, so an interrupted deletion can be
     repeated.
     """
-    for file in _files(directory.path):
+    for file in list(_files(directory.path)):
         if file not in (LOCK_NAME, directory.environment.name):
             (directory.path / file).unlink()
     with contextlib.suppress(FileNotFoundError):
@@ -270,33 +211,49 @@ def clear(directory: RunDirectory) -> None:
     directory.checkpoints.mkdir(exist_ok=True)
 
 
-def remove_temporary_files(directory: RunDirectory) -> None:
-    """Removes temporary files left by a killed process."""
-    for path in directory.path.rglob("*.part"):
-        if _OWN_FILES.fullmatch(path.relative_to(directory.path).as_posix()):
-            path.unlink(missing_ok=True)
+def clear_temporary_files(directory: RunDirectory) -> None:
+    """Removes temporary files left by a killed process.
+
+    Raises:
+        OSError: if a file cannot be removed.
+    """
+    remove_temporary_files(directory.path, r"[^.]+\.(yaml|json)")
+    if directory.checkpoints.is_dir():
+        remove_temporary_files(directory.checkpoints, r".+\.safetensors")
 
 
-def _lock_holder(path: Path) -> str:
-    """Returns the process that holds the lock, as far as the lock file tells."""
-    with contextlib.suppress(OSError, ValueError):
-        return f"process {int((path / LOCK_NAME).read_text()[:20])}"
-    return "another process"
+def check_no_links(directory: RunDirectory) -> None:
+    """Checks that the directories that a run writes to are not links to other places.
+
+    Raises:
+        UsageError: if one of them is a link.
+    """
+    for path in (directory.checkpoints, directory.tensorboard):
+        if path.is_symlink():
+            raise UsageError(
+                "a run does not write through a symbolic link",
+                where=str(path),
+                hint="replace the link with a directory",
+            )
 
 
 def _has_no_content(path: Path) -> bool:
     """Returns whether a directory contains only files of a run that failed during its start."""
-    entries = {entry.name for entry in path.iterdir()}
-    own = re.compile(rf"{LOCK_NAME}|checkpoints|environment\.json{TEMPORARY_PATTERN}")
-    return all(own.fullmatch(entry) for entry in entries) and not any(
-        file.startswith("checkpoints/") for file in _files(path)
-    )
+    own = re.compile(rf"{LOCK_NAME}|environment\.json{TEMPORARY_PATTERN}")
+    return all(own.fullmatch(file) for file in _files(path))
 
 
-def _files(path: Path) -> list[str]:
-    """Returns everything in a directory except directories, as relative paths."""
-    entries = [entry for entry in path.rglob("*") if entry.is_symlink() or not entry.is_dir()]
-    return sorted(entry.relative_to(path).as_posix() for entry in entries)
+def _files(path: Path) -> Iterator[str]:
+    """Yields everything in a run directory except its own directories, as relative paths.
+
+    Nothing below another directory is looked at, because it cannot belong to the run.
+    """
+    for name in sorted(os.listdir(path)):
+        inner = path / name
+        if name in ("checkpoints", "tensorboard") and inner.is_dir() and not inner.is_symlink():
+            yield from (f"{name}/{file}" for file in sorted(os.listdir(inner)))
+        else:
+            yield name
 
 
 def _is_run(path: Path) -> bool:

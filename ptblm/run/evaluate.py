@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from ptblm import consent
 from ptblm.backend.device import SelectedDevice
 from ptblm.backend.matmul import MatmulBackend
 from ptblm.config.data import DataConfig
@@ -20,11 +21,12 @@ from ptblm.corpus.source import Source, read_content, read_file
 from ptblm.corpus.splits import corpus_name, locate_corpus, prepare_splits, shadowed_note
 from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.unknown_tokens import MAX_SHARE, unknown_tokens_note
-from ptblm.errors import CheckpointError, ConfigError
+from ptblm.errors import CheckpointError, ConfigError, UsageError
 from ptblm.evaluation.evaluate import PROTOCOL, evaluate
 from ptblm.evaluation.score import Score
 from ptblm.paths import expand_path, shell_join
 from ptblm.progress_bar import ProgressBar
+from ptblm.run.agreement import check_corpus
 from ptblm.run.load_model import LoadedModel, load_model
 from ptblm.run.memory import memory_errors
 
@@ -75,6 +77,7 @@ def evaluate_checkpoint(
     split: Split | None = None,
     data: str | None = None,
     text: str | None = None,
+    cell: str | None = None,
     overrides: Sequence[str] = (),
     device_name: str = "auto",
     show_progress: bool = False,
@@ -86,6 +89,7 @@ def evaluate_checkpoint(
         split: split of the corpus; None selects the test split.
         data: the corpus; None selects the corpus of the run.
         text: a file to evaluate on instead of a corpus; "-" reads standard input.
+        cell: the custom cell of the checkpoint, which the caller agrees to run.
         overrides: strings such as "data.encoding=latin-1", for how the text is read.
         device_name: "auto", "cpu", "cuda", "cuda:N" or "mps".
         show_progress: whether to show a progress bar on a terminal.
@@ -96,14 +100,20 @@ def evaluate_checkpoint(
         DataError: if the text cannot be read or is too short.
         UsageError: if the device is not available or memory runs out.
     """
+    if cell is not None:
+        consent.allow("cell", cell)
     loaded = load_model(path, device_name)
+    if cell not in (None, loaded.config.model.cell.type):
+        raise UsageError(f"--cell {cell}: the checkpoint has {loaded.config.model.cell.type}")
     config = _data_config(loaded.config.data, data, text, overrides)
+    if text is None and data is None:
+        check_corpus(config, loaded.path)
     encoded, name, bound, text_notes = _read(loaded, config, split or "test", text)
     score = _score(loaded, encoded, name, show_progress=show_progress)
     if not math.isfinite(score.nll) or not math.isfinite(score.perplexity):
         best = loaded.path.with_name("best.safetensors")
         raise CheckpointError(
-            "the weights give no finite likelihood",
+            "the weights give no finite perplexity",
             where=str(loaded.path),
             hint=shell_join(["ptblm", "eval", str(best)])
             if best != loaded.path and best.is_file()

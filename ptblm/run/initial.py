@@ -11,8 +11,12 @@ from ptblm.config.loading import load_config, override_config
 from ptblm.config.run import RunConfig
 from ptblm.config.schema import Config
 from ptblm.errors import ConfigError
+from ptblm.model.build import is_custom_cell
+from ptblm.model.cells.custom import load_named_cell_class
 from ptblm.paths import expand_path
+from ptblm.run.agreement import check_corpus
 from ptblm.run.directory import find_checkpoint
+from ptblm.run.load_model import check_finite, custom_cell_error
 
 # Keys of the model that do not change the function that the weights compute.
 _FREE_KEYS = {"model.dropout", "model.initializer", "model.init_scale"}
@@ -64,12 +68,19 @@ def load_initial_model(
     path = find_checkpoint(path)
     checkpoint = load_checkpoint(path)
     trained = checkpoint.parsed_config()
+    check_finite(checkpoint.model, "model", path)
     if source is None:
         new_data = bool((flags or {}).get("data.path")) or any(
             override.strip().startswith("data.path") for override in overrides
         )
         base = _config_for_a_new_run(trained, new_data=new_data)
         config = override_config(base, overrides, flags)
+        check_corpus(config.data, path)
+        if is_custom_cell(config.model):
+            try:
+                load_named_cell_class(config.model.cell.type)
+            except ConfigError as error:
+                raise custom_cell_error(error, path) from None
     else:
         config = load_config(source, overrides, flags)
     _check_fits(trained, config, path)

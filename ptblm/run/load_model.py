@@ -1,23 +1,26 @@
 """Loads the model of a checkpoint."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ptblm.backend.allocator import keep_freed_memory
 from ptblm.backend.device import SelectedDevice, select_device
 from ptblm.backend.matmul import MatmulBackend, select_matmul_backend
 from ptblm.backend.precision import allow_tf32
-from ptblm.checkpoint.format import Checkpoint, load_checkpoint
+from ptblm.checkpoint.format import Checkpoint, load_checkpoint, verify_hint
 from ptblm.checkpoint.structure import StructureMismatchError, check_structure
+from ptblm.config.data import DataConfig
 from ptblm.config.model import ModelConfig
 from ptblm.config.schema import Config
 from ptblm.corpus.tokenizers import make_tokenizer
 from ptblm.corpus.tokenizers.base import Tokenizer
-from ptblm.errors import CheckpointError
+from ptblm.errors import CheckpointError, ConfigError, DataError
 from ptblm.model.build import build_model, is_custom_cell
 from ptblm.model.language_model import LanguageModel
 from ptblm.run.directory import find_checkpoint
@@ -68,7 +71,7 @@ def load_model(path: Path, device_name: str = "auto") -> LoadedModel:
     path = find_checkpoint(path)
     checkpoint = load_checkpoint(path)
     config = checkpoint.parsed_config()
-    tokenizer = make_tokenizer(config.data.tokenizer, checkpoint.parsed_vocabulary())
+    tokenizer = tokenizer_from_checkpoint(checkpoint, config.data, path)
     epochs, steps = checkpoint.trained()
     matmul = select_matmul_backend(selected.device, previous_matmul(checkpoint))
     if config.run.fused:
@@ -110,17 +113,64 @@ def model_from_checkpoint(
         fused: whether to use fused kernels.
 
     Raises:
-        CheckpointError: if the weights do not match the config.
+        CheckpointError: if the weights do not match the config or are not finite, or the user has
+            not agreed to run the custom cell.
     """
-    with nullcontext() if is_custom_cell(config) else torch.device("meta"):
-        model = build_model(config, len(checkpoint.vocabulary["tokens"]), fused=fused)
+    check_finite(checkpoint.model, "model", path)
+    problem = "the checkpoint does not fit its own config"
     try:
+        with nullcontext() if is_custom_cell(config) else torch.device("meta"):
+            model = build_model(config, len(checkpoint.vocabulary["tokens"]), fused=fused)
         load_weights(model, checkpoint, assign=True)
+    except ConfigError as error:
+        raise custom_cell_error(error, path) from None
     except StructureMismatchError as error:
-        raise CheckpointError(
-            f"the checkpoint does not fit its own config: {error}", where=str(path)
-        ) from None
+        raise CheckpointError(f"{problem}: {error}", where=str(path)) from None
+    except (RuntimeError, OverflowError, MemoryError):  # sizes that torch cannot represent
+        raise CheckpointError(f"{problem}: its sizes are impossible", where=str(path)) from None
     return model
+
+
+def custom_cell_error(error: ConfigError, path: Path) -> CheckpointError:
+    """Returns the error of a custom cell that a checkpoint names."""
+    return CheckpointError(error.what, where=error.where or str(path), hint=error.hint)
+
+
+def tokenizer_from_checkpoint(checkpoint: Checkpoint, config: DataConfig, path: Path) -> Tokenizer:
+    """Returns the tokenizer of a checkpoint.
+
+    Args:
+        checkpoint: the checkpoint.
+        config: the data config of the checkpoint.
+        path: the checkpoint file, for messages.
+
+    Raises:
+        CheckpointError: if its vocabulary is incomplete.
+    """
+    try:
+        return make_tokenizer(config.tokenizer, checkpoint.parsed_vocabulary())
+    except DataError as error:
+        raise CheckpointError(error.what, where=str(path)) from None
+
+
+def check_finite(tensors: Mapping[str, Tensor], group: str, path: Path) -> None:
+    """Checks that the values of a checkpoint are finite.
+
+    Args:
+        tensors: tensors by name.
+        group: "model", "optimizer" or "hidden_state", for messages.
+        path: the checkpoint file, for messages.
+
+    Raises:
+        CheckpointError: if a value is NaN or infinite.
+    """
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise CheckpointError(
+                f"{group}.{name} contains values that are not finite",
+                where=str(path),
+                hint=verify_hint(path),
+            )
 
 
 def load_weights(model: LanguageModel, checkpoint: Checkpoint, *, assign: bool = False) -> None:

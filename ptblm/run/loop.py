@@ -4,14 +4,16 @@ import contextlib
 
 from ptblm.checkpoint.format import Checkpoint, current_versions
 from ptblm.errors import CheckpointError, DivergedError, Interrupted
+from ptblm.files import os_errors
 from ptblm.json_files import write_json
 from ptblm.reporting.metrics import MetricsFile
 from ptblm.reporting.reporter import Reporter, RunInfo, RunResult
 from ptblm.reporting.result import result_document
 from ptblm.reporting.tensorboard import TensorBoard
 from ptblm.run import best
-from ptblm.run.directory import RunDirectory, write_errors
+from ptblm.run.directory import RunDirectory
 from ptblm.run.hints import diverged_command, resume_command
+from ptblm.run.lock import write_errors
 from ptblm.run.saving import CheckpointSaver
 from ptblm.run.setup import RunComponents
 from ptblm.run.signals import SaveSignal, StopSignal
@@ -60,9 +62,9 @@ def run_loop(
         reporter.start(info)
 
         def make_checkpoint() -> Checkpoint:
-            _check_in_place(directory)
             trainer.check_finite()
-            metrics.sync()
+            if directory.is_in_place():  # otherwise the path could be that of another run
+                metrics.sync()
             return Checkpoint(
                 config=config.model_dump(),
                 vocabulary=corpus.vocabulary.as_dict(),
@@ -80,6 +82,7 @@ def run_loop(
                     log.write(record)
                 saver.write(record, trainer.train_state.step, is_trained=trainer.is_trained)
                 if isinstance(record, RunDone):
+                    saver.check_place()
                     return _finish(info, components, directory, record, reporter)
                 if stop.received is not None:
                     saver.save_now()
@@ -122,24 +125,13 @@ def _finish(
     reporter: Reporter,
 ) -> RunResult:
     """Writes result.json and reports the result."""
-    _check_in_place(directory)
     result = RunResult(info, components.trainer.train_state.history, test, directory.best)
     reporter.finish(result)
-    try:
+    with os_errors(
+        CheckpointError,
+        "the result could not be written",
+        where=directory.result,
+        hint=f"then repeat the test: {resume_command(directory.path)}",
+    ):
         write_json(directory.result, result_document(result))
-    except OSError as error:
-        raise CheckpointError(
-            f"the result could not be written: {error.strerror or error}",
-            where=str(directory.result),
-            hint=f"free disk space, then repeat the test: {resume_command(directory.path)}",
-        ) from None
     return result
-
-
-def _check_in_place(directory: RunDirectory) -> None:
-    if not directory.is_in_place():
-        raise CheckpointError(
-            "the run directory was moved or replaced during the run",
-            where=str(directory.path),
-            hint="resume the run at its new path; nothing was written to the old path",
-        )

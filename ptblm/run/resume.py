@@ -1,6 +1,7 @@
 """Resumes a run: selects a checkpoint, checks changed keys and restores the state."""
 
 import contextlib
+import io
 import logging
 import os
 from dataclasses import replace
@@ -13,10 +14,11 @@ from ptblm.config.loading import load_config
 from ptblm.config.schema import Config
 from ptblm.config.show import config_document
 from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError, DataError
-from ptblm.files import open_regular, write_text
+from ptblm.files import open_regular, os_errors, write_text
 from ptblm.run.directory import RUN_HINT, RUNS, RunDirectory
 from ptblm.run.hints import diverged_command, init_command, restart_command, resume_command
 from ptblm.run.setup import RunComponents
+from ptblm.run.verify import check_finite_state
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,11 @@ def find_run(path: Path) -> Path:
         CheckpointError: if there is no run or no checkpoint, or the path is that of a checkpoint
             other than the last.
     """
+    with os_errors(CheckpointError, where=path, hint=RUN_HINT):
+        return _find_run(path)
+
+
+def _find_run(path: Path) -> Path:
     if path.is_dir():
         if path == RunDirectory(path.parent).checkpoints:
             path = path.parent
@@ -96,7 +103,9 @@ def has_results(directory: RunDirectory) -> bool:
     """Returns whether a run has results. One killed before its first checkpoint has none."""
     if directory.result.exists() or directory.diverged.exists():
         return True
-    return directory.metrics.is_file() and b'"kind": "epoch"' in directory.metrics.read_bytes()
+    with contextlib.suppress(OSError), open_regular(directory.metrics) as file:
+        return any(b'"kind": "epoch"' in line for line in io.BufferedReader(file))
+    return False
 
 
 def newest_usable_checkpoint(directory: RunDirectory) -> tuple[Path, Checkpoint]:
@@ -173,6 +182,7 @@ def restore(components: RunComponents, checkpoint: Checkpoint, path: Path) -> No
             where=str(path),
             hint="start a new run, or resume this run with the version of ptblm that wrote it",
         )
+    check_finite_state(checkpoint, path)
     try:
         components.trainer.load_state_dict(checkpoint.trainer_state())
     except (StructureMismatchError, RuntimeError) as error:

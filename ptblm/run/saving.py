@@ -1,23 +1,21 @@
 """Saves the checkpoints of a run. A failed save does not stop the run."""
 
+import contextlib
 import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from ptblm.checkpoint.format import Checkpoint, save_checkpoint
+from ptblm.checkpoint.format import save_checkpoint
 from ptblm.config.run import RunConfig
 from ptblm.errors import CheckpointError, DamagedCheckpointError
-from ptblm.files import replacing
+from ptblm.files import advice, replacing
 from ptblm.run.directory import RunDirectory
-from ptblm.run.hints import restart_command, resume_command
+from ptblm.run.rescue import MakeCheckpoint, check_place, how_to_continue
 from ptblm.training.records import EpochDone, Evaluating, Record, StepDone
 
 logger = logging.getLogger(__name__)
-
-MakeCheckpoint = Callable[[], Checkpoint]
 
 
 class CheckpointSaver:
@@ -55,7 +53,7 @@ class CheckpointSaver:
         """
         if isinstance(record, EpochDone):
             if record.best:
-                save_or_warn(self._directory.best, self._make_checkpoint)
+                save_or_warn(self._directory, self._directory.best, self._make_checkpoint)
             self._save_last(step, must_succeed=is_trained)
         elif isinstance(record, StepDone | Evaluating) and self._interval.is_due(step):
             self._save_last(step, must_succeed=False)
@@ -73,13 +71,22 @@ class CheckpointSaver:
         """
         save_or_raise(self._directory, self._make_checkpoint)
 
+    def check_place(self) -> None:
+        """Saves the state elsewhere if the run directory is no longer at its path.
+
+        Raises:
+            CheckpointError: if it is not. The state was saved.
+        """
+        with contextlib.suppress(OSError):
+            check_place(self._directory, self._make_checkpoint)
+
     def _save_last(self, step: int, *, must_succeed: bool) -> bool:
         """Saves the last checkpoint and a numbered one; returns whether it was saved."""
         saved = True
         if must_succeed:
             save_or_raise(self._directory, self._make_checkpoint)
         else:
-            saved = save_or_warn(self._directory.last, self._make_checkpoint)
+            saved = save_or_warn(self._directory, self._directory.last, self._make_checkpoint)
         if saved:
             keep_numbered(self._directory, step, self._keep)
         self._interval.restart(step)
@@ -112,16 +119,21 @@ class CheckpointInterval:
         self._last_time = time.monotonic()
 
 
-def save_or_warn(path: Path, make_checkpoint: MakeCheckpoint) -> bool:
+def save_or_warn(directory: RunDirectory, path: Path, make_checkpoint: MakeCheckpoint) -> bool:
     """Saves a checkpoint. On failure, logs a warning and keeps the previous checkpoint.
 
     Returns:
         Whether the checkpoint was saved.
+
+    Raises:
+        CheckpointError: if the run directory was moved or deleted. The state was saved.
     """
     try:
+        check_place(directory, make_checkpoint)
         save_checkpoint(path, make_checkpoint())
     except (OSError, DamagedCheckpointError) as error:
-        logger.warning(f"{path} was not saved ({error}); training continues")
+        reason = error.strerror or error if isinstance(error, OSError) else error.what
+        logger.warning(f"{path} was not saved ({reason}); training continues")
         return False
     return True
 
@@ -130,20 +142,19 @@ def save_or_raise(directory: RunDirectory, make_checkpoint: MakeCheckpoint) -> N
     """Saves the last checkpoint when it must not fail, because no later save follows.
 
     Raises:
-        CheckpointError: if the save fails.
+        CheckpointError: if the save fails, or the run directory was moved or deleted. The state was
+            saved elsewhere if possible.
     """
-    path = directory.last
     try:
-        save_checkpoint(path, make_checkpoint())
-    except OSError as error:
+        check_place(directory, make_checkpoint)
+        save_checkpoint(directory.last, make_checkpoint())
+    except (OSError, DamagedCheckpointError) as error:
+        reason = error.strerror or error if isinstance(error, OSError) else error.what
+        todo = advice(error) if isinstance(error, OSError) else "check the disk"
         raise CheckpointError(
-            f"the last checkpoint could not be saved: {error.strerror or error}",
-            where=str(path),
-            hint="free disk space, then continue from the previous checkpoint: "
-            + resume_command(directory.path)
-            if path.is_file()
-            else "free disk space, then start again, as there is no earlier checkpoint: "
-            + restart_command(directory),
+            f"the last checkpoint could not be saved: {reason}",
+            where=str(directory.last),
+            hint=f"{todo}, then {how_to_continue(directory, make_checkpoint)}",
         ) from None
 
 

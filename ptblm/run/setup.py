@@ -1,5 +1,6 @@
 """Sets up a run from its config: device, corpus, model, trainer."""
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,5 +161,5 @@ def _with_absolute_paths(config: Config) -> Config:
     location = corpus_path(config.data.path, config.data.tokenizer)
     # The embedded corpus moves with ptblm, and a pipe has no lasting path.
     if config.data.path != "sample" and (location.is_dir() or location.is_file()):
-        return override_config(config, [], {"data.path": str(location.resolve())})
+        return override_config(config, [], {"data.path": os.path.realpath(location)})
     return config

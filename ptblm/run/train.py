@@ -11,18 +11,18 @@ from ptblm.files import write_text
 from ptblm.json_files import write_json
 from ptblm.reporting.environment import describe_environment, record_resumption
 from ptblm.reporting.reporter import Reporter, RunResult, SilentReporter
+from ptblm.run.agreement import check_corpus, remember_agreement
 from ptblm.run.directory import (
     RUNS,
     RunDirectory,
     check_available,
     clear,
+    clear_temporary_files,
     first_free,
-    lock_run_dir,
-    remove_temporary_files,
-    write_errors,
 )
 from ptblm.run.initial import InitialModel
 from ptblm.run.load_model import model_from_checkpoint, previous_matmul
+from ptblm.run.lock import lock_run_dir, write_errors
 from ptblm.run.loop import run_loop
 from ptblm.run.memory import training_memory_errors
 from ptblm.run.resume import (
@@ -83,8 +83,10 @@ def train(
     # Checked again under the lock. Here, a directory that is not used stays untouched.
     if resume == "must":
         path = find_run(path)
-    elif resume == "never" or not RunDirectory(path).all_checkpoints():
-        _check_can_start(RunDirectory(path), resume, overwrite=overwrite)
+    else:
+        with write_errors(path):
+            if resume == "never" or not RunDirectory(path).all_checkpoints():
+                _check_can_start(RunDirectory(path), resume, overwrite=overwrite)
     # A signal that arrives before training starts must not end the process.
     with SaveSignal() as save, lock_run_dir(path, created=numbered) as directory:
         if resume != "never" and directory.all_checkpoints():
@@ -114,6 +116,7 @@ def _start(
                 )
                 write_json(directory.environment, environment)
                 write_text(directory.config, config_document(components.config))
+            remember_agreement(components.config)
             return run_loop(components, directory, stop, save, 0, reporter)
 
 
@@ -128,6 +131,7 @@ def _resume(
     path, checkpoint = newest_usable_checkpoint(directory)
     before = checkpoint.parsed_config()
     config = config if isinstance(config, Config) else config(before)
+    check_corpus(config.data, path)
     config = with_absolute_vocabulary_path(config)
     check_changes(before, config, diverged=directory.diverged.is_file())
     with training_memory_errors(config):
@@ -141,12 +145,13 @@ def _resume(
             logger.info(f"{reason}; the run may not be bit-exact")
         with StopSignal(reporter.stopping) as stop:
             with write_errors(directory.path):
-                remove_temporary_files(directory)
+                clear_temporary_files(directory)
                 rewrite_last(directory, path, with_config(checkpoint, config))
                 directory.result.unlink(missing_ok=True)
                 directory.diverged.unlink(missing_ok=True)
                 record_resumption(directory.environment, list(command), components.computing())
                 rewrite_config(directory.config, before, components.config)
+            remember_agreement(components.config)
             return run_loop(components, directory, stop, save, checkpoint.metrics_offset, reporter)
 
 

@@ -3,7 +3,8 @@
 from ptblm.checkpoint.format import load_checkpoint
 from ptblm.config.data import DataConfig
 from ptblm.corpus.vocabulary import Vocabulary
-from ptblm.errors import ConfigError
+from ptblm.errors import ConfigError, DataError
+from ptblm.files import os_errors
 from ptblm.paths import expand_path
 from ptblm.run.directory import find_checkpoint
 
@@ -17,12 +18,14 @@ def checkpoint_vocabulary(config: DataConfig) -> Vocabulary | None:
     Raises:
         CheckpointError: if the file is a checkpoint that cannot be loaded.
         ConfigError: if the checkpoint has another tokenizer.
+        DataError: if the path cannot be read.
     """
     if config.vocabulary.file is None:
         return None
     path = expand_path(config.vocabulary.file)
-    if not (path.is_dir() or path.suffix == ".safetensors"):
-        return None
+    with os_errors(DataError, where=path):
+        if not (path.is_dir() or path.suffix == ".safetensors"):
+            return None
     path = find_checkpoint(path)
     checkpoint = load_checkpoint(path)
     tokenizer = checkpoint.parsed_config().data.tokenizer

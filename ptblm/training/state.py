@@ -42,13 +42,13 @@ class TrainState:
 
     @classmethod
     def from_dict(
-        cls, saved: Mapping[str, Any], *, batches: int, tokens_per_batch: int
+        cls, saved: Mapping[str, Any], *, batches: int | None, tokens_per_batch: int
     ) -> "TrainState":
         """Restores the state that `as_dict` returned.
 
         Args:
             saved: plain data from a checkpoint.
-            batches: batches in an epoch of the run.
+            batches: batches in an epoch of the run; None if the text is not known.
             tokens_per_batch: targets in a batch of the run.
 
         Raises:
@@ -60,8 +60,13 @@ class TrainState:
             check_structure(asdict(_ANY_EPOCH), done, f"train_state.history.{index}")
         history = [EpochDone(**done) for done in saved["history"]]
         state = cls(**{**saved, "history": history})
+        if batches is None:  # the state tells, unless it is in the first epoch
+            in_epochs = state.step - state.batch
+            batches = in_epochs // state.epoch if state.epoch > 0 else max(1, state.batch)
         consistent = (
             state.epoch == len(history)
+            and [done.epoch for done in history] == list(range(1, state.epoch + 1))
+            and batches > 0
             and state.step == state.epoch * batches + state.batch
             and 0 <= state.batch <= batches
             and state.tokens == state.batch * tokens_per_batch
@@ -69,7 +74,9 @@ class TrainState:
             and 0 <= state.seconds < math.inf
         )
         if not consistent:
-            raise StructureMismatchError("train_state: inconsistent with the training text")
+            raise StructureMismatchError(
+                "train_state: not a state that a run on this text can be in"
+            )
         return state
 
 

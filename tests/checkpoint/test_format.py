@@ -71,7 +71,8 @@ def assert_equal(one: Any, other: Any) -> None:
 
 def assert_same_checkpoint(one: Checkpoint, other: Checkpoint) -> None:
     for field in dataclasses.fields(Checkpoint):
-        assert_equal(getattr(one, field.name), getattr(other, field.name))
+        if field.name != "path":
+            assert_equal(getattr(one, field.name), getattr(other, field.name))
 
 
 @pytest.fixture
@@ -158,12 +159,11 @@ def test_shared_and_strided_tensors_are_saved_by_value(saved: Path) -> None:
     + [
         f.name
         for f in dataclasses.fields(Checkpoint)
-        if f.name not in ("model", "optimizer", "hidden_state", "format")
+        if f.name not in ("model", "optimizer", "hidden_state", "format", "path")
     ],
 )
 def test_each_key_of_the_document_is_needed(saved: Path, name: str) -> None:
     document, tensors = read_tensor_file(saved)
-    document = json.loads(text)
     del document[name]
     write_tensor_file(saved, document, tensors)
     with pytest.raises(CheckpointError, match=f"{name}: missing|format"):
@@ -270,8 +270,7 @@ def test_save_that_reads_back_wrong_keeps_the_old_file(
 
     def bad_disk(descriptor: int) -> None:
         sync(descriptor)
-        part = saved.with_name(saved.name + ".part")
-        if part.exists():
+        for part in saved.parent.glob("*.part"):
             data = bytearray(part.read_bytes())
             data[position] ^= 4
             part.write_bytes(data)

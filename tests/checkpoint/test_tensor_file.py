@@ -123,7 +123,7 @@ def entry(dtype: Any, shape: Any, begin: Any, end: Any) -> dict[str, Any]:
         ({"a": entry("F32", [True], 0, 4)}, "are invalid"),
         ({"a": entry("F32", 43, 0, 172)}, "are invalid"),
         ({"a": entry("F32", [43], "0", 172)}, "are invalid"),
-        ({"a": entry("F32", [0, 10**30], 0, 0)}, "extra bytes"),
+        ({"a": entry("F32", [0, 10**18], 0, 0)}, "extra bytes"),
         ({"a": entry("X9", [43], 0, 172)}, "is incomplete"),
         ({"a": entry([], [43], 0, 172)}, "is incomplete"),
         ({"a": 5}, "is incomplete"),
@@ -145,7 +145,7 @@ def test_wrong_tensor_sizes_are_rejected(path: Path, entries: Header, message: s
 
 
 def test_impossible_empty_shape_is_rejected(path: Path) -> None:
-    rewrite(path, lambda header: header.update(z=entry("F32", [0, 10**30], 174, 174)))
+    rewrite(path, lambda header: header.update(z=entry("F32", [0, 10**18, 10**18], 174, 174)))
     with pytest.raises(TensorFileError, match="is impossible"):
         read_tensor_file(path)
 
@@ -160,7 +160,7 @@ START = b'{"__metadata__":{"sha256":"' + b"0" * 64 + b'","ptblm":"{}"}'
         (START + b',"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}' * 2 + b"}", "twice"),
         (START + b',"__metadata__":{"ptblm":"{}"}}', "twice"),
         (START + b',"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
-        (START + b',"a":' + b"9" * 10_000 + b"}", "cannot be parsed"),
+        (START + b',"a":' + b"9" * 10_000 + b"}", "10,000 digits"),
         (START + b',"a":"\xff"}', "cannot be parsed"),
         (START, "cannot be parsed"),
         (START[:92] + b"}}", "document is missing"),
@@ -186,7 +186,7 @@ def test_wrong_headers_are_rejected(path: Path, header: bytes, message: str | No
     ],
 )
 def test_wrong_documents_are_rejected(path: Path, document: str, message: str) -> None:
-    write_tensor_file(path, document, {})
+    rewrite(path, lambda header: header["__metadata__"].update(ptblm=document))
     with pytest.raises(DamagedCheckpointError, match=message):
         load_checkpoint(path)
 

@@ -105,6 +105,7 @@ def test_names_that_a_shell_may_misread_are_left_out(files: Path) -> None:
         ("train --resume o", ["other/"]),
         ("train --init other/r", ["other/run-1"]),
         ("train --data s", ["sample"]),
+        ("train --cell g", ["gru"]),
         ("train --data other/t", ["other/text.txt"]),
         ("train --run-dir other/", ["other/empty/", "other/run-1/"]),
         ("eval other/r", ["other/run-1"]),

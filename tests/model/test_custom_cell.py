@@ -21,6 +21,8 @@ from ptblm.model.initializers import Initializer
 from ptblm.model.layers.recurrent import RecurrentLayer
 from tests.conftest import REPOSITORY, Ptblm
 
+pytestmark = pytest.mark.usefixtures("trusted_cells")
+
 PAGE = (REPOSITORY / "docs" / "custom-cells.md").read_text(encoding="utf-8")
 CELL, WITH_OPTION, CHECKS, FASTER = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 (CONFIG,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
@@ -112,7 +114,11 @@ def test_commands_load_the_cell_from_the_current_directory(here: Path, ptblm: Pt
     assert version not in resumed.stderr
 
     (here / "page_cells.py").write_text(CELL + "\n# changed\n")
-    changed = ptblm("train", "--resume", "run", "--set", "training.epochs=4")
+    more = ["train", "--resume", "run", "--set", "training.epochs=4"]
+    changed = ptblm(*more)
+    assert changed.returncode == 4, changed.stderr
+    assert "pass --cell page_cells:SLSTM to run it" in changed.stderr
+    changed = ptblm(*more, "--cell", "page_cells:SLSTM")
     assert changed.returncode == 0, changed.stderr
     assert re.search(f"note: .*page_cells:SLSTM.*{version}", changed.stderr)
 
@@ -120,7 +126,7 @@ def test_commands_load_the_cell_from_the_current_directory(here: Path, ptblm: Pt
     shutil.rmtree(here / "__pycache__", ignore_errors=True)
     for command in (["eval", "run"], ["train", "--resume", "run"]):
         missing = ptblm(*command)
-        assert missing.returncode == 2
+        assert missing.returncode == 4
         assert "no file page_cells.py in the current directory" in missing.stderr
         assert "Traceback" not in missing.stderr
 

@@ -11,6 +11,8 @@ from ptblm.errors import ConfigError
 from ptblm.model.build import build_model
 from ptblm.model.language_model import LanguageModel
 
+pytestmark = pytest.mark.usefixtures("trusted_cells")
+
 CELL = """
 import torch
 from torch import nn

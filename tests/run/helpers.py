@@ -16,6 +16,7 @@ from ptblm.checkpoint.format import load_checkpoint
 from ptblm.config.loading import load_config, override_config
 from ptblm.config.schema import Config
 from ptblm.reporting.reporter import Reporter, RunResult
+from ptblm.run.agreement import allow_typed
 from ptblm.run.train import train
 from tests.conftest import plain_environment
 
@@ -40,6 +41,7 @@ def options(overrides: Sequence[str]) -> list[str]:
 
 def resume(directory: Path, *overrides: str, reporter: Reporter | None = None) -> RunResult:
     """Resumes a run in this process."""
+    allow_typed(overrides)
     return train(
         lambda run: override_config(run, list(overrides)),
         directory,

@@ -11,7 +11,7 @@ import pytest
 from ptblm.config.loading import load_config
 from ptblm.config.schema import Config
 from ptblm.errors import PtblmError, UsageError
-from ptblm.run.directory import lock_run_dir
+from ptblm.run.lock import lock_run_dir
 from ptblm.run.signals import STOP_SIGNALS, StopSignal
 from ptblm.run.train import Resume, train
 
@@ -51,7 +51,7 @@ def test_lock_never_writes_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "target").write_text("content")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "lock").symlink_to(tmp_path / "target")
-    with pytest.raises(UsageError, match="cannot write"), lock_run_dir(tmp_path / "run"):
+    with pytest.raises(UsageError, match="is a link"), lock_run_dir(tmp_path / "run"):
         pass
     assert (tmp_path / "target").read_text() == "content"
 

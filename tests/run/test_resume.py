@@ -69,7 +69,7 @@ def test_killed_run_resumes_bit_exactly(tmp_path: Path, whole: Path, ptblm: Ptbl
     wait_for(directory / "metrics.jsonl", len(metrics(whole)) // 2 + 3)
     process.kill()
     process.communicate(timeout=60)
-    (directory / "checkpoints" / "last.safetensors.part").write_bytes(b"half a file")
+    (directory / "checkpoints" / "last.safetensors.0123abcd.part").write_bytes(b"half a file")
     with (directory / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "st')
     result = ptblm("train", "--resume", directory)

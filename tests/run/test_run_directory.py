@@ -12,7 +12,8 @@ import pytest
 from ptblm.checkpoint.format import load_checkpoint
 from ptblm.errors import ConfigError, DataError, UsageError
 from ptblm.run import train as train_module
-from ptblm.run.directory import check_available, clear, lock_run_dir
+from ptblm.run.directory import check_available, clear
+from ptblm.run.lock import lock_run_dir
 from ptblm.run.setup import RunComponents, setup_run
 from ptblm.run.train import train
 from tests.conftest import REPOSITORY, Ptblm, plain_environment
@@ -94,7 +95,7 @@ def test_replaced_directory_is_not_written_to(tmp_path: Path) -> None:
     before = contents(directory)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 4
-    assert "was moved or replaced" in errors
+    assert "the run directory was moved during the run" in errors
     assert contents(directory) == before
     assert load_checkpoint(last_checkpoint(directory)).config["training"]["seed"] == 9
 

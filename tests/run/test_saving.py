@@ -57,13 +57,14 @@ def test_failed_save_warns_during_and_raises_at_the_end(
 ) -> None:
     last = last_checkpoint(run)
     before = last.read_bytes()
-    assert not save_or_warn(last, full_disk)
+    assert not save_or_warn(RunDirectory(run), last, full_disk)
     assert "was not saved" in log.messages[0]
     with pytest.raises(CheckpointError, match="No space left") as caught:
         save_or_raise(RunDirectory(run), full_disk)
-    assert f"the previous checkpoint: ptblm train --resume {run}" in str(caught.value)
+    assert f"continue from last.safetensors: ptblm train --resume {run}" in str(caught.value)
     assert last.read_bytes() == before
-    last.unlink()
+    for path in (last, last.with_name("best.safetensors")):
+        path.unlink()
     with pytest.raises(CheckpointError) as caught:
         save_or_raise(RunDirectory(run), full_disk)
     assert f"no earlier checkpoint: ptblm train --config {run / 'config.yaml'}" in str(caught.value)

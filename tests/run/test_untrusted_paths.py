@@ -11,8 +11,8 @@ from ptblm.errors import CheckpointError, UsageError
 from ptblm.files import replacing
 from ptblm.json_files import read_json
 from ptblm.run.checkpoints import verify_checkpoints
-from ptblm.run.directory import lock_run_dir
 from ptblm.run.load_model import load_model
+from ptblm.run.lock import lock_run_dir
 from ptblm.run.train import train
 from tests.run.helpers import contents, last_checkpoint, resume, tiny_config
 
@@ -71,15 +71,15 @@ def test_checkpoint_without_progress_is_a_checkpoint_error(run: Path, value: obj
         load_model(run)
 
 
-def test_checkpoint_with_a_missing_cell_gets_a_verdict(run: Path) -> None:
-    """The other checkpoints of the run are still verified."""
+def test_checkpoint_with_a_custom_cell_is_verified_without_it(run: Path) -> None:
     path = last_checkpoint(run)
     checkpoint = load_checkpoint(path)
     checkpoint.config["model"]["cell"] = {"type": "no_such_module:Cell"}
     save_checkpoint(path, checkpoint)
-    verdicts = {verdict.path.name: verdict.problem for verdict in verify_checkpoints(run)}
-    assert verdicts["best.safetensors"] is None
-    assert "no_such_module" in (verdicts["last.safetensors"] or "")
+    verdicts = {verdict.path.name: verdict for verdict in verify_checkpoints(run)}
+    assert [verdict.problem for verdict in verdicts.values()] == [None, None]
+    assert verdicts["best.safetensors"].custom_cell is None
+    assert verdicts["last.safetensors"].custom_cell == "no_such_module:Cell"
 
 
 def test_lock_message_names_the_process(run: Path) -> None:

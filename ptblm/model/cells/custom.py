@@ -1,40 +1,88 @@
 """Loads custom cells, which configs and checkpoints specify as "my_module:MyCell".
 
-An untrusted checkpoint must not be able to run arbitrary code. Therefore ptblm first parses the
-module and executes it only if it defines the specified class as a subclass of a ptblm cell.
+A custom cell is code. A module that a config or a checkpoint names is executed only if the user
+typed the name of the cell or has trained with the same file, and only if the module defines the
+class as a subclass of a ptblm cell.
 """
 
 import ast
+import contextlib
 import hashlib
 import logging
+import os
 import sys
+from collections.abc import Callable
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
+from ptblm import consent
 from ptblm.errors import ConfigError
+from ptblm.files import open_regular
 from ptblm.model.cells.cell import Cell
 
 logger = logging.getLogger(__name__)
 
+_MAX_BYTES = 1_000_000
 _HINT = "see docs/custom-cells.md for how to write a cell and where ptblm looks for it"
 
 
 def load_cell_class(name: str) -> type[Cell]:
     """Returns the class that `name` specifies, such as "my_module:MyCell".
 
-    The module is searched for in the current directory, then on the Python path.
+    The module is searched for in the current directory, then on the Python path. It is executed,
+    so `name` must come from the user; see `load_named_cell_class`.
 
     Raises:
         ConfigError: if the module is missing, cannot be executed, or does not define the class as
             a subclass of a ptblm cell.
     """
+    return _load(name, check=lambda _path, _source: None)
+
+
+def load_named_cell_class(name: str) -> type[Cell]:
+    """Returns the class that a config or a checkpoint names, if the user has agreed to run it.
+
+    Raises:
+        ConfigError: if the user has not agreed, or the class cannot be loaded; see
+            `load_cell_class`.
+    """
+
+    def check(path: Path, source: bytes) -> None:
+        if consent.is_allowed("cell", name) or consent.is_remembered(
+            "cell", _description(path, source)
+        ):
+            return
+        raise ConfigError(
+            f"the custom cell {name} is code that you have not trained with",
+            where=str(path),
+            hint=f"if you trust this file, pass --cell {name} to run it",
+        )
+
+    return _load(name, check)
+
+
+def remember_cell(name: str) -> None:
+    """Records that the user has trained with the file that defines a custom cell."""
+    path = _find(name.partition(":")[0])
+    with contextlib.suppress(OSError):
+        if path is not None:
+            consent.remember("cell", _description(path, _read(path)))
+
+
+def _description(path: Path, source: bytes) -> str:
+    """Returns what identifies a file: other files of its directory could run with it."""
+    return f"{os.path.realpath(path)}\n{hashlib.sha256(source).hexdigest()}"
+
+
+def _load(name: str, check: Callable[[Path, bytes], None]) -> type[Cell]:
     module_name, _, class_name = name.partition(":")
     path = _find(module_name)
     if path is None:
         raise _error(f"no file {module_name}.py in the current directory or on Python's path")
     try:
-        source = path.read_bytes()
+        source = _read(path)
+        check(path, source)
         tree = ast.parse(source)
     except SyntaxError as error:
         raise _error(f"not valid Python: {error.msg}", f"{path}:{error.lineno}") from None
@@ -56,9 +104,17 @@ def source_hash(name: str) -> str:
     """Returns the SHA-256 of the file that defines a custom cell, or "" if it cannot be read."""
     path = _find(name.partition(":")[0])
     try:
-        return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+        return "" if path is None else hashlib.sha256(_read(path)).hexdigest()
     except OSError:
         return ""
+
+
+def _read(path: Path) -> bytes:
+    with open_regular(path) as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise ValueError(f"it has more than {_MAX_BYTES:,} bytes")
+    return content
 
 
 def _find(module_name: str) -> Path | None:

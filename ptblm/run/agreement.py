@@ -1,0 +1,61 @@
+"""The user's agreement to what a checkpoint names: a custom cell, and the path of a corpus."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ptblm import consent
+from ptblm.config.data import DataConfig
+from ptblm.config.overrides import parse_overrides
+from ptblm.config.schema import Config
+from ptblm.corpus.splits import CORPUS_NAMES
+from ptblm.errors import CheckpointError
+from ptblm.model.build import is_custom_cell
+from ptblm.model.cells.custom import remember_cell
+from ptblm.paths import shell_join
+
+_KINDS: dict[tuple[str | int, ...], consent.Kind] = {
+    ("model", "cell"): "cell",
+    ("model", "cell", "type"): "cell",
+    ("data", "path"): "corpus",
+}
+
+
+def allow_typed(overrides: Sequence[str] = (), flags: Mapping[str, object] | None = None) -> None:
+    """Allows the cell and the corpus that the user typed on the command line.
+
+    Args:
+        overrides: arguments of --set.
+        flags: values of dedicated options by key, such as "data.path"; None if not passed.
+    """
+    for override in parse_overrides(overrides, flags or {}, problems=[]):
+        kind = _KINDS.get(override.path)
+        if kind is not None:
+            consent.allow(kind, str(override.value))
+
+
+def check_corpus(config: DataConfig, path: Path) -> None:
+    """Checks that the corpus that a checkpoint names may be read.
+
+    Args:
+        config: the data config of the checkpoint.
+        path: the checkpoint file.
+
+    Raises:
+        CheckpointError: if the user neither typed the path of the corpus nor has trained with it.
+    """
+    name = config.path
+    known = name in CORPUS_NAMES or consent.is_allowed("corpus", name)
+    if not known and not consent.is_remembered("corpus", name):
+        raise CheckpointError(
+            f"the checkpoint names a corpus that you have not trained with: {name}",
+            where=str(path),
+            hint=f"pass {shell_join(['--data', name])} to read it, or the path of another text",
+        )
+
+
+def remember_agreement(config: Config) -> None:
+    """Records that the user has trained with the cell and the corpus of a run."""
+    if is_custom_cell(config.model):
+        remember_cell(config.model.cell.type)
+    if config.data.path not in CORPUS_NAMES:
+        consent.remember("corpus", config.data.path)

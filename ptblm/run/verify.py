@@ -1,0 +1,110 @@
+"""Verifies that a checkpoint can be used: for an evaluation, and to resume its run."""
+
+import re
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ptblm.checkpoint.format import Checkpoint
+from ptblm.checkpoint.structure import StructureMismatchError
+from ptblm.config.model import ModelConfig
+from ptblm.config.schema import Config
+from ptblm.errors import CheckpointError
+from ptblm.model.build import is_custom_cell
+from ptblm.model.language_model import LanguageModel
+from ptblm.run.load_model import check_finite, model_from_checkpoint, tokenizer_from_checkpoint
+from ptblm.training.optimizer import make_optimizer
+from ptblm.training.state import TrainState
+
+
+def verify(checkpoint: Checkpoint, path: Path) -> int:
+    """Checks everything that does not need the training text. No code of a custom cell is run.
+
+    Args:
+        checkpoint: the checkpoint.
+        path: its file, for messages.
+
+    Returns:
+        The number of trainable parameters; with a custom cell, the number of values in the model.
+
+    Raises:
+        CheckpointError: if the config, the vocabulary, the weights or the state of the run is not
+            usable.
+    """
+    config = checkpoint.parsed_config()
+    tokenizer_from_checkpoint(checkpoint, config.data, path)
+    check_finite_state(checkpoint, path)
+    try:
+        _check_train_state(checkpoint, config)
+        if is_custom_cell(config.model):
+            check_finite(checkpoint.model, "model", path)
+            return _check_around_custom_cell(checkpoint, config.model)
+        model = model_from_checkpoint(checkpoint, config.model, path)
+        _check_state_tensors(checkpoint, config, model)
+    except StructureMismatchError as error:
+        raise CheckpointError(f"not usable: {error}", where=str(path)) from None
+    return model.parameter_count()
+
+
+def check_finite_state(checkpoint: Checkpoint, path: Path) -> None:
+    """Checks that the state of the optimizer and the hidden state are finite.
+
+    Raises:
+        CheckpointError: if a value is NaN or infinite.
+    """
+    hidden_state = {
+        f"{layer}.{part}": tensor
+        for layer, parts in enumerate(checkpoint.hidden_state)
+        for part, tensor in enumerate(parts)
+    }
+    check_finite(checkpoint.optimizer, "optimizer", path)
+    check_finite(hidden_state, "hidden_state", path)
+
+
+def _check_train_state(checkpoint: Checkpoint, config: Config) -> None:
+    saved = dict(checkpoint.train_state)
+    if not isinstance(saved.pop("loss_scaler", None), dict):
+        raise StructureMismatchError("train_state.loss_scaler: missing")
+    tokens = config.training.batch_size * config.training.num_steps
+    TrainState.from_dict(saved, batches=None, tokens_per_batch=tokens)
+
+
+def _check_state_tensors(checkpoint: Checkpoint, config: Config, model: LanguageModel) -> None:
+    """Checks names and shapes of the hidden state and of the state of the optimizer."""
+    batch_size, layers = config.training.batch_size, model.recurrent.layers
+    expected = [[(batch_size, size) for size in layer.cell.state_sizes] for layer in layers]
+    found = [[tuple(part.shape) for part in parts] for parts in checkpoint.hidden_state]
+    if found != expected:
+        raise StructureMismatchError(f"hidden_state: shapes {expected} expected, found {found}")
+    if checkpoint.optimizer:  # empty before the first update
+        parameters = {
+            name: nn.Parameter(torch.empty_like(parameter, device="meta"))
+            for name, parameter in model.trainable_parameters().items()
+        }
+        make_optimizer(parameters, config.training).load_state_dict(checkpoint.optimizer)
+
+
+def _check_around_custom_cell(checkpoint: Checkpoint, config: ModelConfig) -> int:
+    """Checks the number of layers, and the shapes of the embedding and the head.
+
+    Returns:
+        The number of values in the model.
+    """
+    vocab_size = len(checkpoint.vocabulary["tokens"])
+    shapes = {name: list(tensor.shape) for name, tensor in checkpoint.model.items()}
+    cells = {name for name in shapes if re.match(r"recurrent\.layers\.\d+\.cell\.", name)}
+    layers = len({name.split(".")[2] for name in cells})
+    if layers != config.num_layers:
+        raise StructureMismatchError(
+            f"model: {config.num_layers:,} layers expected, found {layers}"
+        )
+    around = {name: shape for name, shape in shapes.items() if name not in cells}
+    expected = {
+        "embedding.weight": [vocab_size, config.embedding_size or config.hidden_size],
+        "head.weight": [vocab_size, *around.get("head.weight", [])[1:2]],
+        "head.bias": [vocab_size],
+    }
+    if around != expected:
+        raise StructureMismatchError(f"model: shapes {expected} expected, found {around}")
+    return sum(tensor.numel() for tensor in checkpoint.model.values())

@@ -1,0 +1,158 @@
+"""Every path that the system rejects is one message with the exit code of its command."""
+
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import write_small_corpus
+from tests.in_process import ptblm
+
+NOBODY = 65534
+TINY = ["--config", "test", "--set", "model.hidden_size=2", "--set", "training.batch_size=4"]
+SAMPLE = [*TINY, "--data", "sample"]
+
+# Commands with a path, and the exit code if the path cannot be used.
+COMMANDS: dict[str, tuple[list[str], int]] = {
+    "eval": (["eval", "PATH"], 4),
+    "show": (["checkpoint", "show", "PATH"], 4),
+    "verify": (["checkpoint", "verify", "PATH"], 4),
+    "resume": (["train", "--resume", "PATH"], 4),
+    "init": (["train", "--init", "PATH", "--data", "sample"], 4),
+    "vocabulary": (["train", *SAMPLE, "--set", "data.vocabulary.file=PATH", "--dry-run"], 3),
+    "config": (["train", "--config", "PATH"], 2),
+    "config show": (["config", "show", "PATH"], 2),
+    "data": (["train", *TINY, "--data", "PATH", "--dry-run"], 3),
+    "run dir": (["train", *SAMPLE, "--run-dir", "PATH"], 2),
+    "overwrite": (["train", *SAMPLE, "--run-dir", "PATH", "--overwrite"], 2),
+    "resume auto": (["train", *TINY, "--resume", "auto", "--run-dir", "PATH"], 2),
+    "eval data": (["eval", "RUN", "--data", "PATH"], 3),
+    "eval text": (["eval", "RUN", "--text", "PATH"], 3),
+    "download from": (["download-data", "--from", "PATH", "--to", "new"], 3),
+    "download to": (["download-data", "--from", "RUN", "--to", "PATH"], 3),
+}
+WRITES = {"run dir", "overwrite", "resume auto", "download to"}
+
+
+def long_name(_: Path) -> str:
+    return "x" * 300
+
+
+def long_path(_: Path) -> str:
+    return "/".join(["x" * 200] * 30)
+
+
+def loop(directory: Path) -> str:
+    (directory / "loop").symlink_to("loop")
+    return "loop"
+
+
+def below_a_file(directory: Path) -> str:
+    (directory / "file").write_text("a b\n")
+    return "file/inner"
+
+
+def named_pipe(directory: Path) -> str:
+    os.mkfifo(directory / "pipe")
+    return "pipe"
+
+
+def bound_socket(directory: Path) -> str:
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as server:
+        server.bind("socket")
+    return "socket"
+
+
+def device(_: Path) -> str:
+    return "/dev/zero"
+
+
+PATHS = [long_name, long_path, loop, below_a_file, named_pipe, bound_socket, device]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("prepared")
+    write_small_corpus(directory / "text")
+    data = ["--data", str(directory / "text"), "--run-dir", str(directory / "run")]
+    code, errors, _ = ptblm("train", *TINY, *data)
+    assert code == 0, errors
+    return directory
+
+
+def check(command: str, path: str, run: Path) -> None:
+    """Runs a command with a path that cannot be used."""
+    words, expected = COMMANDS[command]
+    code, errors, output = ptblm(
+        *(word.replace("PATH", path).replace("RUN", str(run)) for word in words)
+    )
+    assert code == expected, errors + output
+    assert "Traceback" not in errors
+    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 or ": bad, " in output, errors
+    assert path in errors + output
+
+
+@pytest.mark.parametrize("make_path", PATHS)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_path_that_cannot_be_used(
+    command: str, make_path: Callable[[Path], str], prepared: Path, in_directory: Path
+) -> None:
+    if make_path is named_pipe and command in ("data", "eval data", "eval text"):
+        pytest.skip("a pipe can be read: `--data <(command)`")
+    check(command, make_path(in_directory), prepared / "run")
+
+
+@pytest.fixture
+def as_another_user() -> Iterator[Path]:
+    """Runs the test as a user who may not enter the directory `locked` of the current directory."""
+    here, before = Path(tempfile.mkdtemp()), Path.cwd()
+    here.chmod(0o755)
+    (here / "locked").mkdir()
+    (here / "locked" / "inner").write_text("a b\n")
+    (here / "readable").mkdir(mode=0o755)
+    os.chdir(here)
+    root = os.geteuid() == 0
+    (here / "locked").chmod(0o700 if root else 0)
+    if root:
+        os.setegid(NOBODY)
+        os.seteuid(NOBODY)
+    try:
+        yield here
+    finally:
+        if root:
+            os.seteuid(0)
+            os.setegid(0)
+        (here / "locked").chmod(0o700)
+        os.chdir(before)
+        shutil.rmtree(here)
+
+
+@pytest.fixture(scope="module")
+def readable(prepared: Path) -> Iterator[Path]:
+    """A copy of the run that every user can read."""
+    directory = Path(tempfile.mkdtemp())
+    shutil.copytree(prepared, directory / "copy")
+    for path in (directory, directory / "copy", *(directory / "copy").rglob("*")):
+        path.chmod(0o755)
+    yield directory / "copy"
+    shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_path_in_a_directory_that_cannot_be_entered(
+    command: str, prepared: Path, readable: Path, as_another_user: Path
+) -> None:
+    check(command, "locked/inner", readable / "run")
+
+
+@pytest.mark.parametrize("command", sorted(WRITES))
+def test_directory_that_cannot_be_written_to(
+    command: str, prepared: Path, readable: Path, as_another_user: Path
+) -> None:
+    check(command, "readable/new" if os.geteuid() == NOBODY else "locked/new", readable / "run")
