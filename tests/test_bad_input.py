@@ -1,34 +1,20 @@
 """Property tests: invalid input gives a message and an exit code, and changes no file.
 
-The input is random YAML, random bytes as corpora, mutated checkpoints and mutated archives.
+The input is random YAML, random bytes as corpora and mutated archives.
 `make fault-injection` runs many more cases of each (the profile "thorough").
 """
 
-import contextlib
 import io
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ptblm.checkpoint.format import (
-    Checkpoint,
-    current_versions,
-    load_checkpoint,
-    save_checkpoint,
-)
-from ptblm.checkpoint.tensor_file import read_tensor_file, write_tensor_file
 from ptblm.config.loading import load_config, shipped_configs
 from ptblm.config.schema import Config
-from ptblm.errors import PtblmError
-from ptblm.run.load_model import model_from_checkpoint
-from ptblm.run.resume import restore
 from ptblm.run.setup import setup_run
 from tests.in_process import assert_clear, mutated, ptblm
 
@@ -130,105 +116,6 @@ def test_unusual_line_ends_and_characters(tmp_path: Path, text: bytes, tokens: i
     components = setup_run(load_config("small", [f"data.path={tmp_path}", *TINY[1::2]]))
     assert len(components.corpus.splits["train"].ids) == tokens
     assert {"a", "b"} <= set(components.corpus.vocabulary.tokens)
-
-
-# --- checkpoints ---
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of a tiny model on the sample corpus, after two steps."""
-    overrides = ["data.path=sample", "model.hidden_size=2", "model.num_layers=1"]
-    components = setup_run(load_config("small", overrides))
-    records = components.trainer.records()
-    next(records)
-    next(records)
-    path = tmp_path_factory.mktemp("good") / "last.safetensors"
-    checkpoint = Checkpoint(
-        config=components.config.model_dump(),
-        vocabulary=components.corpus.vocabulary.as_dict(),
-        corpus={
-            "name": "sample",
-            "sha256": {split: text.sha256 for split, text in components.corpus.splits.items()},
-        },
-        **components.trainer.state_dict(),
-        metrics_offset=0,
-        versions=current_versions(),
-        computing=components.computing(),
-    )
-    save_checkpoint(path, checkpoint)
-    return path
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text("the boat sails\nthe cook cooks\n")
-    return path
-
-
-@several_cases
-@given(data=st.data())
-def test_mutated_checkpoint(good: Path, text: Path, tmp_path: Path, data: st.DataObject) -> None:
-    path = tmp_path / "checkpoint.safetensors"
-    content = data.draw(mutated(good.read_bytes()) | st.binary(max_size=200))
-    path.write_bytes(content)
-    for arguments in (["eval", path, "--text", text], ["checkpoint", "show", path]):
-        code, errors, _ = ptblm(*arguments)
-        assert_clear(code, errors, 4)
-    assert path.read_bytes() == content
-
-
-def locations(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yields the path of each value in nested dicts and lists."""
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, inner in pairs:
-        yield (*path, key)
-        if isinstance(inner, dict | list):
-            yield from locations(inner, (*path, key))
-
-
-OTHER_VALUES = SCALARS | st.integers(10**6, 10**12) | st.sampled_from([{}, [], [1], {"a": 1}])
-OTHER_TENSORS = st.sampled_from(
-    [torch.zeros(3), torch.zeros(2, 2, dtype=torch.int64), torch.tensor(float("nan"))]
-)
-
-
-@several_cases
-@given(data=st.data())
-def test_checkpoint_with_one_changed_value(
-    good: Path, text: Path, tmp_path: Path, data: st.DataObject
-) -> None:
-    """The file is well-formed with correct checksums; one value at any depth is changed."""
-    document, tensors = read_tensor_file(good)
-    content: dict[str, Any] = {"document": document, "tensors": tensors}
-    everywhere = [
-        p for p in locations(content) if len(p) > 1 and (p[1] != "vocabulary" or len(p) == 2)
-    ]
-    path = data.draw(st.sampled_from(everywhere))
-    inner: Any = content
-    for key in path[:-1]:
-        inner = inner[key]
-    inner[path[-1]] = data.draw(OTHER_TENSORS if path[0] == "tensors" else OTHER_VALUES)
-    run = tmp_path / "run"
-    (run / "checkpoints").mkdir(parents=True, exist_ok=True)
-    last = run / "checkpoints" / "last.safetensors"
-    write_tensor_file(last, content["document"], content["tensors"])
-    before = (run / "checkpoints" / "last.safetensors").read_bytes()
-    code, errors, _ = ptblm("eval", run, "--text", text)
-    assert_clear(code, errors, 3, 4)
-    code, errors, _ = ptblm("checkpoint", "verify", run)
-    assert code in (0, 4)
-    assert "Traceback" not in errors
-    assert (run / "checkpoints" / "last.safetensors").read_bytes() == before
-    # Resuming from it either works or raises a PtblmError.
-    with contextlib.suppress(PtblmError):
-        checkpoint = load_checkpoint(run / "checkpoints" / "last.safetensors")
-        config = checkpoint.parsed_config()
-        model_from_checkpoint(checkpoint, config.model, run)
-        components = setup_run(config)
-        restore(components, checkpoint, run)
-        next(components.trainer.records())
 
 
 # --- archives ---

@@ -65,8 +65,8 @@ def batchify(ids: Ids, batch_size: int, num_steps: int, split: str) -> Batches:
     steps = (stream_length - 1) // num_steps
     if steps < 1:
         raise DataError(
-            f"the {split} split has {len(ids):,} tokens; one batch of {batch_size} streams x "
-            f"{num_steps} steps needs {batch_size * (num_steps + 1):,}",
+            f"the {split} split has {len(ids):,} tokens; one batch of {batch_size:,} streams x "
+            f"{num_steps:,} steps needs {batch_size * (num_steps + 1):,}",
             hint=_suggestion(len(ids), num_steps),
         )
     streams = ids[: batch_size * stream_length].reshape(batch_size, stream_length)

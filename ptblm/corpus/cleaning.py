@@ -5,7 +5,7 @@ Text of the form that ptblm expects, with LF line ends and without marks, stays 
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 from ptblm.config.data import DataConfig
@@ -71,6 +71,7 @@ _UNK_PARTS = (b"UNK", b"OOV", b"_unk_", b"&lt;unk", b"{unk", b"@unknown@", b" un
 _MARK_LIKE = re.compile(rb"[<\[{*|_@#].*|.*[>\]}*|_@#]|[A-Z]{3,}")
 _NEARLY_ALL, _MIN_LINES = 0.9, 20
 _SAMPLE_SIZE = 2**16  # bytes
+_MAX_LISTED, _MAX_SHOWN = 12, 60  # words in a note, and bytes of a word
 # A search for these patterns is ten times as fast as one for the marks themselves, so the marks
 # are only searched for in blocks that contain them.
 _BRACKETED = (re.compile(rb"<[^\s<>]{1,16}>"), re.compile(rb"\[[^\s\[\]]{1,16}\]"))
@@ -165,7 +166,8 @@ def _line_cleaner(
             raw = raw.replace(b"\r\n", b"\r")
             findings["line end", ""] += raw.count(b"\r")
             raw = raw.replace(b"\r", b"\n")
-        bracketed = {word for pattern in _BRACKETED for word in pattern.findall(raw)}
+        # Without a list of all matches: a text of one line is one block.
+        bracketed = {found[0] for pattern in _BRACKETED for found in pattern.finditer(raw)}
         names = {word.decode().lower() for word in bracketed}
         if not names.isdisjoint(_START | _END) or b"__" in raw:
             raw = _clean_marks(source, raw, config.marks, findings)
@@ -180,8 +182,9 @@ def _line_cleaner(
 
 def _clean_marks(source: Source, raw: bytes, rule: str, findings: Findings) -> bytes:
     """Drops, keeps or rejects the sentence marks in whole lines, as `data.marks` says."""
-    lines = [(line, _ANY_MARK.findall(line.strip())) for line in raw.splitlines(keepends=True)]
-    found = Counter(mark.decode() for _, marks in lines for mark in marks)
+    counts: dict[bytes, int] = {}
+    lines = [(line, _count_marks(line, counts)) for line in raw.splitlines(keepends=True)]
+    found = Counter({mark.decode(): count for mark, count in counts.items()})
     if found and rule == "reject":
         raise DataError(
             "the text contains sentence marks, which data.marks rejects: "
@@ -193,14 +196,34 @@ def _clean_marks(source: Source, raw: bytes, rule: str, findings: Findings) -> b
     findings.update({(kind, mark): count for mark, count in found.items()})
     if rule == "keep":
         return raw
-    return b"".join(_without_marks(line) if marks else line for line, marks in lines)
+    return b"".join(_without_marks(line) if has_marks else line for line, has_marks in lines)
+
+
+def _count_marks(line: bytes, counts: dict[bytes, int]) -> bool:
+    """Adds the marks in a line to `counts`, and returns whether there are any."""
+    mark = None
+    for mark in _ANY_MARK.finditer(line.strip()):
+        counts[mark[0]] = counts.get(mark[0], 0) + 1
+    return mark is not None
 
 
 def _without_marks(line: bytes) -> bytes:
     """Returns the sentences of a line as lines; nothing if the line contained only marks."""
-    parts = (_START_MARK.sub(b"", part.strip()).strip() for part in _END_MARK.split(line.strip()))
+    parts = (
+        b"".join(_between(_START_MARK, part.strip())).strip()
+        for part in _between(_END_MARK, line.strip())
+    )
     sentences = b"\n".join(part for part in parts if part)
     return sentences + b"\n" if sentences and line.endswith(b"\n") else sentences
+
+
+def _between(pattern: re.Pattern[bytes], text: bytes) -> Iterator[bytes]:
+    """Yields the parts of a text between matches, in less memory than `Pattern.split`."""
+    start = 0
+    for found in pattern.finditer(text):
+        yield text[start : found.start()]
+        start = found.end()
+    yield text[start:]
 
 
 def _replace_unk(raw: bytes, spelling: re.Pattern[bytes], findings: Findings) -> bytes:
@@ -226,7 +249,7 @@ def _repeated_words(sample: bytes) -> set[str]:
         word, count = Counter(words[at] for words in lines).most_common(1)[0]
         is_mark = _MARK_LIKE.fullmatch(word) and not _UNK_SPELLING.fullmatch(word)
         if count >= _NEARLY_ALL * len(lines) and len(word) > 1 and is_mark:
-            repeated.add(word.decode("utf-8", "replace"))
+            repeated.add(word[:_MAX_SHOWN].decode("utf-8", "replace"))
     return repeated
 
 
@@ -252,7 +275,10 @@ def _words(findings: Findings, kind: Kind) -> dict[str, int]:
 
 def _with_counts(words: dict[str, int]) -> str:
     """Lists words with their counts, as in "80 <s>, 80 </s>"."""
-    return ", ".join(f"{count:,} {word}" for word, count in words.items())
+    listed = [f"{count:,} {word}" for word, count in list(words.items())[:_MAX_LISTED]]
+    if len(words) > _MAX_LISTED:
+        listed.append(f"and {len(words) - _MAX_LISTED:,} more")
+    return ", ".join(listed)
 
 
 def _count(number: int, noun: str) -> str:

@@ -83,7 +83,7 @@ def not_utf8_error(content: bytes, name: str) -> DataError:
     count = content.count(b"\0")
     return DataError(
         f"the text contains {count:,} zero {'byte' if count == 1 else 'bytes'} (NUL), the first "
-        f"at byte {byte} of the line",
+        f"at byte {byte:,} of the line",
         where=f"{name}:{line}",
         hint="remove them with `tr -d '\\000'`, or train with --tokenizer byte if this is not text",
     )
@@ -102,7 +102,7 @@ def _invalid_utf8_error(content: bytes, start: int, name: str) -> DataError:
     else:
         guess, hint = _eight_bit_guess(sample)
     return DataError(
-        f"not UTF-8 text (byte {byte} of the line); {guess}", where=f"{name}:{line}", hint=hint
+        f"not UTF-8 text (byte {byte:,} of the line); {guess}", where=f"{name}:{line}", hint=hint
     )
 
 

@@ -1,11 +1,13 @@
 """Finds the train, valid and test files in a directory, under the names that corpora use."""
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 from ptblm.errors import DataError
+from ptblm.files import os_errors
 from ptblm.paths import shell_join
 
 Split = Literal["train", "valid", "test"]
@@ -65,7 +67,7 @@ def corpus_directory(directory: Path) -> Path:
     An unpacked archive often contains one directory, which contains the files.
 
     Raises:
-        DataError: if several subdirectories contain such files.
+        DataError: if several subdirectories contain such files, or the directory cannot be read.
     """
     level = [directory]
     for _ in range(_MAX_DEPTH + 1):
@@ -74,13 +76,18 @@ def corpus_directory(directory: Path) -> Path:
         if len(found) == 1:
             return found[0]
         if found:
-            names = ", ".join(candidate.name for candidate in found[:_MAX_LISTED])
+            names = _listed([candidate.name for candidate in found])
             raise DataError(
                 f"several directories contain a corpus: {names}",
                 where=str(directory),
                 hint=f"pass one of them, for example {_data_option(found[0])}",
             )
-        level = [entry for parent in level for entry in _entries(parent) if entry.is_dir()]
+        level = [
+            entry
+            for parent in level
+            for entry in _entries(parent)
+            if os.path.isdir(entry) and os.access(entry, os.R_OK | os.X_OK)
+        ]
     return directory
 
 
@@ -102,7 +109,7 @@ def _family(directory: Path, prefixes: Sequence[str]) -> Family:
     starts = {start for start, _ in with_train}
     if len(starts) == 1:
         return with_train[min(with_train, key=lambda form: (len(form[1]), form[1]))]
-    forms = ", ".join(f"{start}*{end}" for start, end in with_train)
+    forms = _listed([f"{start}*{end}" for start, end in with_train])
     raise DataError(
         f"several corpora are in the directory: {forms}",
         where=str(directory),
@@ -116,7 +123,7 @@ def _families(directory: Path) -> dict[tuple[str, str], Family]:
     ranks: dict[Path, tuple[bool, int]] = {}
     for path in _entries(directory):
         match = _FILE.fullmatch(path.name)
-        if match is None or not path.is_file():
+        if match is None or not _is_file(path):
             continue
         name = match["split"].lower()
         split = _SPLIT_OF[name]
@@ -129,10 +136,13 @@ def _families(directory: Path) -> dict[tuple[str, str], Family]:
 
 
 def _entries(directory: Path) -> list[Path]:
-    try:
+    with os_errors(DataError, where=directory):
         return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
-    except OSError:
-        return []
+
+
+def _is_file(path: Path) -> bool:
+    with os_errors(DataError, where=path):
+        return path.is_file()
 
 
 def _data_option(path: Path) -> str:
@@ -143,22 +153,32 @@ def _data_option(path: Path) -> str:
 def _missing_error(directory: Path, split: Split, family: Family) -> DataError:
     """Returns the error for a missing split, which lists what the directory contains."""
     entries = _entries(directory)
-    names = [path.name + ("/" if path.is_dir() else "") for path in entries]
-    listed = ", ".join(names[:_MAX_LISTED]) or "nothing"
-    if len(names) > _MAX_LISTED:
-        listed += f" and {len(names) - _MAX_LISTED:,} more"
-    found = f"the directory contains {listed}"
-    others = [path for path in entries if path.is_file() and path not in family.values()]
-    broken = [path for path in entries if path.is_symlink() and not path.exists()]
+    names = [path.name + ("/" if os.path.isdir(path) else "") for path in entries]
+    found = f"the directory contains {_listed(names) or 'nothing'}"
+    others = [path for path in entries if os.path.isfile(path) and path not in family.values()]
+    broken = [path for path in entries if os.path.islink(path) and not os.path.exists(path)]
+    special = [path for path in entries if _FILE.fullmatch(path.name) and _is_special(path)]
     packed = [path for path in others if path.suffix.lower() in _PACKED]
     if broken:
         found = f"{broken[0].name} is a link to a missing file"
         hint = "restore the file that the link names"
+    elif special:
+        found = f"{special[0].name} is a pipe, a socket or a device"
+        hint = "replace it by a file; a pipe has to be named itself, as in --data PIPE"
     elif packed:
         hint = f"unpack {packed[0].name} first"
     else:
         hint = f"name the file {_expected_name(split, family)}{_alternative(split, family, others)}"
     return DataError(f"the {split} split is missing; {found}", where=str(directory), hint=hint)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_LISTED:,} more" if len(names) > _MAX_LISTED else ""
+    return ", ".join(names[:_MAX_LISTED]) + more
+
+
+def _is_special(path: Path) -> bool:
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def _expected_name(split: Split, family: Family) -> str:

@@ -4,11 +4,11 @@ import hashlib
 import io
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from stat import S_ISREG
 from typing import IO, Literal
 
 from ptblm.corpus.containers import (
@@ -19,6 +19,7 @@ from ptblm.corpus.containers import (
     not_text_error,
 )
 from ptblm.errors import DataError
+from ptblm.files import open_regular, os_errors
 
 # Bytes per read. A block of this size and the arrays computed from it fit in a CPU cache.
 BLOCK_SIZE = 2**18
@@ -143,9 +144,9 @@ class Source:
 
     @contextmanager
     def _open(self) -> Iterator[IO[bytes]]:
-        with _os_errors_as_data_errors(self.name):
+        with _reading(self.name):
             content = self.content
-            with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as file:
+            with _open_file(content) if isinstance(content, Path) else io.BytesIO(content) as file:
                 yield file
 
 
@@ -202,29 +203,32 @@ def bytes_source(name: str, content: bytes) -> Source:
     return Source(name, content, 0, len(content))
 
 
-def read_file(path: Path, *, as_is: bool = False) -> Source:
+def read_file(path: Path, *, as_is: bool = False, may_be_pipe: bool = True) -> Source:
     """Returns the source for a file. A compressed file becomes the text that it contains.
 
-    A regular file is read later, block by block. Any other file, such as a pipe, and the text of
-    a compressed file are kept in memory.
+    A regular file is read later, block by block. The text of a pipe, a terminal or a compressed
+    file is kept in memory.
 
     Args:
         path: the file.
         as_is: whether to read the bytes of a compressed file, an archive or a document unchanged.
+        may_be_pipe: whether the file can be a pipe or a terminal, which a user has to name
+            explicitly, because reading waits for another process.
 
     Raises:
-        DataError: if the file cannot be read or decompressed, or is an archive or a document.
+        DataError: if the file cannot be read or decompressed, or is an archive, a document or a
+            device.
     """
     name = str(path)
-    with _os_errors_as_data_errors(name), path.open("rb") as file:
+    with _reading(name), _open_file(path, may_be_pipe=may_be_pipe) as file:
         status = os.fstat(file.fileno())
-        if not S_ISREG(status.st_mode) or not status.st_size:
-            return read_content(file.read(), name, as_is=as_is)
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
+            return read_content(file.read() or b"", name, as_is=as_is)
         kind = None if as_is else container_of(file.read(SIGNATURE_SIZE))
         if kind is None:
             return Source(name, path, 0, status.st_size)
         file.seek(0)
-        return read_content(file.read(-1 if is_compressed_text(kind) else SIGNATURE_SIZE), name)
+        return _from_container(file, kind, name)
 
 
 def read_content(content: bytes, name: str, *, as_is: bool = False) -> Source:
@@ -236,16 +240,26 @@ def read_content(content: bytes, name: str, *, as_is: bool = False) -> Source:
     kind = None if as_is else container_of(content[:SIGNATURE_SIZE])
     if kind is None:
         return bytes_source(name, content)
+    return _from_container(io.BytesIO(content), kind, name)
+
+
+def _from_container(file: IO[bytes], kind: str, name: str) -> Source:
     if not is_compressed_text(kind):
         raise not_text_error(kind, name)
-    text = decompress(content, kind, name)
-    return replace(bytes_source(name, text), compression=kind)
+    return replace(bytes_source(name, decompress(file, kind, name)), compression=kind)
 
 
-@contextmanager
-def _os_errors_as_data_errors(name: str) -> Iterator[None]:
-    """Re-raises OSError as DataError."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=name) from None
+def _open_file(path: Path, *, may_be_pipe: bool = False) -> IO[bytes]:
+    mode = path.stat().st_mode
+    if may_be_pipe and stat.S_ISFIFO(mode):
+        return path.open("rb")
+    if may_be_pipe and stat.S_ISCHR(mode):
+        file = path.open("rb", buffering=0)
+        if file.isatty():
+            return io.BufferedReader(file)
+        file.close()
+    return io.BufferedReader(open_regular(path))
+
+
+def _reading(name: str) -> AbstractContextManager[None]:
+    return os_errors(DataError, where=name, hint="check the path")

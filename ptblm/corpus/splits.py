@@ -14,6 +14,7 @@ from ptblm.corpus.preparing import PreparedText, notes, prepare_text
 from ptblm.corpus.source import Source, Unit, read_file
 from ptblm.corpus.tokenizers import TOKENIZERS
 from ptblm.errors import DataError
+from ptblm.files import os_errors
 from ptblm.paths import expand_path
 from ptblm.shipped import shipped_directory
 
@@ -78,10 +79,14 @@ def locate_corpus(config: DataConfig, splits: Iterable[Split] = SPLITS) -> RawCo
     """
     location = corpus_path(config.path, config.tokenizer)
     as_is = config.format == "raw"
-    if not location.is_dir():
+    with os_errors(DataError, where=location, hint=_HINT):
+        is_directory = location.is_dir()
+    if not is_directory:
         return RawCorpus(location, {}, read_file(location, as_is=as_is))
     files = split_files(location, TOKENIZERS[config.tokenizer].file_prefixes, splits)
-    sources = {split: read_file(path, as_is=as_is) for split, path in files.items()}
+    sources = {
+        split: read_file(path, as_is=as_is, may_be_pipe=False) for split, path in files.items()
+    }
     return RawCorpus(location, sources)
 
 
@@ -109,11 +114,11 @@ def corpus_name(path: str) -> str:
         return path
     location = expand_path(path)
     if os.path.isdir(location):  # unlike Path.is_dir, never raises OSError
-        return location.resolve().name
+        return _final_name(location)
     if not os.path.isfile(location):
         return location.name
     # The name of a compressed file has two suffixes.
-    name = Path(location.resolve().name)
+    name = Path(_final_name(location))
     is_compressed = name.suffix.lower() in {".gz", ".bz2", ".xz"}
     return (Path(name.stem) if is_compressed else name).stem
 
@@ -132,16 +137,16 @@ def corpus_path(path: str, tokenizer_name: str) -> Path:
     if path in DATASETS:
         return _dataset_directory(path, tokenizer_name)
     location = expand_path(path)
-    if os.path.isdir(location):
+    where = _absolute(location)
+    with os_errors(DataError, f"{path}: cannot be read", where=where, hint=_hint(path)):
+        try:
+            mode = location.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            is_link = os.path.islink(location)
+            reason = "a link to a missing file" if is_link else "no such directory or file"
+            raise DataError(f"{path}: {reason}", where=where, hint=_hint(path)) from None
+    if stat.S_ISDIR(mode):
         return corpus_directory(location)
-    try:
-        mode = location.stat().st_mode
-    except OSError as error:
-        raise DataError(
-            f"{path}: {_missing_reason(error)}",
-            where=os.path.abspath(location),
-            hint=_hint(path),
-        ) from None
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
         raise DataError(f"{path}: not a directory, a file or a pipe", hint=_HINT)
     return location
@@ -149,7 +154,7 @@ def corpus_path(path: str, tokenizer_name: str) -> Path:
 
 def shadowed_note(path: str) -> str | None:
     """Returns a note if `data.path` is a corpus name and a local directory has the same name."""
-    if path in CORPUS_NAMES and Path(path).is_dir():
+    if path in CORPUS_NAMES and os.path.isdir(path):
         if path in DATASETS and Path(path).resolve() == DATASETS[path].directory.resolve():
             return None
         return (
@@ -200,20 +205,31 @@ def _check_forms(texts: Mapping[Split, PreparedText]) -> None:
 def _dataset_directory(name: str, tokenizer_name: str) -> Path:
     dataset = DATASETS[name]
     first = f"{TOKENIZERS[tokenizer_name].file_prefixes[0]}train.txt"
-    if (dataset.directory / first).is_file():
-        return dataset.directory
-    here = f"pass --data ./{name} for the directory {name}/ here, " if Path(name).is_dir() else ""
+    with os_errors(DataError, where=dataset.directory):
+        if (dataset.directory / first).is_file():
+            return dataset.directory
+    here = f"pass --data ./{name} for the directory {name}/ here, " if os.path.isdir(name) else ""
     raise DataError(
         f"the {dataset.title} is not downloaded: {first} is missing",
-        where=str(dataset.directory.resolve()),
+        where=_absolute(dataset.directory),
         hint=f"{here}run `ptblm download-data`, or pass --data sample, the embedded corpus",
     )
 
 
-def _missing_reason(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return "no such directory or file"
-    return f"cannot be read: {error.strerror}"
+def _final_name(path: Path) -> str:
+    """Returns the name of the file or directory, not that of a link to it."""
+    try:
+        return path.resolve().name
+    except OSError:  # the current directory does not exist
+        return path.name
+
+
+def _absolute(path: Path) -> str:
+    """Returns the absolute path; the path itself if the current directory does not exist."""
+    try:
+        return os.path.abspath(path)
+    except OSError:
+        return str(path)
 
 
 def _hint(path: str) -> str:

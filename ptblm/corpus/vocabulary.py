@@ -33,7 +33,7 @@ class Vocabulary:
         self.counts = tuple(counts)
         self.ids = {token: index for index, token in enumerate(self.tokens)}
         if len(self.counts) != len(self.tokens):
-            raise ValueError(f"{len(self.tokens)} tokens, but {len(self.counts)} counts")
+            raise ValueError(f"{len(self.tokens):,} tokens, but {len(self.counts):,} counts")
         if len(self.ids) != len(self.tokens):
             raise ValueError("a token occurs twice in the vocabulary")
 

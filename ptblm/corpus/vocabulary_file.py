@@ -11,6 +11,8 @@ from ptblm.corpus.tokenizers import TOKENIZERS
 from ptblm.corpus.vocabulary import UNK, Vocabulary
 from ptblm.errors import DataError
 
+MAX_TOKENS = 3_000_000  # of a file that could be any text
+
 
 def read_vocabulary(path: Path, config: DataConfig) -> Vocabulary:
     """Reads a vocabulary whose ids are the order of the tokens in the file.
@@ -24,14 +26,21 @@ def read_vocabulary(path: Path, config: DataConfig) -> Vocabulary:
         config: the config of the corpus.
 
     Raises:
-        DataError: if the file cannot be read, is empty or contains a token twice.
+        DataError: if the file cannot be read, is empty or contains a token twice, or more than
+            `MAX_TOKENS` tokens.
     """
     keep = {"path": str(path), "marks": "keep", "format": "plain"}
     text = prepare_text(read_file(path), config.model_copy(update=keep)).source.read().decode()
+    if text.count("\n") > MAX_TOKENS:
+        raise DataError(
+            f"the vocabulary has more than {MAX_TOKENS:,} lines",
+            where=str(path),
+            hint="pass a shorter list of tokens",
+        )
     lines = [line for line in text.split("\n") if line]
     if not lines:
         raise DataError("the vocabulary is empty", where=str(path), hint="write one token per line")
-    if len(lines) == 1 and len(lines[0].split()) > 2:
+    if len(lines) == 1 and len(lines[0].split(None, 2)) > 2:
         raise DataError(
             "the vocabulary is one line with several tokens",
             where=str(path),
@@ -44,7 +53,7 @@ def read_vocabulary(path: Path, config: DataConfig) -> Vocabulary:
     repeated, count = Counter(tokens).most_common(1)[0]
     if count > 1:
         raise DataError(
-            f"the vocabulary contains '{repeated}' {count:,} times",
+            f"the vocabulary contains {repeated[:60]!r} {count:,} times",
             where=str(path),
             hint="remove the repeated lines",
         )
@@ -55,5 +64,6 @@ def _token(line: str, tokenizer_name: str) -> str:
     """Returns the token of a line. `<unk>` may have another spelling, such as `<UNK>`."""
     if tokenizer_name == "char" and len(line) == 1:
         return line
-    token = line.split()[0] if line.split() else line
+    words = line.split(None, 1)
+    token = words[0] if words else line
     return UNK if is_unknown_word(token) else token

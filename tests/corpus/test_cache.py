@@ -14,7 +14,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from ptblm.corpus import cache
+from ptblm.corpus import cache_file
 from ptblm.corpus import corpus as corpus_module
 from ptblm.corpus.batches import batchify
 from ptblm.corpus.cache import cache_directory
@@ -63,7 +63,7 @@ def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(*_: object) -> None:
         raise AssertionError("the text was tokenized again")
 
-    monkeypatch.setattr(cache, "write_corpus", read)
+    monkeypatch.setattr(cache_file, "write_corpus", read)
     monkeypatch.setattr(corpus_module, "read_corpus", read)
 
 
@@ -138,7 +138,7 @@ def test_cache_of_another_format_is_rewritten(
     load_corpus(data_config(small_corpus))
     (path,) = place.glob("*/ids")
     before = path.read_bytes()
-    monkeypatch.setattr(cache, "FORMAT", cache.FORMAT + 1)
+    monkeypatch.setattr(cache_file, "FORMAT", cache_file.FORMAT + 1)
     assert_equal(load_corpus(data_config(small_corpus)), uncached(small_corpus))
     assert path.read_bytes() != before
 

@@ -1,5 +1,6 @@
 """Cleaning: line ends, byte order marks, sentence marks, spellings of the unknown word."""
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -131,3 +132,11 @@ def test_chosen_unknown_word_is_matched_exactly() -> None:
 def test_clean_text_is_not_copied(content: bytes) -> None:
     source = bytes_source("text", content)
     assert clean(source, data_config("text"))[0] is source
+
+
+def test_notes_about_many_marks_are_short() -> None:
+    marks = ["".join(case) for case in product(*zip("<start>", "<START>", strict=True))]
+    source = bytes_source("text", "".join(f"{mark} a b\n" for mark in marks).encode())
+    (note,) = notes(clean(source, data_config("text"))[1])
+    assert "and 20 more" in note
+    assert len(note) < 400

@@ -1,21 +1,28 @@
 """Containers: compressed texts are read, archives and documents are named."""
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
 import tarfile
+import tracemalloc
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ptblm.corpus import containers
 from ptblm.corpus.corpus import load_corpus
-from ptblm.corpus.source import read_content
+from ptblm.corpus.source import read_content, read_file
 from ptblm.errors import DataError
 from tests.corpus.helpers import TOKENIZER_NAMES, data_config
+from tests.in_process import mutated
 
 TEXT = "".join(f"line {n % 7} of the <unk> naïve text\n" for n in range(200)).encode()
 COMPRESSED = {
@@ -110,3 +117,76 @@ def test_raw_format_reads_compressed_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"PKs are here\n", b"BZh is a word\n", b"7z\n"])
 def test_text_that_resembles_a_signature(content: bytes) -> None:
     assert read_content(content, "text").read() == content
+
+
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lambda data: lzma.compress(data),
+    "lzma": lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE),
+    "zlib": lambda data: zlib.compress(data, 9),
+}
+EMPTY_STREAMS = {"gzip": gzip.compress(b""), "bzip2": bz2.compress(b""), "xz": lzma.compress(b"")}
+
+
+@pytest.mark.parametrize("kind", COMPRESSORS)
+def test_unpacked_size_is_bounded(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is bounded too: the text is unpacked piece by piece."""
+    monkeypatch.setattr(containers, "MAX_UNPACKED_START", 10**6)
+    path = tmp_path / "text"
+    path.write_bytes(COMPRESSORS[kind](b"ab " * 4_000_000))
+    tracemalloc.start()
+    with pytest.raises(
+        DataError, match=r"the \w+ file unpacks to more than [\d,]+ bytes"
+    ) as caught:
+        read_file(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 11_500_000  # less than the text
+    assert caught.value.where == str(path)
+    assert caught.value.hint == "unpack it first, if you trust its source"
+
+
+@pytest.mark.parametrize("kind", ["xz", "lzma"])
+def test_dictionary_that_needs_much_memory_is_rejected(kind: str) -> None:
+    content = bytearray(COMPRESSED[kind])
+    if kind == "lzma":
+        content[1:5] = (0x6000_0000).to_bytes(4, "little")
+    else:
+        filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 2**27, "mf": lzma.MF_HC3, "depth": 1}]
+        content = bytearray(lzma.compress(TEXT, filters=filters))
+    with pytest.raises(DataError, match=f"the {kind} file needs more than 104,857,600 bytes"):
+        read_content(bytes(content), "text")
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+@pytest.mark.parametrize("padding", [0, 3, 512, 20_000])
+def test_streams_and_padding_are_read(kind: str, padding: int) -> None:
+    compress = COMPRESSORS[kind]
+    zeros = bytes(padding // 4 * 4 if kind == "xz" else padding)
+    content = b"".join(compress(part) + zeros for part in (TEXT[:700], b"", TEXT[700:]))
+    assert read_content(content, "text").read() == TEXT
+
+
+@pytest.mark.parametrize("content", COMPRESSED.values(), ids=COMPRESSED)
+@pytest.mark.parametrize(
+    "rest", [b"garbage", bytes(2**20 + 2**14) + b"x"], ids=["garbage", "too much padding"]
+)
+def test_bytes_after_the_content_are_damage(content: bytes, rest: bytes) -> None:
+    with pytest.raises(DataError, match="is damaged or incomplete"):
+        read_content(content + rest, "text")
+
+
+@pytest.mark.parametrize("kind", EMPTY_STREAMS)
+def test_endless_empty_streams_are_damage(kind: str) -> None:
+    with pytest.raises(DataError, match="is damaged or incomplete"):
+        read_content(EMPTY_STREAMS[kind] * 100_001, "text")
+
+
+@given(data=st.data())
+def test_mutated_compressed_text(data: st.DataObject) -> None:
+    content = data.draw(st.sampled_from(list(COMPRESSED.values())).flatmap(mutated))
+    with contextlib.suppress(DataError):
+        read_content(content, "text")

@@ -182,3 +182,10 @@ def test_reason_for_many_unknown_words(tmp_path: Path) -> None:
         assert "% of the words are not in the vocabulary" in note
         assert note.startswith("valid split: ")
         assert reason in note
+
+
+def test_vocabulary_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ptblm.corpus.vocabulary_file.MAX_TOKENS", 100)
+    (tmp_path / "vocabulary").write_text("".join(f"w{n}\n" for n in range(101)))
+    with pytest.raises(DataError, match="the vocabulary has more than 100 lines"):
+        load_corpus(data_config("sample", vocabulary={"file": str(tmp_path / "vocabulary")}))

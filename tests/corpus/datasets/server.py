@@ -1,6 +1,8 @@
 """An HTTP server on the loopback interface whose faults a test chooses."""
 
+import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -105,5 +107,28 @@ def redirect(location: str) -> Behavior:
         handler.send_response(302)
         handler.send_header("Location", location)
         handler.end_headers()
+
+    return behavior
+
+
+def answer(status: bytes, *headers: bytes) -> Behavior:
+    """Sends a status line and headers as they are, and closes the connection."""
+
+    def behavior(handler: Handler, _: bytes) -> None:
+        handler.wfile.write(b"\r\n".join([status, *headers, b"", b""]))
+
+    return behavior
+
+
+def endless(start: bytes, piece: bytes, pause: float = 0.0) -> Behavior:
+    """Sends `start`, then `piece` until the client closes the connection."""
+
+    def behavior(handler: Handler, _: bytes) -> None:
+        handler.wfile.write(start)
+        with contextlib.suppress(OSError):
+            while True:
+                handler.wfile.write(piece)
+                handler.wfile.flush()
+                time.sleep(pause)
 
     return behavior

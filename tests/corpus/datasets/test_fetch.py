@@ -1,26 +1,35 @@
 """Downloads: verified, resumed, with other mirrors as fallback; wrong content is rejected."""
 
+import errno
 import hashlib
+import os
+import re
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ptblm.corpus.datasets import DATASETS
+from ptblm.corpus.datasets import download as download_module
 from ptblm.corpus.datasets import fetch as fetch_module
-from ptblm.corpus.datasets.fetch import ATTEMPTS, fetch
+from ptblm.corpus.datasets.download import ATTEMPTS
+from ptblm.corpus.datasets.fetch import fetch
 from ptblm.errors import DataError
 from tests.conftest import Ptblm, plain_environment
 from tests.corpus.datasets.server import (
     Behavior,
     Handler,
+    answer,
     cut_short,
     cut_short_without_ranges,
+    endless,
     redirect,
     serving,
     start_of_answer,
@@ -28,14 +37,15 @@ from tests.corpus.datasets.server import (
     whole,
 )
 from tests.corpus.datasets.small_ptb import ARCHIVE, CONTENT, DATASET, assert_good, make_archive
+from tests.unprivileged import Unprivileged
 
 PAGES = {f"/data/{name}": data for name, data in CONTENT.items()}
 
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch_module, "PAUSE", 0.0)
-    monkeypatch.setattr(fetch_module, "TIMEOUT", 2.0)
+    monkeypatch.setattr(download_module, "PAUSE", 0.0)
+    monkeypatch.setattr(download_module, "TIMEOUT", 2.0)
 
 
 def part_of(url: str) -> str:
@@ -63,7 +73,7 @@ def test_folder_of_files_is_downloaded(tmp_path: Path) -> None:
 
 
 def test_cut_connection_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch_module, "ATTEMPTS", 50)
+    monkeypatch.setattr(download_module, "ATTEMPTS", 50)
     with serving({"/data/ptb.train.txt": CONTENT["ptb.train.txt"]}, cut_short) as server:
         with pytest.raises(DataError, match="404"):
             fetch(DATASET, tmp_path, urls=[server.url("/data/")])
@@ -162,11 +172,72 @@ def test_failing_server_is_given_up(
     requests: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fetch_module, "TIMEOUT", 0.1)
+    monkeypatch.setattr(download_module, "TIMEOUT", 0.1)
     with serving({"/a.tgz": ARCHIVE}, behavior) as server:
         with pytest.raises(DataError, match=message):
             fetch(DATASET, tmp_path, urls=[server.url("/a.tgz")])
         assert len(server.ranges) == requests
+
+
+OK = b"HTTP/1.1 200 OK"
+HOSTILE_ANSWERS: dict[str, tuple[Behavior, str]] = {
+    "reason phrase": (answer(b"HTTP/1.1 404 \x1b[2J" + b"x" * 60_000), "404 Not Found"),
+    "unknown status": (answer(b"HTTP/1.1 799 \x1b[2J"), "HTTP status 799"),
+    "status line": (answer(b"\x1b[2J" + b"x" * 60_000), "x"),
+    "long status line": (answer(b"HTTP/1.1 " + b"x" * 80_000), "got more than 65536 bytes"),
+    "negative length": (answer(OK, b"Content-Length: -1"), "invalid Content-Length: -1"),
+    "huge length": (answer(OK, b"Content-Length: 1" + b"0" * 30), "invalid Content-Length: 1000"),
+    "large length": (answer(OK, b"Content-Length: 1" + b"0" * 15), "the file is too large"),
+    "text as length": (answer(OK, b"Content-Length: \x1b[2J"), "invalid Content-Length: "),
+    "length of digits": (answer(OK, b"Content-Length: " + "²".encode()), "invalid Content-Len"),
+    "endless headers": (endless(OK + b"\r\n", b"X-Header: y\r\n"), "more than 100 headers"),
+    "endless header": (endless(OK + b"\r\nX: ", b"y" * 1000), "header line"),
+    "slow headers": (endless(OK + b"\r\n", b"y", 0.02), ""),
+    "endless interim answers": (endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), ""),
+    "redirect with an endless body": (
+        endless(b"HTTP/1.1 302 Found\r\nLocation: ftp://host/x\r\n\r\n", b"y" * 1000),
+        "only http and https",
+    ),
+    "redirect to a file": (redirect("file:///etc/passwd"), "302 Found, a redirect that cannot"),
+    "redirect to nothing": (answer(b"HTTP/1.1 302 Found"), "302 Found, a redirect that cannot"),
+    "redirect in a loop": (redirect("/a.tgz"), "302 Found, a redirect that cannot"),
+    "endless body": (endless(OK + b"\r\n\r\n", b"y" * 10_000), "the file is too large"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_ANSWERS)
+def test_hostile_server_gives_one_short_message(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download_module, "TIMEOUT", 0.2)
+    monkeypatch.setattr(fetch_module, "MAX_ARCHIVE_SIZE", 10**6)
+    behavior, message = HOSTILE_ANSWERS[name]
+    with serving({"/a.tgz": b"x"}, behavior) as server:
+        with pytest.raises(DataError) as caught:
+            fetch(DATASET, tmp_path, urls=[server.url("/a.tgz")])
+        assert message in caught.value.what
+        assert caught.value.what.startswith(server.url("/a.tgz: "))
+        assert len(caught.value.what) < 300
+        assert caught.value.what.isprintable()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://host/a\n.tgz",
+        "http://host:port/",
+        "http://[x/",
+        "http:///",
+        "http://h\udcff/",
+        "http://127.0.0.1:9/\udcff",
+        "http://127.0.0.1:9/ä",
+    ],
+)
+def test_malformed_address_gives_one_message(tmp_path: Path, url: str) -> None:
+    with pytest.raises(DataError) as caught:
+        fetch(DATASET, tmp_path, urls=[url])
+    assert caught.value.what.isprintable()
 
 
 @pytest.mark.parametrize("code", [429, 500, 503])
@@ -178,7 +249,7 @@ def test_busy_server_is_asked_again(tmp_path: Path, code: int) -> None:
 
 
 def test_too_large_download_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch_module, "MAX_SIZE", len(ARCHIVE) - 1)
+    monkeypatch.setattr(fetch_module, "MAX_ARCHIVE_SIZE", len(ARCHIVE) - 1)
     with (
         serving({"/a.tgz": ARCHIVE}, whole) as server,
         pytest.raises(DataError, match="more than"),
@@ -186,17 +257,25 @@ def test_too_large_download_is_stopped(tmp_path: Path, monkeypatch: pytest.Monke
         fetch(DATASET, tmp_path, urls=[server.url("/a.tgz")])
 
 
-def test_full_disk_during_a_download_is_not_retried(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full_disk(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("tqdm.std.tqdm.update", full_disk)
-    with serving({"/a.tgz": ARCHIVE}, whole) as server:
-        with pytest.raises(DataError, match="cannot be read or written: No space left"):
-            fetch(DATASET, tmp_path, urls=[server.url("/a.tgz")])
+@pytest.mark.parametrize("address", ["/a.tgz", "/data/"])
+def test_full_disk_during_a_download_is_not_retried(tmp_path: Path, address: str) -> None:
+    """The size of files is limited to 100 bytes, as if the disk were full."""
+    pages = {"/a.tgz": ARCHIVE, "/data/ptb.train.txt": bytes(5_101_618)}
+    with serving(pages, whole) as server:
+        command = [sys.executable, "-m", "ptblm", "download-data", "--url", server.url(address)]
+        result = subprocess.run(
+            [*command, "--to", "ptb"],
+            cwd=tmp_path,
+            env=plain_environment(),
+            capture_output=True,
+            text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
+        )
         assert len(server.ranges) == 1
+    assert result.returncode == 3
+    assert result.stderr.startswith("error: cannot be written: File too large\n")
+    assert ".part" in result.stderr
+    assert "raise the limit of the file size" in result.stderr
 
 
 def test_only_http_and_https_are_allowed(tmp_path: Path) -> None:
@@ -250,20 +329,187 @@ def test_local_directory(tmp_path: Path, folder: str) -> None:
     assert_good(tmp_path / "ptb")
 
 
-def test_damaged_file_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / "archive").write_bytes(ARCHIVE)
-    fetch(DATASET, tmp_path / "ptb", source=tmp_path / "archive")
-    (tmp_path / "ptb" / "ptb.test.txt").write_bytes(b"cut")
-    fetch(DATASET, tmp_path / "ptb", source=tmp_path / "archive")
-    assert_good(tmp_path / "ptb")
+def link_to_other_text(path: Path) -> None:
+    (path.parent / "other").write_text("mine\n")
+    path.symlink_to("other")
+
+
+OTHER_FILES: dict[str, Callable[[Path], object]] = {
+    "text": lambda path: path.write_text("mine\n"),
+    "empty": lambda path: path.touch(),
+    "same size": lambda path: path.write_bytes(b"x" * len(CONTENT[path.name])),
+    "link": link_to_other_text,
+    "dangling link": lambda path: path.symlink_to("nowhere"),
+    "pipe": os.mkfifo,
+    "directory": Path.mkdir,
+}
+
+
+@pytest.mark.parametrize("name", ["ptb.test.txt", "ptb.char.train.txt"])
+@pytest.mark.parametrize("kind", OTHER_FILES)
+@pytest.mark.parametrize("origin", ["archive", "directory", "url"])
+def test_other_file_of_the_same_name_is_kept(
+    tmp_path: Path, origin: str, kind: str, name: str
+) -> None:
+    """It belongs to the user, so nothing is written, not even the other files."""
+    target, source = tmp_path / "ptb", tmp_path / "source"
+    target.mkdir()
+    OTHER_FILES[kind](target / name)
+    before = {path.name: path.lstat() for path in target.iterdir()}
+    if origin == "archive":
+        source.write_bytes(ARCHIVE)
+    else:
+        write_files(source)
+    urls = ["http://127.0.0.1:9/a.tgz"] if origin == "url" else None
+    with pytest.raises(DataError, match=f"{name} exists, and is not the file of") as caught:
+        fetch(DATASET, target, source=None if urls else source, urls=urls)
+    assert caught.value.where == str(target / name)
+    assert caught.value.hint == "move it, or pass another directory (`--to`)"
+    assert {path.name: path.lstat() for path in target.iterdir()} == before
+
+
+def write_files(directory: Path) -> Path:
+    directory.mkdir(parents=True)
+    for name, data in CONTENT.items():
+        (directory / name).write_bytes(data)
+    return directory
+
+
+def test_link_to_a_verified_file_is_kept(tmp_path: Path) -> None:
+    source, target = write_files(tmp_path / "source"), tmp_path / "ptb"
+    target.mkdir()
+    (target / "ptb.test.txt").symlink_to(source / "ptb.test.txt")
+    fetch(DATASET, target, source=source)
+    assert_good(target)
+    assert (target / "ptb.test.txt").is_symlink()
+
+
+def test_stale_temporary_files_are_removed(tmp_path: Path) -> None:
+    source, target = write_files(tmp_path / "source"), tmp_path / "ptb"
+    target.mkdir()
+    (target / "ptb.test.txt.0123abcd.part").write_bytes(b"half")
+    (target / "thesis.0123abcd.part").write_bytes(b"mine")
+    fetch(DATASET, target, source=source)
+    assert sorted(path.name for path in target.iterdir()) == sorted(
+        [*CONTENT, "thesis.0123abcd.part"]
+    )
+
+
+def hard_link(part: Path) -> None:
+    os.link(part.parent.parent / "victim", part)
+
+
+def file_of_another_user(part: Path) -> None:
+    part.touch()
+    os.chown(part, 1234, 1234)
+
+
+OTHER_PARTS: dict[str, Callable[[Path], object]] = {
+    "link": lambda part: part.symlink_to("../victim"),
+    "dangling link": lambda part: part.symlink_to("../new"),
+    "hard link": hard_link,
+    "pipe": os.mkfifo,
+    "another user's": file_of_another_user,
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_PARTS)
+@pytest.mark.parametrize("address", ["/a.tgz", "/data/"])
+def test_partial_file_of_others_is_never_written(tmp_path: Path, kind: str, address: str) -> None:
+    if kind == "another user's" and os.geteuid() != 0:
+        pytest.skip("only root can create files of other users")
+    victim, target = tmp_path / "victim", tmp_path / "ptb"
+    victim.write_bytes(b"victim")
+    target.mkdir()
+    with serving({"/a.tgz": ARCHIVE, **PAGES}, whole) as server:
+        url = server.url(address)
+        name = part_of(url) if address == "/a.tgz" else "ptb.train.txt.download.part"
+        OTHER_PARTS[kind](target / name)
+        fetch(DATASET, target, urls=[url])
+        assert server.ranges[0] is None
+    assert_good(target)
+    assert victim.read_bytes() == b"victim"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ptb", "victim"]
+
+
+def test_directory_with_the_name_of_a_partial_file(tmp_path: Path) -> None:
+    url = "http://127.0.0.1:9/a.tgz"
+    (tmp_path / part_of(url)).mkdir()
+    with pytest.raises(DataError, match="a directory has the name of a partial") as caught:
+        fetch(DATASET, tmp_path, urls=[url])
+    assert caught.value.where == str(tmp_path / part_of(url))
 
 
 def test_missing_local_source_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or directory"):
         fetch(DATASET, tmp_path / "ptb", source=tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"not found: ptb\.train\.txt"):
+    with pytest.raises(DataError, match=r"not found: ptb\.train\.txt") as caught:
         fetch(DATASET, tmp_path / "ptb", source=tmp_path / "empty")
+    assert caught.value.where == str(tmp_path / "empty")
+    assert str(caught.value.hint).startswith("pass the directory that contains these files")
+
+
+def test_changed_file_in_a_local_directory_is_named(tmp_path: Path) -> None:
+    source = write_files(tmp_path / "source")
+    for content in (b"short", CONTENT["ptb.valid.txt"][:-1] + b"x"):
+        (source / "ptb.valid.txt").write_bytes(content)
+        with pytest.raises(DataError, match=r"ptb\.valid\.txt has wrong content") as caught:
+            fetch(DATASET, tmp_path / "ptb", source=source)
+        assert caught.value.where == str(source / "ptb.valid.txt")
+        assert "download it again" in str(caught.value.hint)
+
+
+def make_loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Path.touch, "is a file; --to needs a directory"),
+        (os.mkfifo, "is not a directory; --to needs a directory"),
+        (
+            lambda path: path.symlink_to("nowhere"),
+            "is a link to a missing directory; --to needs a directory",
+        ),
+    ],
+    ids=["file", "pipe", "dangling link"],
+)
+def test_target_that_is_no_directory(
+    tmp_path: Path, make: Callable[[Path], object], message: str
+) -> None:
+    make(tmp_path / "target")
+    with pytest.raises(DataError, match=f"target {message}"):
+        fetch(DATASET, tmp_path / "target", source=write_files(tmp_path / "source"))
+    with pytest.raises(DataError) as caught:
+        fetch(DATASET, tmp_path / "target" / "inner", source=tmp_path / "source")
+    assert caught.value.where == str(tmp_path / "target" / "inner")
+
+
+@pytest.mark.parametrize("option", ["--to", "--from"])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("long", "File name too long"),
+        ("locked", "Permission denied"),
+        ("loop", "Too many levels of symbolic links"),
+    ],
+)
+def test_paths_that_the_system_rejects(
+    option: str, kind: str, message: str, user: Unprivileged
+) -> None:
+    path = {"long": "n" * 300, "locked": "locked/x", "loop": "loop"}[kind]
+    make_loop(user.directory / "loop")
+    (user.directory / "locked").mkdir(mode=0o000)
+    write_files(user.directory / "source")
+    other = ["--from", "source"] if option == "--to" else ["--to", "target"]
+    result = user.run("download-data", option, path, *other)
+    assert result.returncode == 3, result.stderr
+    assert re.search(message, result.stderr)
+    assert path in result.stderr.replace("\n", "")
+    assert "hint: " in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_terminated_download_is_resumed(tmp_path: Path) -> None:
@@ -302,29 +548,23 @@ def test_terminated_download_is_resumed(tmp_path: Path) -> None:
     assert_good(directory)
 
 
-def test_unreadable_file_is_a_data_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, data in CONTENT.items():
-        (tmp_path / name).write_bytes(data)
-    unreadable = tmp_path / "ptb.valid.txt"
-    original = Path.open
-
-    def open_or_raise(path: Path, *arguments: Any, **options: Any) -> Any:
-        if path == unreadable:  # simulated: root can read every file
-            raise PermissionError(13, "Permission denied", str(path))
-        return original(path, *arguments, **options)
-
-    monkeypatch.setattr(Path, "open", open_or_raise)
-    with pytest.raises(DataError, match="cannot be read or written: Permission denied") as caught:
-        fetch(DATASET, tmp_path, urls=["http://127.0.0.1:9/"])
-    assert caught.value.where == str(unreadable)
+def test_unreadable_file_is_a_data_error(user: Unprivileged) -> None:
+    (user.directory / "ptb").mkdir()
+    unreadable = user.directory / "ptb" / "ptb.valid.txt"
+    unreadable.touch(mode=0o000)
+    result = user.run("download-data", "--to", "ptb", "--url", "http://127.0.0.1:9/")
+    assert result.returncode == 3
+    assert "error: cannot be read: Permission denied\n  at: ptb/ptb.valid.txt\n" in result.stderr
+    assert "hint: check the permissions of the path" in result.stderr
 
 
-def test_directory_with_the_name_of_a_file_is_a_data_error(tmp_path: Path) -> None:
-    (tmp_path / "archive").write_bytes(ARCHIVE)
-    (tmp_path / "ptb" / "ptb.test.txt" / "notes").mkdir(parents=True)
-    with pytest.raises(DataError, match="cannot be read or written: Is a directory"):
-        fetch(DATASET, tmp_path / "ptb", source=tmp_path / "archive")
-    assert (tmp_path / "ptb" / "ptb.test.txt" / "notes").is_dir()
+def test_unwritable_directory_is_a_data_error(user: Unprivileged) -> None:
+    (user.directory / "ptb").mkdir(mode=0o555)
+    result = user.run("download-data", "--to", "ptb", "--url", "http://127.0.0.1:9/")
+    assert result.returncode == 3
+    assert "error: cannot be written: Permission denied\n  at: ptb/" in result.stderr
+    result = user.run("download-data", "--to", "ptb/new", "--url", "http://127.0.0.1:9/")
+    assert "error: cannot be created: Permission denied\n  at: ptb/new\n" in result.stderr
 
 
 @pytest.mark.parametrize("path", ["/a.tgz", "/data/"])
@@ -336,9 +576,10 @@ def test_full_disk_keeps_the_download(
 
     with serving({"/a.tgz": ARCHIVE, **PAGES}, whole) as server:
         with monkeypatch.context() as patch:
-            patch.setattr("shutil.copyfileobj", full_disk)
-            with pytest.raises(DataError, match="No space left"):
+            patch.setattr(os, "fsync", full_disk)
+            with pytest.raises(DataError, match="cannot be written: No space left") as caught:
                 fetch(DATASET, tmp_path, urls=[server.url(path)])
+        assert caught.value.hint == "free disk space, or use another disk"
         (part,) = tmp_path.iterdir()
         assert part.suffix == ".part"
         size = part.stat().st_size
@@ -382,3 +623,46 @@ def test_command_reports_verified_files_and_directory(ptblm: Ptblm, ptb_director
     assert failed.returncode == 3
     assert "no such file or directory" in failed.stderr
     assert "hint: check the path" in failed.stderr
+
+
+@contextmanager
+def no_open_files() -> Iterator[None]:
+    """Within the block, no further file or socket can be opened."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_too_many_open_files(tmp_path: Path) -> None:
+    source, target = write_files(tmp_path / "source"), tmp_path / "ptb"
+    fetch(DATASET, target, source=source)
+    with no_open_files(), pytest.raises(DataError, match="Too many open files") as caught:
+        fetch(DATASET, target, source=source)
+    assert caught.value.where == str(target / "ptb.train.txt")
+    assert caught.value.hint == "raise the limit of open files (`ulimit -n`)"
+    with no_open_files(), pytest.raises(DataError, match="Too many open files"):
+        fetch(DATASET, tmp_path / "other", source=source)
+
+
+def test_too_many_open_files_during_a_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("socket.socket", fail)
+    with pytest.raises(DataError, match="cannot be written: Too many open files") as caught:
+        fetch(DATASET, tmp_path, urls=["http://127.0.0.1:9/a.tgz"])
+    assert caught.value.hint == "raise the limit of open files (`ulimit -n`)"
+
+
+def test_incomplete_mirror_is_named(tmp_path: Path) -> None:
+    with serving({"/a.tgz": make_archive({"other": b"x"})}, whole) as server:
+        url = server.url("/a.tgz")
+        with pytest.raises(DataError, match="contains none of") as caught:
+            fetch(DATASET, tmp_path, urls=[url])
+    assert caught.value.what.startswith(f"{url}: ")
+    assert caught.value.where is None
