@@ -1,14 +1,30 @@
-# Targets that need the virtual environment create it automatically.
+# Targets that need the virtual environment create it automatically. To use the CPU build of torch,
+# create .venv and install torch in it first.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 N ?= 1
+MIN_FREE := 2000000
 BENCH_ARGS ?= all
 
 .PHONY: help setup demo test test-slow test-gpu test-oldest gpu-check fault-injection bench check \
 	format wheel clean
+
+# Stops before anything is created or downloaded if PYTHON is too old or the disk is too full.
+define check_python
+@found=$$(command -v $(PYTHON) > /dev/null && $(PYTHON) --version 2>&1 | head -n 1 || true); \
+case "$$found" in \
+	"Python 3.1"[1-9]* | "Python 3."[2-9][0-9]* | "Python "[4-9]*) ;; \
+	*) echo "error: ptblm needs Python 3.11 or later, and $(PYTHON) is $${found:-not installed};" \
+		"pass another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1 ;; \
+esac; \
+free=$$(df -Pk . | awk 'NR == 2 { print $$4 }'); \
+if [ "$${free:-$(MIN_FREE)}" -lt $(MIN_FREE) ]; then \
+	echo "error: the installation needs at least 2 GB, and $$((free / 1000)) MB are free" >&2; exit 1; \
+fi
+endef
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -16,6 +32,7 @@ help:  ## list the targets
 setup: $(VENV)/.installed  ## create the virtual environment
 
 $(VENV)/.installed: pyproject.toml constraints.txt
+	$(check_python)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
@@ -34,6 +51,7 @@ test-gpu: setup  ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
 
 test-oldest:  ## run the tests with the oldest supported dependencies, in .venv-oldest
+	$(check_python)
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable '.[dev]'
 	.venv-oldest/bin/python -m pytest $(PYTEST_ARGS)

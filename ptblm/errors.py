@@ -13,17 +13,20 @@
 """
 
 import signal
+from collections.abc import Sequence
 
 
 class PtblmError(Exception):
     """Base class of all errors.
 
     Args:
-        what: description of the error, with one line for each problem.
+        what: description of the error; a list if there are several problems.
         where: location of the error: file, line or key.
         hint: suggested fix, on one line.
 
     Attributes:
+        problems: the descriptions, each of which is printed on a line of its own. Text of files
+            in them may contain newlines.
         exit_code: exit code of the command line.
         label: first word of the printed message.
     """
@@ -31,11 +34,18 @@ class PtblmError(Exception):
     exit_code = 1
     label = "error"
 
-    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, what: str | Sequence[str], *, where: str | None = None, hint: str | None = None
+    ) -> None:
         super().__init__(what)
-        self.what = what
+        self.problems = [what] if isinstance(what, str) else list(what)
         self.where = where
         self.hint = hint
+
+    @property
+    def what(self) -> str:
+        """The problems as one text."""
+        return "\n".join(self.problems)
 
     def __str__(self) -> str:
         """Returns the message with `what`, `where` and `hint` on separate lines."""
@@ -54,7 +64,7 @@ class UsageError(PtblmError):
 
 
 class ConfigError(PtblmError):
-    """A config file or an override is invalid; `what` has one line for each problem."""
+    """A config file or an override is invalid; `problems` lists everything that is wrong."""
 
     exit_code = 2
 

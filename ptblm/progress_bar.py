@@ -8,6 +8,8 @@ from typing import Any, TextIO
 from tqdm import tqdm
 from tqdm.utils import disp_len
 
+from ptblm.terminal import escape
+
 _MIN_BAR, _MAX_BAR = 6, 12
 _DEFAULT_WIDTH = 80
 
@@ -38,7 +40,7 @@ class ProgressBar:
                 terminal is narrow; the first one is shortened to make room for the second.
         """
         width = _width(self._stream) - 1  # some terminals wrap a full line
-        text = fit(parts, width)
+        text = fit([escape(part) for part in parts], width)
         room = min(width - disp_len(text) - len(" ||"), _MAX_BAR)
         bar_format = f"{{desc}} |{{bar:{room}}}|" if room >= _MIN_BAR else "{desc}"
         if self._bar is None:

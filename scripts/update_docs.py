@@ -29,7 +29,7 @@ from typing import Any, get_args
 
 import typer
 
-from ptblm.cli.main import app
+from ptblm.cli.commands import app
 from ptblm.config.schema import SECTIONS, Config
 from ptblm.config.section import Variant
 

@@ -8,13 +8,14 @@ import sys
 from hypothesis import strategies as st
 
 from ptblm.cli import main
+from ptblm.run.signals import SAVE_SIGNALS, STOP_SIGNALS
 
 
 def ptblm(*arguments: object) -> tuple[int, str, str]:
     """Runs the command line in this process; returns its exit code, stderr and stdout."""
     errors, output = io.StringIO(), io.StringIO()
     before = sys.argv
-    changed = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+    changed = [*STOP_SIGNALS, *SAVE_SIGNALS]
     handlers = {number: signal.getsignal(number) for number in changed}
     sys.argv = ["ptblm", *map(str, arguments)]
     try:

@@ -12,7 +12,7 @@ import pytest
 import typer
 from update_docs import DOCUMENTS, normalize, regenerate, run_command
 
-from ptblm.cli.main import app
+from ptblm.cli.commands import app
 from ptblm.config.loading import load_config, validate
 from ptblm.config.schema import SECTIONS, VARIANT_KEYS
 from ptblm.config.yaml_document import parse_yaml

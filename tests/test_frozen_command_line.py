@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from ptblm.cli.main import app
+from ptblm.cli.commands import app
 
 FROZEN = Path(__file__).parent / "command_line.json"
 

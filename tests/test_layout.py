@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "ptblm"
 # From the lowest to the highest. A package imports from itself and from lower layers only.
 LAYERS = [
     {"ptblm"},
-    {"errors", "paths", "progress_bar", "shipped", "terminal"},
-    {"files"},
+    {"errors", "paths", "shipped", "terminal"},
+    {"files", "progress_bar"},
     {"consent", "json_files"},
     {"config"},
     {"corpus", "backend"},

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -136,22 +137,72 @@ def test_closed_pipe_does_not_end_a_run(tmp_path: Path, small_corpus: Path) -> N
     assert (tmp_path / "run" / "result.json").is_file()
 
 
-def test_results_to_a_closed_pipe_or_a_full_disk() -> None:
-    command = [sys.executable, "-m", "ptblm", "config", "show", "small"]
-    with subprocess.Popen(
-        command, env=plain_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 141
-    with Path("/dev/full").open("w") as full:
-        result = subprocess.run(
-            command, env=plain_environment(), stdout=full, stderr=subprocess.PIPE, text=True
-        )
-    assert result.returncode == 2
-    assert result.stderr == (
-        "error: cannot write to standard output: No space left on device\n"
-        "  hint: free disk space, or redirect the output elsewhere\n"
+# Commands that write to stdout, and the exit code without a failure.
+OUTPUT = [
+    ("--help", 0),
+    ("--version", 0),
+    ("", 2),
+    ("train --help", 0),
+    ("config list", 0),
+    ("config show small", 0),
+    ("--show-completion bash", 0),
+    ("eval RUN --json", 0),
+]
+FULL = (
+    b"error: cannot write to standard output: No space left on device\n"
+    b"  hint: free disk space, or redirect the output elsewhere\n"
+)
+
+
+def run_to(stdout: int, *arguments: str, **environment: str) -> tuple[int, bytes]:
+    """Runs `ptblm` with a descriptor as stdout; returns its exit code and stderr."""
+    code = "import sys; sys.argv[0] = 'ptblm'; import ptblm.cli; ptblm.cli.main()"
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**plain_environment(), **environment},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
     )
+    return result.returncode, result.stderr
+
+
+@pytest.fixture
+def full() -> Iterator[int]:
+    """A descriptor that behaves as a file on a full disk."""
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    yield descriptor
+    os.close(descriptor)
+
+
+@pytest.fixture
+def unread() -> Iterator[int]:
+    """The descriptor of a pipe that nothing reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
+
+
+@pytest.mark.parametrize(("command", "code"), OUTPUT)
+def test_stdout_that_fails(
+    command: str, code: int, full: int, unread: int, tmp_path: Path, finished_run: Path
+) -> None:
+    words = [str(finished_run) if word == "RUN" else word for word in command.split()]
+    assert run_to(full, *words) == (2, FULL)
+    assert run_to(unread, *words) == (141, b"")
+    closed = run_in_shell(*words, cwd=tmp_path, redirections=">&-")
+    assert (closed.returncode, closed.stderr.strip()) == (code, b"")
+
+
+def test_completion_to_stdout_that_fails(full: int, unread: int) -> None:
+    completion = {"COMP_WORDS": "ptblm tr", "COMP_CWORD": "1"}
+    assert run_to(full, _PTBLM_COMPLETE="complete_bash", **completion) == (2, FULL)
+    assert run_to(unread, _PTBLM_COMPLETE="complete_bash", **completion) == (141, b"")
+
+
+@pytest.mark.parametrize("command", ["train --foo", "tarin", "config show nothing"])
+@pytest.mark.parametrize("redirections", ["2> /dev/full", "2>&-", ">&- 2>&-"])
+def test_errors_without_a_reader(command: str, redirections: str, tmp_path: Path) -> None:
+    result = run_in_shell(*command.split(), cwd=tmp_path, redirections=redirections)
+    assert result.returncode == 2
+    assert (result.stdout, result.stderr) == (b"", b"")

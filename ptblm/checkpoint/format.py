@@ -85,7 +85,7 @@ class Checkpoint:
         try:
             config = validate(YamlDocument(copy.deepcopy(self.config), {}))
         except ConfigError as error:
-            first = error.what.splitlines()[0]
+            first = error.problems[0]
             raise self._error(f"the checkpoint's config is not valid: {first}") from None
         # A default for a missing key could change the model or the run.
         missing = _keys(config.model_dump()) - _keys(self.config)

@@ -3,8 +3,8 @@
 import typer
 
 from ptblm.cli.options import CheckpointOrRun
-from ptblm.cli.output import print_result
 from ptblm.errors import CheckpointError
+from ptblm.terminal import print_output
 
 checkpoint_app = typer.Typer(help="Show and verify checkpoints.", no_args_is_help=True)
 
@@ -15,7 +15,7 @@ def show_checkpoint(checkpoint: CheckpointOrRun) -> None:
     from ptblm.cli.formats import checkpoint_lines
     from ptblm.run.checkpoints import show_checkpoint as read_checkpoint
 
-    print_result("\n".join(checkpoint_lines(read_checkpoint(checkpoint))))
+    print_output(checkpoint_lines(read_checkpoint(checkpoint)))
 
 
 @checkpoint_app.command("verify")
@@ -25,6 +25,6 @@ def verify_checkpoint(checkpoint: CheckpointOrRun) -> None:
     from ptblm.run.checkpoints import verify_checkpoints
 
     verdicts = verify_checkpoints(checkpoint)
-    print_result("\n".join(map(verdict_line, verdicts)))
+    print_output(map(verdict_line, verdicts))
     if any(verdict.problem for verdict in verdicts):
         raise typer.Exit(CheckpointError.exit_code)

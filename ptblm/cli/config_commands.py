@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
-from ptblm.cli.options import Set, complete_config, parse_name
-from ptblm.cli.output import print_result
+from ptblm.cli.completion import complete_config
+from ptblm.cli.options import Set, parse_name
+from ptblm.terminal import print_output
 
 config_app = typer.Typer(help="List and show configs.", no_args_is_help=True)
 
@@ -16,7 +17,7 @@ def list_configs() -> None:
     from ptblm.config.loading import shipped_configs
 
     texts = [path.read_text(encoding="utf-8") for path in shipped_configs().values()]
-    print_result("\n".join(text.splitlines()[0].removeprefix("# ") for text in texts))
+    print_output(text.partition("\n")[0].removeprefix("# ") for text in texts)
 
 
 @config_app.command("show")
@@ -36,4 +37,5 @@ def show_config(
     from ptblm.config.loading import load_config
     from ptblm.config.show import config_document
 
-    print_result(config_document(load_config(config, overrides or [])).rstrip())
+    document = config_document(load_config(config, overrides or []))
+    print_output(document.rstrip("\n").split("\n"))

@@ -6,11 +6,19 @@ from typing import Annotated
 
 import typer
 
+from ptblm.cli.completion import complete_directory, complete_file
 from ptblm.cli.options import parse_path
-from ptblm.cli.output import print_result
 from ptblm.errors import UsageError
+from ptblm.run.signals import clean_up_on_stop
+from ptblm.terminal import counted, print_output
 
 logger = logging.getLogger(__name__)
+
+
+def _parse_url(text: str) -> str:
+    if not text:
+        raise typer.BadParameter("expected a URL, got ''")
+    return text
 
 
 def download_data(
@@ -21,12 +29,15 @@ def download_data(
             help="Directory to download to.",
             show_default="data/ptb",
             parser=parse_path,
+            autocompletion=complete_directory,
         ),
     ] = None,
     url: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="Mirror: an archive, or a folder of files (ends with `/`)."
+            metavar="URL",
+            help="Mirror: an archive, or a folder of files (ends with `/`).",
+            parser=_parse_url,
         ),
     ] = None,
     source: Annotated[
@@ -36,6 +47,7 @@ def download_data(
             metavar="ARCHIVE|DIR",
             help="Local archive or directory to copy from.",
             parser=parse_path,
+            autocompletion=complete_file,
         ),
     ] = None,
 ) -> None:
@@ -48,6 +60,7 @@ def download_data(
     from ptblm.corpus.datasets import DATASETS
     from ptblm.corpus.datasets.fetch import fetch
 
+    clean_up_on_stop()
     dataset = DATASETS["ptb"]
     result = fetch(dataset, to, urls=None if url is None else [url], source=source)
     logger.info(f"license of the {dataset.title}: {dataset.license}")
@@ -55,7 +68,6 @@ def download_data(
         logger.warning(failure)
     if result.missing:
         logger.warning(f"not found: {', '.join(result.missing)}")
-    print_result(
-        f"{result.directory} contains {len(result.verified)} verified files: "
-        f"{', '.join(result.verified)}"
-    )
+    names = ", ".join(result.verified)
+    files = counted(len(result.verified), "verified file")
+    print_output([f"{result.directory} contains {files}: {names}"])

@@ -4,10 +4,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from ptblm.cli.completion import complete_file
 from ptblm.cli.options import Cell, CheckpointOrRun, Data, Device, parse_name
-from ptblm.cli.output import print_result
+from ptblm.cli.output import print_json
 from ptblm.errors import UsageError
-from ptblm.json_files import strict_json
+from ptblm.run.signals import clean_up_on_stop
+from ptblm.terminal import print_output
 
 
 def evaluate(
@@ -23,6 +25,7 @@ def evaluate(
         typer.Option(
             metavar="FILE|-",
             parser=parse_name,
+            autocompletion=complete_file,
             help="Evaluate on a text file instead of a corpus; `-` reads standard input.",
         ),
     ] = None,
@@ -48,6 +51,7 @@ def evaluate(
     from ptblm.cli.formats import evaluation_json, evaluation_lines
     from ptblm.run.evaluate import evaluate_checkpoint
 
+    clean_up_on_stop()
     evaluation = evaluate_checkpoint(
         checkpoint,
         split=split,
@@ -59,6 +63,6 @@ def evaluate(
         show_progress=True,
     )
     if as_json:
-        print_result(strict_json(evaluation_json(evaluation), indent=2))
+        print_json(evaluation_json(evaluation))
     else:
-        print_result("\n".join(evaluation_lines(evaluation)))
+        print_output(evaluation_lines(evaluation))

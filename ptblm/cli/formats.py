@@ -8,6 +8,7 @@ from ptblm.reporting.console import onednn_note
 from ptblm.run.checkpoints import CheckpointInfo, Verdict
 from ptblm.run.dry_run import DryRun
 from ptblm.run.evaluate import Evaluation
+from ptblm.terminal import counted
 
 
 def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
@@ -48,19 +49,21 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
     bits = "" if without_eos is None else f", {without_eos.bits:.4f} without {EOS}"
     epochs, steps = evaluation.epochs, evaluation.steps
     lines = [
-        f"checkpoint   {evaluation.checkpoint}, after epoch {epochs}, step {steps:,}",
+        f"checkpoint   {evaluation.checkpoint}, after epoch {epochs:,}, step {steps:,}",
         f"text         {evaluation.text}",
         f"tokens       {score.tokens:,} scored",
         f"nats         {score.nats:.4f} per token",
         f"bits         {score.bits:.4f} per {unit}{bits}",
         f"perplexity   {score.perplexity:.2f}{entropy_bound}",
-        f"unknown      {evaluation.unknown:,} {unit}s are not in the vocabulary",
+        f"unknown      {counted(evaluation.unknown, unit)} "
+        f"{'is' if evaluation.unknown == 1 else 'are'} not in the vocabulary",
     ]
     unk_tokens, without_unk = score.part(UNK).tokens, score.without(UNK)
     if unk_tokens and without_unk is not None:
+        others = "other" if without_unk.tokens == 1 else f"{without_unk.tokens:,} others"
         lines.append(
-            f"<unk>        {unk_tokens:,} targets are <unk>; perplexity of the "
-            f"{without_unk.tokens:,} others {without_unk.perplexity:.2f}"
+            f"<unk>        {counted(unk_tokens, 'target')} {'is' if unk_tokens == 1 else 'are'} "
+            f"<unk>; perplexity of the {others} {without_unk.perplexity:.2f}"
         )
     return [
         *lines,
@@ -74,22 +77,22 @@ def dry_run_lines(dry_run: DryRun) -> list[str]:
     """Returns the estimates of a dry run as lines of text."""
     corpus, unit = dry_run.corpus, dry_run.corpus.tokenizer.unit
     steps = dry_run.steps_per_epoch * dry_run.epochs
-    first = "first step" if dry_run.first_steps == 1 else f"first {dry_run.first_steps} steps"
-    epochs = "epoch" if dry_run.epochs == 1 else "epochs"
-    minutes = steps * dry_run.seconds_per_step / 60
+    first = "first step" if dry_run.first_steps == 1 else f"first {dry_run.first_steps:,} steps"
+    minutes = round(steps * dry_run.seconds_per_step / 60)
     where = " on the GPU" if dry_run.device.device.type == "cuda" else ""
     peak = "unknown" if dry_run.peak_bytes is None else f"{_megabytes(dry_run.peak_bytes)}{where}"
     return [
-        f"corpus           {corpus.name}, {len(corpus.vocabulary):,} {unit}s",
+        f"corpus           {corpus.name}, {counted(len(corpus.vocabulary), unit)}",
         *([] if corpus.split_rule is None else [f"split            {corpus.split_rule}"]),
         *(f"note             {note}" for note in corpus.notes),
         *(f"note             {note}" for note in dry_run.notes),
         f"device           {dry_run.device}",
         f"parameters       {dry_run.parameters:,}",
-        f"steps per epoch  {dry_run.steps_per_epoch:,} of {dry_run.tokens_per_step} tokens",
-        f"total steps      {steps:,} in {dry_run.epochs:,} {epochs}",
+        f"steps per epoch  {dry_run.steps_per_epoch:,} of "
+        f"{counted(dry_run.tokens_per_step, 'token')}",
+        f"total steps      {steps:,} in {counted(dry_run.epochs, 'epoch')}",
         f"{first:<17}perplexity {dry_run.first_perplexity:.1f}",
-        f"estimated time   {minutes:,.0f} minutes of training, "
+        f"estimated time   {counted(minutes, 'minute')} of training, "
         f"{dry_run.seconds_per_step * 1000:,.0f} ms per step",
         f"peak memory      {peak}, of which {_megabytes(dry_run.held_bytes)} are weights, "
         "gradients and optimizer state",
@@ -103,9 +106,9 @@ def checkpoint_lines(info: CheckpointInfo) -> list[str]:
     computing = checkpoint.computing
     lines = [
         f"checkpoint   {info.path}, {info.size:,} bytes, format {checkpoint.format}",
-        f"trained      {info.epochs} epochs, {info.steps:,} steps",
-        f"model        {info.parameters:,} parameters, "
-        f"{len(checkpoint.vocabulary['tokens']):,} {info.unit}s",
+        f"trained      {counted(info.epochs, 'epoch')}, {counted(info.steps, 'step')}",
+        f"model        {counted(info.parameters, 'parameter')}, "
+        f"{counted(len(checkpoint.vocabulary['tokens']), info.unit)}",
         *([f"cell         {info.custom_cell}, which was not run"] if info.custom_cell else []),
         f"corpus       {checkpoint.corpus['name']}",
         f"device       {computing['device']} ({computing['hardware']})",
@@ -115,7 +118,7 @@ def checkpoint_lines(info: CheckpointInfo) -> list[str]:
         lines.append(f"valid        perplexity {valid[-1]:.2f}")
         best = valid.index(min(valid)) + 1
         if best < len(valid):
-            lines.append(f"best valid   perplexity {min(valid):.2f} after epoch {best}")
+            lines.append(f"best valid   perplexity {min(valid):.2f} after epoch {best:,}")
     return lines
 
 
@@ -124,7 +127,7 @@ def verdict_line(verdict: Verdict) -> str:
     if verdict.problem is not None:
         return f"{verdict.path}: bad, {verdict.problem}"
     cell = f"; the custom cell {verdict.custom_cell} was not run" if verdict.custom_cell else ""
-    return f"{verdict.path}: good, epoch {verdict.epochs}, step {verdict.steps:,}{cell}"
+    return f"{verdict.path}: good, epoch {verdict.epochs:,}, step {verdict.steps:,}{cell}"
 
 
 def _megabytes(size: int) -> str:

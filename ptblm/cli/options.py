@@ -1,10 +1,11 @@
-"""Options and arguments that commands share, and their shell completion."""
+"""Options and arguments that commands share."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ptblm.cli.completion import complete_cell, complete_config, complete_corpus, complete_run
 from ptblm.paths import expand_path
 
 
@@ -20,21 +21,6 @@ def parse_path(text: str) -> Path:
     if not text:
         raise typer.BadParameter("expected a path, got ''")
     return expand_path(text)
-
-
-def complete_config(incomplete: str) -> list[str]:
-    """Completes the names of shipped configs and YAML files."""
-    from ptblm.config.loading import shipped_configs
-
-    files = [str(path) for path in sorted(Path().glob(f"{incomplete}*.y*ml"))]
-    return [name for name in shipped_configs() if name.startswith(incomplete)] + files
-
-
-def complete_run(incomplete: str) -> list[str]:
-    """Completes the run directories in `runs/`."""
-    runs = Path("runs")
-    found = [str(path) for path in runs.iterdir() if path.is_dir()] if runs.is_dir() else []
-    return [path for path in sorted(found) if path.startswith(incomplete)]
 
 
 ConfigName = Annotated[
@@ -58,6 +44,7 @@ Data = Annotated[
     typer.Option(
         metavar="NAME|PATH",
         parser=parse_name,
+        autocompletion=complete_corpus,
         help="Corpus: `ptb`, `sample` (embedded), a directory with train.txt, valid.txt and "
         "test.txt, or a text file, which is split by position.",
     ),
@@ -67,6 +54,7 @@ Cell = Annotated[
     typer.Option(
         metavar="CELL",
         parser=parse_name,
+        autocompletion=complete_cell,
         help="Recurrent cell. A custom cell, `my_module:MyCell`, is code: it runs only if you pass "
         "its name or have trained with the same file.",
     ),

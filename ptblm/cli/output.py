@@ -1,59 +1,61 @@
-"""Output of the command line to stdout and stderr, either of which may fail or be closed."""
+"""What the command line prints: results, errors, tracebacks, and the log of ptblm."""
 
-import contextlib
-import io
 import logging
-import os
-import re
-import signal
-import sys
-from typing import TextIO, cast
+from collections.abc import Iterator
+from traceback import TracebackException
+from typing import Any
 
-import typer
+from ptblm.errors import PtblmError
+from ptblm.json_files import strict_json
+from ptblm.terminal import print_messages, print_output
 
-from ptblm.errors import UsageError
+_MAX_FRAMES = 100  # of a traceback, the innermost
 
-# All control characters except tabs and newlines; in a terminal they could hide text.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def escape_control_characters(text: str) -> str:
-    """Returns `text`, which may contain content of files, safe to print in a terminal."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+_tracebacks = False
 
 
-def open_standard_streams() -> None:
-    """Makes stdin, stdout and stderr usable even if the parent process closed them.
-
-    A closed stream is replaced by the null device. Failed writes to stderr are ignored, because
-    they must not end a run.
-    """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    sys.stderr = cast(TextIO, _ForgivingStream(sys.stderr))
+def print_json(content: dict[str, Any]) -> None:
+    """Writes a result to stdout as JSON, in which all that is not printable is escaped."""
+    print_output(strict_json(content, indent=2).replace("\x7f", "\\u007f").split("\n"))
 
 
-class _ForgivingStream:
-    """A stream that ignores failed writes."""
+def show_tracebacks(enabled: bool) -> None:
+    """Sets whether `print_error` also prints a traceback."""
+    global _tracebacks
+    _tracebacks = enabled
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
 
-    def write(self, text: str) -> int:
-        with contextlib.suppress(OSError):
-            self._stream.write(text)
-        return len(text)
+def print_error(error: PtblmError) -> None:
+    """Prints each problem on a separate line, then the location and the hint."""
+    if _tracebacks:
+        print_traceback(error)
+    lines = [f"{error.label}: {problem}" for problem in error.problems]
+    if error.where:
+        lines.append(f"  at: {error.where}")
+    if error.hint is not None:
+        lines.append(f"  hint: {error.hint}")
+    print_messages(lines)
 
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            self._stream.flush()
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._stream, name)
+def print_traceback(error: BaseException) -> None:
+    """Prints the traceback of an error and of the errors that caused it."""
+    print_messages(_traceback_lines(TracebackException.from_exception(error, limit=-_MAX_FRAMES)))
+
+
+def _traceback_lines(error: TracebackException) -> Iterator[str]:
+    """Yields the lines that Python prints, each part that may contain a newline as one line."""
+    if error.__cause__ is not None:
+        yield from _traceback_lines(error.__cause__)
+        yield from ("", "The above exception was the direct cause of the following exception:", "")
+    elif error.__context__ is not None and not error.__suppress_context__:
+        yield from _traceback_lines(error.__context__)
+        yield from ("", "During handling of the above exception, another exception occurred:", "")
+    yield "Traceback (most recent call last):"
+    for frame in error.stack:
+        yield f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}'
+        if frame.line:
+            yield f"    {frame.line}"
+    yield "".join(error.format_exception_only()).removesuffix("\n")
 
 
 def configure_logging() -> None:
@@ -64,40 +66,12 @@ def configure_logging() -> None:
     logger = logging.getLogger("ptblm")
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    logger.handlers = [_StderrHandler()]
+    logger.handlers = [_TerminalHandler()]
 
 
-class _StderrHandler(logging.Handler):
-    """Writes to the current stderr without breaking a progress bar.
-
-    Errors of the stream are ignored, since a message must not end a run.
-    """
+class _TerminalHandler(logging.Handler):
+    """Prints log messages without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        from tqdm import tqdm
-
         label = "note" if record.levelno < logging.WARNING else "warning"
-        message = escape_control_characters(f"{label}: {record.getMessage()}")
-        # A closed stream raises ValueError.
-        with contextlib.suppress(OSError, ValueError), tqdm.external_write_mode(file=sys.stderr):
-            print(message, file=sys.stderr, flush=True)
-
-
-def print_result(text: str) -> None:
-    """Writes a result to stdout, with control characters escaped.
-
-    Raises:
-        UsageError: if stdout cannot be written to, for example because a disk is full.
-        typer.Exit: with exit code 141 if the reader of a pipe has closed it.
-    """
-    try:
-        print(escape_control_characters(text), flush=True)
-    except OSError as error:
-        # Otherwise Python writes the buffered text again when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            raise typer.Exit(128 + signal.SIGPIPE) from None
-        raise UsageError(
-            f"cannot write to standard output: {error.strerror}",
-            hint="free disk space, or redirect the output elsewhere",
-        ) from None
+        print_messages([f"{label}: {record.getMessage()}"])

@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from ptblm.cli.options import Cell, ConfigName, Data, Device, Set, complete_run, parse_path
-from ptblm.cli.output import print_result
+from ptblm.cli.completion import complete_directory, complete_run
+from ptblm.cli.options import Cell, ConfigName, Data, Device, Set, parse_path
 from ptblm.errors import UsageError
+from ptblm.run.signals import clean_up_on_stop
+from ptblm.terminal import print_output
 
 _MAX_NAME = 100  # characters of the name of a run directory; file systems allow 255 bytes
 
@@ -38,6 +40,7 @@ def train(
             help="Run directory.",
             show_default="runs/CONFIG-DATA",
             parser=parse_path,
+            autocompletion=complete_directory,
         ),
     ] = None,
     overwrite: Annotated[
@@ -115,6 +118,7 @@ def train(
     from ptblm.run.initial import load_initial_model
     from ptblm.run.train import train as train_model
 
+    clean_up_on_stop()
     allow_typed(overrides, flags)
     if init and resume and run_dir and RunDirectory(run_dir).all_checkpoints():
         resume, resumes_run = run_dir, True  # the initial checkpoint may be gone
@@ -132,7 +136,7 @@ def train(
     loaded = initial.config if initial else load_config(source, overrides, flags)
     if dry_run:
         estimates = make_dry_run(loaded, run_dir, overwrite=overwrite, initial=initial)
-        print_result("\n".join(dry_run_lines(estimates)))
+        print_output(dry_run_lines(estimates))
         return
     train_model(
         loaded,

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import typer
 from typer._click.exceptions import BadParameter, ClickException, NoSuchOption
 
 from ptblm.errors import UsageError
@@ -38,7 +39,8 @@ def reword(error: ClickException, arguments: Sequence[str]) -> UsageError:
     """
     context = getattr(error, "ctx", None)
     if context is None:
-        return UsageError(_sentence(error.format_message()), hint="see `ptblm --help`")
+        see_help = f"see `{' '.join(['ptblm', *_typed_path(arguments)])} --help`"
+        return UsageError(_sentence(error.format_message()), hint=see_help)
     path, words = _command_path(context), list(arguments)
     for name in path:
         words = words[words.index(name) + 1 :] if name in words else words
@@ -80,6 +82,22 @@ def _command_path(context: Any) -> list[str]:
         names.insert(0, context.info_name)
         context = context.parent
     return names
+
+
+def _typed_path(arguments: Sequence[str]) -> list[str]:
+    """Returns the names of the command and its group at the start of a command line."""
+    from ptblm.cli.commands import app
+
+    command: Any = typer.main.get_command(app)
+    path: list[str] = []
+    for word in arguments:
+        commands = getattr(command, "commands", {})
+        if word in commands:
+            command = commands[word]
+            path.append(word)
+        elif not _is_option(word):
+            break
+    return path
 
 
 def _options(words: Sequence[str], parameters: Sequence[Any]) -> Iterator[_Option]:
@@ -143,7 +161,7 @@ def _unknown_options(
                 f"no such option: {option.name}" + (f"; {explanation}" if explanation else "")
             )
     return UsageError(
-        "\n".join(problems or [f"no such option: {reported}"]),
+        problems or [f"no such option: {reported}"],
         hint=f"pass {prefix}{' '.join(hints)}" if hints else see_help,
     )
 

@@ -51,7 +51,7 @@ class VocabularyConfig(Section):
     unk: Annotated[
         str | None,
         Field(
-            pattern=r"^\S+$",
+            pattern=r"^[^\s\x00]+$",
             description="word that stands for unknown words in the text; null recognizes <unk>, "
             "<UNK>, [UNK], <oov>, <unknown>",
         ),

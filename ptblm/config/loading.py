@@ -12,14 +12,21 @@ from ptblm.config.overrides import apply_overrides, parse_overrides
 from ptblm.config.schema import SECTIONS, VARIANT_KEYS, Config, KeyPath
 from ptblm.config.section import variant_type
 from ptblm.config.unknown_keys import closest, explain_unknown_key, explain_unknown_variant
-from ptblm.config.yaml_document import YamlDocument, parse_yaml
+from ptblm.config.yaml_document import (
+    MAX_PROBLEMS,
+    Locations,
+    YamlDocument,
+    first_problems,
+    parse_yaml,
+    quote,
+    shorten,
+)
 from ptblm.errors import ConfigError
-from ptblm.files import open_regular
-from ptblm.paths import expand_path
+from ptblm.files import open_regular, os_errors
+from ptblm.paths import expand_path, shell_join
 from ptblm.shipped import shipped_directory
 
 MAX_CONFIG_BYTES = 1_000_000
-MAX_PROBLEMS = 20
 _CONFIG_HINT = "pass small, medium, large, char, test, or the path of a YAML file"
 
 
@@ -77,54 +84,65 @@ def validate(
     locations = dict(document.locations)
     problems: list[str] = []
     apply_overrides(data, locations, parse_overrides(overrides, flags or {}, problems), problems)
+    count, config = len(problems), None
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
         listed: set[KeyPath] = set()
-        problems += [_explain(details, locations, listed) for details in error.errors()]
-    if len(problems) > MAX_PROBLEMS:
-        problems[MAX_PROBLEMS:] = [f"and {len(problems) - MAX_PROBLEMS:,} more problems"]
-    if problems:
-        raise ConfigError("\n".join(problems))
+        found = error.errors(include_url=False)
+        count += len(found)
+        problems += [_explain(details, locations, listed) for details in found[:MAX_PROBLEMS]]
+    if config is None or problems:
+        raise ConfigError(first_problems(problems, count))
     return config
 
 
 def _find(source: str) -> Path:
+    """Returns the path of a config.
+
+    Raises:
+        ConfigError: if there is no such config, or the path cannot be used.
+    """
     configs = shipped_configs()
     if source in configs:
         return configs[source]
     path = expand_path(source)
-    if path.is_dir():
-        raise ConfigError(f"{source}: a directory, not a config file", hint=_hint_for(path))
-    if path.exists():
-        return path
+    with os_errors(ConfigError, "the config cannot be read", where=source, hint=_CONFIG_HINT):
+        if path.is_dir():
+            hint = _config_of_run(path) or _CONFIG_HINT
+            raise ConfigError(f"{source}: a directory, not a config file", hint=hint)
+        if path.exists():
+            return path
+        where = os.path.abspath(path)
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
-        raise ConfigError("no such config file", where=os.path.abspath(path), hint=_CONFIG_HINT)
+        raise ConfigError("no such config file", where=where, hint=_CONFIG_HINT)
     nearest = closest(source.lower(), configs)
     guess = f", did you mean '{nearest}'?" if nearest else ""
     raise ConfigError(
-        f"'{source}' is neither a shipped config nor a file{guess}",
-        where=os.path.abspath(path),
-        hint=_CONFIG_HINT,
+        f"'{source}' is neither a shipped config nor a file{guess}", where=where, hint=_CONFIG_HINT
     )
 
 
-def _hint_for(path: Path) -> str:
-    """Returns what to pass instead of a run directory, one of its checkpoints, or another path."""
+def _config_of_run(path: Path) -> str | None:
+    """Returns where the config of a run is, for its directory or one of its checkpoints."""
     for parent in (path, *path.absolute().parents[:2]):
-        if (parent / "config.yaml").is_file():
+        if os.path.isfile(parent / "config.yaml"):
             return f"the config of this run is {parent / 'config.yaml'}"
-    return _CONFIG_HINT
+    return None
 
 
 def _read(path: Path) -> str:
-    try:
-        with open_regular(path) as file:
-            raw = file.read(MAX_CONFIG_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    with (
+        os_errors(ConfigError, "the config cannot be read", where=path, hint=_CONFIG_HINT),
+        open_regular(path) as file,
+    ):
+        raw = file.read(MAX_CONFIG_BYTES + 1)
     if path.suffix == ".safetensors" or raw[8:10] == b'{"':
-        raise ConfigError(f"{path}: a checkpoint, not a config", hint=_hint_for(path))
+        raise ConfigError(
+            f"{path}: a checkpoint, not a config",
+            hint=_config_of_run(path)
+            or f"{_CONFIG_HINT}; --init {shell_join([str(path)])} uses the config and the weights",
+        )
     if len(raw) > MAX_CONFIG_BYTES:
         raise ConfigError(f"{path}: too large for a config (more than {MAX_CONFIG_BYTES:,} bytes)")
     try:
@@ -134,7 +152,7 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path}:{line}: not UTF-8 text") from None
 
 
-def _explain(details: ErrorDetails, locations: dict[KeyPath, str], listed: set[KeyPath]) -> str:
+def _explain(details: ErrorDetails, locations: Locations, listed: set[KeyPath]) -> str:
     """Formats a pydantic error as one line: location, key and problem.
 
     Args:
@@ -155,14 +173,15 @@ def _explain(details: ErrorDetails, locations: dict[KeyPath, str], listed: set[K
         chosen = value["type"] if isinstance(value, dict) else value
         message = f"{expected}, got {_show(chosen)}{guess}"
     else:
-        message = f"{_reword(details)}, got {_show(value)}"
-    key = ".".join(str(part) for part in path)
+        show = _figure if _BOUNDS.keys() & context.keys() else _show
+        message = f"{_reword(details)}, got {show(value)}"
+    key = ".".join(shorten(str(part)) for part in path)
     if details["type"] == "union_tag_invalid" and isinstance(value, dict):
         path = (*path, "type")
     location = next(
         (locations[path[:n]] for n in range(len(path), -1, -1) if path[:n] in locations), None
     )
-    return ": ".join(part for part in (location, key, message) if part)
+    return ": ".join(str(part) for part in (location, key, message) if part)
 
 
 def _without_tag(location: KeyPath) -> tuple[KeyPath, str | None]:
@@ -175,8 +194,18 @@ def _without_tag(location: KeyPath) -> tuple[KeyPath, str | None]:
 # What the keys with a text pattern expect.
 _PATTERNS = {
     "path": "expected a path",
+    "file": "expected a path",
+    "unk": "expected a word without spaces",
     "device": "expected auto, cpu, cuda, cuda:N or mps",
     "checkpoint_every": "expected '5 minutes' or '200 steps'",
+}
+
+
+_BOUNDS = {
+    "gt": "greater than",
+    "ge": "greater than or equal to",
+    "lt": "less than",
+    "le": "less than or equal to",
 }
 
 
@@ -206,7 +235,9 @@ def _reword(details: ErrorDetails) -> str:
         case "literal_error":
             return f"expected {context['expected']}"
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
-            return details["msg"].replace("Input should be", "must be")
+            return next(
+                f"must be {_BOUNDS[name]} {_figure(bound)}" for name, bound in context.items()
+            )
         case "value_error":
             return details["msg"].removeprefix("Value error, ")
         case _:
@@ -217,7 +248,9 @@ def _show(value: Any) -> str:
     """Returns a short representation of a value for messages."""
     if value is None:
         return "nothing (null)"
-    if isinstance(value, bool):
-        return str(value).lower()
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return str(value).lower() if isinstance(value, bool) else quote(value)
+
+
+def _figure(number: float) -> str:
+    """Returns a number with thousands separators."""
+    return shorten(f"{number:,}") if isinstance(number, int) else f"{number:.10g}"

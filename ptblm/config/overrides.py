@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ptblm.config.schema import VARIANT_KEYS, KeyPath
 from ptblm.config.section import expand_variant
-from ptblm.config.yaml_document import parse_yaml
+from ptblm.config.yaml_document import Locations, parse_yaml, quote
 from ptblm.errors import ConfigError
 
 _FLAGS = {"data.path": "--data", "model.cell.type": "--cell", "run.fused": "--no-fused"}
@@ -44,12 +44,12 @@ def parse_overrides(
         try:
             yield from _single_keys(Override(option, path, parse_yaml(value, option).data))
         except ConfigError as error:
-            problems += [_at_option(line, option, value) for line in error.what.splitlines()]
+            problems += [_at_option(problem, option, value) for problem in error.problems]
 
 
 def apply_overrides(
     data: dict[str, Any],
-    locations: dict[KeyPath, str],
+    locations: Locations,
     overrides: Iterable[Override],
     problems: list[str],
 ) -> None:
@@ -73,7 +73,7 @@ def apply_overrides(
         try:
             _apply(data, locations, override)
         except ConfigError as error:
-            problems.append(error.what)
+            problems += error.problems
         else:
             locations[override.path] = override.option
 
@@ -82,7 +82,7 @@ def _at_option(problem: str, option: str, value: str) -> str:
     """Rewords a problem with the YAML value of an option: line and column are not helpful there."""
     problem = re.sub(r"^(:\d+:\d+)?: ", "", problem.removeprefix(option))
     if problem.startswith("not valid YAML"):
-        problem = f"{value!r} is not a valid YAML value"
+        problem = f"{quote(value)} is not a valid YAML value"
     return f"{option}: {problem}"
 
 
@@ -114,7 +114,7 @@ def _chooses_variant(override: Override) -> bool:
     return key == "type" and tuple(parent) in VARIANT_KEYS
 
 
-def _apply(data: dict[str, Any], locations: dict[KeyPath, str], override: Override) -> None:
+def _apply(data: dict[str, Any], locations: Locations, override: Override) -> None:
     if isinstance(override.value, dict):
         raise ConfigError(f"{override.option}: is a section; set its keys individually")
     *parents, key = override.path

@@ -9,6 +9,7 @@ from ptblm.config.schema import Config
 from ptblm.config.section import Section, Variant
 from ptblm.config.yaml_document import parse_yaml
 from ptblm.errors import ConfigError
+from ptblm.terminal import escape
 
 
 def config_document(config: Config) -> str:
@@ -50,11 +51,14 @@ def _summary(section: Section) -> str:
 
 
 def _scalar(value: Any) -> str:
-    """Returns `value` as YAML: unquoted if it parses to the same value, otherwise as JSON."""
-    if isinstance(value, str):
+    """Returns `value` as YAML: unquoted if it parses to the same value, otherwise as JSON.
+
+    YAML has the same escapes as `escape`, and allows few of the characters that are not printable.
+    """
+    if isinstance(value, str) and value.isprintable():
         try:
             if parse_yaml(value, "").data == value:
                 return value
         except ConfigError:
             pass
-    return json.dumps(value, ensure_ascii=False)
+    return escape(json.dumps(value, ensure_ascii=False))

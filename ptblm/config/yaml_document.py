@@ -2,31 +2,57 @@
 
 PyYAML follows YAML 1.1, where `1e-3` is a string, `no` is False, `010` is eight, and the last of
 two equal keys silently wins. This parser follows the YAML 1.2 core schema, and a duplicate key is
-an error that names both lines.
+an error that names both lines. It bounds depth and number of values while it reads, so that a
+config from a stranger takes little time and memory.
 """
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import yaml
 
 from ptblm.errors import ConfigError
+from ptblm.terminal import counted
 
 Path = tuple[str | int, ...]
 
+MAX_PROBLEMS = 20  # that one message lists
+
 _MAX_DEPTH = 20
-_PLAIN_TAGS = {
-    f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "map", "seq")
-}
+_MAX_VALUES = 100_000
+_MAX_DIRECTIVES = 100
+_MAX_QUOTED = 60  # characters of a quoted key or value
+
+# PyYAML's own parser locates errors more exactly, and libyaml is twenty times faster.
+_MAX_EXACT = 50_000  # characters
+_FAST_PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_SCALAR_TAGS = [f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str")]
+_PLAIN_TAGS = {*_SCALAR_TAGS, "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
+_CONSTRUCTORS = {tag: yaml.SafeLoader.yaml_constructors[tag] for tag in _SCALAR_TAGS}
 
 
-@dataclass(frozen=True)
-class YamlDocument:
-    """Plain data and the location ("name:line:column") of the key at each path."""
+class Location(NamedTuple):
+    """A place in a file; as text "name:line:column"."""
+
+    name: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.line}:{self.column}"
+
+
+# Of a key by its path; a text for an option of the command line.
+Locations = dict[Path, Location | str]
+
+
+class YamlDocument(NamedTuple):
+    """Plain data, and the location of the key at each path."""
 
     data: Any
-    locations: dict[Path, str]
+    locations: Locations
 
 
 class _CoreSchemaLoader(yaml.SafeLoader):
@@ -56,86 +82,141 @@ def parse_yaml(text: str, name: str) -> YamlDocument:
         name: name of the document in messages, such as its file path.
 
     Raises:
-        ConfigError: if the text is not valid YAML, repeats a key, or uses aliases or custom tags.
+        ConfigError: if the text is not valid YAML, repeats a key, uses aliases or custom tags, or
+            contains too many values or levels.
     """
+    if text.count("\n%") > _MAX_DIRECTIVES:  # libyaml compares each directive with all others
+        raise ConfigError(f"{name}: not valid YAML: too many directives")
+    parser = yaml.SafeLoader if len(text) <= _MAX_EXACT else _FAST_PARSER
     try:
-        loader = _CoreSchemaLoader(text)
-        node = loader.get_single_node()
-        walk = _Walk(loader, name)
-        data = None if node is None else walk.build(node, (), 0)
+        builder = _Builder(yaml.parse(text, Loader=parser), name)
+        data = builder.document()
     except yaml.MarkedYAMLError as error:
-        place = _place(name, error.problem_mark) if error.problem_mark else name
-        if error.problem == "but found another document":
-            raise ConfigError(
-                f"{place}: a config is one YAML document, and a second one starts here"
-            ) from None
+        if "nesting depth" in (error.problem or ""):  # a limit of libyaml
+            raise _too_deep(name) from None
+        place = _location(name, error.problem_mark) if error.problem_mark else name
         raise ConfigError(f"{place}: not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        first_line = str(error).splitlines()[0]
-        raise ConfigError(f"{name}: not valid YAML: {first_line}") from None
-    except RecursionError:
-        raise ConfigError(f"{name}: nested too deeply") from None
-    if walk.problems:
-        raise ConfigError("\n".join(walk.problems))
-    return YamlDocument(data, walk.locations)
+    except (yaml.YAMLError, UnicodeEncodeError) as error:
+        is_reader_error = isinstance(error, yaml.reader.ReaderError)
+        problem = str(error).partition("\n")[0] if is_reader_error else "special characters"
+        raise ConfigError(f"{name}: not valid YAML: {problem}") from None
+    if builder.problems:
+        raise ConfigError(first_problems(builder.problems, len(builder.problems)))
+    return YamlDocument(data, builder.locations)
 
 
-def _place(name: str, mark: Any) -> str:
-    return f"{name}:{mark.line + 1}:{mark.column + 1}"
+def _location(name: str, mark: Any) -> Location:
+    return Location(name, mark.line + 1, mark.column + 1)
 
 
-class _Walk:
-    """Converts nodes to plain data; records locations and collects problems."""
+def _too_deep(name: str) -> ConfigError:
+    return ConfigError(f"{name}: nested too deeply (more than {_MAX_DEPTH} levels)")
 
-    def __init__(self, loader: _CoreSchemaLoader, name: str) -> None:
-        self.loader = loader
-        self.name = name
-        self.locations: dict[Path, str] = {}
+
+def quote(value: object) -> str:
+    """Returns a short representation of a value for messages."""
+    return shorten(repr(value))
+
+
+def shorten(text: str) -> str:
+    """Returns the start of a text for messages."""
+    return text if len(text) <= _MAX_QUOTED else text[: _MAX_QUOTED - 3] + "..."
+
+
+def first_problems(problems: list[str], count: int) -> list[str]:
+    """Returns the first problems of a config, and how many more of `count` there are."""
+    more = count - MAX_PROBLEMS
+    if more <= 0:
+        return problems
+    return [*problems[:MAX_PROBLEMS], f"and {counted(more, 'more problem')}"]
+
+
+class _Builder:
+    """Builds plain data from the events of a parser; records locations and collects problems."""
+
+    def __init__(self, events: Iterator[yaml.Event], name: str) -> None:
+        self.locations: Locations = {}
         self.problems: list[str] = []
-        self.seen: set[int] = set()
+        self._events = events
+        self._name = name
+        self._values = 0
+        self._scalars = _CoreSchemaLoader("")  # resolves and constructs them
 
-    def build(self, node: yaml.Node, path: Path, depth: int) -> Any:
-        place = _place(self.name, node.start_mark)
-        self.locations.setdefault(path, place)
-        if id(node) in self.seen:
-            self.problems.append(f"{place}: aliases (*name) are not supported; repeat the value")
+    def document(self) -> Any:
+        """Returns the data of the only document; None if the text is empty."""
+        next(self._events)  # start of the stream
+        if isinstance(next(self._events), yaml.StreamEndEvent):
             return None
-        self.seen.add(id(node))
+        data = self._value(next(self._events), (), 0)
+        next(self._events)  # end of the document
+        event = next(self._events)
+        if not isinstance(event, yaml.StreamEndEvent):
+            location = _location(self._name, event.start_mark)
+            raise ConfigError(
+                f"{location}: a config is one YAML document, and a second one starts here"
+            )
+        return data
+
+    def _value(self, event: Any, path: Path, depth: int) -> Any:
+        location = _location(self._name, event.start_mark)
+        self.locations.setdefault(path, location)
+        self._values += 1
+        if self._values > _MAX_VALUES:
+            raise ConfigError(f"{location}: too many values (more than {_MAX_VALUES:,})")
         if depth > _MAX_DEPTH:
-            self.problems.append(f"{place}: nested too deeply")
+            raise _too_deep(self._name)
+        if isinstance(event, yaml.AliasEvent):
+            problem = "aliases (*name) are not supported; repeat the value"
+            self.problems.append(f"{location}: {problem}")
             return None
-        if node.tag not in _PLAIN_TAGS:
-            self.problems.append(f"{place}: custom tags ({node.tag}) are not supported")
-            return None
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path, depth)
-        if isinstance(node, yaml.SequenceNode):
+        if event.tag not in (None, "!", *_PLAIN_TAGS):
+            problem = f"custom tags ({shorten(event.tag)}) are not supported"
+            self.problems.append(f"{location}: {problem}")
+        if isinstance(event, yaml.MappingStartEvent):
+            return self._mapping(path, depth)
+        if isinstance(event, yaml.SequenceStartEvent):
             return [
-                self.build(item, (*path, index), depth + 1) for index, item in enumerate(node.value)
+                self._value(item, (*path, index), depth + 1)
+                for index, item in enumerate(self._until(yaml.SequenceEndEvent))
             ]
-        return self._scalar(node, place)
+        return self._scalar(event, location)
 
-    def _mapping(self, node: yaml.MappingNode, path: Path, depth: int) -> dict[str, Any]:
+    def _until(self, end: type[yaml.Event]) -> Iterator[Any]:
+        """Yields the first event of each value in a collection."""
+        return iter(lambda: None if isinstance(event := next(self._events), end) else event, None)
+
+    def _mapping(self, path: Path, depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            place = _place(self.name, key_node.start_mark)
-            if not isinstance(key_node, yaml.ScalarNode):
-                self.problems.append(f"{place}: a key must be a string")
+        for event in self._until(yaml.MappingEndEvent):
+            location = _location(self._name, event.start_mark)
+            if not isinstance(event, yaml.ScalarEvent):
+                self.problems.append(f"{location}: a key must be a string")
+                self._value(event, path, depth + 1)
+                self._value(next(self._events), path, depth + 1)
                 continue
-            key = key_node.value
+            key = event.value
             if key in result:
-                first_line = self.locations[(*path, key)].split(":")[-2]
+                first = self.locations[(*path, key)]
+                line = first.line if isinstance(first, Location) else 0
                 self.problems.append(
-                    f"{place}: '{key}' is a duplicate key, first used on line {first_line}"
+                    f"{location}: {quote(key)} is a duplicate key, first used on line {line}"
                 )
-                continue
-            self.locations[(*path, key)] = place
-            result[key] = self.build(value_node, (*path, key), depth + 1)
+            self.locations.setdefault((*path, key), location)
+            result[key] = self._value(next(self._events), (*path, key), depth + 1)
         return result
 
-    def _scalar(self, node: yaml.Node, place: str) -> Any:
+    def _scalar(self, event: yaml.ScalarEvent, location: Location) -> Any:
+        tag = event.tag
+        if tag in (None, "!"):
+            tag = self._scalars.resolve(  # type: ignore[no-untyped-call]
+                yaml.ScalarNode, event.value, event.implicit
+            )
+        elif tag not in _PLAIN_TAGS:
+            return None
         try:
-            return self.loader.construct_object(node)
-        except (ValueError, LookupError, TypeError):  # an integer of 5,000 digits, or `!!int x`
-            self.problems.append(f"{place}: {node.value[:40]!r} is not a valid value")
+            construct: Any = _CONSTRUCTORS[tag]
+            return construct(self._scalars, yaml.ScalarNode(tag, event.value))
+        except (ValueError, LookupError, TypeError):
+            # An integer of 5,000 digits, `!!int x` or `!!map x`.
+            self.problems.append(f"{location}: {quote(event.value)} is not a valid value")
             return None

@@ -150,7 +150,7 @@ def write_corpus(
             try:
                 text = ranges[split] = write_text(source, tokenizer, write)
             except EmptyTextError as error:
-                error.what = f"the {split} split contains no {tokenizer.unit}"
+                error.problems = [f"the {split} split contains no {tokenizer.unit}"]
                 raise
             if text.unknown > MAX_SHARE * text.tokens:
                 note = unknown_tokens_note(source, tokenizer, text.unknown, text.tokens)

@@ -1,9 +1,5 @@
 """Shows a run in the terminal: introduction, progress, a row per epoch, summary."""
 
-import contextlib
-import os
-import sys
-
 from ptblm import __version__
 from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import count_dropped, count_streams
@@ -13,6 +9,7 @@ from ptblm.reporting.progress import Progress
 from ptblm.reporting.published import published_results
 from ptblm.reporting.reporter import RunInfo, RunResult
 from ptblm.reporting.table import epoch_row, header, summary
+from ptblm.terminal import counted, print_from_handler, print_messages
 from ptblm.training.records import EpochDone, Record, best_epoch
 
 # Adam and RMSProp normalize the gradient and need much smaller learning rates than SGD.
@@ -29,7 +26,7 @@ class ConsoleReporter:
         """Prints the introduction, the header of the table, and the rows of completed epochs."""
         bounds = info.corpus.entropy_bounds
         self._progress = Progress(info.config.training.epochs, bounds)
-        print("\n".join(introduction(info)), file=sys.stderr, flush=True)
+        print_messages(introduction(info))
         rows = [epoch_row(done) for done in info.train_state.history]
         self._progress.print_lines(header(bounds) + rows)
 
@@ -40,9 +37,8 @@ class ConsoleReporter:
             self._progress.print_lines([epoch_row(record)])
 
     def stopping(self) -> None:
-        """Prints what a second signal does; unbuffered, since a handler may interrupt a write."""
-        with contextlib.suppress(OSError):  # stderr may be closed
-            os.write(2, b"\nstopping after this step; send the signal again to stop at once\n")
+        """Prints what a second signal does."""
+        print_from_handler("stopping after this step; send the signal again to stop at once")
 
     def finish(self, result: RunResult) -> None:
         """Prints the summary."""
@@ -58,7 +54,7 @@ class ConsoleReporter:
             stopped_early=result.stopped_early,
         )
         self._progress.print_lines(lines)
-        print("\n" + "\n".join(_next_commands(result)), file=sys.stderr)
+        print_messages(["", *_next_commands(result)])
 
     def close(self) -> None:
         """Removes the progress bar."""
@@ -80,11 +76,11 @@ def _next_commands(result: RunResult) -> list[str]:
 def introduction(info: RunInfo) -> list[str]:
     """Returns the lines that describe a run at its start."""
     config, corpus = info.config, info.corpus
-    tokens = f"{len(corpus.splits['train'].ids):,} training tokens"
+    tokens = counted(len(corpus.splits["train"].ids), "training token")
     kernel = f"{info.computing['kernel']}{', CUDA graph' if info.computing['cuda_graph'] else ''}"
     lines = [
         f"ptblm {__version__}",
-        f"  corpus      {corpus.name}: {len(corpus.vocabulary):,} {info.unit}s, {tokens}",
+        f"  corpus      {corpus.name}: {counted(len(corpus.vocabulary), info.unit)}, {tokens}",
     ]
     if corpus.split_rule is not None:
         lines.append(f"  split       {corpus.split_rule}")
@@ -108,13 +104,13 @@ def introduction(info: RunInfo) -> list[str]:
     if info.train_state.step:
         state = info.train_state
         rate = "" if info.learning_rate is None else f"; learning rate {info.learning_rate:.4g}"
-        lines.append(f"  resumed     after epoch {state.epoch}, step {state.step:,}{rate}")
+        lines.append(f"  resumed     after epoch {state.epoch:,}, step {state.step:,}{rate}")
     for split, text in corpus.splits.items():
         # The notes report those of train, unless the vocabulary was given.
         if text.unknown and (split != "train" or config.data.vocabulary.file is not None):
-            noun = info.unit if text.unknown == 1 else f"{info.unit}s"
+            unknown = counted(text.unknown, info.unit)
             verb = "becomes" if text.unknown == 1 else "become"
-            lines.append(f"  unknown     {text.unknown:,} {noun} of {split} {verb} <unk>")
+            lines.append(f"  unknown     {unknown} of {split} {verb} <unk>")
     return lines
 
 
@@ -134,12 +130,14 @@ def batch_notes(corpus: Corpus, training: TrainingConfig) -> list[str]:
         if fewest == dropped:
             advice = "a much smaller training.batch_size or training.num_steps leaves out fewer"
         share = dropped / (tokens - 1)
-        notes.append(f"{dropped:,} training tokens ({share:.1%}) are in no batch; {advice}")
+        verb = "is" if dropped == 1 else "are"
+        left_out = counted(dropped, "training token")
+        notes.append(f"{left_out} ({share:.1%}) {verb} in no batch; {advice}")
     streams = count_streams(len(corpus.splits["valid"].ids), batch_size, num_steps, "valid split")
     if streams < batch_size:
         notes.append(
-            f"validation uses {streams} stream{'s' if streams > 1 else ''} instead of "
-            f"{batch_size}: the text is short"
+            f"validation uses {counted(streams, 'stream')} instead of {batch_size:,}: "
+            "the text is short"
         )
     return notes
 

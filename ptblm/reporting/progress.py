@@ -1,16 +1,14 @@
 """Progress of a run: a bar on a terminal, and a line every 30 seconds otherwise."""
 
 import logging
-import os
 import sys
 import time
 from collections.abc import Sequence
 from typing import TextIO
 
-from tqdm import tqdm
-
 from ptblm.progress_bar import ProgressBar
 from ptblm.reporting.table import EntropyBounds
+from ptblm.terminal import OutputError, print_lines, print_output
 from ptblm.training.records import EpochDone, Evaluating, Record, StepDone
 
 logger = logging.getLogger(__name__)
@@ -46,18 +44,11 @@ class Progress:
             self.close()
 
     def print_lines(self, lines: list[str]) -> None:
-        """Prints lines to stdout above the bar.
-
-        If stdout cannot be written to, the null device replaces it, and training continues.
-        """
+        """Prints lines to stdout above the bar. If that fails, training continues."""
         try:
-            with tqdm.external_write_mode(file=sys.stdout):
-                print("\n".join(lines), flush=True)
-        except OSError as error:
-            reason = error.strerror or error
-            logger.warning(f"cannot write to stdout ({reason}); training continues")
-            # Otherwise Python writes the buffered lines again when it exits.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            print_output(lines)
+        except OutputError as error:
+            logger.warning(f"cannot write to stdout ({error.reason}); training continues")
 
     def close(self) -> None:
         """Removes the bar."""
@@ -75,7 +66,9 @@ class Progress:
             f"{_duration(epoch_left)} left (run {_duration(epoch_left + later_epochs)})",
             f"{record.tokens_per_second:,.0f} tokens/s",
         ]
-        self._update(f"epoch {record.epoch}/{self._epochs}", record.batch, record.batches, metrics)
+        self._update(
+            f"epoch {record.epoch:,}/{self._epochs:,}", record.batch, record.batches, metrics
+        )
 
     def _show_evaluating(self, record: Evaluating) -> None:
         task = f"{record.split} of best epoch" if record.of_best else record.split
@@ -90,14 +83,14 @@ class Progress:
             if now - self._last_line >= SECONDS_BETWEEN_LINES:
                 self._last_line = now
                 line = f"{task}: {done:,} of {total:,}, {', '.join(metrics)}"
-                print(line, file=self._stream, flush=True)
+                print_lines([line], self._stream)
             return
         if task != self._task or self._bar is None:
             self.close()
             self._task = task
             # A resumed epoch starts at its current batch.
             self._bar = ProgressBar(total, done, self._stream)
-        self._bar.show(done, [task, *metrics, f"{done}/{total}"])
+        self._bar.show(done, [task, *metrics, f"{done:,}/{total:,}"])
 
 
 def _duration(seconds: float) -> str:

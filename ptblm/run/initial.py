@@ -120,7 +120,7 @@ def _check_fits(trained: Config, config: Config, path: Path) -> None:
     problems = [f"{key}: is {new!r}, but the checkpoint has {old!r}" for key, old, new in keys]
     if problems:
         raise ConfigError(
-            "\n".join(problems),
+            problems,
             where=str(path),
             hint="a new run needs the model of its initial weights; omit --config to use it",
         )

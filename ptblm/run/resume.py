@@ -154,7 +154,7 @@ def check_changes(before: Config, after: Config, *, diverged: bool) -> None:
     ]
     if problems:
         raise ConfigError(
-            "\n".join(problems),
+            problems,
             hint=f"change only {', '.join(sorted(free))} or keys of run, or start a new run",
         )
 

@@ -1,22 +1,93 @@
-"""Records signals, so that the training loop can stop or save a checkpoint between two steps."""
+"""Signals, from the first instant of a command to the last.
 
+A stop signal ends a command that has nothing to clean up at once, raises SystemExit in one that
+has, and is recorded during training, so that the loop can stop between two steps. A second stop
+signal always ends the process at once.
+
+Imports only what is loaded quickly: the command line installs the handlers before anything else.
+"""
+
+import os
 import signal
-import threading
+import sys
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Self
 
 STOP_SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
 SAVE_SIGNALS = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 
+# The stop signal that has raised SystemExit in this process.
+_raised: int | None = None
+
+
+def end_on_stop() -> None:
+    """Makes stop signals end the process at once, and save signals harmless.
+
+    This is for a command that holds nothing. An exception could be swallowed by an import.
+    """
+    global _raised
+    _raised = None
+    _install(STOP_SIGNALS, lambda number, _: os._exit(128 + number))
+    _install(SAVE_SIGNALS, lambda *_: None)
+
+
+def clean_up_on_stop() -> None:
+    """Makes a stop signal raise SystemExit, so that context managers release what they hold.
+
+    Call this when a command has imported what it needs, before it locks or writes anything.
+    """
+    _install(STOP_SIGNALS, _raise)
+    sys.unraisablehook = _report_unraisable
+
+
+def stopped() -> int | None:
+    """Returns the exit code for the stop signal that raised SystemExit; None if there was none.
+
+    The SystemExit itself may have been swallowed, for example in a destructor.
+    """
+    return None if _raised is None else 128 + _raised
+
+
+def ignore_signals() -> None:
+    """Ignores all signals, so that the exit code of a finished command stays the same."""
+    _install([*STOP_SIGNALS, *SAVE_SIGNALS], signal.SIG_IGN)
+
+
+def _install(numbers: list[int], handler: "signal._HANDLER") -> dict[int, "signal._HANDLER"]:
+    """Sets the handler of signals, and returns the previous handlers.
+
+    Signals that the parent process ignores, for example because of `nohup`, stay ignored. Nothing
+    changes outside the main thread, where Python cannot set handlers.
+    """
+    numbers = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]
+    try:
+        return {number: signal.signal(number, handler) for number in numbers}
+    except ValueError:  # not the main thread
+        return {}
+
+
+def _raise(number: int, _frame: FrameType | None) -> None:
+    global _raised
+    _raised = number
+    # The default action ends the process immediately. A Python handler would wait for the
+    # current matrix multiplication.
+    _install(STOP_SIGNALS, signal.SIG_DFL)
+    raise SystemExit(128 + number)
+
+
+def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Reports an exception in a destructor, unless a stop signal is its cause."""
+    if _raised is None:
+        sys.__unraisablehook__(unraisable)
+
 
 class SaveSignal:
     """Context manager that records a request to save a checkpoint. Windows has no such signal.
 
-    Signals that the parent process ignores stay ignored. Outside the main thread, where
-    Python cannot set handlers, no signal is recorded.
+    Signals that the parent process ignores stay ignored, and nothing is recorded outside the main
+    thread.
 
     Attributes:
         received: number of the last signal; None if none was received.
@@ -26,11 +97,8 @@ class SaveSignal:
         self.received: int | None = None
         self._previous: dict[int, signal._HANDLER] = {}
 
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in SAVE_SIGNALS:
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._previous[number] = signal.signal(number, self._record)
+    def __enter__(self) -> "SaveSignal":
+        self._previous = _install(SAVE_SIGNALS, self._record)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,8 +117,8 @@ class SaveSignal:
 class StopSignal:
     """Context manager that records the first stop signal. A second signal ends the process.
 
-    Signals that the parent process ignores, for example because of `nohup`, stay ignored. Outside
-    the main thread, where Python cannot set handlers, no signal is recorded.
+    Signals that the parent process ignores stay ignored, and nothing is recorded outside the main
+    thread.
 
     Args:
         on_signal: called in the signal handler when the first signal is recorded.
@@ -64,13 +132,10 @@ class StopSignal:
         self._on_signal = on_signal
         self._previous: dict[int, signal._HANDLER] = {}
 
-    def __enter__(self) -> Self:
-        if threading.current_thread() is not threading.main_thread():
-            return self
-        for number in STOP_SIGNALS:
-            if signal.getsignal(number) is signal.SIG_IGN:
-                continue
-            self._previous[number] = signal.signal(number, self._record)
+    def __enter__(self) -> "StopSignal":
+        if (code := stopped()) is not None:  # the SystemExit was swallowed
+            raise SystemExit(code)
+        self._previous = _install(STOP_SIGNALS, self._record)
         return self
 
     def __exit__(
@@ -84,8 +149,5 @@ class StopSignal:
 
     def _record(self, number: int, _frame: FrameType | None) -> None:
         self.received = number
-        # The default action ends the process immediately. A Python handler would wait for the
-        # current matrix multiplication.
-        for recorded in self._previous:
-            signal.signal(recorded, signal.SIG_DFL)
+        _install(STOP_SIGNALS, signal.SIG_DFL)
         self._on_signal()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
-from ptblm.cli.main import app
+from ptblm.cli.commands import app
 from ptblm.paths import shell_join
 from ptblm.reporting.console import ConsoleReporter
 from tests.conftest import FAST, REPOSITORY

@@ -1,5 +1,6 @@
 """Usage errors: options of other tools, misspelled options, arguments without an option."""
 
+import errno
 import shlex
 from pathlib import Path
 
@@ -68,6 +69,11 @@ def test_hint_names_the_option_of_ptblm(typed: str, hint: str) -> None:
         ("train --resume=", "error: --resume: expected a path, got ''"),
         ("train --config=", "error: --config: expected a name or a path, got ''"),
         ("eval ''", "error: CHECKPOINT|RUN_DIR: expected a path, got ''"),
+        ("download-data --url=", "error: --url: expected a URL, got ''"),
+        ("train --set training.epochs=10000000000", "1,000,000,000, got 10,000,000,000"),
+        ("train --set data.path=10000", "data.path: expected a path, got 10000"),
+        ("train --seed", "hint: see `ptblm train --help`"),
+        ("checkpoint show x --help=3", "hint: see `ptblm checkpoint show --help`"),
         ("eval", "error: missing argument 'CHECKPOINT|RUN_DIR'"),
         ("trian", "error: no such command 'trian'. Did you mean 'train'?"),
         ("train --resume=AUTO", "did you mean --resume auto?"),
@@ -126,3 +132,36 @@ def test_paths_are_expanded(monkeypatch: pytest.MonkeyPatch, in_directory: Path)
         code, errors, _ = ptblm(*typed.split())
         assert code in (2, 4)
         assert f"  at: {in_directory / path}\n" in errors
+
+
+@pytest.mark.parametrize(
+    ("error", "lines"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), ["raise the limit of open files"]),
+        (OSError(errno.EACCES, "Permission denied", "x"), ["  at: x", "check the permissions"]),
+        (OSError(errno.EINVAL, "Invalid argument", "x"), ["  at: x", "check the path"]),
+        (FileNotFoundError(errno.ENOENT, "No such file"), ["current directory no longer exists"]),
+    ],
+)
+def test_error_of_the_system_is_not_a_bug(
+    error: OSError, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last resort, for a call that no other handler covers."""
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("ptblm.config.loading.shipped_configs", fail)
+    code, errors, _ = ptblm("config", "list")
+    assert_clear(code, errors, 2)
+    assert code == 2
+    assert all(line in errors for line in lines)
+    assert "at: \n" not in errors
+
+
+def test_deleted_current_directory_is_not_a_bug(in_directory: Path) -> None:
+    in_directory.rmdir()
+    for command in ("config show x.yaml", "train --config x.yaml", "eval x", "train --data x"):
+        code, errors, _ = ptblm(*command.split())
+        assert_clear(code, errors, 2, 3, 4)
+        assert code != 0

@@ -139,10 +139,12 @@ def test_duplicate_key_names_both_lines(tmp_path: Path) -> None:
         ("model: !!python/object:os.system {}\n", "not supported"),
         ("training:\n  seed: " + "9" * 5000, "is not a valid value"),
         ("? [a]\n: 1\n", "a key must be a string"),
+        ("model: !!map x\n", "my.yaml:1:8: 'x' is not a valid value"),
+        ("model: !!int x\n", "my.yaml:1:8: 'x' is not a valid value"),
         ("[" * 5000, "my.yaml: nested too deeply"),
         ("model: \x00\n", "not valid YAML"),
     ],
-    ids=range(13),
+    ids=range(15),
 )
 def test_bad_documents_are_located(tmp_path: Path, text: str, message: str) -> None:
     assert message in problems(tmp_path / "my.yaml", text)[0]
@@ -188,10 +190,15 @@ def test_shown_config_loads_as_itself(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["no", "1e-3", "a # b", "a: b", "'", '"', "- x", "null", "ünï", "x\ty", " x ", "~", "{"]
+    "path",
+    [
+        *("no", "1e-3", "a # b", "a: b", "'", '"', "- x", "null", "ünï", "x\ty", " x ", "~", "{"),
+        *("a\x1bb", "a\x9b", "a\x7f", "a\u202eb", "a\u2028b", "a\nb", "a\x85b", "\ufeffa"),
+    ],
 )
 def test_any_text_is_shown_and_loaded(tmp_path: Path, path: str) -> None:
     config = Config.model_validate({"data": {"path": path}})
+    assert all(line.isprintable() for line in config_document(config).split("\n"))
     assert load_config(write(tmp_path / "my.yaml", config_document(config))) == config
 
 

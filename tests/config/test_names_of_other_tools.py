@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ptblm.config.loading import MAX_PROBLEMS, load_config
+from ptblm.config.loading import load_config
 from ptblm.config.names_of_other_tools import EXPLAINED, NOTES, OPTIONS, RENAMED
 from ptblm.config.schema import SECTIONS, VARIANT_KEYS
 from ptblm.config.unknown_keys import closest
+from ptblm.config.yaml_document import MAX_PROBLEMS
 from ptblm.errors import ConfigError
 
 KEYS = {f"{section}.{key}" for section, keys in SECTIONS.items() for key in keys} | {

@@ -8,6 +8,7 @@ import pytest
 
 from ptblm.evaluation.score import Score
 from ptblm.reporting.progress import Progress
+from ptblm.terminal import open_standard_streams
 from ptblm.training.records import Evaluating
 from tests.reporting.records import STEP
 
@@ -46,13 +47,15 @@ def test_line_every_30_seconds_without_a_terminal(
     assert lines[0].startswith("epoch 2/3: 50 of 200, perplexity 54.60")
 
 
-def test_unwritable_stdout_is_replaced_with_a_warning(
+def test_unwritable_stdout_is_reported_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "w") as stdout, caplog.at_level(logging.WARNING, "ptblm"):
         monkeypatch.setattr("sys.stdout", stdout)
+        monkeypatch.setattr("sys.stderr", io.StringIO())
+        open_standard_streams()
         progress = Progress(3, {}, io.StringIO())
         progress.print_lines(["first"])
         progress.print_lines(["second"])

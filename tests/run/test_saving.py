@@ -136,7 +136,7 @@ def test_checkpoint_show_describes_content(finished: Path, ptblm: Ptblm) -> None
     assert shown.returncode == 0
     for part in (
         f"format {FORMAT}",
-        "1 epochs, 39 steps",
+        "1 epoch, 39 steps",
         "247 words",
         "sample",
         f"torch {torch.__version__}",

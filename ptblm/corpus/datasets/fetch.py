@@ -86,7 +86,7 @@ def fetch(
         not_found = f"not found: {', '.join(missing)}"
         if source is not None:
             raise DataError(not_found, where=str(source), hint=_DIRECTORY_HINT)
-        raise DataError("\n".join(failures) or not_found, hint=_MIRROR_HINT)
+        raise DataError(failures or not_found, hint=_MIRROR_HINT)
     verified = [name for name in dataset.files if name not in missing]
     return FetchResult(directory, verified, missing, failures if missing else [])
 

@@ -1,0 +1,53 @@
+"""All commands, and the options that come before a command.
+
+Slow imports are inside the commands, so that `--help` is fast.
+"""
+
+from typing import Annotated
+
+import typer
+
+from ptblm import __version__
+from ptblm.cli.checkpoint_commands import checkpoint_app
+from ptblm.cli.completion import use_own_script
+from ptblm.cli.config_commands import config_app
+from ptblm.cli.download import download_data
+from ptblm.cli.eval import evaluate
+from ptblm.cli.output import show_tracebacks
+from ptblm.cli.train import train
+from ptblm.terminal import print_output
+
+use_own_script()
+app = typer.Typer(
+    name="ptblm",
+    help="Train and evaluate recurrent language models on the Penn Treebank and any other text.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train")(train)
+app.command("eval")(evaluate)
+app.command("download-data")(download_data)
+app.add_typer(config_app, name="config")
+app.add_typer(checkpoint_app, name="checkpoint")
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        print_output([f"ptblm {__version__}"])
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show a traceback with each error.")
+    ] = False,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    show_tracebacks(debug)

@@ -1,0 +1,139 @@
+"""The only door to the terminal: escaped lines, and standard streams that may fail or be closed.
+
+Names, words and messages come from files, servers and paths of strangers. Their control characters
+could hide text or forge a line, so only the newlines between the printed lines are written as such.
+"""
+
+import contextlib
+import io
+import os
+import select
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO, cast
+
+
+class OutputError(Exception):
+    """Standard output cannot be written to.
+
+    Attributes:
+        reason: the reason of the operating system.
+        is_closed: whether the reader of a pipe has closed it.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        self.reason = error.strerror or str(error)
+        self.is_closed = isinstance(error, BrokenPipeError)
+        super().__init__(self.reason)
+
+
+def escape(text: str) -> str:
+    r"""Returns text on one line, with everything that is not printable as in `\x1b`, `\n`."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns a number and a noun, as in "1 epoch" and "1,234 epochs"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def print_output(lines: Iterable[str]) -> None:
+    """Writes lines to stdout, escaped and above a progress bar.
+
+    Raises:
+        OutputError: if stdout cannot be written to, at the first failure only.
+    """
+    try:
+        print_lines(lines, sys.stdout)
+    except OSError as error:  # outside the command line
+        raise OutputError(error) from None
+
+
+def print_messages(lines: Iterable[str]) -> None:
+    """Writes lines to stderr, escaped and above a progress bar; a failure is ignored."""
+    with contextlib.suppress(OSError, ValueError):  # a closed stream raises ValueError
+        print_lines(lines, sys.stderr)
+
+
+def print_from_handler(line: str) -> None:
+    """Writes a line to stderr unbuffered, since a signal handler may interrupt another write."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"\n{escape(line)}\n".encode())
+
+
+def print_lines(lines: Iterable[str], stream: TextIO) -> None:
+    """Writes lines to a stream, escaped and above a progress bar."""
+    text = "".join(f"{escape(line)}\n" for line in lines)
+    with _above_progress_bar(stream):
+        stream.write(text)
+        stream.flush()
+
+
+@contextlib.contextmanager
+def _above_progress_bar(stream: TextIO) -> Iterator[None]:
+    """Removes progress bars in the block; there is none if tqdm is not imported."""
+    if "tqdm" not in sys.modules:
+        yield
+        return
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(file=stream):
+        yield
+
+
+def open_standard_streams() -> None:
+    """Makes stdin, stdout and stderr usable, even if they are closed or cannot be written to.
+
+    A closed stream is replaced by the null device. From now on, the first failed write to stdout
+    raises `OutputError`, and a failed write to stderr is ignored, because it must not end a run.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            setattr(sys, name, _checked(stream, raises=name == "stdout"))
+
+
+def _checked(stream: io.TextIOWrapper, *, raises: bool) -> io.TextIOWrapper:
+    """Returns a stream for the same descriptor that handles failed writes."""
+    stream.reconfigure(errors="backslashreplace")
+    raw = getattr(stream.buffer, "raw", stream.buffer)
+    if type(raw) is not io.FileIO:  # a console of Windows
+        return stream
+    checked = _StandardStream(raw.fileno(), raises=raises)
+    return io.TextIOWrapper(
+        io.BufferedWriter(cast(io.FileIO, checked)),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+    )
+
+
+class _StandardStream(io.FileIO):
+    """The descriptor of stdout or stderr.
+
+    Args:
+        descriptor: the descriptor.
+        raises: whether the first failed write raises `OutputError`. The text of other failed
+            writes is lost, so that Python does not fail to write it again when it exits.
+    """
+
+    def __init__(self, descriptor: int, *, raises: bool) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self._raises = raises
+
+    def write(self, data: Any) -> int:
+        try:
+            while (written := super().write(data)) is None:  # a pipe that does not block
+                select.select([], [self], [])
+            return written
+        except OSError as error:
+            if self._raises:
+                self._raises = False
+                raise OutputError(error) from None
+            return len(data)
