@@ -61,7 +61,8 @@ gpu-check: setup  ## run GPU tests, benchmark and full training runs on a CUDA d
 
 fault-injection: setup  ## run fault injection tests; N=8 runs eight times as many cases
 	$(BIN)/python scripts/fault_injection.py -n $(N)
-	N=$(N) $(BIN)/python -m pytest tests/test_bad_input.py --hypothesis-profile=thorough
+	N=$(N) $(BIN)/python -m pytest tests/test_bad_input.py tests/test_untrusted_files.py \
+		--hypothesis-profile=thorough
 
 bench: setup  ## benchmark against PyTorch; BENCH_ARGS='train --config small' selects one section
 	$(BIN)/python scripts/bench.py $(BENCH_ARGS)

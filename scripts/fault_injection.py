@@ -8,6 +8,7 @@ Each fault must leave a run that resumes to the result of an undisturbed run, or
 - SIGKILL of training processes at random times during startup and training, each followed by a
   resume.
 - SIGKILL of new runs during startup.
+- SIGINT, SIGTERM and SIGHUP at random times of the first two seconds of a process.
 - SIGKILL of a process that saves checkpoints continuously.
 - Flipped bits in a checkpoint, and truncated checkpoints.
 - A full disk, at each size that a file of a run has.
@@ -199,6 +200,37 @@ def kill_new_runs(parent: Path, whole: Path, kills: int, rng: random.Random) -> 
     return f"{3 * runs} kills during startup of {runs} new runs: results equal those without kills"
 
 
+def stop_at_random_times(parent: Path, signals: int, rng: random.Random) -> str:
+    """Stops and resumes a run; each exit code must be that of the signal, without a traceback.
+
+    Before Python runs the first line of ptblm, a signal ends the process by itself.
+    """
+    epochs = 4 + signals // 4
+    finish(train(parent / "undisturbed", epochs))
+    codes: dict[str, int] = {}
+    for _ in range(signals):
+        number = rng.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+        process = train(parent / "stopped", epochs, preexec_fn=default_signals)
+        time.sleep(rng.uniform(0, 2))
+        process.send_signal(number)
+        _, errors = process.communicate()
+        if process.returncode not in (128 + number, -number) or "Traceback" in errors:
+            raise AssertionError(f"{number.name}: exit code {process.returncode}: {errors}")
+        how = "with its exit code" if process.returncode > 0 else "ended the interpreter"
+        codes[how] = codes.get(how, 0) + 1
+    finish(train(parent / "stopped", epochs))
+    if digest_of_run(parent / "stopped") != digest_of_run(parent / "undisturbed"):
+        raise AssertionError(f"after {signals} signals the result of the run is different")
+    exits = ", ".join(f"{count} {how}" for how, count in sorted(codes.items()))
+    return f"{signals} stop signals: {exits}; the result equals that without signals"
+
+
+def default_signals() -> None:
+    """Restores the signals that a shell or `nohup` may have set to be ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def kill_while_saving(parent: Path, checkpoint: Checkpoint, kills: int, rng: random.Random) -> str:
     """Kills a process that saves continuously; the file must always be a complete checkpoint."""
     path = parent / "saved.safetensors"
@@ -269,7 +301,8 @@ def truncate(parent: Path, checkpoint: Path, cuts: int) -> str:
 def digest_of_checkpoint(path: Path) -> str:
     """Returns a hash of all values of a checkpoint."""
     loaded = load_checkpoint(path)
-    return digest({field.name: getattr(loaded, field.name) for field in fields(loaded)})
+    names = [field.name for field in fields(loaded) if field.compare]
+    return digest({name: getattr(loaded, name) for name in names})
 
 
 def fill_the_disk(parent: Path, whole: Path, limits: int) -> str:
@@ -329,6 +362,7 @@ def main() -> None:
             lambda: fill_the_disk(parent, parent / "one", limits=2 * n),
             lambda: kill_new_runs(parent, parent / "one", 9 * n, rng),
             lambda: kill_while_training(parent, 15 * n, rng),
+            lambda: stop_at_random_times(parent, 40 * n, rng),
         ]
         for job in jobs:
             print(f"{job()} ({time.monotonic() - start:.0f} s)", flush=True)

@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +44,7 @@ def check_place(directory: RunDirectory, make_checkpoint: MakeCheckpoint) -> Non
 def how_to_continue(directory: RunDirectory, make_checkpoint: MakeCheckpoint) -> str:
     """Tries to save the state outside of the run directory; returns how to continue the run."""
     try:
-        saved = _save_in(Path(tempfile.mkdtemp(prefix="ptblm-")), make_checkpoint)
+        saved = _save_in_temporary_directory(make_checkpoint)
     except (OSError, PtblmError):
         checkpoints = directory.all_checkpoints()
         if checkpoints:
@@ -52,6 +53,15 @@ def how_to_continue(directory: RunDirectory, make_checkpoint: MakeCheckpoint) ->
         return f"start again, as there is no earlier checkpoint: {restart_command(directory)}"
     move = shell_join(["mv", str(saved), str(directory.last)])
     return f"move the state, which was saved to {saved}: {move}; {resume_command(directory.path)}"
+
+
+def _save_in_temporary_directory(make_checkpoint: MakeCheckpoint) -> Path:
+    path = Path(tempfile.mkdtemp(prefix="ptblm-"))
+    try:
+        return _save_in(path, make_checkpoint)
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 def _save_in(path: Path, make_checkpoint: MakeCheckpoint) -> Path:

@@ -56,3 +56,12 @@ def test_truncated_checkpoints_are_rejected(
     script: ModuleType, tmp_path: Path, whole: Path
 ) -> None:
     assert "all rejected" in script.truncate(tmp_path, last_checkpoint(whole), 50)
+
+
+def test_stopped_run_ends_as_without_signals(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    assert "equals that without signals" in script.stop_at_random_times(
+        tmp_path, 1, random.Random(1)
+    )
