@@ -10,6 +10,9 @@ from ptblm.config.section import Section
 
 _PATH = r"^[^\x00]+$"
 
+# Codecs of Python that encode names and literals; punycode takes quadratic time.
+_NOT_FOR_FILES = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}
+
 
 class VocabularyConfig(Section):
     """The tokens that the model knows; all others become `<unk>`."""
@@ -125,7 +128,8 @@ class DataConfig(Section):
                 codec = codecs.lookup(value)
             except (LookupError, ValueError):
                 codec = None
-            if codec is None or not getattr(codec, "_is_text_encoding", True):
+            is_text = codec is not None and getattr(codec, "_is_text_encoding", True)
+            if codec is None or not is_text or codec.name in _NOT_FOR_FILES:
                 raise PydanticCustomError(
                     "encoding", "expected an encoding, such as latin-1 or utf-16", {"value": value}
                 )

@@ -111,7 +111,7 @@ def test_byte_tokenizer_names_utf16(tmp_path: Path) -> None:
     assert "utf-16-le; the byte tokenizer reads its bytes as they are" in note
 
 
-@pytest.mark.parametrize("value", ["utf-9", "base64", "\0"])
+@pytest.mark.parametrize("value", ["utf-9", "base64", "\0", "punycode", "unicode_escape", "idna"])
 def test_unknown_encoding_is_a_config_error(value: str) -> None:
     with pytest.raises(ConfigError, match=r"data\.encoding: expected an encoding"):
         load_config("small", flags={"data.encoding": value})
