@@ -11,7 +11,7 @@ from ptblm.config.section import Section
 _PATH = r"^[^\x00]+$"
 
 # Codecs of Python that encode names and literals; punycode takes quadratic time.
-_NOT_FOR_FILES = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}
+_NOT_FOR_FILES = {"idna", "punycode", "raw-unicode-escape", "unicode-escape"}
 
 
 class VocabularyConfig(Section):
