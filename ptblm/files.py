@@ -93,7 +93,7 @@ def open_regular(path: Path, *, private: bool = False) -> io.FileIO:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        if private and (not _belongs_to_user(status) or status.st_nlink > 1):
+        if private and not (belongs_to_user(status) and has_one_name(status)):
             raise OSError(errno.EPERM, "the file is a link or belongs to another user", str(path))
         return io.FileIO(descriptor)
     except BaseException:
@@ -114,14 +114,20 @@ def make_private_directory(path: Path) -> None:
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode):
         raise OSError(errno.ENOTDIR, "not a directory but a link or a file", str(path))
-    if not _belongs_to_user(status):
+    if not belongs_to_user(status):
         raise OSError(errno.EPERM, "the directory belongs to another user", str(path))
     if stat.S_IMODE(status.st_mode) & 0o077:
         path.chmod(0o700)
 
 
-def _belongs_to_user(status: os.stat_result) -> bool:
+def belongs_to_user(status: os.stat_result) -> bool:
+    """Returns whether a file or directory belongs to the user of this process."""
     return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+
+
+def has_one_name(status: os.stat_result) -> bool:
+    """Returns whether a file is a regular file, and not a symbolic or hard link to another one."""
+    return stat.S_ISREG(status.st_mode) and status.st_nlink <= 1
 
 
 @contextlib.contextmanager
