@@ -30,14 +30,16 @@ _HINTS = {
     errno.ENOSPC: "free disk space, or use another disk",
     errno.EDQUOT: "free disk space, or use another disk",
     errno.EFBIG: "raise the limit of the file size (`ulimit -f`)",
-    errno.ELOOP: "the path is a symbolic link that must not be followed, or a loop of links",
+    errno.ELOOP: "replace the symbolic link, which is part of a loop or must not be followed",
     errno.EISDIR: "pass a file, not a directory",
-    errno.ENOTDIR: "a part of the path is a file, not a directory",
-    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
-    errno.ENFILE: "close other programs: too many files are open on this machine",
+    errno.ENOTDIR: "check the path: a part of it is a file, not a directory",
     errno.EIO: "check the disk or the network file system",
     errno.ESTALE: "check the network file system, then try again",
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.ENFILE: "close other programs: too many files are open on this machine",
 }
+# Errors that any other path would cause too.
+_OF_ANY_PATH = {errno.EMFILE, errno.ENFILE}
 
 
 @contextlib.contextmanager
@@ -56,17 +58,24 @@ def os_errors(
         problem: what is wrong; the reason of the operating system follows.
         where: the path to report; None for the path of the OSError.
         fallback: the path to report if the OSError has none.
-        hint: what to do, after the advice for this error of the operating system.
+        hint: what else to do, after the advice for this error of the operating system. It is left
+            out if another path would not help.
+
+    Raises:
+        PtblmError: of class `error_class`.
     """
     try:
         yield
     except OSError as error:
-        found = None if error.filename is None else os.fsdecode(error.filename)
+        # The file name can also be a descriptor.
+        is_path = isinstance(error.filename, str | bytes | os.PathLike)
+        found = os.fsdecode(error.filename) if is_path else None
         place = where or (found and re.sub(f"{TEMPORARY_PATTERN}$", "", found)) or fallback
+        hints = [_HINTS.get(error.errno or 0), None if error.errno in _OF_ANY_PATH else hint]
         raise error_class(
             f"{problem}: {error.strerror or error}",
             where=None if place is None else str(place),
-            hint="; ".join(part for part in (_HINTS.get(error.errno or 0), hint) if part) or None,
+            hint="; ".join(filter(None, hints)) or None,
         ) from None
 
 

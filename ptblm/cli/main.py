@@ -16,7 +16,7 @@ def main() -> None:
     try:
         code = _run()
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
     ignore_signals()
     sys.exit(stopped() or code)
 
