@@ -51,15 +51,7 @@ def os_errors(
     fallback: Path | str | None = None,
     hint: str | None = None,
 ) -> Iterator[None]:
-    """Re-raises an OSError in the block as an error of ptblm.
-
-    Args:
-        error_class: the class of the error.
-        problem: what is wrong; the reason of the operating system follows.
-        where: the path to report; None for the path of the OSError.
-        fallback: the path to report if the OSError has none.
-        hint: what else to do, after the advice for this error of the operating system. It is left
-            out if another path would not help.
+    """Re-raises an OSError in the block as an error of ptblm; see `described`.
 
     Raises:
         PtblmError: of class `error_class`.
@@ -67,16 +59,41 @@ def os_errors(
     try:
         yield
     except OSError as error:
-        # The file name can also be a descriptor.
-        is_path = isinstance(error.filename, str | bytes | os.PathLike)
-        found = os.fsdecode(error.filename) if is_path else None
-        place = where or (found and re.sub(f"{TEMPORARY_PATTERN}$", "", found)) or fallback
-        hints = [_HINTS.get(error.errno or 0), None if error.errno in _OF_ANY_PATH else hint]
-        raise error_class(
-            f"{problem}: {error.strerror or error}",
-            where=None if place is None else str(place),
-            hint="; ".join(filter(None, hints)) or None,
+        raise described(
+            error, error_class, problem, where=where, fallback=fallback, hint=hint
         ) from None
+
+
+def described(
+    error: OSError,
+    error_class: type[PtblmError],
+    problem: str = "cannot be read",
+    *,
+    where: Path | str | None = None,
+    fallback: Path | str | None = None,
+    hint: str | None = None,
+) -> PtblmError:
+    """Returns an error of the operating system as an error of ptblm.
+
+    Args:
+        error: the error.
+        error_class: the class of the returned error.
+        problem: what is wrong; the reason of the operating system follows.
+        where: the path to report; None for the path of the OSError.
+        fallback: the path to report if the OSError has none.
+        hint: what else to do, after the advice for this error of the operating system. It is left
+            out if another path would not help.
+    """
+    # The file name can also be a descriptor.
+    is_path = isinstance(error.filename, str | bytes | os.PathLike)
+    found = os.fsdecode(error.filename) if is_path else None
+    place = where or (found and re.sub(f"{TEMPORARY_PATTERN}$", "", found)) or fallback
+    hints = [_HINTS.get(error.errno or 0), None if error.errno in _OF_ANY_PATH else hint]
+    return error_class(
+        f"{problem}: {error.strerror or error}",
+        where=None if place is None else str(place),
+        hint="; ".join(filter(None, hints)) or None,
+    )
 
 
 def advice(error: OSError) -> str:

@@ -30,7 +30,7 @@ from ptblm.config.yaml_document import YamlDocument
 from ptblm.corpus.layout import SPLITS
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError
-from ptblm.files import os_errors
+from ptblm.files import described
 from ptblm.paths import shell_join
 
 FORMAT = 3
@@ -155,8 +155,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
             format.
     """
     try:
-        with os_errors(CheckpointError, where=path, hint=_PATH_HINT):
-            document, tensors = _read(path)
+        document, tensors = read_tensor_file(path)
+    except FileNotFoundError:
+        what = "no such checkpoint"
+        raise DamagedCheckpointError(what, where=str(path), hint=_PATH_HINT) from None
+    except OSError as error:
+        raise described(error, CheckpointError, where=path, hint=_PATH_HINT) from None
     except MemoryError:
         raise CheckpointError(
             "not enough memory to load the checkpoint",
@@ -180,14 +184,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise DamagedCheckpointError(
             f"incomplete or damaged: {error}", where=str(path), hint=verify_hint(path)
         ) from None
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        return read_tensor_file(path)
-    except FileNotFoundError:
-        what = "no such checkpoint"
-        raise DamagedCheckpointError(what, where=str(path), hint=_PATH_HINT) from None
 
 
 def verify_hint(path: Path) -> str:

@@ -75,7 +75,7 @@ def _run_command() -> int:
 
 def _known_error(error: Exception) -> PtblmError | None:
     """Returns the error of ptblm for an exception; None if the exception is a bug."""
-    from ptblm.files import os_errors
+    from ptblm.files import described
     from ptblm.terminal import OutputError
 
     if isinstance(error, PtblmError):
@@ -91,10 +91,8 @@ def _known_error(error: Exception) -> PtblmError | None:
         )
     if isinstance(error, OSError):
         # The last resort: the code that uses a path knows better advice.
-        advice = None if error.filename is None else "check the path and its permissions"
-        try:
-            with os_errors(UsageError, "cannot be used", hint=advice):
-                raise error
-        except UsageError as known:
-            return known if known.hint else None
+        known = described(error, UsageError, "cannot be used")
+        if known.hint is None and known.where is not None:
+            known.hint = "check the path"
+        return known if known.hint else None
     return None
