@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +13,22 @@ MAX_FILE_MEMORY = 50_000_000
 
 MAX_DEPTH = 64
 MAX_DIGITS = 20
+_TOO_DEEP = f"the JSON is nested too deeply (more than {MAX_DEPTH} levels)"
 
-# Strings, so that the characters in them are not counted. A string without an end is matched too,
-# because searching on from its start would take quadratic time.
-_STRING = re.compile(r'"(?>[^"\\]*)(?>(?:\\.[^"\\]*)*)"?', re.DOTALL)
-_BRACKET = re.compile(r"[\[\]{}]")
-# Bytes that CPython takes at most for a short string, a number, and a list or dict, each with its
-# place in a list.
-_STRING_BYTES, _NUMBER_BYTES, _CONTAINER_BYTES = 73, 45, 240
+# Bytes that CPython takes for a value and its place in a list, by the character next to it.
+# Measured; characters within strings are counted too, so the sum is an upper bound.
+_BYTES = {'"': 32, ",": 40, "[": 64, "{": 200}
 
 
 class JsonError(ValueError):
     """The text is not a JSON object, or exceeds a bound; the message describes the problem."""
 
 
-def parse_json(text: str | bytes, max_memory: int) -> dict[str, Any]:
+def parse_json(text: str | bytes | bytearray, max_memory: int) -> dict[str, Any]:
     """Parses a JSON object from an untrusted file.
 
-    The depth, the memory of the result and the length of numbers are bounded before the text is
-    parsed. NaN and infinity are accepted.
+    The memory of the result is bounded before the text is parsed, the length of integers and the
+    depth with it. NaN and infinity are accepted.
 
     Args:
         text: the JSON; bytes are UTF-8.
@@ -42,38 +38,35 @@ def parse_json(text: str | bytes, max_memory: int) -> dict[str, Any]:
         JsonError: if the text is not a JSON object, contains a duplicate key, or exceeds a bound.
     """
     try:
-        decoded = text.decode() if isinstance(text, bytes) else text
-        _check_structure(decoded, max_memory)
+        decoded = text if isinstance(text, str) else text.decode()
+        if sum(decoded.count(character) * size for character, size in _BYTES.items()) > max_memory:
+            raise JsonError("the JSON has too many elements")
         content = json.loads(
             decoded, object_pairs_hook=_without_duplicates, parse_int=_integer_in_bounds
         )
     except JsonError:
         raise
-    except (ValueError, RecursionError):
+    except RecursionError:
+        raise JsonError(_TOO_DEEP) from None
+    except ValueError:
         raise JsonError("the JSON cannot be parsed") from None
     if not isinstance(content, dict):
         raise JsonError("the JSON is not an object")
+    _check_depth(content)
     return content
 
 
-def _check_structure(text: str, max_memory: int) -> None:
-    """Checks the depth of a text, and the memory that its elements take besides their characters.
-
-    Raises:
-        JsonError: if a bound is exceeded.
-    """
-    structure = _STRING.sub('""', text)
-    strings = structure.count('""')
-    containers = structure.count("[") + structure.count("{")
-    numbers = structure.count(",")
-    memory = strings * _STRING_BYTES + numbers * _NUMBER_BYTES + containers * _CONTAINER_BYTES
-    if memory > max_memory:
-        raise JsonError("the JSON has too many elements")
-    depth = 0
-    for bracket in _BRACKET.finditer(structure):
-        depth += 1 if bracket[0] in "[{" else -1
-        if depth > MAX_DEPTH:
-            raise JsonError(f"the JSON is nested too deeply (more than {MAX_DEPTH} levels)")
+def _check_depth(content: dict[str, Any]) -> None:
+    level: list[Any] = [content]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+    if level:
+        raise JsonError(_TOO_DEEP)
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

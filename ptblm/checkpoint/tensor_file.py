@@ -135,14 +135,18 @@ def read_tensor_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             raise TensorFileError(f"damaged: the declared header size is {header_bytes:,} bytes")
         if header_bytes > size - 8:
             raise TensorFileError("truncated inside the header")
-        rest = file.read(header_bytes - _DIGEST_END)
-        document, entries = _parsed_header(start + rest, size)
+        header = bytearray(header_bytes)
+        header[:_DIGEST_END] = start
+        file.readinto(memoryview(header)[_DIGEST_END:])
+        digest = hashlib.sha256(length + _HEADER_START + _NO_DIGEST.encode())
+        digest.update(memoryview(header)[_DIGEST_END:])
+        document, entries = _parsed_header(header, size)
+        del header
         expected = 8 + header_bytes + (entries[-1][3] if entries else 0)
         if size < expected:
             raise TensorFileError(f"truncated: it has {size:,} of {expected:,} bytes")
         if size > expected:
             raise TensorFileError(f"damaged: it has {size - expected:,} extra bytes")
-        digest = hashlib.sha256(length + _HEADER_START + _NO_DIGEST.encode() + rest)
         tensors = {}
         with ThreadPoolExecutor(1) as hashing:
             for name, dtype, shape, _, nbytes in entries:
@@ -216,14 +220,14 @@ def _what_it_is(start: bytes) -> str:
 _Entry = tuple[str, torch.dtype, list[int], int, int]  # name, dtype, shape, end, bytes
 
 
-def _parsed(text: str | bytes, file_size: int) -> dict[str, Any]:
+def _parsed(text: str | bytearray, file_size: int) -> dict[str, Any]:
     try:
         return parse_json(text, max_memory=2 * file_size + _PARSING_MEMORY)
     except JsonError as error:
         raise TensorFileError(f"damaged: {error}") from None
 
 
-def _parsed_header(header: bytes, file_size: int) -> tuple[str, list[_Entry]]:
+def _parsed_header(header: bytearray, file_size: int) -> tuple[str, list[_Entry]]:
     """Returns the document and the tensor entries; checks that there are no gaps."""
     content = _parsed(header, file_size)
     metadata = content.pop("__metadata__")
