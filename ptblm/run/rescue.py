@@ -1,5 +1,6 @@
 """Saves the state of a run when its directory, or a part of it, is gone."""
 
+import contextlib
 import errno
 import itertools
 import os
@@ -23,12 +24,16 @@ def check_place(directory: RunDirectory, make_checkpoint: MakeCheckpoint) -> Non
     Raises:
         CheckpointError: if the run directory itself was moved, deleted or replaced. The state was
             saved where the directory is now, in a new directory at its path, or next to it.
-        OSError: if the state cannot be saved, or the directory of checkpoints is a link.
+        OSError: if the state cannot be saved, or a link or a file is in place of the directory of
+            checkpoints.
     """
     if directory.is_in_place():
-        directory.checkpoints.mkdir(exist_ok=True)
-        if directory.checkpoints.is_symlink():
-            raise OSError(errno.ELOOP, "the directory is a link", str(directory.checkpoints))
+        checkpoints = directory.checkpoints
+        with contextlib.suppress(FileExistsError):
+            checkpoints.mkdir()
+        if checkpoints.is_symlink() or not checkpoints.is_dir():
+            reason = f"{checkpoints} is a link or a file, not a directory"
+            raise OSError(errno.ENOTDIR, reason, str(checkpoints))
         return
     place = directory.moved_to()
     what = "moved" if place else "replaced" if directory.path.exists() else "deleted"
@@ -46,9 +51,12 @@ def how_to_continue(directory: RunDirectory, make_checkpoint: MakeCheckpoint) ->
     try:
         saved = _save_in_temporary_directory(make_checkpoint)
     except (OSError, PtblmError):
-        checkpoints = directory.all_checkpoints()
-        if checkpoints:
-            newest = max(checkpoints, key=lambda path: path.stat().st_mtime)
+        try:
+            checkpoints = directory.all_checkpoints()
+            newest = max(checkpoints, key=lambda path: path.stat().st_mtime, default=None)
+        except OSError:  # perhaps there is one
+            return resume_command(directory.path)
+        if newest is not None:
             return f"continue from {newest.name}: {resume_command(directory.path)}"
         return f"start again, as there is no earlier checkpoint: {restart_command(directory)}"
     move = shell_join(["mv", str(saved), str(directory.last)])

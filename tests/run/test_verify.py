@@ -51,6 +51,15 @@ def cut_optimizer(checkpoint: Checkpoint) -> None:
     checkpoint.optimizer[name] = checkpoint.optimizer[name][:-1]
 
 
+def set_8_bit_weights(checkpoint: Checkpoint) -> None:
+    name = next(iter(checkpoint.model))
+    checkpoint.model[name] = checkpoint.model[name].to(torch.float8_e4m3fn)
+
+
+def set_history(**values: object) -> Change:
+    return lambda checkpoint: checkpoint.train_state["history"][0].update(values)
+
+
 def renumber_history(checkpoint: Checkpoint) -> None:
     checkpoint.train_state["history"][0]["epoch"] = 7
 
@@ -59,6 +68,9 @@ def renumber_history(checkpoint: Checkpoint) -> None:
 UNUSABLE: dict[str, tuple[Change, str, bool]] = {
     "NaN weight": (fill("model", float("nan")), "not finite", True),
     "infinite weight": (fill("model", float("inf")), "not finite", True),
+    "8-bit weights": (set_8_bit_weights, "float8", True),
+    "negative perplexity": (set_history(valid_perplexity=-1.0), "not a state", False),
+    "perplexity of zero": (set_history(train_perplexity=0.0), "not a state", False),
     "NaN in optimizer": (fill("optimizer", float("nan")), "optimizer.*not finite", False),
     "NaN in hidden state": (fill("hidden_state", float("nan")), "hidden_state.*finite", False),
     "negative epoch": (set_state(epoch=-5), "not a state", False),
