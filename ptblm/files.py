@@ -30,14 +30,16 @@ _HINTS = {
     errno.ENOSPC: "free disk space, or use another disk",
     errno.EDQUOT: "free disk space, or use another disk",
     errno.EFBIG: "raise the limit of the file size (`ulimit -f`)",
-    errno.ELOOP: "check the path: it is a link that must not be followed, or a loop of links",
+    errno.ELOOP: "replace the symbolic link, which is part of a loop or must not be followed",
     errno.EISDIR: "pass a file, not a directory",
     errno.ENOTDIR: "check the path: a part of it is a link or a file, not a directory",
-    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
-    errno.ENFILE: "close other programs: too many files are open on this machine",
     errno.EIO: "check the disk or the network file system",
     errno.ESTALE: "check the network file system, then try again",
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.ENFILE: "close other programs: too many files are open on this machine",
 }
+# Errors that any other path would cause too.
+_OF_ANY_PATH = {errno.EMFILE, errno.ENFILE}
 
 
 @contextlib.contextmanager
@@ -49,25 +51,49 @@ def os_errors(
     fallback: Path | str | None = None,
     hint: str | None = None,
 ) -> Iterator[None]:
-    """Re-raises an OSError in the block as an error of ptblm.
+    """Re-raises an OSError in the block as an error of ptblm; see `described`.
 
-    Args:
-        error_class: the class of the error.
-        problem: what is wrong; the reason of the operating system follows.
-        where: the path to report; None for the path of the OSError.
-        fallback: the path to report if the OSError has none.
-        hint: what to do, after the advice for this error of the operating system.
+    Raises:
+        PtblmError: of class `error_class`.
     """
     try:
         yield
     except OSError as error:
-        found = None if error.filename is None else os.fsdecode(error.filename)
-        place = where or (found and re.sub(f"{TEMPORARY_PATTERN}$", "", found)) or fallback
-        raise error_class(
-            f"{problem}: {error.strerror or error}",
-            where=None if place is None else str(place),
-            hint="; ".join(part for part in (_HINTS.get(error.errno or 0), hint) if part) or None,
+        raise described(
+            error, error_class, problem, where=where, fallback=fallback, hint=hint
         ) from None
+
+
+def described(
+    error: OSError,
+    error_class: type[PtblmError],
+    problem: str = "cannot be read",
+    *,
+    where: Path | str | None = None,
+    fallback: Path | str | None = None,
+    hint: str | None = None,
+) -> PtblmError:
+    """Returns an error of the operating system as an error of ptblm.
+
+    Args:
+        error: the error.
+        error_class: the class of the returned error.
+        problem: what is wrong; the reason of the operating system follows.
+        where: the path to report; None for the path of the OSError.
+        fallback: the path to report if the OSError has none.
+        hint: what else to do, after the advice for this error of the operating system. It is left
+            out if another path would not help.
+    """
+    # The file name can also be a descriptor.
+    is_path = isinstance(error.filename, str | bytes | os.PathLike)
+    found = os.fsdecode(error.filename) if is_path else None
+    place = where or (found and re.sub(f"{TEMPORARY_PATTERN}$", "", found)) or fallback
+    hints = [_HINTS.get(error.errno or 0), None if error.errno in _OF_ANY_PATH else hint]
+    return error_class(
+        f"{problem}: {error.strerror or error}",
+        where=None if place is None else str(place),
+        hint="; ".join(filter(None, hints)) or None,
+    )
 
 
 def advice(error: OSError) -> str:
@@ -93,7 +119,7 @@ def open_regular(path: Path, *, private: bool = False) -> io.FileIO:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        if private and (not _belongs_to_user(status) or status.st_nlink > 1):
+        if private and not (belongs_to_user(status) and has_one_name(status)):
             raise OSError(errno.EPERM, "the file is a link or belongs to another user", str(path))
         return io.FileIO(descriptor)
     except BaseException:
@@ -114,14 +140,20 @@ def make_private_directory(path: Path) -> None:
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode):
         raise OSError(errno.ENOTDIR, "not a directory but a link or a file", str(path))
-    if not _belongs_to_user(status):
+    if not belongs_to_user(status):
         raise OSError(errno.EPERM, "the directory belongs to another user", str(path))
     if stat.S_IMODE(status.st_mode) & 0o077:
         path.chmod(0o700)
 
 
-def _belongs_to_user(status: os.stat_result) -> bool:
+def belongs_to_user(status: os.stat_result) -> bool:
+    """Returns whether a file or directory belongs to the user of this process."""
     return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+
+
+def has_one_name(status: os.stat_result) -> bool:
+    """Returns whether a file is a regular file, and not a symbolic or hard link to another one."""
+    return stat.S_ISREG(status.st_mode) and status.st_nlink <= 1
 
 
 @contextlib.contextmanager

@@ -27,8 +27,7 @@ class JsonError(ValueError):
 def parse_json(text: str | bytes | bytearray, max_memory: int) -> dict[str, Any]:
     """Parses a JSON object from an untrusted file.
 
-    The memory of the result is bounded before the text is parsed, the length of integers and the
-    depth with it. NaN and infinity are accepted.
+    The memory of the result is bounded before the text is parsed. NaN and infinity are accepted.
 
     Args:
         text: the JSON; bytes are UTF-8.

@@ -1,7 +1,8 @@
-"""The only door to the terminal: escaped lines, and standard streams that may fail or be closed.
+"""Prints to the terminal: escapes control characters, and handles streams that fail or are closed.
 
-Names, words and messages come from files, servers and paths of strangers. Their control characters
-could hide text or forge a line, so only the newlines between the printed lines are written as such.
+All output goes through this module. Names, words and messages can come from untrusted files and
+servers, and their control characters could hide text or forge a line. Only the newlines between
+printed lines are not escaped.
 """
 
 import contextlib
@@ -70,7 +71,7 @@ def _shortened(line: str) -> str:
 
 
 def print_from_handler(line: str) -> None:
-    """Writes a line to stderr unbuffered, since a signal handler may interrupt another write."""
+    """Writes a line to stderr unbuffered, because a signal handler can interrupt another write."""
     with contextlib.suppress(OSError):
         os.write(2, f"\n{escape(line)}\n".encode())
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ptblm.errors import UsageError
+from ptblm.terminal import counted
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,8 @@ class SelectedDevice:
     def __str__(self) -> str:
         """Returns a readable description: "cuda:0 (NVIDIA H100)", "cpu (2 threads)"."""
         if self.device.type == "cpu":
-            unit = "thread" if self.threads == 1 else "threads"
             reason = "; no CUDA device found" if self.automatic else ""
-            return f"cpu ({self.threads} {unit}{reason})"
+            return f"cpu ({counted(self.threads, 'thread')}{reason})"
         return f"{self.device} ({self.hardware})"
 
 

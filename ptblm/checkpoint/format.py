@@ -30,6 +30,7 @@ from ptblm.config.yaml_document import YamlDocument
 from ptblm.corpus.layout import SPLITS
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError
+from ptblm.files import described
 from ptblm.paths import shell_join
 
 FORMAT = 3
@@ -159,8 +160,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         what = "no such checkpoint"
         raise DamagedCheckpointError(what, where=str(path), hint=_PATH_HINT) from None
     except OSError as error:
-        what = f"cannot be read: {error.strerror or error}"
-        raise CheckpointError(what, where=str(path), hint=_PATH_HINT) from None
+        raise described(error, CheckpointError, where=path, hint=_PATH_HINT) from None
     except MemoryError:
         raise CheckpointError(
             "not enough memory to load the checkpoint",
@@ -188,7 +188,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def verify_hint(path: Path) -> str:
     """Returns a hint with the command that finds an intact checkpoint of the run."""
-    run = path.parents[1] if path.absolute().parent.name == "checkpoints" else path
+    # The path can be the name of a file in the current directory.
+    directory = path.parent if path.parent.name else path.absolute().parent
+    run = directory.parent if directory.name == "checkpoints" else path
     verify = shell_join(["ptblm", "checkpoint", "verify", str(run)])
     return f"`{verify}` shows which checkpoints of a run are intact"
 

@@ -16,7 +16,7 @@ def main() -> None:
     try:
         code = _run()
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
     ignore_signals()
     sys.exit(stopped() or code)
 
@@ -83,7 +83,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def _known_error(error: Exception) -> PtblmError | None:
     """Returns the error of ptblm for an exception; None if the exception is a bug."""
-    from ptblm.files import os_errors
+    from ptblm.files import described
     from ptblm.terminal import OutputError
 
     if isinstance(error, PtblmError):
@@ -104,10 +104,8 @@ def _known_error(error: Exception) -> PtblmError | None:
         )
     if isinstance(error, OSError):
         # The last resort: the code that uses a path knows better advice.
-        advice = None if error.filename is None else "check the path and its permissions"
-        try:
-            with os_errors(UsageError, "cannot be used", hint=advice):
-                raise error
-        except UsageError as known:
-            return known if known.hint else None
+        known = described(error, UsageError, "cannot be used")
+        if known.hint is None and known.where is not None:
+            known.hint = "check the path"
+        return known if known.hint else None
     return None

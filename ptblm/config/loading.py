@@ -9,11 +9,12 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ptblm.config.overrides import apply_overrides, parse_overrides
-from ptblm.config.schema import SECTIONS, VARIANT_KEYS, Config, KeyPath
+from ptblm.config.schema import SECTIONS, VARIANT_KEYS, Config
 from ptblm.config.section import variant_type
 from ptblm.config.unknown_keys import closest, explain_unknown_key, explain_unknown_variant
 from ptblm.config.yaml_document import (
     MAX_PROBLEMS,
+    KeyPath,
     Locations,
     YamlDocument,
     first_problems,

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ptblm.config.schema import VARIANT_KEYS, KeyPath
+from ptblm.config.schema import VARIANT_KEYS
 from ptblm.config.section import expand_variant
-from ptblm.config.yaml_document import Locations, parse_yaml, quote
+from ptblm.config.yaml_document import KeyPath, Locations, parse_yaml, quote
 from ptblm.errors import ConfigError
 
 _FLAGS = {"data.path": "--data", "model.cell.type": "--cell", "run.fused": "--no-fused"}

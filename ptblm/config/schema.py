@@ -13,8 +13,7 @@ from ptblm.config.model import ModelConfig
 from ptblm.config.run import RunConfig
 from ptblm.config.section import Section, Variant
 from ptblm.config.training import TrainingConfig
-
-KeyPath = tuple[str | int, ...]
+from ptblm.config.yaml_document import KeyPath
 
 
 class Config(Section):

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher
 
 from ptblm.config import names_of_other_tools
-from ptblm.config.schema import SECTIONS, VARIANT_KEYS, Config, KeyPath
+from ptblm.config.schema import SECTIONS, VARIANT_KEYS, Config
+from ptblm.config.yaml_document import KeyPath
 
 # Variants of other tools that resemble one of ptblm but are not misspellings of it.
 _OTHER_VARIANTS = {"adamw", "nadam", "radam", "adamp", "qlstm", "mlstm", "xlstm", "mgru"}

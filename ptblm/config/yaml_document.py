@@ -15,7 +15,7 @@ import yaml
 from ptblm.errors import ConfigError
 from ptblm.terminal import counted
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]  # keys of mappings and indexes of lists, from the outside
 
 MAX_PROBLEMS = 20  # that one message lists
 
@@ -45,7 +45,7 @@ class Location(NamedTuple):
 
 
 # Of a key by its path; a text for an option of the command line.
-Locations = dict[Path, Location | str]
+Locations = dict[KeyPath, Location | str]
 
 
 class YamlDocument(NamedTuple):
@@ -157,7 +157,7 @@ class _Builder:
             )
         return data
 
-    def _value(self, event: Any, path: Path, depth: int) -> Any:
+    def _value(self, event: Any, path: KeyPath, depth: int) -> Any:
         location = _location(self._name, event.start_mark)
         self.locations.setdefault(path, location)
         self._values += 1
@@ -185,7 +185,7 @@ class _Builder:
         """Yields the first event of each value in a collection."""
         return iter(lambda: None if isinstance(event := next(self._events), end) else event, None)
 
-    def _mapping(self, path: Path, depth: int) -> dict[str, Any]:
+    def _mapping(self, path: KeyPath, depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for event in self._until(yaml.MappingEndEvent):
             location = _location(self._name, event.start_mark)

@@ -11,7 +11,6 @@ that was replaced within the resolution of the clock or copied with its times.
 import hashlib
 import logging
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,7 +22,7 @@ from ptblm.corpus.cache_file import CacheEntry, load_cache, write_cache
 from ptblm.corpus.reader import EncodedCorpus
 from ptblm.corpus.splits import RawCorpus
 from ptblm.corpus.vocabulary import Vocabulary
-from ptblm.files import make_private_directory, remove_temporary_files
+from ptblm.files import has_one_name, make_private_directory, remove_temporary_files
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +111,7 @@ def _locked(directory: Path, name: str) -> Iterator[None]:
     """
     path = directory / "lock"
     with suppress(FileNotFoundError):
-        status = path.lstat()
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        if not has_one_name(path.lstat()):
             path.unlink()  # filelock would follow a link and truncate the file
     lock = FileLock(path)
     try:

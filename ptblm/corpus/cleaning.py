@@ -13,6 +13,7 @@ from ptblm.corpus.encodings import not_utf8_error
 from ptblm.corpus.source import Source, bytes_source
 from ptblm.corpus.vocabulary import UNK
 from ptblm.errors import DataError
+from ptblm.terminal import counted
 
 Kind = Literal[
     "line end",
@@ -112,9 +113,9 @@ def notes(findings: Findings) -> list[str]:
     if line_ends := findings["line end", ""]:
         lines.append(f"{line_ends:,} line ends were CR or CR LF; read as LF")
     if marks := findings["byte order mark", ""]:
-        lines.append(f"{_count(marks, 'byte order mark')} (U+FEFF) removed")
+        lines.append(f"{counted(marks, 'byte order mark')} (U+FEFF) removed")
     if spaces := findings["zero-width space", ""]:
-        count = _count(spaces, "zero-width space")
+        count = counted(spaces, "zero-width space")
         lines.append(f"the text contains {count} (U+200B); they are part of the words around them")
     if dropped := _words(findings, "dropped mark"):
         lines.append(
@@ -279,7 +280,3 @@ def _with_counts(words: dict[str, int]) -> str:
     if len(words) > _MAX_LISTED:
         listed.append(f"and {len(words) - _MAX_LISTED:,} more")
     return ", ".join(listed)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

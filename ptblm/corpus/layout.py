@@ -164,7 +164,7 @@ def _missing_error(directory: Path, split: Split, family: Family) -> DataError:
         hint = "restore the file that the link names"
     elif special:
         found = f"{special[0].name} is a pipe, a socket or a device"
-        hint = "replace it by a file; a pipe has to be named itself, as in --data PIPE"
+        hint = "replace it with a file; to read a pipe, pass its path, as in --data PIPE"
     elif packed:
         hint = f"unpack {packed[0].name} first"
     else:

@@ -22,7 +22,7 @@ CORPUS_NAMES = (*DATASETS, "sample")
 
 _HINT = (
     "pass --data with the new path if the text was moved; --data takes ptb, sample, a directory "
-    "with train, valid and test files, or a text"
+    "with train, valid and test files, or a text file"
 )
 _WHERE: dict[Unit, str] = {
     "line": ", at line ends",

@@ -11,7 +11,7 @@ from ptblm.config.cells import CustomCellConfig
 from ptblm.config.model import ModelConfig
 from ptblm.errors import ConfigError
 from ptblm.model.cells.cell import Cell
-from ptblm.model.cells.custom import load_named_cell_class
+from ptblm.model.cells.custom import load_cell_class
 from ptblm.model.cells.gru import GRUCell
 from ptblm.model.cells.janet import JANETCell
 from ptblm.model.cells.lstm import LSTMCell
@@ -73,7 +73,7 @@ def custom_cells(config: ModelConfig) -> Callable[[int], Cell]:
         ConfigError: if the class cannot be loaded.
     """
     name, options = config.cell.type, config.cell.options
-    cell_class = load_named_cell_class(name)
+    cell_class = load_cell_class(name)
     checked: set[int] = set()
 
     def make(input_size: int) -> Cell:

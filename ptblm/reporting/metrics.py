@@ -5,13 +5,12 @@ import errno
 import logging
 import os
 import shutil
-import stat
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 from ptblm.evaluation.score import Score
-from ptblm.files import replacing
+from ptblm.files import has_one_name, replacing
 from ptblm.json_files import strict_json
 from ptblm.reporting.bits import epoch_bits, score_bits
 from ptblm.training.records import EpochDone, Record, RunDone, StepDone
@@ -128,8 +127,7 @@ def _open(path: Path) -> IO[bytes]:
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags, 0o666)
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        if not has_one_name(os.fstat(descriptor)):
             raise OSError(errno.EINVAL, "a link or not a regular file", str(path))
         return os.fdopen(descriptor, "r+b", buffering=0)
     except BaseException:

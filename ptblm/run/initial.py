@@ -12,7 +12,7 @@ from ptblm.config.run import RunConfig
 from ptblm.config.schema import Config
 from ptblm.errors import ConfigError
 from ptblm.model.build import is_custom_cell
-from ptblm.model.cells.custom import load_named_cell_class
+from ptblm.model.cells.custom import load_cell_class
 from ptblm.paths import expand_path
 from ptblm.run.agreement import check_corpus
 from ptblm.run.directory import find_checkpoint
@@ -78,7 +78,7 @@ def load_initial_model(
         check_corpus(config.data, path)
         if is_custom_cell(config.model):
             try:
-                load_named_cell_class(config.model.cell.type)
+                load_cell_class(config.model.cell.type)
             except ConfigError as error:
                 raise custom_cell_error(error, path) from None
     else:

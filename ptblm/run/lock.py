@@ -2,14 +2,13 @@
 
 import contextlib
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from ptblm.errors import UsageError
-from ptblm.files import open_regular, os_errors
+from ptblm.files import has_one_name, open_regular, os_errors
 from ptblm.run.directory import LOCK_NAME, RunDirectory, check_no_links
 
 
@@ -83,8 +82,7 @@ def _check_lock_file(path: Path) -> None:
         UsageError: if it is a symbolic or hard link, or not a regular file.
     """
     with contextlib.suppress(FileNotFoundError):
-        status = path.lstat()
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        if not has_one_name(path.lstat()):
             raise UsageError(
                 "the lock file is a link or not a regular file", where=str(path), hint="delete it"
             )

@@ -51,16 +51,19 @@ def how_to_continue(directory: RunDirectory, make_checkpoint: MakeCheckpoint) ->
     try:
         saved = _save_in_temporary_directory(make_checkpoint)
     except (OSError, PtblmError):
-        try:
-            checkpoints = directory.all_checkpoints()
-            newest = max(checkpoints, key=lambda path: path.stat().st_mtime, default=None)
-        except OSError:  # perhaps there is one
-            return resume_command(directory.path)
-        if newest is not None:
-            return f"continue from {newest.name}: {resume_command(directory.path)}"
-        return f"start again, as there is no earlier checkpoint: {restart_command(directory)}"
+        return _how_to_continue_without_state(directory)
     move = shell_join(["mv", str(saved), str(directory.last)])
     return f"move the state, which was saved to {saved}: {move}; {resume_command(directory.path)}"
+
+
+def _how_to_continue_without_state(directory: RunDirectory) -> str:
+    with contextlib.suppress(OSError):  # the disk that failed may contain the directory
+        checkpoints = directory.all_checkpoints()
+        if not checkpoints:
+            return f"start again, as there is no earlier checkpoint: {restart_command(directory)}"
+        newest = max(checkpoints, key=lambda path: path.stat().st_mtime)
+        return f"continue from {newest.name}: {resume_command(directory.path)}"
+    return f"resume the run: {resume_command(directory.path)}"
 
 
 def _save_in_temporary_directory(make_checkpoint: MakeCheckpoint) -> Path:

@@ -126,10 +126,13 @@ def test_command_for_a_missing_run(run: Path, in_directory: Path) -> None:
     assert follow(fail("train", "--resume", "small-ptb"))[0][0] == 0
 
 
-def test_command_for_a_damaged_checkpoint(run: Path) -> None:
+def test_command_for_a_damaged_checkpoint(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flip_bit(last_checkpoint(run))
-    ((code, errors),) = follow(fail("eval", run))
-    assert (code, errors) == (4, "")  # the verdicts are on stdout
+    directory = last_checkpoint(run).absolute().parent
+    for path in (run, "last.safetensors"):  # the second one in its directory
+        ((code, errors),) = follow(fail("eval", path))
+        assert (code, errors) == (4, "")  # the verdicts are on stdout
+        monkeypatch.chdir(directory)
 
 
 def test_command_for_weights_that_are_not_finite(run: Path) -> None:

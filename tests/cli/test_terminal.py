@@ -1,4 +1,4 @@
-"""The only door to the terminal: nothing of a stranger reaches it unescaped."""
+"""Control characters from files, servers, paths and arguments never reach the terminal."""
 
 import ast
 import io

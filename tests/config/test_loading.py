@@ -1,5 +1,6 @@
 """Loading configs: YAML pitfalls, located errors, overrides, and the shipped values."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,25 @@ def test_any_text_is_shown_and_loaded(tmp_path: Path, path: str) -> None:
     config = Config.model_validate({"data": {"path": path}})
     assert all(line.isprintable() for line in config_document(config).split("\n"))
     assert load_config(write(tmp_path / "my.yaml", config_document(config))) == config
+
+
+def test_only_texts_and_vocabularies_have_a_path(tmp_path: Path) -> None:
+    """A config cannot name a file to write to."""
+    keys = [
+        f"{section}.{key}"
+        for section, values in Config().model_dump().items()
+        for key, value in values.items()
+        if not isinstance(value, dict)
+    ]
+    accepted = set()
+    for key in [
+        *keys,
+        *(f"data.vocabulary.{key}" for key in Config().data.vocabulary.model_dump()),
+    ]:
+        with contextlib.suppress(ConfigError):
+            load_config("small", [f"{key}={tmp_path}"])
+            accepted.add(key)
+    assert accepted == {"data.path", "data.vocabulary.file", "data.vocabulary.unk"}  # unk is a word
 
 
 def test_configs_are_frozen() -> None:

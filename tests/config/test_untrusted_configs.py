@@ -124,7 +124,7 @@ def test_unusable_path_is_a_config_error(
 
 @pytest.mark.parametrize("number", ["EACCES", "EIO", "ESTALE", "EMFILE", "ELOOP"])
 @pytest.mark.parametrize("method", ["is_dir", "exists", "open"])
-def test_every_call_is_inside_the_door(
+def test_every_failing_call_is_a_config_error(
     method: str, number: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "my.yaml"

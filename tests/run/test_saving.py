@@ -70,6 +70,18 @@ def test_failed_save_warns_during_and_raises_at_the_end(
     assert f"no earlier checkpoint: ptblm train --config {run / 'config.yaml'}" in str(caught.value)
 
 
+def test_directory_that_cannot_be_read_is_no_other_error(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(RunDirectory, "all_checkpoints", fail)
+    with pytest.raises(CheckpointError, match="No space left") as caught:
+        save_or_raise(RunDirectory(run), full_disk)
+    assert f"resume the run: ptblm train --resume {run}" in str(caught.value)
+
+
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK])
 def test_numbered_checkpoints_are_copied_without_hard_links(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture

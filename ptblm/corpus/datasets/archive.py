@@ -1,7 +1,8 @@
 """Extracts files from untrusted tar archives.
 
 The standard library's `tarfile` follows headers recursively, seeks wherever a header tells it to
-and keeps what headers declare. This reader makes one pass and bounds everything that it reads.
+and keeps what headers declare, and in many supported versions of Python some headers make it hang
+(CVE-2024-6232, CVE-2025-8194). This reader makes one pass and bounds everything that it reads.
 """
 
 from collections.abc import Iterator, Mapping

@@ -9,7 +9,6 @@ import http
 import http.client
 import os
 import socket
-import stat
 import threading
 import time
 import urllib.error
@@ -20,7 +19,7 @@ from typing import IO, Any
 
 from ptblm import __version__
 from ptblm.errors import DataError
-from ptblm.files import os_errors
+from ptblm.files import belongs_to_user, has_one_name, os_errors
 from ptblm.progress_bar import ProgressBar
 
 ATTEMPTS = 3
@@ -106,7 +105,8 @@ def _open_partial(path: Path) -> IO[bytes]:
     else:
         is_own = False
         try:
-            is_own = _is_own(os.fstat(descriptor))
+            status = os.fstat(descriptor)
+            is_own = belongs_to_user(status) and has_one_name(status)
         finally:
             if not is_own:
                 os.close(descriptor)
@@ -122,11 +122,6 @@ def _open_partial(path: Path) -> IO[bytes]:
 
 def _size(file: IO[bytes]) -> int:
     return os.fstat(file.fileno()).st_size
-
-
-def _is_own(status: os.stat_result) -> bool:
-    is_users = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
-    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and is_users
 
 
 def _receive(url: str, part: Path, file: IO[bytes], max_size: int) -> None:

@@ -11,7 +11,6 @@ import hashlib
 import logging
 import os
 import sys
-from collections.abc import Callable
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +19,7 @@ from ptblm import consent
 from ptblm.errors import ConfigError
 from ptblm.files import open_regular
 from ptblm.model.cells.cell import Cell
+from ptblm.paths import shell_join
 
 logger = logging.getLogger(__name__)
 
@@ -30,64 +30,26 @@ _HINT = "see docs/custom-cells.md for how to write a cell and where ptblm looks 
 def load_cell_class(name: str) -> type[Cell]:
     """Returns the class that `name` specifies, such as "my_module:MyCell".
 
-    The module is searched for in the current directory, then on the Python path. It is executed,
-    so `name` must come from the user; see `load_named_cell_class`.
+    The module is searched for in the current directory, then on the Python path. It is executed
+    only if the user has agreed; see `ptblm.consent`.
 
     Raises:
-        ConfigError: if the module is missing, cannot be executed, or does not define the class as
-            a subclass of a ptblm cell.
+        ConfigError: if the user has not agreed, or the module is missing, cannot be executed, or
+            does not define the class as a subclass of a ptblm cell.
     """
-    return _load(name, check=lambda _path, _source: None)
-
-
-def load_named_cell_class(name: str) -> type[Cell]:
-    """Returns the class that a config or a checkpoint names, if the user has agreed to run it.
-
-    Raises:
-        ConfigError: if the user has not agreed, or the class cannot be loaded; see
-            `load_cell_class`.
-    """
-
-    def check(path: Path, source: bytes) -> None:
-        if consent.is_allowed("cell", name) or consent.is_remembered(
-            "cell", _description(path, source)
-        ):
-            return
-        raise ConfigError(
-            f"the custom cell {name} is code that you have not trained with",
-            where=str(path),
-            hint=f"if you trust this file, pass --cell {name} to run it",
-        )
-
-    return _load(name, check)
-
-
-def remember_cell(name: str) -> None:
-    """Records that the user has trained with the file that defines a custom cell."""
-    path = _find(name.partition(":")[0])
-    with contextlib.suppress(OSError):
-        if path is not None:
-            consent.remember("cell", _description(path, _read(path)))
-
-
-def _description(path: Path, source: bytes) -> str:
-    """Returns what identifies a file: other files of its directory could run with it."""
-    return f"{os.path.realpath(path)}\n{hashlib.sha256(source).hexdigest()}"
-
-
-def _load(name: str, check: Callable[[Path, bytes], None]) -> type[Cell]:
     module_name, _, class_name = name.partition(":")
     path = _find(module_name)
     if path is None:
         raise _error(f"no file {module_name}.py in the current directory or on Python's path")
     try:
         source = _read(path)
-        check(path, source)
+        _check_agreement(name, path, source)
         tree = ast.parse(source)
     except SyntaxError as error:
         raise _error(f"not valid Python: {error.msg}", f"{path}:{error.lineno}") from None
     except (OSError, ValueError, RecursionError, MemoryError) as error:
-        raise _error(f"cannot read the file: {error}", path) from None
+        reason = getattr(error, "strerror", None) or error
+        raise _error(f"cannot read the file: {reason}", path) from None
     if class_name not in _defined_cells(tree):
         raise _error(
             f"the file does not define a class {class_name}(Cell), with Cell imported from "
@@ -100,16 +62,47 @@ def _load(name: str, check: Callable[[Path, bytes], None]) -> type[Cell]:
     return cell_class
 
 
+def remember_cell(name: str) -> None:
+    """Records that the user has trained with the file that defines a custom cell."""
+    path = _find(name.partition(":")[0])
+    with contextlib.suppress(OSError, ValueError):  # the file may have changed since it was loaded
+        if path is not None:
+            consent.remember("cell", _description(path, _read(path)))
+
+
+def _description(path: Path, source: bytes) -> str:
+    """Returns what identifies a file: other files of its directory could run with it."""
+    return f"{os.path.realpath(path)}\n{hashlib.sha256(source).hexdigest()}"
+
+
+def _check_agreement(name: str, path: Path, source: bytes) -> None:
+    """Raises ConfigError unless the user typed the name or has trained with the same file."""
+    if not consent.is_allowed("cell", name) and not consent.is_remembered(
+        "cell", _description(path, source)
+    ):
+        raise ConfigError(
+            f"the custom cell {name} is code that you have not trained with",
+            where=str(path),
+            hint=f"if you trust this file, pass {shell_join(['--cell', name])} to run it",
+        )
+
+
 def source_hash(name: str) -> str:
     """Returns the SHA-256 of the file that defines a custom cell, or "" if it cannot be read."""
     path = _find(name.partition(":")[0])
     try:
         return "" if path is None else hashlib.sha256(_read(path)).hexdigest()
-    except OSError:
+    except (OSError, ValueError):
         return ""
 
 
 def _read(path: Path) -> bytes:
+    """Reads the source of a cell.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if it is too large for a cell.
+    """
     with open_regular(path) as file:
         content = file.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:
