@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO, cast
 
+_MAX_MESSAGE = 10_000  # characters of a line; more than two of the longest paths
+
 
 class OutputError(Exception):
     """Standard output cannot be written to.
@@ -55,9 +57,17 @@ def print_output(lines: Iterable[str]) -> None:
 
 
 def print_messages(lines: Iterable[str]) -> None:
-    """Writes lines to stderr, escaped and above a progress bar; a failure is ignored."""
+    """Writes lines to stderr, escaped and above a progress bar; a failure is ignored.
+
+    Very long lines, which quote a long text of a file, are shortened.
+    """
     with contextlib.suppress(OSError, ValueError):  # a closed stream raises ValueError
-        print_lines(lines, sys.stderr)
+        print_lines(map(_shortened, lines), sys.stderr)
+
+
+def _shortened(line: str) -> str:
+    more = len(line) - _MAX_MESSAGE
+    return line if more <= 0 else f"{line[:_MAX_MESSAGE]}... ({more:,} more characters)"
 
 
 def print_from_handler(line: str) -> None:

@@ -4,13 +4,15 @@ import contextlib
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import write_small_corpus
+from tests.conftest import plain_environment, write_small_corpus
 from tests.in_process import ptblm
 
 NOBODY = 65534
@@ -131,6 +133,21 @@ def as_another_user() -> Iterator[Path]:
         (here / "locked").chmod(0o700)
         os.chdir(before)
         shutil.rmtree(here)
+
+
+@pytest.mark.parametrize("command", ["eval", "run dir", "config show", "download to"])
+def test_current_directory_that_no_longer_exists(command: str, tmp_path: Path) -> None:
+    script = "import os; from ptblm.cli import main; os.rmdir(os.getcwd()); main()"
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", script, *COMMANDS[command][0]],
+        cwd=tmp_path / "gone",
+        env=plain_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: the current directory no longer exists"), done.stderr
 
 
 @pytest.fixture(scope="module")

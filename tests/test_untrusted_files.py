@@ -290,7 +290,7 @@ def test_cached_corpus_with_any_bytes(
 # --- paths ---
 
 PATH_TEXT = st.text("ab./~$*?[]'\"\\ -\n\x1b\x7f\u202e\u2028é\udcff", min_size=1, max_size=20)
-STRANGE_PATHS = ["x" * 300, "a/" * 3000, "/dev/null", "/proc/self/mem", "\ud800"]
+STRANGE_PATHS = ["x" * 300, "a/" * 3000, "/dev/null", "/proc/self/mem"]
 PATHS = PATH_TEXT | st.sampled_from(STRANGE_PATHS)
 PATH_COMMANDS = [
     ["eval", "PATH"],

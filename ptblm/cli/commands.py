@@ -3,6 +3,7 @@
 Slow imports are inside the commands, so that `--help` is fast.
 """
 
+import os
 from typing import Annotated
 
 import typer
@@ -51,3 +52,5 @@ def _options(
     ] = False,
 ) -> None:
     show_tracebacks(debug)
+    # Libraries that torch loads end the process if the current directory does not exist.
+    os.getcwd()

@@ -73,6 +73,14 @@ def _run_command() -> int:
     return code if isinstance(code, int) else 0
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    """Returns whether memory ran out, perhaps while a library was loaded."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, ImportError)
+        and any(words in str(error) for words in ("failed to map", "cannot allocate memory"))
+    )
+
+
 def _known_error(error: Exception) -> PtblmError | None:
     """Returns the error of ptblm for an exception; None if the exception is a bug."""
     from ptblm.files import described
@@ -84,6 +92,11 @@ def _known_error(error: Exception) -> PtblmError | None:
         return UsageError(
             f"cannot write to standard output: {error.reason}",
             hint="free disk space, or redirect the output elsewhere",
+        )
+    if _is_out_of_memory(error):
+        return UsageError(
+            "not enough memory",
+            hint="close other programs, or raise the limit of the memory (`ulimit -v`)",
         )
     if isinstance(error, FileNotFoundError) and error.filename is None:
         return UsageError(

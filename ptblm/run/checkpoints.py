@@ -89,7 +89,7 @@ def verify_checkpoints(path: Path) -> list[Verdict]:
     Raises:
         CheckpointError: if there is no checkpoint.
     """
-    with os_errors(CheckpointError, where=path):
+    with os_errors(CheckpointError, fallback=path):
         paths = RunDirectory(path).all_checkpoints() if path.is_dir() else []
     verdicts = []
     for file in paths or [find_checkpoint(path)]:

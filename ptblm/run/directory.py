@@ -26,6 +26,7 @@ from ptblm.paths import shell_join
 RUNS = Path("runs")
 LOCK_NAME = "lock"
 RUN_HINT = "pass a run directory, such as runs/small-ptb"
+_SUFFIX = ".safetensors"
 _OTHER_RUN_DIR = "pass another --run-dir"
 
 _OWN_FILES = re.compile(
@@ -97,8 +98,16 @@ class RunDirectory:
         return self.checkpoints / f"step-{step:09}.safetensors"
 
     def all_checkpoints(self) -> list[Path]:
-        """Returns the paths of all existing checkpoints."""
-        return sorted(self.checkpoints.glob("*.safetensors"))
+        """Returns the paths of all existing checkpoints.
+
+        Raises:
+            OSError: if the directory of checkpoints exists but cannot be read.
+        """
+        try:
+            names = os.listdir(self.checkpoints)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [self.checkpoints / name for name in sorted(names) if name.endswith(_SUFFIX)]
 
     def is_in_place(self) -> bool:
         """Returns whether the path still refers to the locked directory."""

@@ -165,7 +165,8 @@ def check_finite(tensors: Mapping[str, Tensor], group: str, path: Path) -> None:
         CheckpointError: if a value is NaN or infinite.
     """
     for name, tensor in tensors.items():
-        if not bool(tensor.isfinite().all()):
+        is_8_bit = tensor.is_floating_point() and tensor.itemsize == 1  # lacks isfinite
+        if not bool((tensor.half() if is_8_bit else tensor).isfinite().all()):
             raise CheckpointError(
                 f"{group}.{name} contains values that are not finite",
                 where=str(path),

@@ -24,12 +24,16 @@ def check_place(directory: RunDirectory, make_checkpoint: MakeCheckpoint) -> Non
     Raises:
         CheckpointError: if the run directory itself was moved, deleted or replaced. The state was
             saved where the directory is now, in a new directory at its path, or next to it.
-        OSError: if the state cannot be saved, or the directory of checkpoints is a link.
+        OSError: if the state cannot be saved, or a link or a file is in place of the directory of
+            checkpoints.
     """
     if directory.is_in_place():
-        directory.checkpoints.mkdir(exist_ok=True)
-        if directory.checkpoints.is_symlink():
-            raise OSError(errno.ELOOP, "the directory is a link", str(directory.checkpoints))
+        checkpoints = directory.checkpoints
+        with contextlib.suppress(FileExistsError):
+            checkpoints.mkdir()
+        if checkpoints.is_symlink() or not checkpoints.is_dir():
+            reason = f"{checkpoints} is a link or a file, not a directory"
+            raise OSError(errno.ENOTDIR, reason, str(checkpoints))
         return
     place = directory.moved_to()
     what = "moved" if place else "replaced" if directory.path.exists() else "deleted"

@@ -44,7 +44,7 @@ def find_run(path: Path) -> Path:
         CheckpointError: if there is no run or no checkpoint, or the path is that of a checkpoint
             other than the last.
     """
-    with os_errors(CheckpointError, where=path, hint=RUN_HINT):
+    with os_errors(CheckpointError, fallback=path, hint=RUN_HINT):
         return _find_run(path)
 
 

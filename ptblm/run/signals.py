@@ -78,8 +78,15 @@ def _raise(number: int, _frame: FrameType | None) -> None:
 
 
 def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Reports an exception in a destructor, unless a stop signal is its cause."""
-    if _raised is None:
+    """Reports an exception in a destructor, unless a stop signal is its cause.
+
+    Of two stop signals that arrive before a handler runs, Python reports the second as an
+    exception, because its handler is no longer a Python function. They count as one signal.
+    """
+    is_second_signal = isinstance(unraisable.exc_value, OSError) and "race condition" in str(
+        unraisable.exc_value
+    )
+    if _raised is None and not is_second_signal:
         sys.__unraisablehook__(unraisable)
 
 

@@ -1,20 +1,22 @@
 """Verifies that a checkpoint can be used: for an evaluation, and to resume its run."""
 
+import math
 import re
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from ptblm.backend.loss_scaler import LossScaler
 from ptblm.checkpoint.format import Checkpoint
-from ptblm.checkpoint.structure import StructureMismatchError
+from ptblm.checkpoint.structure import StructureMismatchError, check_structure
 from ptblm.config.model import ModelConfig
 from ptblm.config.schema import Config
 from ptblm.errors import CheckpointError
 from ptblm.model.build import is_custom_cell
 from ptblm.model.language_model import LanguageModel
 from ptblm.run.load_model import check_finite, model_from_checkpoint, tokenizer_from_checkpoint
-from ptblm.training.optimizer import make_optimizer
+from ptblm.training.optimizer import SGD, make_optimizer
 from ptblm.training.state import TrainState
 
 
@@ -64,25 +66,33 @@ def check_finite_state(checkpoint: Checkpoint, path: Path) -> None:
 
 def _check_train_state(checkpoint: Checkpoint, config: Config) -> None:
     saved = dict(checkpoint.train_state)
-    if not isinstance(saved.pop("loss_scaler", None), dict):
-        raise StructureMismatchError("train_state.loss_scaler: missing")
+    scaler = saved.pop("loss_scaler", None)
+    if scaler != {}:  # a run in fp16
+        check_structure(LossScaler().state_dict(), scaler, "train_state.loss_scaler")
+        if not 0 < scaler["scale"] < math.inf or scaler["good_steps"] < 0:
+            raise StructureMismatchError("train_state.loss_scaler: not a state of a run")
     tokens = config.training.batch_size * config.training.num_steps
     TrainState.from_dict(saved, batches=None, tokens_per_batch=tokens)
 
 
 def _check_state_tensors(checkpoint: Checkpoint, config: Config, model: LanguageModel) -> None:
-    """Checks names and shapes of the hidden state and of the state of the optimizer."""
+    """Checks the hidden state and the state of the optimizer against the model."""
     batch_size, layers = config.training.batch_size, model.recurrent.layers
-    expected = [[(batch_size, size) for size in layer.cell.state_sizes] for layer in layers]
-    found = [[tuple(part.shape) for part in parts] for parts in checkpoint.hidden_state]
-    if found != expected:
-        raise StructureMismatchError(f"hidden_state: shapes {expected} expected, found {found}")
-    if checkpoint.optimizer:  # empty before the first update
-        parameters = {
-            name: nn.Parameter(torch.empty_like(parameter, device="meta"))
-            for name, parameter in model.trainable_parameters().items()
-        }
-        make_optimizer(parameters, config.training).load_state_dict(checkpoint.optimizer)
+    expected = [
+        [torch.empty(batch_size, size, device="meta") for size in layer.cell.state_sizes]
+        for layer in layers
+    ]
+    check_structure(expected, checkpoint.hidden_state, "hidden_state")
+    parameters = {
+        name: nn.Parameter(torch.empty_like(parameter, device="meta"))
+        for name, parameter in model.trainable_parameters().items()
+    }
+    optimizer = make_optimizer(parameters, config.training)
+    optimizer.load_state_dict(checkpoint.optimizer)
+    # Only a run in fp16, which has a loss scaler, can contain steps without an update.
+    has_updated = checkpoint.train_state["step"] > 0 and not checkpoint.train_state["loss_scaler"]
+    if has_updated and not checkpoint.optimizer and not isinstance(optimizer, SGD):
+        raise StructureMismatchError("optimizer: missing")
 
 
 def _check_around_custom_cell(checkpoint: Checkpoint, config: ModelConfig) -> int:

@@ -66,6 +66,7 @@ class TrainState:
         consistent = (
             state.epoch == len(history)
             and [done.epoch for done in history] == list(range(1, state.epoch + 1))
+            and all(done.train_perplexity > 0 and done.valid_perplexity > 0 for done in history)
             and batches > 0
             and state.step == state.epoch * batches + state.batch
             and 0 <= state.batch <= batches

@@ -165,6 +165,16 @@ main()
         ("type('A', (), {'__del__': lambda self: stop()})()\n    print('done')", 143, "done\n"),
         # A second signal does not wait.
         ("try: stop()\n    finally: stop(); print('waited')", -15, ""),
+        # Two signals that arrive before the handler of the first one runs count as one.
+        (
+            "with StopSignal(lambda: None) as stopped:\n"
+            "        signal.pthread_sigmask(signal.SIG_BLOCK, {15, 2})\n"
+            "        os.kill(os.getpid(), 15); os.kill(os.getpid(), 2)\n"
+            "        signal.pthread_sigmask(signal.SIG_UNBLOCK, {15, 2})\n"
+            "    print('saved')",
+            0,
+            "saved\n",
+        ),
         # A signal to save a checkpoint is harmless at any time.
         ("os.kill(os.getpid(), signal.SIGUSR1); os.kill(os.getpid(), signal.SIGUSR2)", 0, ""),
     ],

@@ -43,6 +43,14 @@ def test_escape() -> None:
     assert escape(r"naïve 日本 \x1b") == r"naïve 日本 \x1b"
 
 
+@pytest.mark.usefixtures("in_directory")
+def test_long_text_of_a_file_is_shortened() -> None:
+    Path("c.yaml").write_text(f"data: {{path: '{'x' * 500_000}'}}\n")
+    errors = run("train", "--config", "c.yaml")
+    assert "more characters)" in errors
+    assert len(errors) < 50_000
+
+
 @pytest.fixture
 def corpus(in_directory: Path) -> Path:
     """A corpus with an odd name and odd words; the current directory is its parent."""

@@ -140,11 +140,13 @@ def test_paths_are_expanded(monkeypatch: pytest.MonkeyPatch, in_directory: Path)
         (OSError(errno.EMFILE, "Too many open files"), ["raise the limit of open files"]),
         (OSError(errno.EACCES, "Permission denied", "x"), ["  at: x", "check the permissions"]),
         (OSError(errno.EINVAL, "Invalid argument", "x"), ["  at: x", "check the path"]),
+        (MemoryError(), ["not enough memory"]),
+        (ImportError("libx.so: failed to map segment from shared object"), ["not enough memory"]),
         (FileNotFoundError(errno.ENOENT, "No such file"), ["current directory no longer exists"]),
     ],
 )
 def test_error_of_the_system_is_not_a_bug(
-    error: OSError, lines: list[str], monkeypatch: pytest.MonkeyPatch
+    error: Exception, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last resort, for a call that no other handler covers."""
 

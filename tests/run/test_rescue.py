@@ -27,6 +27,7 @@ from tests.run.helpers import (
     tiny_config,
     wait_for,
 )
+from tests.unprivileged import unprivileged
 
 LONG = ["training.epochs=40", "run.log_every=5", "run.checkpoint_every=20 steps"]
 
@@ -138,9 +139,29 @@ def test_state_is_saved_elsewhere_if_the_disk_fails(
     assert_same_end(run, whole)
 
 
-def test_link_in_place_of_the_checkpoints_is_not_followed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_link", [False, True])
+def test_link_or_file_in_place_of_the_checkpoints(is_link: bool, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     with lock_run_dir(tmp_path / "run") as directory:
-        directory.checkpoints.symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(OSError, match="link"):
+        if is_link:
+            directory.checkpoints.symlink_to(tmp_path / "elsewhere")
+        else:
+            directory.checkpoints.touch()
+        with pytest.raises(OSError, match="a link or a file, not a directory"):
             check_place(directory, lambda: pytest.fail("nothing to save"))
+
+
+@pytest.mark.parametrize("mode", ["must", "auto"])
+def test_unreadable_checkpoints_are_not_taken_for_missing(mode: str, run: Path) -> None:
+    """Advice to delete the run and start again would lose it."""
+    resume_option = ["--resume", run] if mode == "must" else ["--resume", "auto", "--run-dir", run]
+    user = unprivileged(run.parent)
+    (run / "checkpoints").chmod(0)
+    try:
+        failed = user.run("train", *resume_option)
+    finally:
+        (run / "checkpoints").chmod(0o755)
+    assert failed.returncode == (4 if mode == "must" else 2), failed.stderr
+    assert "Permission denied" in failed.stderr
+    assert f"  at: {run / 'checkpoints'}" in failed.stderr
+    assert "start again" not in failed.stderr

@@ -46,9 +46,22 @@ def cut_hidden_state(checkpoint: Checkpoint) -> None:
     checkpoint.hidden_state[0] = [part[:-1] for part in checkpoint.hidden_state[0]]
 
 
+def halve_hidden_state(checkpoint: Checkpoint) -> None:
+    checkpoint.hidden_state[0] = [part.half() for part in checkpoint.hidden_state[0]]
+
+
 def cut_optimizer(checkpoint: Checkpoint) -> None:
     name = next(name for name, tensor in checkpoint.optimizer.items() if tensor.dim() == 2)
     checkpoint.optimizer[name] = checkpoint.optimizer[name][:-1]
+
+
+def set_8_bit_weights(checkpoint: Checkpoint) -> None:
+    name = next(iter(checkpoint.model))
+    checkpoint.model[name] = checkpoint.model[name].to(torch.float8_e4m3fn)
+
+
+def set_history(**values: object) -> Change:
+    return lambda checkpoint: checkpoint.train_state["history"][0].update(values)
 
 
 def renumber_history(checkpoint: Checkpoint) -> None:
@@ -59,6 +72,9 @@ def renumber_history(checkpoint: Checkpoint) -> None:
 UNUSABLE: dict[str, tuple[Change, str, bool]] = {
     "NaN weight": (fill("model", float("nan")), "not finite", True),
     "infinite weight": (fill("model", float("inf")), "not finite", True),
+    "8-bit weights": (set_8_bit_weights, "float8", True),
+    "negative perplexity": (set_history(valid_perplexity=-1.0), "not a state", False),
+    "perplexity of zero": (set_history(train_perplexity=0.0), "not a state", False),
     "NaN in optimizer": (fill("optimizer", float("nan")), "optimizer.*not finite", False),
     "NaN in hidden state": (fill("hidden_state", float("nan")), "hidden_state.*finite", False),
     "negative epoch": (set_state(epoch=-5), "not a state", False),
@@ -71,7 +87,16 @@ UNUSABLE: dict[str, tuple[Change, str, bool]] = {
     "missing <eos>": (remove_token("<eos>"), "does not contain <eos>", True),
     "other tokenizer": (set_config("data", tokenizer="byte"), "vocabulary does not contain", True),
     "batch size": (set_config("training", batch_size=7), "state", False),
-    "cut hidden state": (cut_hidden_state, "hidden_state: shapes", False),
+    "cut hidden state": (cut_hidden_state, "hidden_state.*shape", False),
+    "other dtype of hidden state": (halve_hidden_state, "hidden_state.*float16", False),
+    "no optimizer": (lambda c: c.optimizer.clear(), "optimizer: missing", False),
+    "NaN loss scale": (
+        set_state(loss_scaler={"scale": float("nan"), "good_steps": 0}),
+        "loss_scaler: not a state",
+        False,
+    ),
+    "other loss scaler": (set_state(loss_scaler={"scale": "1"}), "loss_scaler", False),
+    "no loss scaler": (set_state(loss_scaler=None), "loss_scaler", False),
     "cut optimizer": (cut_optimizer, "optimizer", False),
     "other optimizer": (set_config("training", optimizer={"type": "sgd"}), "optimizer", False),
     "hidden size": (set_config("model", hidden_size=5), "does not fit its own config", True),
