@@ -6,6 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 N ?= 1
+# Kilobytes that an installation needs.
 MIN_FREE := 2000000
 BENCH_ARGS ?= all
 

@@ -28,12 +28,13 @@ def restart_command(directory: RunDirectory, changes: Sequence[str] = ()) -> str
     """Returns the command that deletes a run and starts it again.
 
     It is the command line of the run, which environment.json records, with overrides changed. For
-    a run that was not started by a command line, it uses config.yaml of the run. The option --cell,
-    which agrees to run code, is left out: the files of the run could come from a stranger.
+    a run that was not started by a command line, it uses config.yaml of the run, and also if the
+    command line names a cell: an option with a custom cell is an agreement to run its code, and the
+    files of the run could come from a stranger.
     """
     command = read_json(directory.environment).get("command")
     words = [str(word) for word in command[1:]] if isinstance(command, list) else []
-    if words[:1] != ["train"]:
+    if words[:1] != ["train"] or any("cell" in word for word in words):
         words = ["train", "--config", str(directory.config)]
     words = _without(words, {change.partition("=")[0] for change in changes})
     run_dir = ["--run-dir", str(directory.path), "--overwrite"]
@@ -71,13 +72,13 @@ def _set(changes: Sequence[str]) -> list[str]:
 
 
 def _without(words: list[str], keys: set[str]) -> list[str]:
-    """Returns a command line without options of the run directory, --cell, and some keys."""
+    """Returns a command line without the options of the run directory, and without some keys."""
     kept: list[str] = []
     rest = list(words)
     while rest:
         word = rest.pop(0)
         option, equals, value = word.partition("=")
-        if option not in ("--run-dir", "--resume", "--cell", "--set"):
+        if option not in ("--run-dir", "--resume", "--set"):
             kept += [] if word == "--overwrite" else [word]
             continue
         typed = [word]

@@ -12,9 +12,11 @@ import pytest
 from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
 from ptblm.config.loading import load_config
 from ptblm.errors import ConfigError, DivergedError
+from ptblm.json_files import write_json
+from ptblm.paths import shell_join
 from ptblm.run import load_model
 from ptblm.run.directory import RunDirectory
-from ptblm.run.hints import diverged_command
+from ptblm.run.hints import diverged_command, restart_command
 from tests.conftest import plain_environment
 from tests.in_process import ptblm
 from tests.run.helpers import contents, last_checkpoint, metrics, options, resume, tiny
@@ -83,6 +85,23 @@ def test_divergence_before_a_checkpoint_is_restarted_by_its_hint() -> None:
     assert code == 0, errors
     config = load_config("my run/config.yaml")
     assert (config.training.learning_rate, config.training.seed) == (1.0, 3)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        ["--cell", "my_cells:Cell"],
+        ["--cell=gru"],
+        ["--set", "model.cell=my_cells:Cell"],
+        ["--set", 'model.cell.type="my_cells\\x3aCell"'],
+    ],
+)
+def test_suggested_command_agrees_to_no_code(cell: list[str], tmp_path: Path) -> None:
+    """A run directory from a stranger can name any command; config.yaml has the same cell."""
+    directory = RunDirectory(tmp_path)
+    write_json(directory.environment, {"command": ["ptblm", "train", *cell, "--seed", "3"]})
+    command = ["ptblm", "train", "--config", str(directory.config), "--run-dir", str(tmp_path)]
+    assert restart_command(directory) == shell_join([*command, "--overwrite"])
 
 
 def test_diverged_run_resumes_with_a_lower_rate(run: Path) -> None:
