@@ -2,15 +2,18 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 from ptblm.files import open_regular, write_text
 
-# Bounds for the JSON files of a run, which ptblm itself keeps far below them.
+# Bound for the JSON files of a run, which ptblm itself keeps far below it.
 MAX_FILE_BYTES = 2_000_000
-MAX_FILE_MEMORY = 50_000_000
 
+# Bounds of the memory of parsed JSON, in addition to one byte for each character: a constant, and a
+# multiple of the rest of the file. A large vocabulary belongs to a large model or text.
+_MAX_MEMORY, _MAX_MEMORY_RATIO = 60_000_000, 2
 MAX_DEPTH = 64
 MAX_DIGITS = 20
 _TOO_DEEP = f"the JSON is nested too deeply (more than {MAX_DEPTH} levels)"
@@ -18,28 +21,37 @@ _TOO_DEEP = f"the JSON is nested too deeply (more than {MAX_DEPTH} levels)"
 # Bytes that CPython takes for a value and its place in a list, by the character next to it.
 # Measured; characters within strings are counted too, so the sum is an upper bound.
 _BYTES = {'"': 32, ",": 40, "[": 64, "{": 200}
+# A single character beyond ASCII makes each character of its string take up to four bytes.
+_WIDE_BYTES = 3
+# An escape of such a character. It follows an even number of backslashes, which are matched without
+# backtracking, because that takes memory for each of them.
+_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*+\\u")
 
 
 class JsonError(ValueError):
     """The text is not a JSON object, or exceeds a bound; the message describes the problem."""
 
 
-def parse_json(text: str | bytes | bytearray, max_memory: int) -> dict[str, Any]:
+def parse_json(text: str | bytes | bytearray, rest: int = 0) -> dict[str, Any]:
     """Parses a JSON object from an untrusted file.
 
     The memory of the result is bounded before the text is parsed. NaN and infinity are accepted.
 
     Args:
         text: the JSON; bytes are UTF-8.
-        max_memory: upper bound of the memory of the result in bytes.
+        rest: size, in bytes, of what else the file contains.
 
     Raises:
         JsonError: if the text is not a JSON object, contains a duplicate key, or exceeds a bound.
     """
     try:
+        wide = 0 if text.isascii() else 2 * _WIDE_BYTES * len(text)  # of the text and its strings
+        _check_memory(wide, rest)
         decoded = text if isinstance(text, str) else text.decode()
-        if sum(decoded.count(character) * size for character, size in _BYTES.items()) > max_memory:
-            raise JsonError("the JSON has too many elements")
+        if not wide and _ESCAPE.search(decoded):
+            wide = _WIDE_BYTES * len(text)
+        elements = sum(decoded.count(character) * size for character, size in _BYTES.items())
+        _check_memory(elements + wide, rest)
         content = json.loads(
             decoded, object_pairs_hook=_without_duplicates, parse_int=_integer_in_bounds
         )
@@ -53,6 +65,11 @@ def parse_json(text: str | bytes | bytearray, max_memory: int) -> dict[str, Any]
         raise JsonError("the JSON is not an object")
     _check_depth(content)
     return content
+
+
+def _check_memory(needed: int, rest: int) -> None:
+    if needed > _MAX_MEMORY + _MAX_MEMORY_RATIO * rest:
+        raise JsonError("the JSON would take too much memory")
 
 
 def _check_depth(content: dict[str, Any]) -> None:
@@ -108,6 +125,6 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         with open_regular(path) as file:
             raw = file.read(MAX_FILE_BYTES + 1)
-        return parse_json(raw, MAX_FILE_MEMORY) if len(raw) <= MAX_FILE_BYTES else {}
+        return parse_json(raw) if len(raw) <= MAX_FILE_BYTES else {}
     except (OSError, JsonError):
         return {}

@@ -4,6 +4,8 @@ import contextlib
 import io
 import signal
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -44,6 +46,15 @@ def without_notes(errors: str) -> str:
     while errors.startswith("note: "):
         errors = errors.partition("\n")[2]
     return errors
+
+
+def locations(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yields the path of each value in nested dicts and lists."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in pairs:
+        yield (*path, key)
+        if isinstance(inner, dict | list):
+            yield from locations(inner, (*path, key))
 
 
 @st.composite

@@ -18,6 +18,9 @@ LARGE = {
     "numbers": "[" + "300," * 2_500_000 + "1]",
     "keys": "{" + ",".join(f'"{n}":1' for n in range(900_000)) + "}",
     "escapes": '"' + '\\"' * 5_000_000 + '"',
+    "character of four bytes": '"' + "x" * 10_000_000 + '\U0001f600"',
+    "escaped character of four bytes": '"' + "x" * 10_000_000 + '\\ud83d\\ude00"',
+    "backslashes": '"' + "\\" * 10_000_000 + '"',
     "escaped characters": '"' + "\\u1234" * 1_600_000 + '"',
 }
 
@@ -27,7 +30,7 @@ LARGE = {
     [
         ('{"a": 1, "a": 2}', "occurs twice"),
         ('{"a": ' * 65 + "1" + "}" * 65, "nested too deeply"),
-        ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply|too many elements"),
+        ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply|too much memory"),
         ('{"a": ' + "9" * 21 + "}", "an integer of 21 digits"),
         ('{"a": ' + "9" * 100_000 + "}", "an integer of 100,000 digits"),
         ("[]", "not an object"),
@@ -39,26 +42,29 @@ LARGE = {
 )
 def test_text_is_rejected(text: str | bytes, message: str) -> None:
     with pytest.raises(JsonError, match=message):
-        parse_json(text, max_memory=10**6)
+        parse_json(text)
 
 
 def test_text_within_the_bounds_is_parsed() -> None:
     deep = '{"a": ' * 64 + "12345678901234567890" + "}" * 64
-    assert parse_json(deep, 10**6) == json.loads(deep)
+    assert parse_json(deep) == json.loads(deep)
+    escaped = {"a": "\\u0041 \\\\u0041", "b": "ä\U0001f600"}
+    assert parse_json(json.dumps(escaped)) == escaped
+    assert parse_json(json.dumps(escaped, ensure_ascii=False).encode()) == escaped
     tokens = {"tokens": ["[", "{", ",", '"', "\\"] * 1000, "counts": list(range(5000))}
-    assert parse_json(json.dumps(tokens), 3 * 10**6) == tokens
+    assert parse_json(json.dumps(tokens)) == tokens
 
 
 @pytest.mark.parametrize("kind", LARGE)
 def test_memory_is_bounded(kind: str, tmp_path: Path) -> None:
     """In a new process, whose peak memory is not that of another test."""
     path = tmp_path / "large.json"
-    path.write_text('{"a": ' + LARGE[kind] + "}")
+    path.write_text('{"a": ' + LARGE[kind] + "}", encoding="utf-8")
     code = (
         "import sys; from ptblm.json_files import JsonError, parse_json\n"
         "peak = lambda: int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
         "text = open(sys.argv[1], 'rb').read(); before = peak()\n"
-        "try: parse_json(text, 50_000_000)\n"
+        "try: parse_json(text)\n"
         "except JsonError as error: print(error, file=sys.stderr)\n"
         "print((peak() - before) * 1024)\n"
     )

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from ptblm.checkpoint.tensor_file import read_tensor_file, write_tensor_file
 from tests.bounds import bounded
 from tests.conftest import write_small_corpus
-from tests.in_process import mutated, ptblm
+from tests.in_process import locations, mutated, ptblm
 from tests.run.helpers import last_checkpoint
 from tests.test_bad_input import SCALARS, several_cases
 
@@ -129,15 +129,6 @@ def test_checkpoint_with_any_header(
         "checkpoint", look, path, codes={4}, surroundings=outside, size=len(content)
     )
     assert code == 4
-
-
-def locations(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yields the path of each value in nested dicts and lists."""
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, inner in pairs:
-        yield (*path, key)
-        if isinstance(inner, dict | list):
-            yield from locations(inner, (*path, key))
 
 
 OTHER_VALUES = SCALARS | st.integers(10**6, 10**12) | st.sampled_from([{}, [], [1], {"a": 1}])
@@ -290,7 +281,7 @@ def test_cached_corpus_with_any_bytes(
 # --- paths ---
 
 PATH_TEXT = st.text("ab./~$*?[]'\"\\ -\n\x1b\x7f\u202e\u2028é\udcff", min_size=1, max_size=20)
-STRANGE_PATHS = ["x" * 300, "a/" * 3000, "/dev/null", "/proc/self/mem", "\ud800"]
+STRANGE_PATHS = ["x" * 300, "a/" * 3000, "/dev/null", "/proc/self/mem"]
 PATHS = PATH_TEXT | st.sampled_from(STRANGE_PATHS)
 PATH_COMMANDS = [
     ["eval", "PATH"],

@@ -55,7 +55,6 @@ _HEADER_START = b'{"__metadata__":{"sha256":"'
 _NO_DIGEST = "0" * 64
 _DIGEST_END = len(_HEADER_START) + len(_NO_DIGEST)
 _CHUNK_BYTES = 2**20
-_PARSING_MEMORY = 50_000_000  # bytes
 
 
 class TensorFileError(ValueError):
@@ -140,7 +139,8 @@ def read_tensor_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         file.readinto(memoryview(header)[_DIGEST_END:])
         digest = hashlib.sha256(length + _HEADER_START + _NO_DIGEST.encode())
         digest.update(memoryview(header)[_DIGEST_END:])
-        document, entries = _parsed_header(header, size)
+        tensor_bytes = size - 8 - header_bytes
+        document, entries = _parsed_header(header, tensor_bytes)
         del header
         expected = 8 + header_bytes + (entries[-1][3] if entries else 0)
         if size < expected:
@@ -158,7 +158,7 @@ def read_tensor_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 tensors[name] = _shaped(name, content, dtype, shape)
     if digest.hexdigest().encode() != start[len(_HEADER_START) :]:
         raise TensorFileError("damaged: the digest does not match")
-    return _parsed(document, size), tensors
+    return _parsed(document, tensor_bytes), tensors
 
 
 def _dense(name: str, tensor: Tensor) -> Tensor:
@@ -220,16 +220,16 @@ def _what_it_is(start: bytes) -> str:
 _Entry = tuple[str, torch.dtype, list[int], int, int]  # name, dtype, shape, end, bytes
 
 
-def _parsed(text: str | bytearray, file_size: int) -> dict[str, Any]:
+def _parsed(text: str | bytearray, tensor_bytes: int) -> dict[str, Any]:
     try:
-        return parse_json(text, max_memory=2 * file_size + _PARSING_MEMORY)
+        return parse_json(text, rest=tensor_bytes)
     except JsonError as error:
         raise TensorFileError(f"damaged: {error}") from None
 
 
-def _parsed_header(header: bytearray, file_size: int) -> tuple[str, list[_Entry]]:
+def _parsed_header(header: bytearray, tensor_bytes: int) -> tuple[str, list[_Entry]]:
     """Returns the document and the tensor entries; checks that there are no gaps."""
-    content = _parsed(header, file_size)
+    content = _parsed(header, tensor_bytes)
     metadata = content.pop("__metadata__")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("ptblm"), str):
         raise TensorFileError("damaged: the document is missing")

@@ -41,8 +41,6 @@ from ptblm.json_files import parse_json
 
 FORMAT = 3
 _LENGTH_SIZE, _DIGEST_SIZE = 8, 32  # in bytes
-# Bounds of the memory of the JSON document: a constant, and a multiple of the file's size.
-_MAX_MEMORY, _MAX_MEMORY_RATIO = 300_000_000, 3
 
 
 @dataclass(frozen=True)
@@ -154,8 +152,7 @@ def _read_document(file: IO[bytes]) -> dict[str, Any]:
     Raises:
         ValueError: if there is none, or it takes too much memory.
     """
-    size = os.fstat(file.fileno()).st_size
-    end = size - _LENGTH_SIZE - _DIGEST_SIZE
+    end = os.fstat(file.fileno()).st_size - _LENGTH_SIZE - _DIGEST_SIZE
     if end < 0:
         raise ValueError("the file is too short")
     file.seek(end)
@@ -163,7 +160,7 @@ def _read_document(file: IO[bytes]) -> dict[str, Any]:
     if length > end:
         raise ValueError("the document is longer than the file")
     file.seek(end - length)
-    return parse_json(file.read(length), _MAX_MEMORY + _MAX_MEMORY_RATIO * size)
+    return parse_json(file.read(length), rest=end - length)
 
 
 def _check_ids(file: IO[bytes], written: WrittenCorpus, splits: Sequence[Split]) -> None:

@@ -164,8 +164,10 @@ START = b'{"__metadata__":{"sha256":"' + b"0" * 64 + b'","ptblm":"{}"}'
         (START + b',"a":"\xff"}', "cannot be parsed"),
         (START, "cannot be parsed"),
         (START[:92] + b"}}", "document is missing"),
+        (START + b',"a":"' + b"x" * 10**7 + b'","b":[' + b"[]," * 650_000 + b"0]}", "much memory"),
+        (START + b',"a":"' + b"x" * 10**7 + "ä".encode() + b'"}', "much memory"),
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_wrong_headers_are_rejected(path: Path, header: bytes, message: str | None) -> None:
     path.write_bytes(signed(header, b""))

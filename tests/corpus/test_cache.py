@@ -2,7 +2,6 @@
 
 import errno
 import os
-import stat
 import subprocess
 import sys
 import tempfile
@@ -182,13 +181,6 @@ def test_unusable_location_does_not_stop_a_run(
     assert_equal(load_corpus(data_config(small_corpus)), uncached(small_corpus))
     assert caplog.messages[0].startswith("corpus could not be cached")
     assert place.read_text() == "a file, not a directory"
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
-def test_cache_is_private_to_its_user(small_corpus: Path, place: Path) -> None:
-    load_corpus(data_config(small_corpus))
-    (entry,) = place.iterdir()
-    assert stat.S_IMODE(entry.stat().st_mode) == 0o700
 
 
 def test_error_in_the_text_leaves_no_ids(small_corpus: Path, place: Path) -> None:

@@ -2,10 +2,8 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,28 +14,7 @@ from ptblm.errors import DataError
 from tests.corpus.datasets.server import serving, whole
 from tests.corpus.datasets.small_ptb import ARCHIVE, CONTENT, DATASET
 from tests.corpus.helpers import data_config
-
-FUNCTIONS = ("open", "stat", "lstat", "listdir", "mkdir", "chmod", "replace", "fsync", "fstat")
-
-
-@contextmanager
-def failing_call(number: int, code: int) -> Iterator[list[str]]:
-    """Makes one call of `os` fail; yields the names of the functions that were called."""
-    calls: list[str] = []
-    with pytest.MonkeyPatch.context() as patch:
-        for name in FUNCTIONS:
-            original = getattr(os, name)
-
-            def call(
-                *arguments: Any, name: str = name, original: Any = original, **options: Any
-            ) -> Any:
-                calls.append(name)
-                if len(calls) == number:
-                    raise OSError(code, os.strerror(code))
-                return original(*arguments, **options)
-
-            patch.setattr(os, name, call)
-        yield calls
+from tests.failing_calls import failing_calls
 
 
 def fail_in_turn(action: Callable[[Path], None], directory: Path, code: int) -> int:
@@ -47,17 +24,17 @@ def fail_in_turn(action: Callable[[Path], None], directory: Path, code: int) -> 
         The number of failed actions. Each raised a DataError with a path and a hint.
     """
     failed = 0
-    for number in range(1, 1000):
+    for number in range(1000):
         place = directory / str(number)
         place.mkdir()
-        with failing_call(number, code) as calls:
+        with failing_calls(number, code) as calls:
             error = error_of(action, place)
         if error is not None:
             failed += 1
-            assert os.strerror(code) in error.what, (number, calls[number - 1], str(error))
+            assert os.strerror(code) in error.what, (number, calls.made[number], str(error))
             assert error.where, str(error)
             assert error.hint, str(error)
-        if len(calls) < number:
+        if len(calls.made) <= number:
             return failed
     raise AssertionError("too many calls")
 

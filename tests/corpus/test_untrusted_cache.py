@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ptblm.corpus import corpus as corpus_module
 from ptblm.corpus.corpus import load_corpus
 from tests.corpus.helpers import data_config
-from tests.in_process import mutated
+from tests.in_process import locations, mutated
 
 
 @pytest.fixture
@@ -150,14 +150,6 @@ def with_digest(content: bytes) -> bytes:
 def join_file(ids: bytes, document: Any) -> bytes:
     as_json = document if isinstance(document, bytes) else json.dumps(document).encode()
     return with_digest(ids + as_json + len(as_json).to_bytes(8, "little"))
-
-
-def locations(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, inner in pairs:
-        yield (*path, key)
-        if isinstance(inner, dict | list):
-            yield from locations(inner, (*path, key))
 
 
 OTHER_VALUES: tuple[Any, ...] = (

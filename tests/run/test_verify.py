@@ -1,4 +1,4 @@
-"""`ptblm checkpoint verify` finds whatever an evaluation or a resumed run would fail on."""
+"""`ptblm checkpoint verify` finds everything that an evaluation or a resumed run would fail on."""
 
 import copy
 import re

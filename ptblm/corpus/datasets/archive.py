@@ -192,7 +192,7 @@ def _checked(header: _Header, extended: Mapping[bytes, bytes]) -> _Header:
         raise _unsafe(f"the path {shown} is outside the archive")
     if header.kind not in (*_REGULAR, _DIRECTORY):
         raise _unsafe(f"{shown} is a link or a device")
-    # Nothing follows the header of a directory, whatever size it declares.
+    # Nothing follows the header of a directory, even if it declares a size.
     return _Header(name, 0 if header.kind == _DIRECTORY else size, header.kind)
 
 
