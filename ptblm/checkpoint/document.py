@@ -49,35 +49,6 @@ def check_document(document: dict[str, Any]) -> None:
         "corpus: not the hashes of texts": not all(
             re.fullmatch("[0-9a-f]{64}|", sha256) for sha256 in hashes
         ),
-        "metrics_offset": 0,
-        "versions": {"ptblm": "", "torch": "", "python": ""},
-        "computing": {
-            "device": "",
-            "hardware": "",
-            "threads": 0,
-            "matmul": "",
-            "kernel": "",
-            "cuda_graph": False,
-            "cell_source": "",
-        },
-        "hidden_state": [],
-    }
-    varying = {"config", "vocabulary.tokens", "vocabulary.counts", "train_state"}
-    check_structure(expected, document, varying=varying | {"hidden_state"})
-    tokens, counts = document["vocabulary"]["tokens"], document["vocabulary"]["counts"]
-    hashes = document["corpus"]["sha256"].values()
-    problems = {
-        "vocabulary: not a list of tokens": not tokens
-        or not all(isinstance(token, str) for token in tokens),
-        "vocabulary: not a count for each token": len(counts) != len(tokens)
-        or not _are_sizes(counts),
-        "config: not sections of keys": not all(
-            isinstance(section, dict) for section in document["config"].values()
-        ),
-        "corpus: not the hashes of splits": not all(
-            re.fullmatch("[0-9a-f]{64}|", sha256)
-            for sha256 in document["corpus"]["sha256"].values()
-        ),
         "metrics_offset: below zero": document["metrics_offset"] < 0,
         "hidden_state: not a number of tensors for each layer": not _are_sizes(
             document["hidden_state"]
