@@ -63,7 +63,9 @@ def _record(kind: Kind, thing: str) -> Path:
     """
     name = hashlib.sha256(os.fsencode(f"{kind}\n{thing}")).hexdigest()
     try:
-        home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+        home = Path(os.environ.get("XDG_STATE_HOME", ""))
+        if not home.is_absolute():  # must be ignored (XDG Base Directory Specification)
+            home = Path.home() / ".local" / "state"
     except RuntimeError as error:
         raise OSError(str(error)) from None
     return home / "ptblm" / "trained-with" / name

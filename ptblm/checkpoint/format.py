@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ptblm import __version__
-from ptblm.checkpoint.structure import StructureMismatchError, check_structure
+from ptblm.checkpoint.document import FORMAT, check_document
+from ptblm.checkpoint.structure import StructureMismatchError
 from ptblm.checkpoint.tensor_file import (
     NotTensorFileError,
     ReadBackError,
@@ -27,13 +28,10 @@ from ptblm.checkpoint.tensor_file import (
 from ptblm.config.loading import validate
 from ptblm.config.schema import Config
 from ptblm.config.yaml_document import YamlDocument
-from ptblm.corpus.layout import SPLITS
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError
 from ptblm.files import described
 from ptblm.paths import shell_join
-
-FORMAT = 3
 
 # The fields of a checkpoint that are in the JSON document.
 _DOCUMENT_FIELDS = [
@@ -220,7 +218,7 @@ def _checkpoint(document: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpo
     Raises:
         StructureMismatchError: if a value is missing, unknown or of an unexpected type.
     """
-    _check_document(document)
+    check_document(document)
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "hidden_state": {}}
     for full_name, tensor in tensors.items():
         group, _, name = full_name.partition(".")
@@ -242,57 +240,9 @@ def _checkpoint(document: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpo
     )
 
 
-def _check_document(document: dict[str, Any]) -> None:
-    """Checks the outer structure of the document. The trainer checks the train state."""
-    expected: dict[str, Any] = {
-        "format": FORMAT,
-        "config": {},
-        "vocabulary": {"tokens": [], "counts": []},
-        "corpus": {"name": "", "sha256": dict.fromkeys(SPLITS, "")},
-        "train_state": {},
-        "metrics_offset": 0,
-        "versions": {"ptblm": "", "torch": "", "python": ""},
-        "computing": {
-            "device": "",
-            "hardware": "",
-            "threads": 0,
-            "matmul": "",
-            "kernel": "",
-            "cuda_graph": False,
-            "cell_source": "",
-        },
-        "hidden_state": [],
-    }
-    varying = {"config", "vocabulary.tokens", "vocabulary.counts", "train_state"}
-    check_structure(expected, document, varying=varying | {"hidden_state"})
-    tokens, counts = document["vocabulary"]["tokens"], document["vocabulary"]["counts"]
-    problems = {
-        "vocabulary: not a list of tokens": not tokens
-        or not all(isinstance(token, str) for token in tokens),
-        "vocabulary: not a count for each token": len(counts) != len(tokens)
-        or not _are_sizes(counts),
-        "config: not sections of keys": not all(
-            isinstance(section, dict) for section in document["config"].values()
-        ),
-        "metrics_offset: below zero": document["metrics_offset"] < 0,
-        "hidden_state: not a number of tensors for each layer": not _are_sizes(
-            document["hidden_state"]
-        ),
-    }
-    for problem, found in problems.items():
-        if found:
-            raise StructureMismatchError(problem)
-    if len(set(tokens)) != len(tokens):
-        raise StructureMismatchError("vocabulary: a token occurs twice")
-
-
 def _keys(config: dict[str, Any], prefix: str = "") -> set[str]:
     """Returns the full names of all keys, such as "model.cell.forget_bias"."""
     keys = set()
     for name, value in config.items():
         keys |= _keys(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name}
     return keys
-
-
-def _are_sizes(values: list[Any]) -> bool:
-    return all(type(value) is int and value >= 0 for value in values)

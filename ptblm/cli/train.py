@@ -111,6 +111,7 @@ def train(
         )
     from ptblm.cli.formats import dry_run_lines
     from ptblm.corpus.splits import corpus_name
+    from ptblm.files import os_errors
     from ptblm.reporting.console import ConsoleReporter
     from ptblm.run.agreement import allow_typed
     from ptblm.run.directory import RunDirectory
@@ -120,8 +121,9 @@ def train(
 
     clean_up_on_stop()
     allow_typed(overrides, flags)
-    if init and resume and run_dir and RunDirectory(run_dir).all_checkpoints():
-        resume, resumes_run = run_dir, True  # the initial checkpoint may be gone
+    with os_errors(UsageError, where=run_dir):
+        if init and resume and run_dir and RunDirectory(run_dir).all_checkpoints():
+            resume, resumes_run = run_dir, True  # the initial checkpoint may be gone
     if resumes_run:
         train_model(
             lambda config_of_run: override_config(config_of_run, overrides, flags),

@@ -77,7 +77,9 @@ def cache_directory() -> Path:
     if directory := os.environ.get("PTBLM_CACHE"):
         return Path(directory)
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ptblm"
+        cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        # A relative path must be ignored (XDG Base Directory Specification).
+        return (cache if cache.is_absolute() else Path.home() / ".cache") / "ptblm"
     except RuntimeError as error:
         raise OSError(str(error)) from None
 

@@ -145,12 +145,17 @@ def tokenizer_from_checkpoint(checkpoint: Checkpoint, config: DataConfig, path: 
         path: the checkpoint file, for messages.
 
     Raises:
-        CheckpointError: if its vocabulary is incomplete.
+        CheckpointError: if its vocabulary is incomplete, or that of another tokenizer.
     """
     try:
-        return make_tokenizer(config.tokenizer, checkpoint.parsed_vocabulary())
+        tokenizer = make_tokenizer(config.tokenizer, checkpoint.parsed_vocabulary())
     except DataError as error:
         raise CheckpointError(error.what, where=str(path)) from None
+    for token in tokenizer.vocabulary.tokens:
+        if not tokenizer.is_token(token) and token not in tokenizer.special_ids:
+            what = f"the vocabulary contains {token!r:.60}, which is not a {tokenizer.unit}"
+            raise CheckpointError(what, where=str(path))
+    return tokenizer
 
 
 def check_finite(tensors: Mapping[str, Tensor], group: str, path: Path) -> None:

@@ -89,7 +89,9 @@ def train(
                 _check_can_start(RunDirectory(path), resume, overwrite=overwrite)
     # A signal that arrives before training starts must not end the process.
     with SaveSignal() as save, lock_run_dir(path, created=numbered) as directory:
-        if resume != "never" and directory.all_checkpoints():
+        with write_errors(path):
+            resumes = resume != "never" and bool(directory.all_checkpoints())
+        if resumes:
             return _resume(directory, config, command, reporter, save)
         if not isinstance(config, Config):
             raise ValueError("a new run needs a config, not a function")

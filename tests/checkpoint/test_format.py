@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ptblm.checkpoint import tensor_file
+from ptblm.checkpoint.document import FORMAT
 from ptblm.checkpoint.format import (
-    FORMAT,
     Checkpoint,
     current_versions,
     load_checkpoint,

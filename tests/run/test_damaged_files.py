@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ptblm.checkpoint.format import FORMAT, load_checkpoint, save_checkpoint
+from ptblm.checkpoint.document import FORMAT
+from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
 from ptblm.config.loading import load_config
 from ptblm.errors import CheckpointError, UsageError
 from ptblm.run.train import train

@@ -12,7 +12,8 @@ from typing import IO
 import pytest
 import torch
 
-from ptblm.checkpoint.format import FORMAT, Checkpoint, load_checkpoint
+from ptblm.checkpoint.document import FORMAT
+from ptblm.checkpoint.format import Checkpoint, load_checkpoint
 from ptblm.errors import CheckpointError
 from ptblm.run.directory import RunDirectory
 from ptblm.run.saving import CheckpointInterval, keep_numbered, save_or_raise, save_or_warn

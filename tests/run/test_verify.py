@@ -86,6 +86,8 @@ UNUSABLE: dict[str, tuple[Change, str, bool]] = {
     "epoch of the history": (renumber_history, "not a state", False),
     "missing <eos>": (remove_token("<eos>"), "does not contain <eos>", True),
     "other tokenizer": (set_config("data", tokenizer="byte"), "vocabulary does not contain", True),
+    "characters": (set_config("data", tokenizer="char"), "which is not a character", True),
+    "hash of the text": (lambda c: c.corpus["sha256"].update(train="x"), "not the hashes", True),
     "batch size": (set_config("training", batch_size=7), "state", False),
     "cut hidden state": (cut_hidden_state, "hidden_state.*shape", False),
     "other dtype of hidden state": (halve_hidden_state, "hidden_state.*float16", False),

@@ -145,6 +145,11 @@ class Tokenizer(ABC):
         )
 
     @staticmethod
+    def is_token(text: str) -> bool:
+        """Returns whether a text can be a token of a line."""
+        return len(text) == 1
+
+    @staticmethod
     def tokens_of(line: str) -> list[str]:
         """Returns the tokens of a line, without `<eos>`."""
         return list(line)

@@ -86,6 +86,11 @@ class WordTokenizer(Tokenizer):
         return text.replace(" \n", "\n").replace("\n ", "\n")
 
     @staticmethod
+    def is_token(text: str) -> bool:
+        """Returns whether a text can be a word."""
+        return bool(text) and not set(text) & {" ", "\t", "\n"}
+
+    @staticmethod
     def tokens_of(line: str) -> list[str]:
         """Returns the words of a line."""
         return line.split()
