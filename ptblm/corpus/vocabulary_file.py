@@ -8,7 +8,7 @@ from ptblm.corpus.cleaning import is_unknown_word
 from ptblm.corpus.preparing import prepare_text
 from ptblm.corpus.source import read_file
 from ptblm.corpus.tokenizers import TOKENIZERS
-from ptblm.corpus.vocabulary import UNK, Vocabulary
+from ptblm.corpus.vocabulary import EOS, UNK, Vocabulary
 from ptblm.errors import DataError
 
 MAX_TOKENS = 3_000_000  # of a file that could be any text
@@ -26,8 +26,8 @@ def read_vocabulary(path: Path, config: DataConfig) -> Vocabulary:
         config: the config of the corpus.
 
     Raises:
-        DataError: if the file cannot be read, is empty or contains a token twice, or more than
-            `MAX_TOKENS` tokens.
+        DataError: if the file cannot be read, is empty, or contains a token twice, a token of
+            another tokenizer, or more than `MAX_TOKENS` tokens.
     """
     keep = {"path": str(path), "marks": "keep", "format": "plain"}
     text = (
@@ -51,7 +51,15 @@ def read_vocabulary(path: Path, config: DataConfig) -> Vocabulary:
             hint="write one token per line",
         )
     tokens = [_token(line, config.tokenizer) for line in lines]
-    required = [*TOKENIZERS[config.tokenizer].required_tokens]
+    tokenizer = TOKENIZERS[config.tokenizer]
+    for token in tokens:
+        if not tokenizer.is_token(token) and token not in (EOS, UNK):
+            raise DataError(
+                f"the vocabulary contains {token!r:.60}, which is not a {tokenizer.unit}",
+                where=str(path),
+                hint=f"write one {tokenizer.unit} per line, or use another --tokenizer",
+            )
+    required = [*tokenizer.required_tokens]
     required += [] if config.vocabulary.closed else [UNK]
     tokens = [*(token for token in required if token not in tokens), *tokens]
     repeated, count = Counter(tokens).most_common(1)[0]

@@ -189,3 +189,12 @@ def test_vocabulary_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "vocabulary").write_text("".join(f"w{n}\n" for n in range(101)))
     with pytest.raises(DataError, match="the vocabulary has more than 100 lines"):
         load_corpus(data_config("sample", vocabulary={"file": str(tmp_path / "vocabulary")}))
+
+
+def test_vocabulary_file_of_another_tokenizer(tmp_path: Path) -> None:
+    """A checkpoint with such a vocabulary could not be used."""
+    (tmp_path / "vocabulary").write_text("a\nb\nth\n")
+    with pytest.raises(DataError, match="contains 'th', which is not a character"):
+        load_corpus(
+            data_config("sample", "char", vocabulary={"file": str(tmp_path / "vocabulary")})
+        )
