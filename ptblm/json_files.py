@@ -45,15 +45,10 @@ def parse_json(text: str | bytes | bytearray, rest: int = 0) -> dict[str, Any]:
         JsonError: if the text is not a JSON object, contains a duplicate key, or exceeds a bound.
     """
     try:
-        wide = 0 if text.isascii() else 2 * _WIDE_BYTES * len(text)  # of the text and its strings
-        _check_memory(wide, rest)
-        decoded = text if isinstance(text, str) else text.decode()
-        if not wide and _ESCAPE.search(decoded):
-            wide = _WIDE_BYTES * len(text)
-        elements = sum(decoded.count(character) * size for character, size in _BYTES.items())
-        _check_memory(elements + wide, rest)
         content = json.loads(
-            decoded, object_pairs_hook=_without_duplicates, parse_int=_integer_in_bounds
+            decoded_json(text, rest),
+            object_pairs_hook=_without_duplicates,
+            parse_int=_integer_in_bounds,
         )
     except JsonError:
         raise
@@ -65,6 +60,25 @@ def parse_json(text: str | bytes | bytearray, rest: int = 0) -> dict[str, Any]:
         raise JsonError("the JSON is not an object")
     _check_depth(content)
     return content
+
+
+def decoded_json(text: str | bytes | bytearray, rest: int = 0) -> str:
+    """Returns the text of a JSON document whose memory, once parsed, is bounded.
+
+    See `parse_json` for the arguments.
+
+    Raises:
+        JsonError: if the document would take too much memory.
+        UnicodeDecodeError: if the bytes are not UTF-8.
+    """
+    wide = 0 if text.isascii() else 2 * _WIDE_BYTES * len(text)  # of the text and its strings
+    _check_memory(wide, rest)
+    decoded = text if isinstance(text, str) else text.decode()
+    if not wide and _ESCAPE.search(decoded):
+        wide = _WIDE_BYTES * len(text)
+    elements = sum(decoded.count(character) * size for character, size in _BYTES.items())
+    _check_memory(elements + wide, rest)
+    return decoded
 
 
 def _check_memory(needed: int, rest: int) -> None:

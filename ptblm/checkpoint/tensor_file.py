@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ptblm.files import open_regular, replacing
-from ptblm.json_files import JsonError, parse_json
+from ptblm.json_files import JsonError, decoded_json, parse_json
 
 DTYPES = {
     "F64": torch.float64,
@@ -83,15 +83,21 @@ def write_tensor_file(
     Raises:
         OSError: if the file cannot be written. The old file is kept after any error.
         ReadBackError: if the bytes read back differ from the written bytes.
-        TensorFileError: if a tensor cannot be stored or the header is too large.
+        TensorFileError: if a tensor cannot be stored, or the header is too large to be read.
     """
     contents = {name: _dense(name, tensor) for name, tensor in tensors.items()}
     # Tensors with larger items come first, so that every tensor is aligned to its item size.
     names = sorted(contents, key=lambda name: (-contents[name].itemsize, name))
     parts = [_bytes_of(contents[name]) for name in names]
-    header = _header(json.dumps(document), {name: contents[name] for name in names})
+    text = json.dumps(document)
+    header = _header(text, {name: contents[name] for name in names})
     if len(header) > MAX_HEADER_BYTES:
         raise TensorFileError(f"the header would have {len(header):,} bytes, which is too large")
+    try:  # what is written can also be read
+        for content in (text, header):
+            decoded_json(content, sum(map(len, parts)))
+    except JsonError as error:
+        raise TensorFileError(f"the model is too small for its vocabulary: {error}") from None
     length = len(header).to_bytes(8, "little")
     digest = hashlib.sha256(length + header)
     written = bytearray(length + header)

@@ -31,24 +31,10 @@ def lock_run_dir(path: Path, *, created: bool = False) -> Iterator[RunDirectory]
     with write_errors(path):
         created = created or not path.exists()
         path.mkdir(parents=True, exist_ok=True)
-        _check_lock_file(path / LOCK_NAME)
-        lock = FileLock(path / LOCK_NAME)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise UsageError(
-                f"the run directory is in use by {_lock_holder(path)}",
-                where=str(path),
-                hint="wait until the other process ends; a new run can use another --run-dir",
-            ) from None
-        except NotImplementedError:
-            pass  # a file system without locks
-        else:
-            with contextlib.suppress(OSError):
-                (path / LOCK_NAME).write_text(f"{os.getpid()}\n")
-    descriptor = None
+    lock, descriptor = FileLock(path / LOCK_NAME), None
     try:
         with write_errors(path):
+            _acquire(lock, path)
             descriptor = _open_directory(path)
             directory = RunDirectory(path, descriptor)
             check_no_links(directory)
@@ -61,6 +47,23 @@ def lock_run_dir(path: Path, *, created: bool = False) -> Iterator[RunDirectory]
             os.close(descriptor)
         with contextlib.suppress(OSError):
             lock.release()
+
+
+def _acquire(lock: FileLock, path: Path) -> None:
+    _check_lock_file(path / LOCK_NAME)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(
+            f"the run directory is in use by {_lock_holder(path)}",
+            where=str(path),
+            hint="wait until the other process ends; a new run can use another --run-dir",
+        ) from None
+    except NotImplementedError:
+        pass  # a file system without locks
+    else:
+        with contextlib.suppress(OSError):
+            (path / LOCK_NAME).write_text(f"{os.getpid()}\n")
 
 
 @contextlib.contextmanager
@@ -104,6 +107,6 @@ def _open_directory(path: Path) -> int | None:
 
 
 def _remove_if_empty(path: Path) -> None:
-    if os.listdir(path) == [LOCK_NAME]:
-        (path / LOCK_NAME).unlink()
+    if os.listdir(path) in ([], [LOCK_NAME]):
+        (path / LOCK_NAME).unlink(missing_ok=True)
         path.rmdir()

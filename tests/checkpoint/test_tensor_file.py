@@ -211,6 +211,16 @@ def test_header_too_large_is_not_written(path: Path, monkeypatch: pytest.MonkeyP
     assert "weight" in read_tensor_file(path)[1]
 
 
+def test_document_that_could_not_be_read_is_not_written(path: Path) -> None:
+    before = path.read_bytes()
+    tokens = {"tokens": [f"w{n}" for n in range(800_000)], "counts": [1000] * 800_000}
+    with pytest.raises(TensorFileError, match="too small for its vocabulary"):
+        write_tensor_file(path, tokens, {"weight": WEIGHT})
+    assert path.read_bytes() == before
+    write_tensor_file(path, tokens, {"weight": torch.zeros(2**24)})
+    assert read_tensor_file(path)[0] == tokens
+
+
 def test_memory_stays_near_the_size_of_the_file(tmp_path: Path) -> None:
     """In a fresh process, since the peak of this one is another test's."""
     path = tmp_path / "large.safetensors"

@@ -1,5 +1,6 @@
 """The lock of a run directory: what it leaves behind, and directories that are replaced."""
 
+import errno
 import os
 import shutil
 import signal
@@ -10,7 +11,7 @@ import pytest
 
 from ptblm.config.loading import load_config
 from ptblm.config.schema import Config
-from ptblm.errors import PtblmError
+from ptblm.errors import PtblmError, UsageError
 from ptblm.run.lock import lock_run_dir
 from ptblm.run.signals import STOP_SIGNALS, StopSignal
 from ptblm.run.train import Resume, train
@@ -45,6 +46,19 @@ def test_lock_file_without_process_is_not_in_the_way(
     (tmp_path / "lock").write_text(content)
     train(config, tmp_path)
     assert (tmp_path / "result.json").is_file()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSPC])
+def test_failed_lock_leaves_no_directory(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", fail)
+    with pytest.raises(UsageError, match="cannot write"), lock_run_dir(tmp_path / "run"):
+        pass
+    assert not (tmp_path / "run").exists()
 
 
 def test_deleted_and_recreated_directory_is_noticed(tmp_path: Path) -> None:
