@@ -23,6 +23,7 @@ def test_custom_buffers_are_saved_and_resumed(tmp_path: Path, ptblm: Ptblm) -> N
     (tmp_path / "buffered.py").write_text(f"import torch\n{CELL}{BUFFERS}")
     options = ["--data", "sample", "--set", "model.cell=buffered:Buffered", "--run-dir", "run"]
     options += ["--set", "model.hidden_size=8", "--set", "training.learning_rate=0.5"]
+    options += ["--set", "training.batch_size=200"]
     first = ptblm("train", *options, "--set", "training.epochs=1")
     assert first.returncode == 0, first.stderr
     resumed = ptblm("train", "--resume", "run", "--set", "training.epochs=2")

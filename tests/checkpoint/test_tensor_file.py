@@ -67,13 +67,13 @@ def test_the_safetensors_library_reads_it(path: Path) -> None:
         assert json.loads(file.metadata()["ptblm"]) == {"a": 1}
 
 
-def test_every_flipped_bit_is_found(path: Path) -> None:
+def test_flipped_bit_in_each_byte_is_found(path: Path) -> None:
     """In the header's length, the JSON, the metadata, the digest, the padding and the tensors."""
     data = bytearray(path.read_bytes())
-    for bit in range(len(data) * 8):
-        data[bit // 8] ^= 1 << (bit % 8)
+    for position in range(len(data)):
+        data[position] ^= 1 << (position % 8)
         path.write_bytes(data)
-        data[bit // 8] ^= 1 << (bit % 8)
+        data[position] ^= 1 << (position % 8)
         with pytest.raises(TensorFileError):
             read_tensor_file(path)
 

@@ -28,7 +28,8 @@ CELL, WITH_OPTION, CHECKS, FASTER = re.findall(r"```python\n(.*?)```", PAGE, re.
 (CONFIG,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 
 OPTIONS = ["--data", "sample", "--set", "model.cell=page_cells:SLSTM", "--set"]
-OPTIONS += ["model.hidden_size=16", "--set", "training.learning_rate=0.5", "--run-dir", "run"]
+OPTIONS += ["model.hidden_size=16", "--set", "training.learning_rate=0.5"]
+OPTIONS += ["--set", "training.batch_size=100", "--run-dir", "run"]
 
 
 @pytest.fixture
