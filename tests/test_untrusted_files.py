@@ -225,12 +225,12 @@ def test_run_directory_with_any_files(
     shutil.copytree(trained / "run", run)
     for name in names:
         path = run / name
+        if not path.parent.is_dir():  # it has just been replaced
+            continue
         before = path.read_bytes() if path.is_file() else b"{}"
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         path.unlink(missing_ok=True)
-        if not path.parent.is_dir():
-            continue
         strange = st.sampled_from(sorted(STRANGE_FILES))
         content = mutated(before) | st.binary(max_size=100) | LARGE.map(str.encode)
         what = data.draw(strange | content)
