@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 from hypothesis import settings
 
 from ptblm.backend.matmul import use_matmul_backend
@@ -141,6 +142,15 @@ def _default_matmul_backend() -> Iterator[None]:
     """Resets the matmul backend, a setting of the whole process."""
     with use_matmul_backend("default"):
         yield
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Lets torch use one thread, which is faster for many tiny models on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from tests.conftest import write_small_corpus
 from tests.failing_calls import failing_calls
 from tests.in_process import ptblm
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ERRORS = [
     errno.EACCES,
     errno.ENAMETOOLONG,

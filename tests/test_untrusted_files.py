@@ -25,6 +25,8 @@ from tests.in_process import locations, mutated, ptblm
 from tests.run.helpers import last_checkpoint
 from tests.test_bad_input import SCALARS, several_cases
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = ["--config", "test", "--set", "model.hidden_size=2", "--set", "training.epochs=1"]
 TINY += ["--set", "training.batch_size=4", "--set", "training.num_steps=5"]
 
