@@ -104,7 +104,9 @@ def has_results(directory: RunDirectory) -> bool:
     if directory.result.exists() or directory.diverged.exists():
         return True
     with contextlib.suppress(OSError), open_regular(directory.metrics) as file:
-        return any(b'"kind": "epoch"' in line for line in io.BufferedReader(file))
+        lines = io.BufferedReader(file)
+        # A limit, because a damaged file can be one line of any length.
+        return any(b'"kind": "epoch"' in line for line in iter(lambda: lines.readline(2**16), b""))
     return False
 
 

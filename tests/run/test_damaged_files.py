@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from ptblm.checkpoint.document import FORMAT
 from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
 from ptblm.config.loading import load_config
 from ptblm.errors import CheckpointError, UsageError
+from ptblm.run.directory import RunDirectory
+from ptblm.run.resume import has_results
 from ptblm.run.train import train
 from tests.conftest import Ptblm
 from tests.run.helpers import (
@@ -114,6 +117,18 @@ def test_read_only_directory_is_a_usage_error(run: Path) -> None:
             resume(run)
     finally:
         run.chmod(0o700)
+
+
+def test_metrics_without_newlines_take_no_memory(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.metrics.touch()
+    os.truncate(directory.metrics, 2**30)
+    tracemalloc.start()
+    try:
+        assert not has_results(directory)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 # --- environment.json ---
