@@ -1,5 +1,6 @@
 """The user's agreement to what a checkpoint names: a custom cell, and the path of a corpus."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -54,8 +55,12 @@ def check_corpus(config: DataConfig, path: Path) -> None:
 
 
 def remember_agreement(config: Config) -> None:
-    """Records that the user has trained with the cell and the corpus of a run."""
+    """Records that the user has trained with the cell and the corpus of a run.
+
+    The path of a pipe, such as /dev/stdin, is not recorded: it can be anything the next time.
+    """
     if is_custom_cell(config.model):
         remember_cell(config.model.cell.type)
-    if config.data.path not in CORPUS_NAMES:
-        consent.remember("corpus", config.data.path)
+    path = config.data.path
+    if path not in CORPUS_NAMES and (os.path.isdir(path) or os.path.isfile(path)):
+        consent.remember("corpus", path)

@@ -11,6 +11,7 @@ import yaml
 
 from ptblm import consent
 from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
+from ptblm.run.agreement import remember_agreement
 from ptblm.run.train import train
 from tests.conftest import write_small_corpus
 from tests.in_process import ptblm
@@ -165,6 +166,15 @@ def test_records_of_other_users_do_not_count(
     record.unlink()
     record.symlink_to(tmp_path / "second-name")
     assert run("eval", "run", cwd=stranger).returncode == 4
+
+
+def test_pipe_is_not_remembered(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "text").touch()
+    for name, remembered in (("pipe", False), ("text", True)):
+        path = str(tmp_path / name)
+        remember_agreement(tiny_config(f"data.path={path}"))
+        assert consent.is_remembered("corpus", path) == remembered
 
 
 def test_sample_needs_no_agreement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
