@@ -20,6 +20,7 @@ from ptblm.shipped import shipped_directory
 
 CORPUS_NAMES = (*DATASETS, "sample")
 
+PIPE_HINT = "the text came from a pipe: save it in a file, and pass --data FILE"
 _HINT = (
     "pass --data with the new path if the text was moved; --data takes ptb, sample, a directory "
     "with train, valid and test files, or a text file"
@@ -234,6 +235,11 @@ def _absolute(path: Path) -> str:
         return str(path)
 
 
+def is_pipe_name(path: str) -> bool:
+    """Returns whether a path names an open file of one process, which another one cannot open."""
+    return path == "/dev/stdin" or path.startswith(("/dev/fd/", "/proc/"))
+
+
 def _hint(path: str) -> str:
     if path.lower() in CORPUS_NAMES:
         return f"did you mean --data {path.lower()}?"
@@ -241,6 +247,6 @@ def _hint(path: str) -> str:
         return "pass --data /dev/stdin to read standard input"
     if path.startswith(("http://", "https://", "ftp://")):
         return "download the file first, then pass its path"
-    if path.startswith(("/dev/fd/", "/proc/")):
-        return "the text came from a pipe: save it in a file, and pass --data FILE"
+    if is_pipe_name(path):
+        return PIPE_HINT
     return _HINT

@@ -8,8 +8,8 @@ from ptblm import consent
 from ptblm.config.data import DataConfig
 from ptblm.config.overrides import parse_overrides
 from ptblm.config.schema import Config
-from ptblm.corpus.splits import CORPUS_NAMES
-from ptblm.errors import CheckpointError
+from ptblm.corpus.splits import CORPUS_NAMES, PIPE_HINT, is_pipe_name
+from ptblm.errors import CheckpointError, DataError
 from ptblm.model.build import is_custom_cell
 from ptblm.model.cells.custom import remember_cell
 from ptblm.paths import shell_join
@@ -43,10 +43,14 @@ def check_corpus(config: DataConfig, path: Path) -> None:
 
     Raises:
         CheckpointError: if the user neither typed the path of the corpus nor has trained with it.
+        DataError: if the corpus was a pipe.
     """
     name = config.path
-    known = name in CORPUS_NAMES or consent.is_allowed("corpus", name)
-    if not known and not consent.is_remembered("corpus", name):
+    if name in CORPUS_NAMES or consent.is_allowed("corpus", name):
+        return
+    if is_pipe_name(name):
+        raise DataError("the text of the run is not in a file", where=name, hint=PIPE_HINT)
+    if not consent.is_remembered("corpus", name):
         raise CheckpointError(
             f"the checkpoint names a corpus that you have not trained with: {name}",
             where=str(path),
