@@ -6,6 +6,7 @@ from typing import Literal
 
 from ptblm.json_files import strict_json
 from ptblm.run.generate import GeneratedText, Generator, text_pieces
+from ptblm.run.signals import StopSignal
 from ptblm.terminal import print_output, print_part, print_row
 
 Base = Literal["2", "e", "10"]
@@ -16,20 +17,24 @@ _BYTES = {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(128, 256)}
 
 
 def print_while_drawn(generator: Generator, *, echo: bool) -> None:
-    """Prints sample 0 while it is drawn. If a signal stops it, the line is ended.
+    """Prints sample 0 while it is drawn. A stop signal ends the line and the text.
 
     Args:
         generator: what the text is generated from.
         echo: whether the text starts with the prompt.
     """
     end = "\n"
-    try:
+    # An exception in a signal handler could interrupt a write, which would then be repeated.
+    with StopSignal(lambda: None) as stop:
         for piece in text_pieces(generator, echo=echo):
             end = (end + piece)[-1]
             print_part(piece.translate(_BYTES))
-    finally:
+            if stop.received is not None:
+                break
         if end != "\n":
             print_part("\n")
+    if stop.received is not None:
+        raise SystemExit(128 + stop.received)
 
 
 def print_texts(
@@ -74,10 +79,10 @@ def _text_lines(
 def _tsv_rows(
     generator: Generator, texts: Iterable[GeneratedText], base: Base, echo: bool
 ) -> Iterator[list[str]]:
-    """Yields a header and a row per text, in which a backslash starts an escape sequence."""
+    """Yields a header and a row per text, which is printed with the escapes of Python."""
     yield ["sample", "tokens", f"logprob_{base}", "text"]
     for text in texts:
-        shown = _record_text(generator, text, echo).replace("\\", r"\\").translate(_BYTES)
+        shown = _record_text(generator, text, echo).replace("\\", r"\\")
         log_prob = f"{text.log_prob / _NATS[base]:.6f}"
         yield [str(text.number + 1), str(text.tokens), log_prob, shown]
 

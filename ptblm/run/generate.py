@@ -131,10 +131,6 @@ def make_generator(
     unk = tokenizer.vocabulary.unk_id
     if no_unk and unk is not None:
         sampling = replace(sampling, excluded=(unk,))
-    if seed is None:
-        seed = secrets.randbits(32)
-        if not sampling.is_greedy:
-            logger.info(f"seed {seed}; pass --seed {seed} to generate the same text again")
     prompt = prompt or typed_prompt("")
     ids = encode_prompt(prompt, tokenizer, loaded.config.data)
     if sentences is None:
@@ -144,6 +140,10 @@ def make_generator(
     with _errors(loaded.path):
         model = in_float64(loaded.model)
         start = read_prompt(model, ids, tokenizer.line_end_id)
+    if seed is None:
+        seed = secrets.randbits(32)
+        if not sampling.is_greedy:
+            logger.info(f"seed {seed}; pass --seed {seed} to generate the same text again")
     return Generator(loaded.path, model, tokenizer, ids, start, sampling, length, seed)
 
 

@@ -61,8 +61,7 @@ def samples(
     **options: Any,
 ) -> list[Sample]:
     start = read_prompt(model, np.array(prompt or [], dtype=np.int64), 0)
-    options = {"seed": seed, "length": length, "line_end": 0} | options
-    return list(generate(model, start, numbers, **options))
+    return list(generate(model, start, numbers, seed=seed, length=length, line_end=0, **options))
 
 
 def test_frequencies_match_a_known_distribution() -> None:
@@ -186,9 +185,9 @@ def test_excluded_tokens_never_occur(model: LanguageModel) -> None:
     # The first token of all samples has the same distribution, which is renormalized.
     start = read_prompt(model, EMPTY, 0)
     log_probs, _ = next_log_probs(model, torch.tensor([0]), start.hidden_state)
-    p = log_probs[0].exp()
+    p = log_probs[0].exp().numpy()
     p[1] = 0
-    p = (p / p.sum()).numpy()
+    p /= p.sum()
     firsts = [
         sample.ids[0] for sample in samples(model, range(4000), length=Length(1), sampling=rules)
     ]
@@ -276,7 +275,7 @@ def test_cell_without_float64_is_used_in_fp32(
     model = build(10)
     cell = type(model.recurrent.layers[0].cell)
     monkeypatch.setattr(
-        cell, "initial_state", lambda cell, batch: (torch.zeros(batch, 8), torch.zeros(batch, 8))
+        cell, "initial_state", lambda _, batch: (torch.zeros(batch, 8), torch.zeros(batch, 8))
     )
     caplog.set_level("INFO", "ptblm")
     assert in_float64(model) is model
