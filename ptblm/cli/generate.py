@@ -28,11 +28,13 @@ def generate(
     ] = None,
     tokens: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of tokens to generate.", show_default="100"),
+        typer.Option(
+            metavar="INT", min=1, help="Number of tokens to generate.", show_default="100"
+        ),
     ] = None,
     sentences: Annotated[
         int | None,
-        typer.Option(min=1, help="Generate until this number of lines is complete."),
+        typer.Option(metavar="INT", min=1, help="Generate until this number of lines is complete."),
     ] = None,
     temperature: Annotated[
         float,
@@ -44,7 +46,10 @@ def generate(
     top_k: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Draw from the K most probable tokens; 0 is all.", show_default="all"
+            metavar="INT",
+            min=0,
+            help="Draw from the K most probable tokens; 0 is all.",
+            show_default="all",
         ),
     ] = None,
     top_p: Annotated[
@@ -58,13 +63,16 @@ def generate(
     seed: Annotated[
         int | None,
         typer.Option(
+            metavar="INT",
             min=0,
-            max=2**64 - 1,
+            max=2**32 - 1,
             help="Random seed. The same seed gives the same text.",
             show_default="random, printed",
         ),
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Number of texts to generate.")] = 1,
+    samples: Annotated[
+        int, typer.Option(metavar="INT", min=1, help="Number of texts to generate.")
+    ] = 1,
     unique: Annotated[
         bool, typer.Option("--unique", help="Generate only texts that differ from each other.")
     ] = False,
@@ -81,7 +89,11 @@ def generate(
     no_echo: Annotated[bool, typer.Option("--no-echo", help="Do not print the prompt.")] = False,
     batch_size: Annotated[
         int,
-        typer.Option(min=1, help="Texts that are generated at once; it does not affect the texts."),
+        typer.Option(
+            metavar="INT",
+            min=1,
+            help="Texts that are generated at once; it does not affect the texts.",
+        ),
     ] = 64,
     cell: Cell = None,
     device: Device = None,
