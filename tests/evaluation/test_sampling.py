@@ -55,6 +55,13 @@ def test_rules_give_the_expected_distribution(sampling: Sampling, expected: list
     np.testing.assert_allclose(frequencies(sampling), expected, atol=2e-4)
 
 
+def test_top_p_set_is_not_larger_than_needed() -> None:
+    """Its probability may be exactly top-p."""
+    p = [0.25, 0.5, 0.125, 0.125]
+    for top_p, expected in ((0.5, [0, 1, 0, 0]), (0.75, [1 / 3, 2 / 3, 0, 0])):
+        np.testing.assert_allclose(frequencies(Sampling(top_p=top_p), p), expected, atol=2e-4)
+
+
 LOG_PROBS = st.lists(st.floats(-700, 0), min_size=1, max_size=20)
 
 
