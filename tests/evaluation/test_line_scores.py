@@ -110,6 +110,8 @@ def test_measures_match_the_distribution(model: LanguageModel, tokenizer: Tokeni
             logits = model.head.log_probs(features[:, 0]).double()
         p = logits.softmax(1)
         entropy = -(p * p.log()).sum(1)
+        assert scored.scores.entropy is not None
+        assert scored.scores.top_nll is not None
         np.testing.assert_allclose(scored.scores.entropy, entropy, rtol=1e-5)
         target = logits.gather(1, ids[0, 1:, None])
         np.testing.assert_array_equal(scored.scores.rank, (logits > target).sum(1) + 1)
