@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ptblm import consent
 from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.vocabulary import Ids
-from ptblm.errors import CheckpointError, UsageError
+from ptblm.errors import CheckpointError
 from ptblm.evaluation.generate import (
     Length,
     Sample,
@@ -28,7 +27,7 @@ from ptblm.evaluation.generate import (
 from ptblm.evaluation.sampling import Sampling
 from ptblm.evaluation.sequence_scores import BATCH_SIZE
 from ptblm.model.language_model import LanguageModel
-from ptblm.run.load_model import load_model
+from ptblm.run.load_model import LoadedModel
 from ptblm.run.memory import memory_errors
 from ptblm.run.prompts import PromptText, encode_prompt, typed_prompt
 from ptblm.terminal import counted
@@ -93,7 +92,7 @@ class GeneratedText:
 
 
 def make_generator(
-    path: Path,
+    loaded: LoadedModel,
     *,
     prompt: PromptText | None = None,
     tokens: int | None = None,
@@ -101,32 +100,23 @@ def make_generator(
     sampling: Sampling | None = None,
     no_unk: bool = False,
     seed: int | None = None,
-    cell: str | None = None,
-    device_name: str = "auto",
 ) -> Generator:
-    """Loads a checkpoint and reads the prompt.
+    """Reads a prompt and prepares the generation of texts that continue it.
 
     Args:
-        path: a checkpoint, or a run directory, whose last checkpoint is used.
+        loaded: a trained model; it is not modified.
         prompt: the text to continue; None starts at the beginning of a line.
         tokens: number of tokens of a sample; `DEFAULT_TOKENS` if `sentences` is None too.
         sentences: number of lines that a sample completes.
         sampling: how tokens are drawn.
         no_unk: whether `<unk>` is never drawn.
         seed: seed of the random numbers; None selects a seed and logs it.
-        cell: the custom cell of the checkpoint, which the caller agrees to run.
-        device_name: "auto", "cpu", "cuda", "cuda:N" or "mps".
 
     Raises:
-        CheckpointError: if there is no checkpoint or it cannot be loaded.
-        DataError: if the prompt is not text in the right encoding.
-        UsageError: if the device is not available or memory runs out.
+        DataError: if the prompt is not text in the right encoding, or contains an unknown token and
+            the vocabulary does not contain `<unk>`.
+        UsageError: if memory runs out.
     """
-    if cell is not None:
-        consent.allow("cell", cell)
-    loaded = load_model(path, device_name)
-    if cell not in (None, loaded.config.model.cell.type):
-        raise UsageError(f"--cell {cell}: the checkpoint has {loaded.config.model.cell.type}")
     sampling, tokenizer = sampling or Sampling(), loaded.tokenizer
     unk = tokenizer.vocabulary.unk_id
     if no_unk and unk is not None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ptblm.corpus.lines import lines_of
 from ptblm.corpus.source import bytes_source
@@ -266,6 +267,30 @@ def test_missing_checkpoint(tmp_path: Path) -> None:
     code, errors, _ = ptblm("generate", tmp_path / "none")
     assert code == 4
     assert errors.startswith("error: ")
+
+
+def test_memory_that_runs_out_is_reported(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("ptblm.evaluation.generate.draw", failing)
+    for samples in (1, 2):
+        code, errors, _ = ptblm("generate", run, "--seed", 1, "--samples", samples)
+        assert code == 2
+        assert errors.startswith("error: out of memory during generation\n  hint: pass a lower")
+
+
+def test_probabilities_that_are_not_finite_are_reported(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "ptblm.model.heads.softmax.Softmax.log_probs",
+        lambda head, features: torch.full((len(features), len(head.bias)), torch.nan),
+    )
+    for samples in (1, 2):
+        code, errors, _ = ptblm("generate", run, "--seed", 1, "--samples", samples)
+        assert code == 4
+        assert errors.startswith("error: the probabilities of the model are not finite\n  at: ")
 
 
 ENDLESS = ["--seed", "1", "--tokens", str(10**9)]
