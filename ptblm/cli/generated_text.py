@@ -99,7 +99,7 @@ def _json_lines(
             "tokens": text.tokens,
             "base": base,
             "logprob": text.log_prob / _NATS[base],
-            "prompt_logprob": -generator.start.nll / _NATS[base],
+            "prompt_logprob": (0.0 - generator.start.nll) / _NATS[base],
         }
         yield strict_json(record).replace("\x7f", "\\u007f")
 

@@ -100,9 +100,7 @@ def in_float64(model: LanguageModel) -> LanguageModel:
     try:
         token = torch.zeros(1, dtype=torch.long, device=next(wide.parameters()).device)
         next_log_probs(wide, token, wide.initial_state(1))
-    except RuntimeError as error:  # a custom cell can create tensors in fp32
-        if "dtype" not in str(error) and "scalar type" not in str(error):
-            raise
+    except RuntimeError:  # a custom cell can mix float64 with fp32
         logger.info("the cell does not support float64; the text may depend on the batch size")
         return model
     return wide

@@ -233,7 +233,7 @@ def _generated_text(generator: Generator, sample: Sample) -> GeneratedText:
         generator.tokenizer.decode(ids),
         generator.tokenizer.decode(np.concatenate([generator.prompt, ids])),
         len(ids),
-        -math.fsum(sample.nll),
+        0.0 - math.fsum(sample.nll),
     )
 
 
