@@ -19,14 +19,15 @@ from ptblm.corpus.lines import lines_of
 from ptblm.corpus.source import bytes_source
 from ptblm.evaluation.sequence_scores import score_sequences
 from ptblm.run.load_model import load_model
+from ptblm.terminal import escape
 from tests.conftest import FAST, plain_environment
 from tests.in_process import ptblm
 from tests.run.helpers import default_signals
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# Text that needs escapes: backslashes, tabs, characters of several bytes.
-LINES = ["the cat sat\\n on", "a\tdog <unk> caf\u00e9", "\u732b"]
+# Text that needs escapes: backslashes, tabs, control sequences, characters of several bytes.
+LINES = ["the cat sat\\n on", "a\tdog <unk> caf\u00e9 \x1b[2J", "\u732b"]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,8 @@ def generate(run: Path, *options: object, seed: int | None = 1) -> str:
     seeded = [] if seed is None else ["--seed", seed]
     code, errors, output = ptblm("generate", run, *seeded, *options)
     assert (code, errors) == (0, "")
+    # Only newlines and the tabs of a table are not escaped.
+    assert all(field.isprintable() for line in output.split("\n") for field in line.split("\t"))
     return output
 
 
@@ -349,4 +352,4 @@ def test_text_is_typed_until_it_is_interrupted(
     assert text.endswith(b"\r\n")
     assert not text.endswith(b"\r\n\r\n")
     words = {word for line in LINES for word in line.split()} | {"<unk>"}
-    assert set(text.decode().split()) <= words
+    assert set(text.decode().split()) <= set(map(escape, words))
