@@ -156,14 +156,18 @@ class _StandardStream(io.FileIO):
     Args:
         descriptor: the descriptor.
         raises: whether the first failed write raises `OutputError`. The text of other failed
-            writes is lost, so that Python does not fail to write it again when it exits.
+            writes is lost, so that Python does not fail to write it again when it exits. Text that
+            follows a stop signal is lost too, because it may have been written already.
     """
 
     def __init__(self, descriptor: int, *, raises: bool) -> None:
         super().__init__(descriptor, "w", closefd=False)
         self._raises = raises
+        self._is_stopped = False
 
     def write(self, data: Any) -> int:
+        if self._is_stopped:
+            return len(data)
         try:
             while (written := super().write(data)) is None:  # a pipe that does not block
                 select.select([], [self], [])
@@ -173,3 +177,6 @@ class _StandardStream(io.FileIO):
                 self._raises = False
                 raise OutputError(error) from None
             return len(data)
+        except SystemExit:
+            self._is_stopped = self._raises
+            raise
