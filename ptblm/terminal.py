@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO, cast
 
+_BLOCK_SIZE = 2**16  # characters of rows that are written at once
 _MAX_MESSAGE = 10_000  # characters of a line; more than two of the longest paths
 
 
@@ -62,13 +63,53 @@ def print_part(text: str) -> None:
     _write_output("\n".join(map(escape, text.split("\n"))))
 
 
-def print_row(fields: Iterable[str]) -> None:
-    """Writes a line of fields to stdout, each escaped, with tabs between them.
+def print_rows(rows: Iterable[str], *, unchanged: bool = False, at_once: bool = False) -> None:
+    """Writes rows of tab-separated values to stdout in large blocks, also if an error ends them.
+
+    Args:
+        rows: the rows, without line ends. They are escaped except for their tabs.
+        unchanged: whether a file or a pipe receives the rows as they are, so that another program
+            reads the same bytes; surrogates are bytes that were not UTF-8.
+        at_once: whether to write each row at once, as on a terminal.
 
     Raises:
         OutputError: if stdout cannot be written to, at the first failure only.
     """
-    _write_output("\t".join(map(escape, fields)) + "\n")
+    is_terminal = sys.stdout.isatty()
+    write = _write_data if unchanged and not is_terminal else _write_escaped_rows
+    block: list[str] = []
+    size = 0
+    try:
+        for row in rows:
+            block.append(row)
+            size += len(row)
+            if at_once or is_terminal or size >= _BLOCK_SIZE:
+                complete, block, size = block, [], 0
+                write(complete)
+    finally:
+        if block:
+            write(block)
+
+
+def _write_escaped_rows(rows: list[str]) -> None:
+    text = "".join(rows)
+    if not (text.isprintable() or text.replace("\t", "").isprintable()):
+        rows = ["\t".join(map(escape, row.removesuffix("\r").split("\t"))) for row in rows]
+    _write_output("".join(f"{row}\n" for row in rows))
+
+
+def _write_data(rows: list[str]) -> None:
+    text = "".join(f"{row}\n" for row in rows)
+    buffer = getattr(sys.stdout, "buffer", None)
+    try:
+        if buffer is None:  # a stream of text has replaced stdout
+            sys.stdout.write(text)
+        else:
+            sys.stdout.flush()
+            buffer.write(text.encode("utf-8", "surrogateescape"))
+            buffer.flush()
+    except OSError as error:  # outside the command line
+        raise OutputError(error) from None
 
 
 def _write_output(text: str) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 from ptblm.json_files import strict_json
 from ptblm.run.generate import GeneratedText, Generator, text_pieces
 from ptblm.run.signals import StopSignal
-from ptblm.terminal import print_output, print_part, print_row
+from ptblm.terminal import escape, print_output, print_part, print_rows
 
 Base = Literal["2", "e", "10"]
 
@@ -56,8 +56,8 @@ def print_texts(
         echo: whether a text starts with the prompt.
     """
     if output_format == "tsv":
-        for row in _tsv_rows(generator, texts, base, echo):
-            print_row(row)
+        rows = _tsv_rows(generator, texts, base, echo)
+        print_rows("\t".join(map(escape, row)) for row in rows)
         return
     lines = _text_lines if output_format == "text" else _json_lines
     for line in lines(generator, texts, base, echo):
