@@ -11,18 +11,24 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptblm.corpus.lines import Line, read_lines
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.errors import DataError, UsageError
+from ptblm.evaluation.generate import MAX_SEED
 from ptblm.evaluation.line_scores import Mode, ScoredLine, score_lines
+from ptblm.evaluation.sampling import Sampling
 from ptblm.evaluation.score import perplexity
+from ptblm.evaluation.stepwise import stepwise_log_probs
 from ptblm.evaluation.token_scores import Measures
 from ptblm.reporting.text_score import TextScore, Token, scored_tokens
+from ptblm.run.generate import GeneratedText, generate_texts, make_generator
 from ptblm.run.load_model import LoadedModel, load_trusted_model
+from ptblm.run.prompts import encode_prompt, typed_prompt
 from ptblm.run.text_config import text_config
 
-__all__ = ["Model", "TextScore", "Token", "load"]
+__all__ = ["GeneratedText", "Model", "TextScore", "Token", "load"]
 
 
 def load(path: str | os.PathLike[str], *, device: str = "auto", cell: str | None = None) -> "Model":
@@ -126,6 +132,79 @@ class Model:
         if not tokens:
             raise DataError("the text has no token to score")
         return perplexity(nll, tokens)
+
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        tokens: int | None = None,
+        sentences: int | None = None,
+        samples: int = 1,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        no_unk: bool = False,
+        unique: bool = False,
+    ) -> list[GeneratedText]:
+        """Generates texts that continue a prompt.
+
+        Args:
+            prompt: the text to continue. If it does not end with a newline, its last line is
+                continued. An empty prompt starts a line.
+            tokens: number of tokens of each text; 100 if `sentences` is None too.
+            sentences: number of lines that each text completes.
+            samples: number of texts.
+            temperature: values below 1 favor probable tokens; 0 always selects the most probable.
+            top_k: draw from the `top_k` most probable tokens; 0 for all.
+            top_p: draw from the smallest set of most probable tokens with at least this
+                probability.
+            seed: seed of the random numbers, up to 2**64 - 1. The same seed gives the same texts.
+            no_unk: whether `<unk>` is never drawn.
+            unique: whether all texts are different. There can be fewer than `samples`.
+
+        Raises:
+            DataError: if the prompt contains an unknown token and the vocabulary does not contain
+                `<unk>`.
+            UsageError: if an argument is not valid.
+        """
+        limits = {"tokens": tokens, "sentences": sentences, "samples": samples}
+        for name, value in limits.items():
+            if value is not None and value < 1:
+                raise UsageError(f"{name}: expected a number from 1, got {value}")
+        if tokens is not None and sentences is not None:
+            raise UsageError("tokens and sentences exclude each other")
+        if seed is not None and not 0 <= seed <= MAX_SEED:
+            raise UsageError(f"seed: expected a number from 0 to 2**64 - 1, got {seed}")
+        generator = make_generator(
+            self._loaded,
+            prompt=typed_prompt(prompt),
+            tokens=tokens,
+            sentences=sentences,
+            sampling=Sampling(temperature=temperature, top_k=top_k, top_p=top_p),
+            no_unk=no_unk,
+            seed=seed,
+        )
+        return list(generate_texts(generator, samples, unique=unique))
+
+    def next_token_probabilities(self, text: str = "") -> NDArray[np.float64]:
+        """Returns the probability of each token of the vocabulary after a text, [V].
+
+        The tokens of the text are read one at a time, so the result is reproducible bit for bit on
+        the same machine, with the same number of threads and the same version of torch.
+
+        Args:
+            text: the text before the token. If it does not end with a newline, its last line is
+                continued.
+
+        Raises:
+            DataError: if a token is unknown and the vocabulary does not contain `<unk>`.
+        """
+        tokenizer, model = self._loaded.tokenizer, self._loaded.model
+        ids = encode_prompt(typed_prompt(text), tokenizer, self._loaded.config.data)
+        log_probs = stepwise_log_probs(model, [tokenizer.line_end_id, *ids.tolist()])
+        *_, last = log_probs
+        return np.exp(last)
 
     def _score_lines(
         self, text: str | Iterable[str], mode: Mode, measures: Measures

@@ -79,6 +79,31 @@ def test_first_token_of_a_stream_has_no_surprisal(model: ptblm.Model) -> None:
     assert "not scored" in score._repr_html_()
 
 
+def test_generated_text_depends_on_the_seed_only(model: ptblm.Model) -> None:
+    first, second = model.generate("the cat", tokens=20, samples=2, seed=1)
+    (again,) = model.generate("the cat", tokens=20, seed=1)
+    assert again == first != second
+    assert first.text_with_prompt.startswith("the cat")
+    assert first.tokens == 20
+    assert model.generate("the cat", tokens=20, seed=2)[0].text != first.text
+
+
+def test_generated_sentence_has_the_probability_of_its_score(model: ptblm.Model) -> None:
+    for text in model.generate(sentences=1, samples=5, seed=3, no_unk=True):
+        assert text.text.endswith("\n")
+        score = model.score(text.text, base=math.e)
+        assert score.surprisal == pytest.approx(-text.log_prob, rel=1e-5)
+
+
+def test_probabilities_of_the_next_token_sum_to_1(model: ptblm.Model) -> None:
+    probabilities = model.next_token_probabilities("the cat")
+    assert probabilities.shape == (len(model.vocabulary),)
+    assert probabilities.sum() == pytest.approx(1, rel=1e-6)
+    surprisal = model.score("the cat sat")[2].surprisal
+    assert surprisal is not None
+    assert probabilities[model.vocabulary.ids["sat"]] == pytest.approx(2**-surprisal, rel=1e-5)
+
+
 class _Tags(HTMLParser):
     """Records the tags and titles of HTML."""
 
@@ -112,6 +137,13 @@ def test_wrong_arguments_are_errors(model: ptblm.Model, tmp_path: Path) -> None:
         model.score("the", base=1)
     with pytest.raises(UsageError, match="top"):
         model.score("the", top=-1)
+    for name in ("tokens", "sentences", "samples"):
+        with pytest.raises(UsageError, match=f"{name}: expected a number from 1"):
+            model.generate(**{name: 0})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="exclude each other"):
+        model.generate(tokens=1, sentences=1)
+    with pytest.raises(UsageError, match="seed"):
+        model.generate(seed=-1)
     with pytest.raises(DataError, match="no token to score"):
         model.perplexity("")
     with pytest.raises(CheckpointError, match="no such"):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from ptblm.json_files import strict_json
-from ptblm.run.generate import GeneratedText, Generator, text_pieces
+from ptblm.run.generate import GeneratedText, Generator, stream_text
 from ptblm.run.signals import StopSignal
 from ptblm.terminal import escape, print_output, print_part, print_rows
 
@@ -26,7 +26,7 @@ def print_while_drawn(generator: Generator, *, echo: bool) -> None:
     end = "\n"
     # An exception in a signal handler could interrupt a write, which would then be repeated.
     with StopSignal(lambda: None) as stop:
-        for piece in text_pieces(generator, echo=echo):
+        for piece in stream_text(generator, echo=echo):
             end = (end + piece)[-1]
             print_part(piece.translate(_BYTES))
             if stop.received is not None:

@@ -7,6 +7,8 @@ reproducible bit for bit.
 Shapes: B sequences, N tokens, V vocabulary.
 """
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -35,6 +37,24 @@ def next_log_probs(
         return model.head.log_probs(features[0]), hidden_state
 
 
+def stepwise_log_probs(
+    model: LanguageModel, tokens: Sequence[int]
+) -> Iterator[NDArray[np.float64]]:
+    """Yields the log-probabilities of the token after each token of a sequence, [V], in nats.
+
+    Args:
+        model: the model, in evaluation mode.
+        tokens: the tokens, which are read one at a time.
+    """
+    device = next(model.parameters()).device
+    hidden_state = model.initial_state(1)
+    for token in tokens:
+        log_probs, hidden_state = next_log_probs(
+            model, torch.tensor([token], device=device), hidden_state
+        )
+        yield log_probs[0].cpu().double().numpy()
+
+
 def stepwise_nll(model: LanguageModel, ids: Ids, context: int) -> NDArray[np.float64]:
     """Returns -log p of each token of a sequence in nats, [N], computed token by token.
 
@@ -43,13 +63,6 @@ def stepwise_nll(model: LanguageModel, ids: Ids, context: int) -> NDArray[np.flo
         ids: the tokens, [N].
         context: id of the token before the first one.
     """
-    device = next(model.parameters()).device
-    hidden_state = model.initial_state(1)
-    nll = np.zeros(len(ids))
-    previous = context
-    for index, token in enumerate(ids.tolist()):
-        tokens = torch.tensor([previous], device=device)
-        log_probs, hidden_state = next_log_probs(model, tokens, hidden_state)
-        nll[index] = -float(log_probs[0, token])
-        previous = token
-    return nll
+    targets = ids.tolist()
+    predicted = stepwise_log_probs(model, [context, *targets[:-1]])
+    return np.array([-row[target] for row, target in zip(predicted, targets, strict=False)])

@@ -137,7 +137,7 @@ def make_generator(
     return Generator(loaded.path, model, tokenizer, ids, start, sampling, length, seed)
 
 
-def text_pieces(generator: Generator, *, echo: bool = True) -> Iterator[str]:
+def stream_text(generator: Generator, *, echo: bool = True) -> Iterator[str]:
     """Yields the text of sample 0 as it is drawn, in constant memory.
 
     A sample that does not complete its sentences ends with a newline all the same.
