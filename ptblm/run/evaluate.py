@@ -26,7 +26,7 @@ from ptblm.evaluation.evaluate import PROTOCOL, evaluate
 from ptblm.evaluation.score import Score
 from ptblm.paths import expand_path, shell_join
 from ptblm.progress_bar import ProgressBar
-from ptblm.run.agreement import check_corpus
+from ptblm.run.agreement import check_corpus, check_known_corpus
 from ptblm.run.load_model import LoadedModel, load_model
 from ptblm.run.memory import memory_errors
 
@@ -107,6 +107,7 @@ def evaluate_checkpoint(
         raise UsageError(f"--cell {cell}: the checkpoint has {loaded.config.model.cell.type}")
     config = _data_config(loaded.config.data, data, text, overrides)
     if text is None and data is None:
+        check_known_corpus(loaded.corpus, loaded.path, "--data or --text")
         check_corpus(config, loaded.path)
     encoded, name, bound, text_notes = _read(loaded, config, split or "test", text)
     score = _score(loaded, encoded, name, show_progress=show_progress)
