@@ -98,7 +98,7 @@ def clean(source: Source, config: DataConfig) -> tuple[Source, Findings]:
             `data.marks` rejects, or cannot be read.
     """
     findings: Findings = Counter()
-    clean_lines = _line_cleaner(source, config, findings)
+    clean_lines = line_cleaner(source.name, config, findings, source.read)
     if not all(clean_lines(lines) == lines for _, lines in source.blocks(_last_line_end)):
         findings.clear()
         cleaned = b"".join(clean_lines(lines) for _, lines in source.blocks(_last_line_end))
@@ -154,16 +154,23 @@ def is_end_mark(word: str) -> bool:
     return word.lower() in _END
 
 
-def _line_cleaner(
-    source: Source, config: DataConfig, findings: Findings
+def line_cleaner(
+    name: str, config: DataConfig, findings: Findings, content: Callable[[], bytes]
 ) -> Callable[[bytes], bytes]:
-    """Returns a function that cleans whole lines and counts what it finds."""
+    """Returns a function that cleans whole lines and counts what it finds; see `clean`.
+
+    Args:
+        name: name of the text in messages.
+        config: the config of the corpus.
+        findings: receives the counts.
+        content: returns the text so far, of which a message reports a line.
+    """
     unk = config.vocabulary.unk
     spelling = _UNK_SPELLING if unk is None else _any_of([unk], _UNK)
 
     def clean_lines(raw: bytes) -> bytes:
         if b"\0" in raw or not _is_utf8(raw):
-            raise not_utf8_error(source.read(), source.name)
+            raise not_utf8_error(content(), name)
         if not raw.isascii():
             findings["zero-width space", ""] += raw.count(_ZERO_WIDTH_SPACE)
             findings["byte order mark", ""] += raw.count(_BYTE_ORDER_MARK)
@@ -176,7 +183,7 @@ def _line_cleaner(
         bracketed = {found[0] for pattern in _BRACKETED for found in pattern.finditer(raw)}
         names = {word.decode().lower() for word in bracketed}
         if not names.isdisjoint(_START | _END) or b"__" in raw:
-            raw = _clean_marks(source, raw, config.marks, findings)
+            raw = _clean_marks(name, raw, config.marks, findings)
         if config.tokenizer == "word":
             others = bracketed - {_UNK_WORD}
             if unk is not None or others or any(part in raw for part in _UNK_PARTS):
@@ -186,7 +193,7 @@ def _line_cleaner(
     return clean_lines
 
 
-def _clean_marks(source: Source, raw: bytes, rule: str, findings: Findings) -> bytes:
+def _clean_marks(name: str, raw: bytes, rule: str, findings: Findings) -> bytes:
     """Drops, keeps or rejects the sentence marks in whole lines, as `data.marks` says."""
     counts: dict[bytes, int] = {}
     lines = [(line, _count_marks(line, counts)) for line in raw.splitlines(keepends=True)]
@@ -195,7 +202,7 @@ def _clean_marks(source: Source, raw: bytes, rule: str, findings: Findings) -> b
         raise DataError(
             "the text contains sentence marks, which data.marks rejects: "
             + _with_counts(dict(found.most_common(5))),
-            where=source.name,
+            where=name,
             hint="remove them, or set data.marks to drop or keep",
         )
     kind: Kind = "dropped mark" if rule == "drop" else "kept mark"

@@ -146,7 +146,7 @@ class Source:
     def _open(self) -> Iterator[IO[bytes]]:
         with _reading(self.name):
             content = self.content
-            with _open_file(content) if isinstance(content, Path) else io.BytesIO(content) as file:
+            with open_text(content) if isinstance(content, Path) else io.BytesIO(content) as file:
                 yield file
 
 
@@ -220,7 +220,7 @@ def read_file(path: Path, *, as_is: bool = False, may_be_pipe: bool = True) -> S
             device.
     """
     name = str(path)
-    with _reading(name), _open_file(path, may_be_pipe=may_be_pipe) as file:
+    with _reading(name), open_text(path, may_be_pipe=may_be_pipe) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or not status.st_size:
             return read_content(file.read() or b"", name, as_is=as_is)
@@ -249,7 +249,12 @@ def _from_container(file: IO[bytes], kind: str, name: str) -> Source:
     return replace(bytes_source(name, decompress(file, kind, name)), compression=kind)
 
 
-def _open_file(path: Path, *, may_be_pipe: bool = False) -> IO[bytes]:
+def open_text(path: Path, *, may_be_pipe: bool = False) -> io.BufferedReader:
+    """Opens a regular file, or, if `may_be_pipe`, a pipe or a terminal that the user named.
+
+    Raises:
+        OSError: if it cannot be opened or is anything else.
+    """
     mode = path.stat().st_mode
     if may_be_pipe and stat.S_ISFIFO(mode):
         return path.open("rb")

@@ -29,6 +29,12 @@ def on_device(ids: Ids, device: torch.device) -> Tensor:
     return tensor if device.type == "cpu" else tensor.int().to(device)
 
 
+def default_chunk_steps(model: LanguageModel) -> int:
+    """Returns the tokens of a chunk, for which its largest tensor has a bounded size."""
+    vocab_size, hidden_size = model.head.weight.shape
+    return max(1, _ELEMENTS_PER_CHUNK // max(vocab_size, 4 * hidden_size))
+
+
 def running_scores(
     model: LanguageModel,
     ids: Tensor,
@@ -53,9 +59,7 @@ def running_scores(
         special_ids: ids of the special tokens that `Score.breakdown` scores separately, by token.
         chunk_steps: tokens of a stream per chunk; None selects a size that bounds memory.
     """
-    vocab_size, hidden_size = model.head.weight.shape
-    widest = max(vocab_size, 4 * hidden_size)
-    chunk_steps = chunk_steps or max(1, _ELEMENTS_PER_CHUNK // widest // streams)
+    chunk_steps = chunk_steps or max(1, default_chunk_steps(model) // streams)
     hidden_state = model.initial_state(streams)
     score = Score()
     for chunk in _chunks(ids, streams, chunk_steps):

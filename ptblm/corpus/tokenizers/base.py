@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ptblm.config.data import VocabularyConfig
 from ptblm.corpus.source import Source, TextBlocks, Unit
-from ptblm.corpus.vocabulary import UNK, Ids, Vocabulary
+from ptblm.corpus.vocabulary import EOS, UNK, Ids, Vocabulary
 from ptblm.errors import DataError
 
 
@@ -31,6 +31,7 @@ class Tokenizer(ABC):
         default_min_count: the default of `rule.min_count` for a text without `<unk>`.
         keeps_ids: whether `finish_vocabulary` keeps the ids that `encode` assigned. If not, it
             sorts the tokens by count.
+        line_end: the token that ends a line.
         divided_at: where a file is divided into train, valid and test, in order of preference.
         file_prefixes: prefixes of the split files in a corpus directory, in order of preference.
         rule: see `Args`; the defaults of `VocabularyConfig` if None was passed.
@@ -46,6 +47,7 @@ class Tokenizer(ABC):
     required_tokens: ClassVar[tuple[str, ...]]
     default_min_count: ClassVar[int] = 1
     keeps_ids: ClassVar[bool] = False
+    line_end: ClassVar[str] = EOS
     divided_at: ClassVar[tuple[Unit, ...]]
     file_prefixes: ClassVar[tuple[str, ...]] = ("ptb.", "")
 
@@ -67,6 +69,11 @@ class Tokenizer(ABC):
     def special_ids(self) -> dict[str, int]:
         """The ids of `<unk>` and `<eos>`, if the vocabulary contains them."""
         return self.vocabulary.special_ids
+
+    @property
+    def line_end_id(self) -> int:
+        """The id of the token that ends a line, which is also the context of a first token."""
+        return self.ids[self.line_end]
 
     @staticmethod
     @abstractmethod
@@ -151,7 +158,7 @@ class Tokenizer(ABC):
 
     @staticmethod
     def tokens_of(line: str) -> list[str]:
-        """Returns the tokens of a line, without `<eos>`."""
+        """Returns the tokens of a line, without the token that ends it."""
         return list(line)
 
 

@@ -18,6 +18,7 @@ class ByteTokenizer(Tokenizer):
     unit = "byte"
     required_tokens = tuple(chr(byte) for byte in range(256))
     keeps_ids = True
+    line_end = "\n"
     divided_at = ("byte",)
 
     def __init__(
@@ -46,6 +47,11 @@ class ByteTokenizer(Tokenizer):
         check_not_empty(blocks.source.size > 0, blocks.source.name, self.unit)
         for raw in blocks:
             yield np.frombuffer(raw, dtype=np.uint8)
+
+    @staticmethod
+    def tokens_of(line: str) -> list[str]:
+        """Returns the bytes of a line, which was decoded with "surrogateescape"."""
+        return list(line.encode("utf-8", "surrogateescape").decode("latin-1"))
 
     def decode(self, ids: Ids) -> str:
         """Returns the text as UTF-8.
