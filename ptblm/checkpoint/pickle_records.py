@@ -25,8 +25,10 @@ _DTYPES = "float32 float64 float16 bfloat16 float double half int64 int32 int16 
 # reported instead of being read in part.
 _ALLOWED = re.compile(
     r"collections\.(OrderedDict|defaultdict)"
+    # What training scripts store next to the weights: settings, and results of NumPy.
+    r"|argparse\.Namespace|numpy\.dtype|numpy\.(_?core\.)?multiarray\.scalar|_codecs\.encode"
     r"|(builtins|__builtin__)\.(set|frozenset|dict|list|tuple|int|float|bool|object|getattr)"
-    r"|torch\.(Size|device|Tensor|nn\.parameter\.Parameter"
+    r"|torch\.(Size|device|Tensor|nn\.parameter\.Parameter|autograd\.variable\.Variable"
     rf"|{'|'.join(_DTYPES.split())}"
     rf"|(cuda\.)?({'|'.join(_STORAGES)}|(Float|Double|Half|Long)Tensor)"
     r"|_utils\._rebuild_(tensor|tensor_v2|parameter|parameter_with_state)"
@@ -144,7 +146,9 @@ def call(name: str, arguments: tuple[Any, ...]) -> Any:
                 raise PickleError("it calls getattr; nothing was run")
         case "_rebuild_tensor" | "_rebuild_tensor_v2":
             return _tensor(*arguments[:4])
-        case "_rebuild_parameter" | "_rebuild_parameter_with_state" | "Parameter":
+        case "_rebuild_parameter" | "_rebuild_parameter_with_state":
+            return first
+        case "Parameter" | "Variable" if arguments:  # torch before 0.4
             return first
         case "_rebuild_from_type_v2" if len(arguments) == 4 and isinstance(first, ClassName):
             inner = arguments[2]

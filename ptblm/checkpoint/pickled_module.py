@@ -7,6 +7,8 @@ from typing import Any
 from ptblm.checkpoint.pickle_records import ObjectRecord, PickleError, TensorRecord
 
 _MAX_MODULES, _MAX_DEPTH, _MAX_TENSORS = 1000, 8, 1000
+# Prefixes of DataParallel and torch.compile.
+_PREFIXES = ("module.", "_orig_mod.")
 # Keys under which training scripts store the state_dict.
 _STATE_DICT_KEYS = ("model_state_dict", "state_dict", "model", "net")
 
@@ -32,7 +34,7 @@ def find_module(content: Any) -> PickledModule:
     """Returns the model in a pickled value.
 
     The value is a module, a state_dict, a dict that contains a state_dict, or a list that begins
-    with one of them. The prefix "module." of `DataParallel` is removed from the names.
+    with one of them. The prefixes of `DataParallel` and `torch.compile` are removed from the names.
 
     Raises:
         PickleError: if there is no model.
@@ -50,9 +52,10 @@ def find_module(content: Any) -> PickledModule:
         if not found.tensors:
             raise PickleError(f"it contains an object of {content.name}, which has no parameters")
     elif isinstance(content, dict):
+        values = {name: _without_variable(value) for name, value in content.items()}
         tensors = {
             name: tensor
-            for name, tensor in content.items()
+            for name, tensor in values.items()
             if isinstance(name, str) and isinstance(tensor, TensorRecord)
         }
         found = PickledModule("state_dict", tensors, others=others)
@@ -92,6 +95,7 @@ def _collect(module: ObjectRecord, prefix: str, found: PickledModule) -> None:
     state = _state(module)
     parameters = state.get("_parameters")
     for name, tensor in parameters.items() if isinstance(parameters, dict) else ():
+        tensor = _without_variable(tensor)
         if isinstance(tensor, TensorRecord) and isinstance(name, str):
             found.tensors[prefix + name] = tensor
     for name, value in state.items():
@@ -99,14 +103,21 @@ def _collect(module: ObjectRecord, prefix: str, found: PickledModule) -> None:
             found.attributes[prefix + name] = value
 
 
+def _without_variable(value: Any) -> Any:
+    """Returns the tensor in a variable of torch 0.1, whose state began with it."""
+    if isinstance(value, ObjectRecord) and isinstance(value.state, tuple) and value.state:
+        return value.state[0]
+    return value
+
+
 def _state(module: ObjectRecord) -> dict[Any, Any]:
     return module.state if isinstance(module.state, dict) else {}
 
 
 def _without_prefix(module: PickledModule) -> PickledModule:
-    prefix = "module."
-    if not all(name.startswith(prefix) for name in module.tensors):
-        return module
-    tensors = {name.removeprefix(prefix): tensor for name, tensor in module.tensors.items()}
-    attributes = {name.removeprefix(prefix): value for name, value in module.attributes.items()}
-    return PickledModule(module.kind, tensors, attributes, module.others)
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in module.tensors):
+            tensors = {name.removeprefix(prefix): each for name, each in module.tensors.items()}
+            values = {name.removeprefix(prefix): each for name, each in module.attributes.items()}
+            return _without_prefix(PickledModule(module.kind, tensors, values, module.others))
+    return module

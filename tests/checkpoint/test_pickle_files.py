@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from ptblm.checkpoint.pickle_file import open_pickle_file
 from ptblm.checkpoint.pickle_reader import MAX_OPERATIONS, read_pickle
-from ptblm.checkpoint.pickle_records import TensorRecord, storage
+from ptblm.checkpoint.pickle_records import storage
+from ptblm.checkpoint.pickled_module import find_module
 from ptblm.errors import CheckpointError
 from tests.foreign_models import (
     FakeTensor,
@@ -238,17 +239,32 @@ def test_legacy_files_are_checked(tmp_path: Path) -> None:
             load(tmp_path / "model.pt", content)
 
 
-def test_old_forms_of_tensors_are_read() -> None:
-    # As torch 0.3 wrote them: a parameter is a call of its class, with the state of a variable,
-    # and a storage can be a part of another one.
+def test_old_forms_of_parameters_are_read() -> None:
+    # In torch 0.3, a parameter is a call of its class, and a storage can be a part of another one.
+    # In torch 0.1, a parameter is an object, whose state begins with the tensor.
     part = ("storage", Name("torch", "FloatStorage"), "7", "cpu", 10, ("8", 2, 4))
     tensor = Call(Name("torch._utils", "_rebuild_tensor"), Persistent(part), 1, (3,), (1,))
-    parameter = Call(Name("torch.nn.parameter", "Parameter"), tensor)
-    model = Persistent(("module", Name("model", "RNNModel"), "model.py", "class RNNModel: ..."))
-    content = read_pickle(io.BytesIO(dumps([parameter, model])), storage)
-    assert isinstance(content[0], TensorRecord)
-    assert (content[0].offset, content[0].shape, content[0].storage.size) == (3, (3,), 10)
-    assert content[1].name == "model.RNNModel"
+    called = Call(Name("torch.nn.parameter", "Parameter"), tensor)
+    built = State(Call(Name("torch.nn.parameter", "Parameter")), (tensor, None, {}, True, False))
+    state = Call(Name("collections", "OrderedDict"), [["called", called], ["built", built]])
+    for value in (state, State(model_class(), {"_parameters": state})):
+        found = find_module(read_pickle(io.BytesIO(dumps(value)), storage)).tensors
+        assert found.keys() == {"called", "built"}
+        for record in found.values():
+            assert (record.offset, record.shape, record.storage.size) == (3, (3,), 10)
+
+
+def model_class() -> "Call":
+    """An object of a class, which older files give together with its source."""
+    source = ("module", Name("model", "RNNModel"), "model.py", "class RNNModel: ...")
+    return Call(Persistent(source))
+
+
+class State:
+    """Is pickled as an object with a state."""
+
+    def __init__(self, instance: Call, state: Any) -> None:
+        self.instance, self.state = instance, state
 
 
 class Name:
@@ -277,6 +293,11 @@ def dumps(value: Any) -> bytes:
             case Call():
                 function, arguments = value.call
                 return write(function) + write(arguments) + b"R"
+            case State():
+                return write(value.instance) + write(value.state) + b"b"
+            case dict():
+                items = [part for pair in value.items() for part in pair]
+                return b"}(" + b"".join(map(write, items)) + b"u"
             case tuple():
                 return b"(" + b"".join(map(write, value)) + b"t"
             case list():

@@ -1,11 +1,13 @@
 """`ptblm import`: models of other programs give the same perplexity, and nothing of them is run."""
 
+import argparse
 import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -51,7 +53,13 @@ def parallel(model: Any, module: Any) -> Any:
 
 
 def parallel_state_dict(model: Any, module: Any) -> Any:
-    return {"epoch": 3, "state_dict": torch.nn.DataParallel(model).state_dict()}
+    others = {"epoch": 3, "args": argparse.Namespace(lr=20.0), "best": np.float64(1.5)}
+    return {**others, "state_dict": torch.nn.DataParallel(model).state_dict()}
+
+
+def compiled_state_dict(model: Any, module: Any) -> Any:
+    # The names that torch.compile gives to the parameters, within those of DataParallel.
+    return {f"module._orig_mod.{name}": each for name, each in model.state_dict().items()}
 
 
 def with_optimizer(model: Any, module: Any) -> Any:
@@ -79,6 +87,7 @@ CASES: list[tuple[str, Callable[[Any], Any], Callable[[Any, Any], Any], dict[str
     ("gru-legacy", lambda m: example(m, "GRU"), whole, LEGACY),
     ("gru-parallel", lambda m: example(m, "GRU"), parallel, {}),
     ("gru-state-dict", lambda m: example(m, "GRU"), parallel_state_dict, {}),
+    ("lstm-compiled", lambda m: example(m, "LSTM"), compiled_state_dict, {}),
     ("tanh-whole", lambda m: example(m, "RNN_TANH"), whole, {}),
     ("relu-legacy", lambda m: example(m, "RNN_RELU"), whole, LEGACY),
     ("lstm-half", lambda m: example(m, "LSTM"), half, {}),
