@@ -217,7 +217,7 @@ def _what_it_is(start: bytes) -> str:
     if not start:
         return "the file is empty"
     if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        return "not a ptblm checkpoint but a file written by torch.save or pickle"
+        return "a file written by torch.save or pickle, which only `ptblm import` reads"
     if start[8:9] == b"{":
         return "not a ptblm checkpoint but another safetensors file, or damaged"
     return "not a ptblm checkpoint"

@@ -27,10 +27,8 @@ Kind = Literal["examples", "awd"]
 _LARGEST_SIZE, _MOST_LAYERS = 1_000_000, 1000  # of a config
 _PARTS = "weight_ih|weight_hh|bias_ih|bias_hh"
 _PATTERNS: dict[Kind, re.Pattern[str]] = {
-    "examples": re.compile(rf"rnn\.(?P<part>{_PARTS})_l(?P<layer>\d{{1,4}})(?P<raw>)"),
-    "awd": re.compile(
-        rf"rnns\.(?P<layer>\d{{1,4}})\.(?:module\.)?(?P<part>{_PARTS})_l0(?P<raw>(?:_raw)?)"
-    ),
+    "examples": re.compile(rf"rnn\.(?P<part>{_PARTS})_l(?P<layer>\d{{1,4}})"),
+    "awd": re.compile(rf"rnns\.(?P<layer>\d{{1,4}})\.(?:module\.)?(?P<part>{_PARTS})_l0(?:_raw)?"),
 }
 _AROUND = {"encoder.weight", "decoder.weight", "decoder.bias"}
 
@@ -140,7 +138,7 @@ def convert(
 def _layers(shapes: Mapping[str, Sequence[int]], kind: Kind) -> list[dict[str, str]]:
     """Returns the names of the parameters of each layer."""
     found: dict[int, dict[str, str]] = {}
-    for name in sorted(shapes):  # "_raw" comes after the name without it
+    for name in sorted(shapes, key=lambda name: name.endswith("_raw")):  # the last one counts
         if name in _AROUND:
             continue
         match = _PATTERNS[kind].fullmatch(name)
