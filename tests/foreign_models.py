@@ -174,6 +174,7 @@ def zip_file(pickle_bytes: bytes, storages: Mapping[str, Tensor] | None = None) 
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("model/data.pkl", pickle_bytes)
         archive.writestr("model/byteorder", "little")
+        archive.writestr("model/version", "3\n")
         for key, values in (storages or {}).items():
             archive.writestr(f"model/data/{key}", values.numpy().tobytes())
     return file.getvalue()

@@ -1,8 +1,8 @@
 """Reads a pickle as plain data, without importing or calling anything that it names.
 
-`pickle.Unpickler` and `torch.load(weights_only=True)` create real objects. The latter cannot read
-whole modules in files of torch before 1.6, and neither bounds the memo or the depth of what is
-hashed. Here, a class becomes its name, and an object becomes an `ObjectRecord`.
+Here, a class becomes its name, and an object becomes an `ObjectRecord`. `pickle.Unpickler` and
+`torch.load(weights_only=True)` do not suffice: a deeply nested key ends the process in both, and
+the latter cannot read whole modules in files of torch before 1.6.
 """
 
 import io

@@ -118,7 +118,7 @@ HUGE = 2**40  # elements: four terabytes
 PICKLES = {
     "nested lists": b"\x80\x02" + b"]" * NESTED + b"a" * (NESTED - 1) + b".",
     "nested tuples": b"\x80\x02)" + b"\x85" * NESTED + b".",
-    "a nested tuple as key": b"\x80\x02})" + b"\x85" * NESTED + b"Ns.",
+    "a nested tuple as key": b"\x80\x02})" + b"\x85" * 4 * NESTED + b"Ns.",
     "a nested tuple hashed in a set": b"\x80\x02cbuiltins\nset\n])" + b"\x85" * NESTED + b"a\x85R.",
     "nested dicts": b"\x80\x02" + b"}K\0" * NESTED + b"N" + b"s" * NESTED + b".",
     "a huge memo": b"\x80\x02}r\xff\xff\xff\xff.",
