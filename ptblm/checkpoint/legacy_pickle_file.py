@@ -40,7 +40,10 @@ def read_legacy(file: io.FileIO, size: int) -> tuple[Any, Regions]:
         return record
 
     if read_pickle(stream, storage) != _MAGIC:
-        raise PickleError("a pickle that torch.save did not write")
+        raise PickleError(
+            "a pickle that torch.save did not write",
+            hint="pass a file written by torch.save, such as model.pt",
+        )
     if read_pickle(stream, storage) != _VERSION:
         raise PickleError("an unknown version of the format of torch.save")
     machine = read_pickle(stream, storage)

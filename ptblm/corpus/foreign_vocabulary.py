@@ -1,5 +1,6 @@
 """The vocabularies of models that other programs trained."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -11,14 +12,17 @@ from ptblm.corpus.cleaning import is_end_mark, is_unknown_word
 from ptblm.corpus.encodings import not_utf8_error
 from ptblm.corpus.layout import SPLITS
 from ptblm.corpus.source import Source, read_file
-from ptblm.corpus.splits import locate_corpus
+from ptblm.corpus.splits import CORPUS_NAMES, locate_corpus
 from ptblm.corpus.vocabulary import EOS, UNK, Vocabulary
 from ptblm.corpus.vocabulary_file import MAX_TOKENS
 from ptblm.errors import DataError
+from ptblm.files import os_errors
+from ptblm.paths import expand_path
 
 _MAX_BYTES = 300_000_000  # of a list of words
 # Words that stand for unknown words in some vocabularies, and are ordinary words in others.
 _POSSIBLE_UNK = ("UNK", "unk", "OOV", "oov")
+_CORPUS_HINT = "pass the directory with the texts that the model was trained on"
 # What ends a line for a text file of Python.
 _LINE_END = re.compile("\r\n|\r|\n")
 
@@ -47,6 +51,11 @@ def read_word_list(path: Path) -> Vocabulary:
     Raises:
         DataError: if the file cannot be read, is too large, or a line is not one word.
     """
+    with os_errors(DataError, where=path):
+        if path.is_dir():
+            raise _list_error("the vocabulary is a directory, not a list of words", path)
+        if not path.exists():
+            raise _list_error("no such vocabulary", path)
     source = read_file(path, may_be_pipe=False)
     if source.size > _MAX_BYTES:
         raise _list_error(f"the vocabulary has more than {_MAX_BYTES:,} bytes", path)
@@ -77,12 +86,16 @@ def vocabulary_of_examples(config: DataConfig) -> Vocabulary:
     Raises:
         DataError: if the corpus is not a directory, or a file is missing or is not UTF-8.
     """
+    location = expand_path(config.path)
+    with os_errors(DataError, where=location):
+        if config.path not in CORPUS_NAMES and not location.exists():
+            raise DataError("no such corpus", where=os.path.abspath(location), hint=_CORPUS_HINT)
     raw = locate_corpus(config)
     if raw.whole is not None:
         raise DataError(
             "a file, not a directory with train, valid and test files",
             where=str(raw.location),
-            hint="pass --vocab for a list of words, or the directory that the model was trained on",
+            hint=f"{_CORPUS_HINT}, or a list of words by --vocab",
         )
     words: dict[str, None] = {}
     counts: Counter[str] = Counter()

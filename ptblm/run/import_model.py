@@ -111,7 +111,8 @@ def import_model(
         try:
             foreign = _recognize(file.module, kind)
         except UnsupportedModelError as error:
-            raise CheckpointError(str(error), where=str(path), hint=_MODEL_HINT) from None
+            hint = _MODEL_HINT if kind is None else f"omit --format; {_MODEL_HINT}"
+            raise CheckpointError(str(error), where=str(path), hint=hint) from None
         words = _vocabulary(vocabulary_file, corpus, foreign.vocab_size)
         config = _config(foreign.config, words, corpus)
         name = "" if corpus is None else corpus_name(corpus)

@@ -144,11 +144,12 @@ def check_can_resume(checkpoint: Checkpoint, path: Path) -> None:
         CheckpointError: if the model was imported.
     """
     if checkpoint.imported_from is not None:
+        text = "" if checkpoint.corpus["name"] else " --data TEXT"
         raise CheckpointError(
             "an imported model cannot be resumed, because its file contains neither the state of "
             "the optimizer nor the position in the text",
             where=str(path),
-            hint=f"start a new run from it: {init_command(path)}",
+            hint=f"start a new run from it: {init_command(path)}{text}",
         )
 
 

@@ -62,6 +62,16 @@ def test_a_corpus_needs_separate_files(tmp_path: Path) -> None:
         vocabulary_of_examples(DataConfig(path=str(tmp_path / "text")))
 
 
+def test_missing_files_are_reported(tmp_path: Path) -> None:
+    for path, message in ((tmp_path / "none", "no such vocabulary"), (tmp_path, "a directory")):
+        with pytest.raises(DataError, match=message) as caught:
+            read_word_list(path)
+        assert "one word per line" in str(caught.value.hint)
+    with pytest.raises(DataError, match="no such corpus") as caught:
+        vocabulary_of_examples(DataConfig(path=str(tmp_path / "none")))
+    assert "trained on" in str(caught.value.hint)
+
+
 def test_other_encodings_are_reported(tmp_path: Path) -> None:
     for split in ("train", "valid", "test"):
         (tmp_path / f"{split}.txt").write_bytes("café\n".encode("latin-1"))

@@ -201,7 +201,7 @@ def test_resume_explains_why_it_cannot(lstm: Path) -> None:
     code, errors, _ = run("train", "--resume", lstm)
     assert code == 4
     assert "an imported model cannot be resumed" in errors
-    assert f"ptblm train --init {last_checkpoint(lstm)}" in errors
+    assert f"ptblm train --init {last_checkpoint(lstm)} --data TEXT" in errors
 
 
 def test_init_starts_from_the_imported_model(lstm: Path, small_corpus: Path) -> None:
