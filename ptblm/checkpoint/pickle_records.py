@@ -34,7 +34,7 @@ _ALLOWED = re.compile(
     r"|_utils\._rebuild_(tensor|tensor_v2|parameter|parameter_with_state)"
     r"|_tensor\._rebuild_from_type_v2"
     r"|nn\.modules\.\w+\.\w+|nn\.parallel\.data_parallel\.DataParallel|optim\.\w+\.\w+"
-    r"|nn\.backends\.thnn\._get_thnn_function_backend|backends\.cudnn\.rnn\.\w+)"
+    r"|nn\.backends\.thnn\.\w+|backends\.cudnn\.rnn\.\w+)"
     # The classes of the models, in whatever module their author had them.
     r"|[\w.]+\.(RNNModel|WeightDrop|LockedDropout|SplitCrossEntropyLoss)"
 )

@@ -242,7 +242,7 @@ def test_legacy_files_are_checked(tmp_path: Path) -> None:
 def test_old_forms_of_parameters_are_read() -> None:
     # In torch 0.3, a parameter is a call of its class, and a storage can be a part of another one.
     # In torch 0.1, a parameter is an object, whose state begins with the tensor.
-    part = ("storage", Name("torch", "FloatStorage"), "7", "cpu", 10, ("8", 2, 4))
+    part = ("storage", Name("torch.cuda", "FloatStorage"), "7", "cuda:0", 10, ("8", 2, 4))
     tensor = Call(Name("torch._utils", "_rebuild_tensor"), Persistent(part), 1, (3,), (1,))
     called = Call(Name("torch.nn.parameter", "Parameter"), tensor)
     built = State(Call(Name("torch.nn.parameter", "Parameter")), (tensor, None, {}, True, False))

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -348,12 +349,14 @@ def test_a_simple_rnn_without_its_activation_is_noted(
 def test_files_of_other_kinds(in_directory: Path, lstm: Path, vocabulary: Path) -> None:
     Path("text.txt").write_text("the cat sat on the mat\n")
     Path("empty.pt").touch()
+    os.mkfifo("pipe.pt")
     Path("model.ckpt.index").write_bytes(b"\0" * 100)
     Path("keras.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
     cases = {
         "missing.pt": "no such file",
         "text.txt": "not a file that torch.save wrote",
         "empty.pt": "the file is empty",
+        "pipe.pt": "not a regular file",
         "model.ckpt.index": "a TensorFlow file",
         "keras.h5": "an HDF5 file",
         str(lstm): "a run directory of ptblm, which needs no import",
