@@ -15,6 +15,7 @@ from ptblm.cli.config_commands import config_app
 from ptblm.cli.download import download_data
 from ptblm.cli.eval import evaluate
 from ptblm.cli.generate import generate
+from ptblm.cli.import_model import import_model
 from ptblm.cli.output import show_tracebacks
 from ptblm.cli.train import train
 from ptblm.terminal import print_output
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("generate")(generate)
+app.command("import")(import_model)
 app.command("download-data")(download_data)
 app.add_typer(config_app, name="config")
 app.add_typer(checkpoint_app, name="checkpoint")
