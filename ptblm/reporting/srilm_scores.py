@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ptblm.corpus.vocabulary import UNK
+
 _MODEL = "rnn"  # SRILM prints the length of the n-gram here
 _LN_10 = math.log(10)
 
@@ -33,9 +35,8 @@ class SrilmScores:
             is_unknown: whether each word is scored as `<unk>`, [len(words) + 1].
         """
         yield " ".join(words)
-        shown = [
-            "<unk>" if unknown else word for word, unknown in zip(words, is_unknown, strict=False)
-        ]
+        pairs = zip(words, is_unknown, strict=False)  # not for the end
+        shown = [UNK if unknown else word for word, unknown in pairs]
         previous = "<s>"
         for index, (word, cost) in enumerate(zip([*shown, "</s>"], nll.tolist(), strict=True)):
             more = " ..." if index else " "

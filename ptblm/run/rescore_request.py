@@ -106,9 +106,7 @@ def check(request: Request, reference: str | None = None) -> None:
             hint="the factor of both is --lm-scale",
         )
     if (request.unk_penalty or 0.0) > 0:
-        raise UsageError(
-            "--unk-penalty: expected the logarithm of a probability, which is not above 0"
-        )
+        raise UsageError("--unk-penalty: expected the logarithm of a probability, at most 0")
     if request.format_name != "nemo" and request.beam_size is not None:
         raise UsageError("--beam-size is only for --format nemo, which has no utterance ids")
     if request.format_name == "nemo" and request.beam_size is None:
