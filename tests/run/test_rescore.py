@@ -268,11 +268,13 @@ def test_mixture_with_itself_changes_nothing(finished_run: Path, tmp_path: Path)
 
 
 def test_mixture_weight_is_reported(finished_run: Path, tmp_path: Path) -> None:
-    """The other model gives each word 0.158, which is better for some words."""
+    """Each model is better for some of the words."""
     rows = (GOLDEN / "srilm/call-01").read_text().splitlines()
+    logs = {"the": -0.2, "cat": -0.5, "</s>": -2}
     items = ([*row.split()[3:], "</s>"] for row in rows)
     other = tmp_path / "other.scores"
-    other.write_text("".join("".join(f"{w}=1 1 -0.8\t" for w in s) + "\n" for s in items))
+    lines = ("".join(f"{word}=1 1 {logs.get(word, -1)}\t" for word in words) for words in items)
+    other.write_text("".join(f"{line}\n" for line in lines))
     code, errors, output = in_process.ptblm(
         "rescore", finished_run, *LISTS["srilm"], "--format", "srilm", "--output", "scores",
         "--mix", other,
@@ -280,7 +282,8 @@ def test_mixture_weight_is_reported(finished_run: Path, tmp_path: Path) -> None:
     assert code == 0
     assert "note: mixture weight 0." in errors
     weight = float(errors.partition("mixture weight ")[2].partition(";")[0])
-    assert "6.31 of the other one" in errors
+    other_perplexity = 10 ** ((4 * 2 + 3 * 0.2 + 2 * 0.5 + 4 * 1) / 13)
+    assert f"{other_perplexity:.2f} of the other one" in errors
     fixed = scores(finished_run, "srilm", "--mix", other, "--mix-weight", weight)
     found = {row.split()[0]: float(row.split()[1]) for row in output.splitlines()}
     assert found == pytest.approx(fixed, rel=1e-3)
