@@ -29,7 +29,7 @@ def rescore(
     nbest: Annotated[
         list[str],
         typer.Argument(
-            metavar="NBEST...",
+            metavar="NBEST",
             parser=parse_name,
             autocompletion=complete_file,
             help="N-best lists: files, which can be compressed, or `-` for standard input; for "
@@ -65,7 +65,7 @@ def rescore(
             "--lm-scale",
             metavar="S",
             help="Factor of the language model scores, relative to the acoustic score.",
-            show_default="12 for srilm and theanolm, otherwise 1",
+            show_default="12 for kaldi, srilm and theanolm, otherwise 1",
         ),
     ] = None,
     penalty: Annotated[
@@ -113,6 +113,15 @@ def rescore(
         int | None,
         typer.Option(min=1, metavar="N", help="Hypotheses of each utterance; only for nemo."),
     ] = None,
+    costs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            parser=parse_name,
+            autocompletion=complete_directory,
+            help="Directory with the scores of a list of kaldi: acwt, lmwt.nolm and lmwt.lmonly.",
+        ),
+    ] = None,
     to: Annotated[
         Path | None,
         typer.Option(
@@ -129,7 +138,7 @@ def rescore(
             parser=parse_name,
             autocompletion=complete_file,
             help="Mix with another model, word by word: output of SRILM's `ngram -ppl -debug 2` or "
-            "KenLM's `query -v word` for the hypotheses, one per line.",
+            "KenLM's `query -v word -v sentence` for the hypotheses, one per line.",
         ),
     ] = None,
     mix_weight: Annotated[
@@ -185,6 +194,7 @@ def rescore(
         carry=carry == "best",
         base=None if base is None else _BASES[base],
         beam_size=beam_size,
+        costs=costs,
         mix=mix,
         mix_weight=mixing,
         cell=cell,

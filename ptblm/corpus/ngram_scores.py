@@ -1,4 +1,4 @@
-r"""Reads word scores of another language model: SRILM `ngram -ppl -debug 2`, KenLM `query -v word`.
+r"""Reads word scores of another language model: SRILM `ngram -ppl -debug 2`, KenLM `query`.
 
 A line of SRILM: `\tp( word | context ...) \t= [2gram] 0.0019 [ -2.72 ]`, with `[ -inf ]` for the
 probability 0. A line of KenLM is a sentence: `word=id length -2.72\t...`. Both are logarithms to
@@ -97,7 +97,7 @@ def next_scores(others: Iterator[OtherScores], words: list[str], where: str) -> 
             "the file of the other model has no scores for this hypothesis",
             where=where,
             hint="score all hypotheses in order, one per line, with `ngram -ppl TEXT -debug 2` or "
-            "KenLM's `query -v word`",
+            "`query -v word -v sentence MODEL`",
         )
     differing = [
         (theirs, ours)

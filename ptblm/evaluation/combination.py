@@ -1,7 +1,7 @@
 """Combines the scores of a recognizer with those of a language model, hypothesis by hypothesis.
 
     language = (1 - weight) * old + weight * new
-    total    = acoustic + scale * language + penalty * length
+    total    = acoustic + scale * (language + graph) + penalty * length
 
 These are log-linear, as in Kaldi's recipes, SRILM and TheanoLM. If a list has no language model
 score, `old` is 0 and the total is that of NeMo's rescoring.
@@ -46,12 +46,14 @@ class Candidates:
         old: scores of the language model of the recognizer, [N].
         new: scores of the new language model, [N].
         length: words or characters, [N].
+        graph: scores of transitions and pronunciations, [N].
     """
 
     acoustic: Scores
     old: Scores
     new: Scores
     length: Scores
+    graph: Scores
 
 
 def language_scores(old: Scores, new: Scores, weight: float) -> Scores:
@@ -63,6 +65,7 @@ def language_scores(old: Scores, new: Scores, weight: float) -> Scores:
 
 def totals(candidates: Candidates, weights: Weights) -> Scores:
     """Returns the total score of each hypothesis, [N]."""
-    language = language_scores(candidates.old, candidates.new, weights.weight)
+    language = language_scores(candidates.old, candidates.new, weights.weight) + candidates.graph
+    # The product of 0 and an infinite score is not a number.
     scaled = weights.scale * language if weights.scale else np.zeros_like(language)
     return candidates.acoustic + scaled + weights.penalty * candidates.length

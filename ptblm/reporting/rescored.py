@@ -63,6 +63,7 @@ def rescored(scored: list[Scored], weights: Weights, log_base: float) -> Rescore
         np.array([each.language for each in hypotheses]),
         np.array([-each.nll.sum() for each in scored]) / log_base,
         np.array([float(each.length) for each in hypotheses]),
+        np.array([each.graph for each in hypotheses]),
     )
     return Rescored(scored, candidates, weights)
 

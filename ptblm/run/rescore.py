@@ -57,6 +57,8 @@ def rescore(request: Request, output: Output | None = None) -> Iterator[str]:
     """
     output = output or request.format.default_output
     check(request)
+    if output in ("best", "trn", "nbest"):
+        warn_without_scores(request)
     if output == "nbest" and request.format_name == "espnet":
         raise UsageError(
             "ESPnet's n-best lists are directories",
@@ -109,6 +111,15 @@ def write_lists(request: Request, directory: Path) -> None:
             with replacing(targets[utterance.hypotheses[0].utterance]) as file:
                 for row in list_rows([utterance], request.format):
                     file.write(f"{row}\n".encode("utf-8", "surrogateescape"))
+
+
+def warn_without_scores(request: Request) -> None:
+    """Warns if a list has no scores of the recognizer, so that the language model alone decides."""
+    if request.format_name == "kaldi" and request.costs is None:
+        _LOGGER.warning(
+            "the lists contain no scores of the recognizer, so only the language model is used; "
+            "pass its scores with --costs"
+        )
 
 
 @memory_errors(
@@ -203,7 +214,7 @@ def _scored(request: Request, loaded: LoadedModel) -> Iterator[list[Scored]]:
 
 def _not_empty(request: Request) -> Iterator[Utterance]:
     utterance = None
-    for utterance in request.format.read(request.nbest, request.beam_size):
+    for utterance in request.format.read(request.nbest, request.read_options):
         yield utterance
     if utterance is None:
         where = text_name(request.nbest[0])

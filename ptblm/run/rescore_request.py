@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ptblm.corpus.nbest import FORMATS
-from ptblm.corpus.nbest.hypothesis import Format
+from ptblm.corpus.nbest.hypothesis import Format, ReadOptions
 from ptblm.errors import UsageError
 from ptblm.evaluation.combination import Weights
 
@@ -29,6 +29,7 @@ class Request:
         carry: whether the hidden state is carried to the next utterance.
         base: base of all scores; None for that of the format.
         beam_size: hypotheses of each utterance; only for NeMo.
+        costs: directory of the costs of the hypotheses; only for Kaldi.
         mix: a file of word scores of another model.
         mix_weight: weight of the model in this mixture; None for the most likely one.
         cell: the custom cell of the checkpoint, which the caller agrees to run.
@@ -46,6 +47,7 @@ class Request:
     carry: bool = False
     base: float | None = None
     beam_size: int | None = None
+    costs: str | None = None
     mix: str | None = None
     mix_weight: float | None = None
     cell: str | None = None
@@ -55,6 +57,11 @@ class Request:
     def format(self) -> Format:
         """The format of the lists."""
         return FORMATS[self.format_name]
+
+    @property
+    def read_options(self) -> ReadOptions:
+        """What the format needs to read the lists."""
+        return ReadOptions(self.beam_size or 1, self.costs)
 
     @property
     def log_base(self) -> float:
@@ -99,7 +106,8 @@ def check(request: Request, reference: str | None = None) -> None:
             raise UsageError(f"{name}: expected a number that is not negative")
     if numbers["--mix-weight"] > 1:
         raise UsageError("--mix-weight: expected a number from 0 to 1")
-    if weights.weight > 1 and request.format.score == "language":
+    has_language = request.format.score == "language" or request.costs is not None
+    if weights.weight > 1 and has_language:
         raise UsageError(
             "--lm-weight: expected a number from 0 to 1; the rest is the weight of the language "
             "model score in the list",
@@ -114,6 +122,8 @@ def check(request: Request, reference: str | None = None) -> None:
             "--format nemo needs --beam-size",
             hint="pass the beam size of the recognizer, the number of rows of each utterance",
         )
+    if request.format_name != "kaldi" and request.costs is not None:
+        raise UsageError("--costs is only for --format kaldi, whose lists contain no scores")
     if request.mix_weight is not None and request.mix is None:
         raise UsageError("--mix-weight needs --mix")
     inputs = [*request.nbest, request.mix, request.unk_probs, reference]

@@ -11,7 +11,7 @@ from ptblm.errors import DataError
 from ptblm.evaluation.combination import Candidates
 from ptblm.evaluation.tune import Tuned, tune
 from ptblm.evaluation.word_errors import word_errors
-from ptblm.run.rescore import load, rescored_utterances
+from ptblm.run.rescore import load, rescored_utterances, warn_without_scores
 from ptblm.run.rescore_request import Request, check
 
 _LOGGER = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ def tune_weights(request: Request, reference: str) -> TuneResult:
             out.
     """
     check(request, reference)
+    warn_without_scores(request)
     loaded = load(request)
     utterances: list[str] = []
     starts: list[int] = []
@@ -70,7 +71,7 @@ def tune_weights(request: Request, reference: str) -> TuneResult:
     candidates = Candidates(
         *(
             np.concatenate([getattr(part, name) for part in parts])
-            for name in ("acoustic", "old", "new", "length")
+            for name in ("acoustic", "old", "new", "length", "graph")
         )
     )
     given = {"weight": request.weight, "scale": request.scale, "penalty": request.penalty}

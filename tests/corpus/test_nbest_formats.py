@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ptblm.corpus.nbest import FORMATS
-from ptblm.corpus.nbest.hypothesis import Utterance
+from ptblm.corpus.nbest.hypothesis import ReadOptions, Utterance
 from ptblm.corpus.ngram_scores import next_scores, read_other_scores
 from ptblm.corpus.references import read_references
 from ptblm.corpus.unknown_words import read_unknown_words
@@ -33,8 +33,11 @@ def write(tmp_path: Path) -> Write:
     return write_file
 
 
-def read(name: str, *paths: str | Path, size: int | None = None) -> list[Utterance]:
-    return list(FORMATS[name].read([str(path) for path in paths], size))
+def read(
+    name: str, *paths: str | Path, size: int = 1, costs: Path | None = None
+) -> list[Utterance]:
+    options = ReadOptions(size, None if costs is None else str(costs))
+    return list(FORMATS[name].read([str(path) for path in paths], options))
 
 
 def rows(utterances: list[Utterance]) -> str:
@@ -46,14 +49,14 @@ def rows(utterances: list[Utterance]) -> str:
 @pytest.mark.parametrize(
     ("name", "files", "size"),
     [
-        ("kaldi", ["kaldi.txt"], None),
-        ("srilm", ["srilm/call-01", "srilm/call-02"], None),
-        ("theanolm", ["theanolm.txt"], None),
+        ("kaldi", ["kaldi.txt"], 1),
+        ("srilm", ["srilm/call-01", "srilm/call-02"], 1),
+        ("theanolm", ["theanolm.txt"], 1),
         ("nemo", ["nemo.tsv"], 3),
-        ("jsonl", ["jsonl.jsonl"], None),
+        ("jsonl", ["jsonl.jsonl"], 1),
     ],
 )
-def test_lists_keep_every_byte(name: str, files: list[str], size: int | None) -> None:
+def test_lists_keep_every_byte(name: str, files: list[str], size: int) -> None:
     paths = [GOLDEN / file for file in files]
     content = b"".join(path.read_bytes() for path in paths)
     assert rows(read(name, *paths, size=size)).encode() == content
@@ -73,6 +76,38 @@ def test_kaldi_lists_are_grouped_by_utterance() -> None:
     assert [each.number for each in utterances[1]] == list(range(1, 11))
     assert utterances[7][4].text == ""
     assert utterances[7][4].length == 0
+
+
+def test_costs_of_kaldi_are_negated_scores(tmp_path: Path, write: Write) -> None:
+    path = write("u-1 the cat\nu-2 the\n")
+    (tmp_path / "acwt").write_text("u-1 100.5 \nu-2 -3\n")
+    (tmp_path / "lmwt.nolm").write_text("u-1 1.25\nu-2 1.5\n")
+    ((first, second),) = read("kaldi", path, costs=tmp_path)
+    assert (first.acoustic, first.graph, first.language) == (-100.5, -1.25, 0.0)
+    (tmp_path / "lmwt.lmonly").write_text("u-1 20\nu-2 2e1\n")
+    ((first, second),) = read("kaldi", path, costs=tmp_path)
+    assert (second.acoustic, second.graph, second.language) == (3.0, -1.5, -20.0)
+
+
+@pytest.mark.parametrize(
+    ("costs", "message"),
+    [
+        ("u-1 1\n", "has no cost of this hypothesis"),
+        ("u-1 1\nu-3 1\n", "the cost of 'u-3', but the hypothesis at"),
+        ("u-1 1\nu-2 x\n", "the cost 'x' is not a number"),
+        ("u-1 1 2\nu-2 1\n", "expected the id of a hypothesis and its cost"),
+        ("u-1 1\nu-2 1\nu-3 1\n", "more hypotheses than the list"),
+    ],
+)
+def test_costs_of_other_hypotheses_are_an_error(
+    tmp_path: Path, write: Write, costs: str, message: str
+) -> None:
+    path = write("u-1 the cat\nu-2 the\n")
+    with pytest.raises(DataError, match="does not contain the file acwt"):
+        read("kaldi", path, costs=tmp_path)
+    (tmp_path / "acwt").write_text(costs)
+    with pytest.raises(DataError, match=message):
+        read("kaldi", path, costs=tmp_path)
 
 
 def test_srilm_scores_are_read() -> None:

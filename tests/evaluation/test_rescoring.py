@@ -10,7 +10,7 @@ import torch
 
 from ptblm.config.model import ModelConfig
 from ptblm.corpus.nbest import FORMATS
-from ptblm.corpus.nbest.hypothesis import Hypothesis, Utterance
+from ptblm.corpus.nbest.hypothesis import Hypothesis, ReadOptions, Utterance
 from ptblm.corpus.tokenizers import make_tokenizer
 from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.vocabulary import Vocabulary
@@ -61,7 +61,7 @@ def model(tokenizer: Tokenizer) -> LanguageModel:
 
 
 def lists() -> list[Utterance]:
-    return list(FORMATS["kaldi"].read([str(GOLDEN / "kaldi.txt")], None))
+    return list(FORMATS["kaldi"].read([str(GOLDEN / "kaldi.txt")], ReadOptions()))
 
 
 def utterance(*texts: str) -> Utterance:

@@ -45,16 +45,19 @@ def test_word_errors_are_a_distance(a: list[str], b: list[str], c: list[str]) ->
 
 
 def test_totals_are_log_linear() -> None:
-    candidates = Candidates(*map(np.array, ([-10.0, -20.0], [-4.0, -2.0], [-2.0, -8.0], [3.0, 5])))
-    found = totals(candidates, Weights(0.25, 12.0, -0.5))
-    # Kaldi: cost = acoustic + scale * (w * nn + (1 - w) * old)
-    expected = [-10 + 12 * (0.75 * -4 + 0.25 * -2) - 1.5, -20 + 12 * (0.75 * -2 + 0.25 * -8) - 2.5]
+    columns = ([-10.0, -20.0], [-4.0, -2.0], [-2.0, -8.0], [3.0, 5.0], [-0.5, 0.0])
+    found = totals(Candidates(*map(np.array, columns)), Weights(0.25, 12.0, -0.5))
+    # Kaldi: cost = acoustic + scale * (graph + w * nn + (1 - w) * old)
+    expected = [
+        -10 + 12 * (-0.5 + 0.75 * -4 + 0.25 * -2) - 1.5,
+        -20 + 12 * (0.75 * -2 + 0.25 * -8) - 2.5,
+    ]
     np.testing.assert_allclose(found, expected)
 
 
 def test_impossible_words_of_the_old_model_have_no_effect_without_it() -> None:
     old = np.array([-math.inf, -1.0])
-    candidates = Candidates(np.zeros(2), old, np.array([-2.0, -3.0]), np.ones(2))
+    candidates = Candidates(np.zeros(2), old, np.array([-2.0, -3.0]), np.ones(2), np.zeros(2))
     assert totals(candidates, Weights(1.0, 2.0, 0.0)).tolist() == [-4.0, -6.0]
     assert totals(candidates, Weights(0.5, 2.0, 0.0))[0] == -math.inf
 
@@ -87,7 +90,8 @@ def made_up(
         errors += [0, 1, 2]
     starts = np.arange(0, 3 * utterances, 3)
     length = [2.0] * len(errors)
-    candidates = Candidates(*map(np.array, (acoustic, old, new, length)))
+    graph = [0.0] * len(errors)
+    candidates = Candidates(*map(np.array, (acoustic, old, new, length, graph)))
     return candidates, np.array(errors), starts
 
 
@@ -102,7 +106,8 @@ def test_known_best_weight_is_found(weight: float) -> None:
 
 
 def test_smallest_weight_wins_if_many_are_best() -> None:
-    candidates = Candidates(*map(np.array, ([0.0, -1.0], [0.0, 0.0], [-5.0, 0.0], [1.0, 1.0])))
+    columns = ([0.0, -1.0], [0.0, 0.0], [-5.0, 0.0], [1.0, 1.0], [0.0, 0.0])
+    candidates = Candidates(*map(np.array, columns))
     result = tune(candidates, np.array([1, 0]), np.array([0]), Weights(0.5, 1.0, 0.0))
     assert result.weights == Weights(0.21, 1.0, 0.0)
     same = tune(candidates, np.array([3, 3]), np.array([0]), Weights(0.5, 1.0, 0.0))
@@ -121,9 +126,8 @@ def test_weights_that_are_fixed_are_kept() -> None:
 
 def test_word_penalty_is_found() -> None:
     """Without a penalty, the shorter of two hypotheses wins; the longer one is right."""
-    candidates = Candidates(
-        *map(np.array, ([-1.0, -1.3] * 4, [0.0] * 8, [-2.0, -2.0] * 4, [3.0, 4.0] * 4))
-    )
+    columns = ([-1.0, -1.3] * 4, [0.0] * 8, [-2.0, -2.0] * 4, [3.0, 4.0] * 4, [0.0] * 8)
+    candidates = Candidates(*map(np.array, columns))
     errors, starts = np.array([1, 0] * 4), np.arange(0, 8, 2)
     result = tune(candidates, errors, starts, Weights(0.5, 1.0, 0.0))
     assert (result.before, result.after) == (4, 0)
@@ -140,6 +144,7 @@ def test_result_is_as_good_as_a_full_search() -> None:
         random.normal(-9, 1, count),
         random.normal(-8, 1, count),
         random.integers(1, 9, count).astype(float),
+        random.normal(0, 0.5, count),
     )
     errors = random.integers(0, 5, count)
     result = tune(candidates, errors, starts, Weights(0.5, 12.0, 0.0))

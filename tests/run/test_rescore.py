@@ -106,6 +106,37 @@ def test_best_hypothesis_is_that_of_srilm(finished_run: Path, weight: float) -> 
     assert best.split() == ["call-01", *winner.stdout.split()]
 
 
+def test_kaldi_costs_are_combined_as_in_its_recipe(finished_run: Path, tmp_path: Path) -> None:
+    """The recipe: graph + w nn + (1 - w) lm, with the inverse acoustic weight as factor."""
+    texts = {"u-1": "the cat sat", "u-2": "on mat mat", "v-1": "", "v-2": "a dog ran"}
+    (tmp_path / "words_text").write_text("".join(f"{k} {v}\n" for k, v in texts.items()))
+    acoustic, graph, old = ([500, 520, 90, 80], [3, 2.5, 1, 4], [20, 15, 3, 9])
+    for name, costs in (("acwt", acoustic), ("lmwt.nolm", graph), ("lmwt.lmonly", old)):
+        rows = zip(texts, costs, strict=True)
+        (tmp_path / name).write_text("".join(f"{k} {cost} \n" for k, cost in rows))
+    arguments = ["rescore", finished_run, tmp_path / "words_text", "--format", "kaldi"]
+    _, _, output = in_process.ptblm(*arguments)
+    new = [float(row.split()[1]) for row in output.splitlines()]
+    arguments += ["--costs", tmp_path, "--lm-scale", 10, "--output"]
+    for weight in (0.25, 1):
+        totals = [
+            a + 10 * (g + weight * n + (1 - weight) * o)
+            for a, g, n, o in zip(acoustic, graph, new, old, strict=True)
+        ]
+        best = [min(pair, key=lambda i: totals[i]) for pair in ((0, 1), (2, 3))]
+        _, errors, output = in_process.ptblm(*arguments, "best", "--lm-weight", weight)
+        assert output.splitlines() == [
+            f"{list(texts)[i][0]} {list(texts.values())[i]}".strip() for i in best
+        ]
+        assert "warning: the lists contain no scores" not in errors
+        _, _, output = in_process.ptblm(*arguments, "nbest", "--lm-weight", weight)
+        assert [row.split()[0] for row in output.splitlines()][::2] == [
+            list(texts)[i] for i in best
+        ]
+    _, errors, _ = in_process.ptblm(*arguments[:5], "--output", "best")
+    assert "warning: the lists contain no scores of the recognizer" in errors
+
+
 @needs_awk
 def test_srilm_word_scores_are_parsed_by_awk(finished_run: Path) -> None:
     """SRILM's `compute-best-mix` reads the tenth field after it shortened the context."""
@@ -374,6 +405,9 @@ def test_weights_are_tuned(finished_run: Path, tmp_path: Path) -> None:
         (["--format", "kaldi", "--mix", "x", "--mix-weight", "x"], 2, "auto or a number"),
         (["--format", "nemo"], 2, "needs --beam-size"),
         (["--format", "kaldi", "--beam-size", "3"], 2, "only for --format nemo"),
+        (["--format", "srilm", "--costs", "x"], 2, "only for --format kaldi"),
+        (["--format", "kaldi", "--costs", "nowhere"], 3, "does not contain the file acwt"),
+        (["--format", "kaldi", "--costs", "x", "--lm-weight", "2"], 2, "from 0 to 1"),
         (["--format", "kaldi", "--to", "x"], 2, "cannot be used with --format kaldi"),
         (["--format", "kaldi", "--tune", "x", "--output", "best"], 2, "exclude each other"),
         (["--format", "kaldi", "--json"], 2, "needs --tune"),
@@ -396,7 +430,8 @@ def test_wrong_requests_have_a_message(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     Path("list").write_text("u-1 the cat\n")
-    files = [] if {"-", "nowhere"} & set(arguments) and "--mix" not in arguments else ["list"]
+    has_list = {"-", "nowhere"} & set(arguments) and not {"--mix", "--costs"} & set(arguments)
+    files = [] if has_list else ["list"]
     returned, errors, output = in_process.ptblm("rescore", finished_run, *files, *arguments)
     assert returned == code, errors
     assert message in errors

@@ -12,7 +12,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
-from ptblm.corpus.nbest.hypothesis import Format, Hypothesis, Utterance, grouped, number_in
+from ptblm.corpus.nbest.hypothesis import (
+    Format,
+    Hypothesis,
+    ReadOptions,
+    Utterance,
+    grouped,
+    number_in,
+)
 from ptblm.corpus.nbest.rows import Row, read_rows
 from ptblm.errors import DataError
 from ptblm.files import os_errors, replacing
@@ -25,7 +32,7 @@ _TENSOR = re.compile(r"tensor\(([^,()]*)(?:, *device=[^()]*)?\)")
 _Field = tuple[str, str, Row]
 
 
-def _read(paths: Sequence[str], _size: int | None) -> Iterator[Utterance]:
+def _read(paths: Sequence[str], _options: ReadOptions) -> Iterator[Utterance]:
     return grouped(each for path in paths for each in _hypotheses(path))
 
 

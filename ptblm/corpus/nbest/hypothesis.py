@@ -27,12 +27,13 @@ class Hypothesis:
             by the place in the list.
         text: the words in the spelling of the list.
         length: what the word penalty multiplies: the number of words or characters.
-        acoustic: the score of the list without `language`, in the base of the list.
+        acoustic: the score of the list without `language` and `graph`, in the base of the list.
         language: the score of the language model of the recognizer; 0 if the list has none.
         before: bytes of the list before the score that rescoring replaces.
         score: this score as written in the list.
         after: bytes after the score.
         where: file and line.
+        graph: the score of transitions and pronunciations, which has the scale of `language`.
     """
 
     utterance: str
@@ -45,6 +46,7 @@ class Hypothesis:
     score: str
     after: str
     where: str
+    graph: float = 0.0
 
     @property
     def id(self) -> str:
@@ -56,6 +58,19 @@ Utterance = list[Hypothesis]
 
 
 @dataclass(frozen=True)
+class ReadOptions:
+    """What some formats need to read a list.
+
+    Attributes:
+        beam_size: hypotheses of each utterance, in NeMo's lists, which have no ids.
+        costs: a directory with the scores of Kaldi's lists.
+    """
+
+    beam_size: int = 1
+    costs: str | None = None
+
+
+@dataclass(frozen=True)
 class Format:
     """A format of n-best lists.
 
@@ -64,8 +79,7 @@ class Format:
         base: base of the logarithms, unless the user selects another one.
         default_output: what `ptblm rescore` prints.
         lm_scale: default factor of the language model score.
-        read: yields the utterances of files; the second argument is the number of hypotheses of
-            each utterance, which only NeMo's lists need.
+        read: yields the utterances of files.
         score: which score a rescored list contains in place of the old one.
     """
 
@@ -73,7 +87,7 @@ class Format:
     base: float
     default_output: Output
     lm_scale: float
-    read: Callable[[Sequence[str], int | None], Iterator[Utterance]]
+    read: Callable[[Sequence[str], ReadOptions], Iterator[Utterance]]
     score: Literal["none", "language", "total", "both"]
 
 

@@ -14,14 +14,21 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ptblm.corpus.nbest.hypothesis import Format, Hypothesis, Utterance, grouped, number_in
+from ptblm.corpus.nbest.hypothesis import (
+    Format,
+    Hypothesis,
+    ReadOptions,
+    Utterance,
+    grouped,
+    number_in,
+)
 from ptblm.corpus.nbest.rows import Row, read_rows
 from ptblm.json_files import JsonError, parse_json
 
 ADDED = ("lm_score", "total")
 
 
-def _read(paths: Sequence[str], _size: int | None) -> Iterator[Utterance]:
+def _read(paths: Sequence[str], _options: ReadOptions) -> Iterator[Utterance]:
     return grouped(_parse(row) for path in paths for row in read_rows(path) if row.text.strip())
 
 

@@ -8,12 +8,12 @@ utterances are their numbers, from 1, as they have the order of the manifest.
 import math
 from collections.abc import Iterator, Sequence
 
-from ptblm.corpus.nbest.hypothesis import Format, Hypothesis, Utterance, number_in
+from ptblm.corpus.nbest.hypothesis import Format, Hypothesis, ReadOptions, Utterance, number_in
 from ptblm.corpus.nbest.rows import Row, read_rows
 
 
-def _read(paths: Sequence[str], size: int | None) -> Iterator[Utterance]:
-    utterance, count = Utterance(), 0
+def _read(paths: Sequence[str], options: ReadOptions) -> Iterator[Utterance]:
+    utterance, count, size = Utterance(), 0, options.beam_size
     for path in paths:
         row = None
         for row in read_rows(path):

@@ -9,7 +9,14 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ptblm.corpus.lines import text_name
-from ptblm.corpus.nbest.hypothesis import Format, Hypothesis, Utterance, grouped, number_in
+from ptblm.corpus.nbest.hypothesis import (
+    Format,
+    Hypothesis,
+    ReadOptions,
+    Utterance,
+    grouped,
+    number_in,
+)
 from ptblm.corpus.nbest.rows import Row, read_rows
 from ptblm.errors import DataError
 
@@ -57,7 +64,7 @@ def parse_scores(row: Row, text: str, utterance: str, prefix: str = "") -> Hypot
     )
 
 
-def _read(paths: Sequence[str], _size: int | None) -> Iterator[Utterance]:
+def _read(paths: Sequence[str], _options: ReadOptions) -> Iterator[Utterance]:
     return grouped(each for path in paths for each in _file(path))
 
 

@@ -6,14 +6,14 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from ptblm.corpus.nbest.hypothesis import Format, Hypothesis, Utterance, grouped
+from ptblm.corpus.nbest.hypothesis import Format, Hypothesis, ReadOptions, Utterance, grouped
 from ptblm.corpus.nbest.rows import Row, read_rows
 from ptblm.corpus.nbest.srilm import parse_scores
 
 _ID = re.compile(r"\s*(\S+)\s+")
 
 
-def _read(paths: Sequence[str], _size: int | None) -> Iterator[Utterance]:
+def _read(paths: Sequence[str], _options: ReadOptions) -> Iterator[Utterance]:
     return grouped(_parse(row) for path in paths for row in read_rows(path) if row.text.strip())
 
 
