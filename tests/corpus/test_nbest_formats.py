@@ -2,11 +2,13 @@
 
 import gzip
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
 
 from ptblm.corpus.nbest import FORMATS
 from ptblm.corpus.nbest.hypothesis import ReadOptions, Utterance
@@ -14,6 +16,7 @@ from ptblm.corpus.ngram_scores import next_scores, read_other_scores
 from ptblm.corpus.references import read_references
 from ptblm.corpus.unknown_words import read_unknown_words
 from ptblm.errors import DataError
+from tests.in_process import mutated
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "nbest"
 LN_10 = math.log(10)
@@ -315,3 +318,47 @@ def test_probabilities_of_unknown_words_are_checked(write: Write) -> None:
     for content in ("zither\n", "zither x\n", "zither 0\n", "zither 2\n", "zither 0.5 1\n"):
         with pytest.raises(DataError, match="a word and its probability"):
             read_unknown_words(write(content))
+
+
+def start_of(path: str) -> bytes:
+    return b"".join((GOLDEN / path).read_bytes().splitlines(keepends=True)[:12])
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("kaldi", "kaldi.txt"),
+        ("srilm", "srilm/call-01"),
+        ("theanolm", "theanolm.txt"),
+        ("nemo", "nemo.tsv"),
+        ("jsonl", "jsonl.jsonl"),
+        ("espnet", "espnet/1best_recog/score"),
+        ("mixture", "kenlm.scores"),
+        ("mixture", "srilm.ppl"),
+    ],
+)
+def test_damaged_files_are_read_or_rejected(
+    name: str, file: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What is read from a damaged list is written back unchanged."""
+    directory = tmp_path_factory.mktemp("damaged")
+    shutil.copytree(GOLDEN / "espnet", directory / "espnet")
+    path = directory / (file if name == "espnet" else "list")
+
+    @given(mutated(start_of(file)))
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        try:
+            if name == "mixture":
+                for each in read_other_scores(str(path)):
+                    assert len(each.nll) == len(each.words) + 1
+                return
+            utterances = read(name, directory / "espnet" if name == "espnet" else path, size=3)
+        except DataError:
+            return
+        if name != "espnet" and not content.startswith(b"\xef\xbb\xbf"):
+            lines = [line for line in content.split(b"\n") if name == "nemo" or line.strip()]
+            found = rows(utterances).encode("utf-8", "surrogateescape").split(b"\n")
+            assert [line for line in found if line] == [line for line in lines if line]
+
+    check()
