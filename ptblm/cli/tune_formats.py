@@ -14,7 +14,7 @@ def tune_lines(result: TuneResult) -> list[str]:
         f"{result.hypotheses:,} hypotheses",
         f"WER before     {_rate(tuned.before, result)}",
         f"WER after      {_rate(tuned.after, result)}",
-        f"WER at best    {_rate(tuned.lowest, result)} with the best hypothesis of each utterance",
+        f"oracle WER     {_rate(tuned.oracle, result)}, the lowest that the lists allow",
         f"weights        --lm-weight {weights.weight:g} --lm-scale {weights.scale:g} "
         f"--word-penalty {weights.penalty:g}",
     ]
@@ -29,10 +29,10 @@ def tune_json(result: TuneResult) -> dict[str, Any]:
         "words": result.words,
         "errors_before": tuned.before,
         "errors_after": tuned.after,
-        "errors_at_best": tuned.lowest,
+        "errors_oracle": tuned.oracle,
         "wer_before": tuned.before / result.words,
         "wer_after": tuned.after / result.words,
-        "wer_at_best": tuned.lowest / result.words,
+        "wer_oracle": tuned.oracle / result.words,
         "lm_weight": weights.weight,
         "lm_scale": weights.scale,
         "word_penalty": weights.penalty,

@@ -19,9 +19,6 @@ from ptblm.errors import DataError
 _END = "</s>"
 # Spellings of a word that the other model does not know.
 UNKNOWN = ("<unk>", "<UNK>", "[UNK]", "<OOV>")
-_SRILM = re.compile(
-    r"\s*p\( (?P<word>\S+) \| .*\)\s*=\s+(?:\[[^\]]*\] ?)*\S+ \[ (?P<score>\S+)[^\]]*\].*"
-)
 _KENLM = re.compile(r"(?P<word>\S+)=[0-9]+ [0-9]+ (?P<score>\S+)")
 
 
@@ -53,10 +50,10 @@ def read_other_scores(path: str) -> Iterator[OtherScores]:
     scores: list[float] = []
     row = None
     for row in read_rows(path):
-        for match in _matches(row):
-            scores.append(number_in(match["score"], row, "score"))
-            if match["word"] != _END:
-                words.append(match["word"])
+        for word, score in _scored_words(row):
+            scores.append(number_in(score, row, "score"))
+            if word != _END:
+                words.append(word)
                 continue
             yield OtherScores(words, -np.log(10) * np.array(scores), row)
             words, scores = [], []
@@ -67,15 +64,17 @@ def read_other_scores(path: str) -> Iterator[OtherScores]:
         )
 
 
-def _matches(row: Row) -> Iterator[re.Match[str]]:
-    """Yields the words of a row; none for a row that contains something else."""
+def _scored_words(row: Row) -> Iterator[tuple[str, str]]:
+    """Yields the words of a row and their scores; none for a row that contains something else."""
     if row.text.lstrip().startswith("p( "):
-        match = _SRILM.fullmatch(row.text)
-        if match is None:
+        head, _, tail = row.text.rpartition(" [ ")
+        before, score = head.split(), tail.split()
+        if before[2:3] != ["|"] or "=" not in before or score[1:2] != ["]"]:
             raise row.error("the row does not have the form of `ngram -ppl -debug 2`")
-        yield match
+        yield before[1], score[0]
     elif "\t" in row.text:
-        yield from filter(None, map(_KENLM.fullmatch, row.text.split("\t")))
+        for match in filter(None, map(_KENLM.fullmatch, row.text.split("\t"))):
+            yield match["word"], match["score"]
 
 
 def next_scores(others: Iterator[OtherScores], words: list[str], where: str) -> OtherScores:

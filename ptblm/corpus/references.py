@@ -5,15 +5,12 @@
 - JSON Lines with `text` and, unless the order gives it, `utterance`: NeMo's manifests.
 """
 
-import re
 from collections.abc import Collection
 
 from ptblm.corpus.lines import text_name
 from ptblm.corpus.nbest.rows import Row, read_rows
 from ptblm.errors import DataError
 from ptblm.json_files import JsonError, parse_json
-
-_TRN = re.compile(r"(.*?)\s*\((\S+)\)\s*", re.DOTALL)
 
 
 def read_references(path: str, utterances: Collection[str]) -> dict[str, list[str]]:
@@ -56,7 +53,7 @@ def _parse(row: Row, number: str, utterances: Collection[str]) -> tuple[str, lis
             raise row.error("the object has no string 'text'")
         return utterance, text.split()
     first, *rest = row.text.split()
-    trn = _TRN.fullmatch(row.text)
-    if trn is not None and first not in utterances:
-        return trn[2], trn[1].split()
+    words, bracket, last = row.text.rstrip().rpartition("(")
+    if bracket and last.endswith(")") and first not in utterances:
+        return last[:-1], words.split()
     return first, rest

@@ -32,13 +32,13 @@ class Tuned:
         weights: the best weights.
         before: word errors without the new language model.
         after: word errors with the best weights.
-        lowest: word errors if the best hypothesis of each utterance were selected.
+        oracle: word errors if the hypothesis with the fewest were selected for each utterance.
     """
 
     weights: Weights
     before: int
     after: int
-    lowest: int
+    oracle: int
 
 
 def tune(

@@ -289,8 +289,9 @@ def test_scores_of_other_sentences_are_an_error(write: Write) -> None:
         next_scores(iter([]), ["the"], "list:1")
     with pytest.raises(DataError, match="does not end with </s>"):
         list(read_other_scores(write("\tp( the | <s> ) \t= [1gram] 0.1 [ -1 ]\n")))
-    with pytest.raises(DataError, match="form of `ngram"):
-        list(read_other_scores(write("\tp( the | <s> ) \t= 0.1\n")))
+    for damaged in ("p( the | <s> ) \t= 0.1", "p( the | <s> ) 0.1 [ -1 ]", "p( the [ -1 ]", "p( "):
+        with pytest.raises(DataError, match="form of `ngram"):
+            list(read_other_scores(write(f"\t{damaged}\n")))
 
 
 def test_references_are_read_in_three_formats(write: Write) -> None:

@@ -101,7 +101,7 @@ def test_known_best_weight_is_found(weight: float) -> None:
     result = tune(candidates, errors, starts, Weights(0.5, 12.0, 0.0))
     assert result.weights.weight == pytest.approx(weight, abs=0.005)
     assert result.after == 0
-    assert result.lowest == 0
+    assert result.oracle == 0
     assert result.before == 60  # below all weights, the second hypothesis wins
 
 
@@ -112,7 +112,7 @@ def test_smallest_weight_wins_if_many_are_best() -> None:
     assert result.weights == Weights(0.21, 1.0, 0.0)
     same = tune(candidates, np.array([3, 3]), np.array([0]), Weights(0.5, 1.0, 0.0))
     assert same.weights == Weights(0.0, 1.0, 0.0)
-    assert (same.before, same.after, same.lowest) == (3, 3, 3)
+    assert (same.before, same.after, same.oracle) == (3, 3, 3)
 
 
 def test_weights_that_are_fixed_are_kept() -> None:
@@ -150,4 +150,4 @@ def test_result_is_as_good_as_a_full_search() -> None:
     result = tune(candidates, errors, starts, Weights(0.5, 12.0, 0.0))
     grid = product(np.linspace(0, 1, 21), [1, 4, 8, 12, 16, 20], [-1, -0.5, 0, 0.5, 1])
     full = min(errors[best(totals(candidates, Weights(*point)), starts)].sum() for point in grid)
-    assert result.lowest <= result.after <= full <= result.before
+    assert result.oracle <= result.after <= full <= result.before

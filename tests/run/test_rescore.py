@@ -392,6 +392,15 @@ def test_weights_are_tuned(finished_run: Path, tmp_path: Path) -> None:
     assert "no reference for 7 of 8 utterances" in errors
 
 
+def test_nemo_lists_are_tuned_with_a_manifest(finished_run: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text('{"text": "the cat", "duration": 1}\n{"text": "a dog ran"}\n')
+    result = json.loads(rescore(finished_run, "nemo", "--tune", manifest, "--json"))
+    assert (result["utterances"], result["words"], result["errors_oracle"]) == (2, 5, 0)
+    assert result["errors_before"] == 1  # "the cat sat"
+    assert result["errors_after"] <= 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -94,7 +94,10 @@ def _cost(row: Row | None, hypothesis: Hypothesis, path: Path) -> float:
             f"the cost of '{fields[0]:.60}', but the hypothesis at {hypothesis.where} is "
             f"'{hypothesis.id:.60}'"
         )
-    return number_in(fields[1], row, "cost")
+    cost = number_in(fields[1], row, "cost")
+    if math.isinf(cost):
+        raise row.error("the cost is not finite")
+    return cost
 
 
 FORMAT = Format("kaldi", math.e, "scores", 12.0, read=_read, score="none")
