@@ -1,6 +1,6 @@
 """Combines the scores of a recognizer with those of a language model, hypothesis by hypothesis.
 
-    language = (1 - weight) * old + weight * new
+    language = weight * new + (1 - weight) * old
     total    = acoustic + scale * (language + graph) + penalty * length
 
 These are log-linear, as in Kaldi's recipes, SRILM and TheanoLM. If a list has no language model

@@ -1,6 +1,7 @@
 """Word errors, combined scores, and the search for weights."""
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -55,11 +56,14 @@ def test_totals_are_log_linear() -> None:
     np.testing.assert_allclose(found, expected)
 
 
-def test_impossible_words_of_the_old_model_have_no_effect_without_it() -> None:
+def test_impossible_words_have_no_effect_without_their_model() -> None:
     old = np.array([-math.inf, -1.0])
     candidates = Candidates(np.zeros(2), old, np.array([-2.0, -3.0]), np.ones(2), np.zeros(2))
     assert totals(candidates, Weights(1.0, 2.0, 0.0)).tolist() == [-4.0, -6.0]
     assert totals(candidates, Weights(0.5, 2.0, 0.0))[0] == -math.inf
+    swapped = replace(candidates, old=candidates.new, new=candidates.old)
+    assert totals(swapped, Weights(0.0, 2.0, 0.0)).tolist() == [-4.0, -6.0]
+    assert totals(swapped, Weights(0.5, 0.0, 0.0)).tolist() == [0.0, 0.0]
 
 
 def test_first_of_equal_hypotheses_is_best() -> None:
