@@ -57,7 +57,7 @@ def print_output(lines: Iterable[str]) -> None:
         raise OutputError(error) from None
 
 
-def print_rows(rows: Iterable[str]) -> None:
+def print_data(rows: Iterable[str]) -> None:
     """Writes rows of data to stdout, in large blocks.
 
     A file or a pipe receives them as they are, so that another program reads the same bytes;
