@@ -176,6 +176,8 @@ def test_jsonl_objects_keep_other_names() -> None:
         ("kaldi", "u-1 a\nv-1 b\nu-2 c\n", 3, "utterance 'u' occurs again"),
         ("kaldi", "u-1 a\nthe cat sat\n", 2, "'the' is not the id of a hypothesis"),
         ("kaldi", "u- a\n", 1, "'u-' is not the id of a hypothesis"),
+        ("kaldi", "call-01 -204.1 -9.8 1 a\n", 1, "'call-01' is not the id of a hypothesis"),
+        ("srilm", "call-01 -204.1 -9.8 1 a\n", 1, "acoustic score 'call-01' is not a number"),
         ("kaldi", "u-1 a\nu-1 b\n", 2, "hypothesis 'u-1' occurs twice"),
         ("srilm", "NBestList1.0\n(-3) the\n", 1, "NBestList1.0"),
         ("srilm", "NBestList2.0\n(-3) the\n", 1, "NBestList2.0"),

@@ -91,13 +91,14 @@ class Format:
     score: Literal["none", "language", "total", "both"]
 
 
-def number_in(text: str, row: Row, what: str) -> float:
+def number_in(text: str, row: Row, what: str, hint: str | None = None) -> float:
     """Returns the value of a score.
 
     Args:
         text: the number; `-inf` is the logarithm of the probability 0.
         row: the row that contains it.
         what: name of the score in messages.
+        hint: suggested fix.
 
     Raises:
         DataError: if it is not a number.
@@ -107,7 +108,7 @@ def number_in(text: str, row: Row, what: str) -> float:
     except ValueError:
         value = math.nan
     if math.isnan(value) or value == math.inf or "_" in text:
-        raise row.error(f"the {what} '{text:.60}' is not a number")
+        raise row.error(f"the {what} '{text:.60}' is not a number", hint)
     return value
 
 

@@ -25,7 +25,7 @@ from ptblm.corpus.nbest.rows import Row, read_rows
 from ptblm.errors import DataError
 from ptblm.paths import expand_path
 
-_ROW = re.compile(r"(\S+)-([0-9]{1,9})(?:[ \t](.*))?", re.DOTALL)
+_ROW = re.compile(r"(\S+)-([1-9][0-9]{0,8})(?:[ \t](.*))?", re.DOTALL)
 _COSTS = ("acwt", "lmwt.nolm", "lmwt.lmonly")
 
 

@@ -48,6 +48,8 @@ def parse_scores(row: Row, text: str, utterance: str, prefix: str = "") -> Hypot
             "the row has fewer than three fields", hint="expected `ascore lscore nwords words...`"
         )
     before, acoustic, language, after, words, spoken = match.groups("")
+    hint = None if prefix else "rows that start with the id of an utterance are --format theanolm"
+    acoustic_score = number_in(acoustic, row, "acoustic score", hint)
     if not re.fullmatch("[0-9]{1,9}", words):
         raise row.error(f"the number of words '{words:.60}' is not a whole number")
     return Hypothesis(
@@ -55,7 +57,7 @@ def parse_scores(row: Row, text: str, utterance: str, prefix: str = "") -> Hypot
         0,
         spoken.rstrip("\r"),
         int(words),
-        number_in(acoustic, row, "acoustic score"),
+        acoustic_score,
         number_in(language, row, "language model score"),
         prefix + before,
         language,
