@@ -51,8 +51,30 @@ def print_output(lines: Iterable[str]) -> None:
     Raises:
         OutputError: if stdout cannot be written to, at the first failure only.
     """
+    _write_output("".join(f"{escape(line)}\n" for line in lines))
+
+
+def print_part(text: str) -> None:
+    """Writes a part of a text to stdout at once, escaped except for its newlines.
+
+    Raises:
+        OutputError: if stdout cannot be written to, at the first failure only.
+    """
+    _write_output("\n".join(map(escape, text.split("\n"))))
+
+
+def print_row(fields: Iterable[str]) -> None:
+    """Writes a line of fields to stdout, each escaped, with tabs between them.
+
+    Raises:
+        OutputError: if stdout cannot be written to, at the first failure only.
+    """
+    _write_output("\t".join(map(escape, fields)) + "\n")
+
+
+def _write_output(text: str) -> None:
     try:
-        print_lines(lines, sys.stdout)
+        _write(text, sys.stdout)
     except OSError as error:  # outside the command line
         raise OutputError(error) from None
 
@@ -117,7 +139,10 @@ def print_from_handler(line: str) -> None:
 
 def print_lines(lines: Iterable[str], stream: TextIO) -> None:
     """Writes lines to a stream, escaped and above a progress bar."""
-    text = "".join(f"{escape(line)}\n" for line in lines)
+    _write("".join(f"{escape(line)}\n" for line in lines), stream)
+
+
+def _write(text: str, stream: TextIO) -> None:
     with _above_progress_bar(stream):
         stream.write(text)
         stream.flush()
@@ -170,14 +195,18 @@ class _StandardStream(io.FileIO):
     Args:
         descriptor: the descriptor.
         raises: whether the first failed write raises `OutputError`. The text of other failed
-            writes is lost, so that Python does not fail to write it again when it exits.
+            writes is lost, so that Python does not fail to write it again when it exits. Text that
+            follows a stop signal is lost too, because it may have been written already.
     """
 
     def __init__(self, descriptor: int, *, raises: bool) -> None:
         super().__init__(descriptor, "w", closefd=False)
         self._raises = raises
+        self._is_stopped = False
 
     def write(self, data: Any) -> int:
+        if self._is_stopped:
+            return len(data)
         try:
             while (written := super().write(data)) is None:  # a pipe that does not block
                 select.select([], [self], [])
@@ -187,3 +216,6 @@ class _StandardStream(io.FileIO):
                 self._raises = False
                 raise OutputError(error) from None
             return len(data)
+        except SystemExit:
+            self._is_stopped = self._raises
+            raise
