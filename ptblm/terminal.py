@@ -119,44 +119,6 @@ def _write_output(text: str) -> None:
         raise OutputError(error) from None
 
 
-def print_data(rows: Iterable[str]) -> None:
-    """Writes rows of data to stdout, in large blocks.
-
-    A file or a pipe receives them as they are, so that another program reads the same bytes;
-    surrogates are bytes that were not UTF-8. On a terminal, each row is printed at once, tabs
-    become spaces, and all else that is not printable is escaped.
-
-    Raises:
-        OutputError: if stdout cannot be written to.
-    """
-    if sys.stdout.isatty():
-        for row in rows:
-            print_output([row.expandtabs()])
-        return
-    block: list[str] = []
-    size = 0
-    for row in rows:
-        block.append(f"{row}\n")
-        size += len(row)
-        if size >= _BLOCK_SIZE:
-            _write_data("".join(block))
-            block, size = [], 0
-    _write_data("".join(block))
-
-
-def _write_data(text: str) -> None:
-    buffer = getattr(sys.stdout, "buffer", None)
-    try:
-        if buffer is None:  # replaced by a stream of text
-            sys.stdout.write(text)
-        else:
-            sys.stdout.flush()
-            buffer.write(text.encode("utf-8", "surrogateescape"))
-            buffer.flush()
-    except OSError as error:  # outside the command line
-        raise OutputError(error) from None
-
-
 def print_messages(lines: Iterable[str]) -> None:
     """Writes lines to stderr, escaped and above a progress bar; a failure is ignored.
 
