@@ -1,6 +1,5 @@
 """Writes the judgment of each pair to a file: a TSV, or the JSON of the BabyLM evaluation."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import cycle
@@ -10,6 +9,7 @@ from typing import Any
 from ptblm.errors import UsageError
 from ptblm.evaluation.minimal_pairs.judgments import Judgment
 from ptblm.files import os_errors, write_text
+from ptblm.json_files import write_json
 from ptblm.terminal import escape
 
 _HEADER = ("id", "field", "uid", "good", "bad", "verdict")
@@ -47,13 +47,13 @@ def write_predictions(path: Path, judgments: Sequence[Judgment], *, strict: bool
     Raises:
         UsageError: if the file cannot be written.
     """
-    text = (
-        json.dumps(_babylm(judgments, strict=strict), ensure_ascii=False, indent=1) + "\n"
-        if path.suffix == ".json"
-        else "".join("\t".join(map(escape, row)) + "\n" for row in _rows(judgments))
-    )
     with os_errors(UsageError, "--predictions: cannot be written", where=path):
-        write_text(path, text)
+        if path.suffix == ".json":
+            write_json(path, _babylm(judgments, strict=strict))
+        else:
+            write_text(
+                path, "".join("\t".join(map(escape, row)) + "\n" for row in _rows(judgments))
+            )
 
 
 def _identified(judgments: Sequence[Judgment]) -> Iterator[tuple[str, Judgment]]:

@@ -1,9 +1,10 @@
 """Reads minimal pairs in the JSON lines of BLiMP (Warstadt et al. 2020) and of BabyLM.
 
 BLiMP: one object per line with `sentence_good`, `sentence_bad`, `UID` (the paradigm), `field` and
-`linguistics_term` (the phenomenon). Two of its 67 paradigms name a phenomenon, and one a field, in
-another way than all others; they get the names of the published results. Some paradigms have the texts of the prefix methods: `one_prefix_*`, where two
-words follow the same text, or `two_prefix_*`, where the same word follows two texts.
+`linguistics_term` (the phenomenon). Three of its 67 paradigms spell a field or a phenomenon in
+another way than the published results; they get the published names. Some paradigms have the texts
+of the prefix methods: `one_prefix_*`, where two words follow the same text, or `two_prefix_*`,
+where the same word follows two texts.
 
 BabyLM's supplement to BLiMP contains only the two sentences. The paradigm is then the name of the
 file.

@@ -39,7 +39,7 @@ def read_minimal_pairs(path: Path, columns: Columns | None = None) -> Material:
     if path.suffix in SUFFIXES or any(other.exists() for other in others[1:]):
         contents = [_read(other).split("\n") for other in others]
         return read_agreement(contents, str(path.with_suffix("")), stem)
-    if "\t" in lines[0] or "," in lines[0]:
+    if not text.startswith("[") and ("\t" in lines[0] or "," in lines[0]):
         return read_table(lines, str(path), stem, columns or Columns())
     raise DataError(
         "not a file of minimal pairs",
