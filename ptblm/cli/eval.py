@@ -29,6 +29,22 @@ def evaluate(
             help="Evaluate on a text file instead of a corpus; `-` reads standard input.",
         ),
     ] = None,
+    mode: Annotated[
+        Literal["stream", "sentence", "document"],
+        typer.Option(
+            help="Score the text as one stream, as published results do; each line as a sentence "
+            "by itself; or documents divided by blank lines."
+        ),
+    ] = "stream",
+    vocabulary_size: Annotated[
+        int | None,
+        typer.Option(
+            "--vocab-pad",
+            metavar="SIZE",
+            help="Also report the perplexity if <unk> stands for all words of a vocabulary of this "
+            "size, which makes vocabularies comparable (`lmplz --vocab_pad` of KenLM).",
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option(
@@ -57,6 +73,8 @@ def evaluate(
         split=split,
         data=data,
         text=text,
+        mode=mode,
+        vocabulary_size=vocabulary_size,
         cell=cell,
         overrides=overrides or [],
         device_name=device or "auto",

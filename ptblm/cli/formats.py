@@ -3,6 +3,7 @@
 from typing import Any
 
 from ptblm.corpus.vocabulary import EOS, UNK
+from ptblm.evaluation.score import perplexity
 from ptblm.reporting.bits import score_bits
 from ptblm.reporting.console import onednn_note
 from ptblm.run.checkpoints import CheckpointInfo, Verdict
@@ -15,6 +16,8 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
     """Returns an evaluation as JSON values, unrounded."""
     score = evaluation.score
     without_unk = score.without(UNK)
+    open_score, words = evaluation.open_score, evaluation.words
+    per_word = perplexity(score.nll, words) if words else None
     return {
         "checkpoint": str(evaluation.checkpoint),
         "epochs": evaluation.epochs,
@@ -30,6 +33,8 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         "notes": evaluation.notes,
         "unk_tokens": score.part(UNK).tokens,
         "tokens_without_unk": score.tokens - score.part(UNK).tokens,
+        "perplexity_with_padded_vocabulary": None if open_score is None else open_score.perplexity,
+        **({} if words is None else {"words": words, "perplexity_per_word": per_word}),
         "perplexity_without_unk": None if without_unk is None else without_unk.perplexity,
         "protocol": evaluation.protocol,
         "computing": {
@@ -64,6 +69,16 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
         lines.append(
             f"<unk>        {counted(unk_tokens, 'target')} {'is' if unk_tokens == 1 else 'are'} "
             f"<unk>; perplexity of the {others} {without_unk.perplexity:.2f}"
+        )
+    if evaluation.words:
+        lines.append(
+            f"words        {counted(evaluation.words, 'word')} between white space; perplexity per "
+            f"word {perplexity(score.nll, evaluation.words):.2f}"
+        )
+    if evaluation.open_score is not None:
+        lines.append(
+            f"padded       perplexity {evaluation.open_score.perplexity:.2f} with a vocabulary of "
+            f"{evaluation.vocabulary_size:,} words"
         )
     return [
         *lines,

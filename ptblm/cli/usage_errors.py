@@ -141,7 +141,7 @@ def _unknown_options(
     known = {name for parameter in parameters for name in parameter.opts}
     settable: tuple[str, ...] = ("",)
     if "--text" in known:  # `ptblm eval`
-        from ptblm.run.evaluate import OVERRIDABLE
+        from ptblm.run.text_config import OVERRIDABLE
 
         settable = OVERRIDABLE
     problems, hints = [], []

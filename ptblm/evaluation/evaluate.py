@@ -1,18 +1,59 @@
-"""Evaluates a model on a whole text with the protocol of published test perplexities."""
+"""Evaluates a model on a whole text in one of the modes of `line_scores`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from ptblm.corpus.batches import count_streams
+from ptblm.corpus.lines import Line
 from ptblm.corpus.reader import EncodedText
 from ptblm.corpus.tokenizers.base import Tokenizer
+from ptblm.corpus.vocabulary import UNK
+from ptblm.evaluation.line_scores import Mode, ScoredLine, score_lines
 from ptblm.evaluation.score import Score
 from ptblm.evaluation.scorer import on_device, running_scores
 from ptblm.model.language_model import LanguageModel
 
-PROTOCOL = (
-    "one stream; initial state: {initial_state}; state carried to the end; "
-    "every token but the first is a target; fp32"
-)
+_PROTOCOLS: dict[Mode, str] = {
+    "stream": "one stream; initial state: {initial_state}; state carried to the end; "
+    "every token but the first is a target; fp32",
+    "sentence": "sentences: each line by itself, after {context}; initial state: {initial_state}; "
+    "every token is a target; fp32",
+    "document": "documents, divided by blank lines or !ARTICLE, each after {context}; initial "
+    "state: {initial_state}; state carried to the end of the document; every token is a target; "
+    "fp32",
+}
+
+
+_TOKENS_PER_SCORE = 1000
+
+
+@dataclass(frozen=True)
+class LinesScore:
+    """The score of the lines of a text.
+
+    Attributes:
+        score: the score of all tokens.
+        unknown: tokens that are not in the vocabulary.
+        words: words between white space.
+    """
+
+    score: Score = field(default_factory=Score)
+    unknown: int = 0
+    words: int = 0
+
+    def __add__(self, other: "LinesScore") -> "LinesScore":
+        """Returns the score of the lines of both."""
+        return LinesScore(
+            self.score + other.score, self.unknown + other.unknown, self.words + other.words
+        )
+
+
+def protocol(mode: Mode, initial_state: str, tokenizer: Tokenizer) -> str:
+    """Returns a description of the evaluation protocol, which decides what can be compared."""
+    context = "a newline" if tokenizer.line_end == "\n" else tokenizer.line_end
+    return _PROTOCOLS[mode].format(initial_state=initial_state, context=context)
 
 
 def evaluate(model: LanguageModel, tokenizer: Tokenizer, text: EncodedText) -> Iterator[Score]:
@@ -21,7 +62,7 @@ def evaluate(model: LanguageModel, tokenizer: Tokenizer, text: EncodedText) -> I
     Args:
         model: the model, in evaluation mode.
         tokenizer: the tokenizer of the text. Special tokens are also scored separately.
-        text: the text, scored as one stream.
+        text: the text, scored as one stream: the protocol of published test perplexities.
 
     Raises:
         DataError: if the text has fewer than two tokens.
@@ -29,3 +70,48 @@ def evaluate(model: LanguageModel, tokenizer: Tokenizer, text: EncodedText) -> I
     streams = count_streams(len(text.ids), 1, 1, "text")
     ids = on_device(text.ids, next(model.parameters()).device)
     yield from running_scores(model, ids, streams, special_ids=tokenizer.special_ids)
+
+
+def evaluate_lines(
+    model: LanguageModel, tokenizer: Tokenizer, lines: Iterable[Line], mode: Mode
+) -> Iterator[LinesScore]:
+    """Yields the cumulative score from time to time. The last score is the score of the text.
+
+    Args:
+        model: the model, in evaluation mode.
+        tokenizer: the tokenizer of the text. Special tokens are also scored separately.
+        lines: the lines of the text.
+        mode: the mode; see `line_scores`.
+    """
+    total, yielded = LinesScore(), 0
+    for scored in score_lines(model, lines, mode, tokenizer.line_end_id):
+        total += _line_score(scored, tokenizer)
+        if total.score.tokens >= yielded + _TOKENS_PER_SCORE:
+            yield total
+            yielded = total.score.tokens
+    yield total
+
+
+def _line_score(scored: ScoredLine, tokenizer: Tokenizer) -> LinesScore:
+    line, nll = scored.line, scored.scores.nll
+    is_target = ~np.isnan(nll)
+    breakdown = {}
+    for token, index in tokenizer.special_ids.items():
+        is_token = is_target & (line.ids == index)
+        breakdown[token] = Score(float(nll[is_token].sum()), int(is_token.sum()))
+    score = Score(float(nll[is_target].sum()), int(is_target.sum()), breakdown)
+    return LinesScore(score, int(line.unknown.sum()), len(line.text.split()))
+
+
+def with_other_words(score: Score, number: int) -> Score:
+    """Returns the score if `<unk>` stands for a number of words, each equally probable.
+
+    This makes models with different vocabularies comparable: the vocabulary and the other words
+    together have the same size. It is what `--vocab_pad` of KenLM's `lmplz` does.
+
+    Args:
+        score: the score, with `<unk>` in its breakdown.
+        number: the number of words, at least 1.
+    """
+    unk = score.part(UNK)
+    return Score(score.nll + unk.tokens * float(np.log(number)), score.tokens)

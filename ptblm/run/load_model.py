@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ptblm import consent
 from ptblm.backend.allocator import keep_freed_memory
 from ptblm.backend.device import SelectedDevice, select_device
 from ptblm.backend.matmul import MatmulBackend, select_matmul_backend
@@ -20,7 +21,7 @@ from ptblm.config.model import ModelConfig
 from ptblm.config.schema import Config
 from ptblm.corpus.tokenizers import make_tokenizer
 from ptblm.corpus.tokenizers.base import Tokenizer
-from ptblm.errors import CheckpointError, ConfigError, DataError
+from ptblm.errors import CheckpointError, ConfigError, DataError, UsageError
 from ptblm.model.build import build_model, is_custom_cell
 from ptblm.model.language_model import LanguageModel
 from ptblm.run.directory import find_checkpoint
@@ -88,6 +89,26 @@ def load_model(path: Path, device_name: str = "auto") -> LoadedModel:
         selected,
         matmul,
     )
+
+
+def load_trusted_model(path: Path, device_name: str, cell: str | None) -> LoadedModel:
+    """Loads the model of a checkpoint, whose custom cell the user may have named.
+
+    Args:
+        path: a checkpoint, or a run directory, whose last checkpoint is used.
+        device_name: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        cell: the custom cell of the checkpoint, which the caller agrees to run.
+
+    Raises:
+        CheckpointError: if there is no checkpoint or it cannot be loaded.
+        UsageError: if the device is not available, or the checkpoint has another cell.
+    """
+    if cell is not None:
+        consent.allow("cell", cell)
+    loaded = load_model(path, device_name)
+    if cell not in (None, loaded.config.model.cell.type):
+        raise UsageError(f"--cell {cell}: the checkpoint has {loaded.config.model.cell.type}")
+    return loaded
 
 
 def previous_matmul(checkpoint: Checkpoint) -> MatmulBackend | None:
