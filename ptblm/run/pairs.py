@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ptblm import consent
 from ptblm.backend.device import SelectedDevice
 from ptblm.corpus.word_splitting import Splitting
-from ptblm.errors import CheckpointError, DataError, UsageError
+from ptblm.errors import CheckpointError, DataError
 from ptblm.evaluation.minimal_pairs.accuracy import Summary, summarize
 from ptblm.evaluation.minimal_pairs.agreement import AgreementText
 from ptblm.evaluation.minimal_pairs.agreement_scores import judge_agreement
@@ -26,7 +25,7 @@ from ptblm.evaluation.minimal_pairs.table import Columns
 from ptblm.evaluation.sequence_scores import BATCH_SIZE
 from ptblm.evaluation.unigram import unigram_nll
 from ptblm.progress_bar import ProgressBar
-from ptblm.run.load_model import LoadedModel, load_model
+from ptblm.run.load_model import LoadedModel, load_trusted_model
 from ptblm.run.memory import memory_errors
 from ptblm.run.pairs_options import check_options, descriptions
 from ptblm.run.predictions import check_predictions_path, write_predictions
@@ -111,16 +110,12 @@ def evaluate_pairs(
         UsageError: if the options do not apply to the files, the device is not available, or memory
             runs out.
     """
-    if cell is not None:
-        consent.allow("cell", cell)
     materials = [read_minimal_pairs(file, columns) for file in files]
     check_options(materials, method, score)
     if predictions is not None:
         has_suites = any(isinstance(material, Suite) for material in materials)
         check_predictions_path(predictions, has_suites=has_suites)
-    loaded = load_model(path, device_name)
-    if cell not in (None, loaded.config.model.cell.type):
-        raise UsageError(f"--cell {cell}: the checkpoint has {loaded.config.model.cell.type}")
+    loaded = load_trusted_model(path, device_name, cell)
     judgments = judge(
         loaded,
         materials,

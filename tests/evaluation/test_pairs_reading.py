@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ptblm.errors import DataError
@@ -271,6 +271,7 @@ ORIGINALS = {
 
 
 @pytest.mark.parametrize("name", ORIGINALS)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_mutated_files_are_read_or_are_errors(
     tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
