@@ -98,7 +98,7 @@ def pairs(
         show_progress=True,
     )
     if as_json:
-        print_json(pairs_json(result))
+        print_json(pairs_json(result, files))
     else:
         width = shutil.get_terminal_size().columns
         print_output(pairs_lines(result, width, ascii_only=not _can_show_bars()))

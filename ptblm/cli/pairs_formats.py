@@ -1,5 +1,7 @@
 """Formats the result of `ptblm pairs` as text or JSON."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ptblm.evaluation.minimal_pairs.accuracy import Accuracy
@@ -7,14 +9,14 @@ from ptblm.reporting.pairs_table import pairs_table
 from ptblm.run.pairs import PairsResult
 
 
-def pairs_json(result: PairsResult) -> dict[str, Any]:
-    """Returns the accuracies as JSON values, unrounded."""
+def pairs_json(result: PairsResult, files: Sequence[Path]) -> dict[str, Any]:
+    """Returns the accuracies on the pairs of files as JSON values, unrounded."""
     summary = result.summary
     return {
         "checkpoint": str(result.checkpoint),
         "epochs": result.epochs,
         "steps": result.steps,
-        "files": list(map(str, result.files)),
+        "files": list(map(str, files)),
         "compared": result.compared,
         "tokenize": result.splitting,
         "ties": "wrong" if result.strict else "half",

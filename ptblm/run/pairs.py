@@ -45,7 +45,6 @@ class PairsResult:
         checkpoint: the checkpoint file.
         epochs: completed epochs of the checkpoint.
         steps: completed steps of the checkpoint.
-        files: the files in the order of the command.
         unit: name of a token: "word", "character" or "byte".
         compared: what was compared, for each kind of file.
         splitting: how sentences were divided into words.
@@ -58,7 +57,6 @@ class PairsResult:
     checkpoint: Path
     epochs: int
     steps: int
-    files: list[Path]
     unit: str
     compared: list[str]
     splitting: Splitting
@@ -66,6 +64,11 @@ class PairsResult:
     judgments: list[Judgment]
     summary: Summary
     device: SelectedDevice
+
+    @property
+    def accuracy(self) -> float:
+        """The mean of the accuracies of the paradigms."""
+        return self.summary.overall.mean
 
 
 @memory_errors(
@@ -116,26 +119,59 @@ def evaluate_pairs(
         has_suites = any(isinstance(material, Suite) for material in materials)
         check_predictions_path(predictions, has_suites=has_suites)
     loaded = load_trusted_model(path, device_name, cell)
-    judgments = judge(
+    result = judge_materials(
         loaded,
         materials,
         method=method,
         score=score or "sum",
         splitting=splitting,
+        strict=strict,
         batch_size=batch_size,
         show_progress=show_progress,
     )
     if predictions is not None:
-        write_predictions(predictions, judgments, strict=strict)
+        write_predictions(predictions, result.judgments, strict=strict)
+    return result
+
+
+def judge_materials(
+    loaded: LoadedModel,
+    materials: Sequence[Material],
+    *,
+    method: Method | None = None,
+    score: ScoreKind = "sum",
+    splitting: Splitting = "none",
+    strict: bool = False,
+    batch_size: int = BATCH_SIZE,
+    show_progress: bool = False,
+) -> PairsResult:
+    """Returns the result of a model on the content of files.
+
+    See `evaluate_pairs` for the arguments.
+
+    Raises:
+        CheckpointError: if the checkpoint has no training counts, which SLOR needs, or its scores
+            are not finite.
+        DataError: if there are no pairs, or a word is unknown in a closed vocabulary.
+        UsageError: if the words of the model cannot be split as wanted.
+    """
+    judgments = _judgments(
+        loaded,
+        materials,
+        method,
+        score,
+        splitting,
+        batch_size=batch_size,
+        show_progress=show_progress,
+    )
     summary = summarize(judgments, strict=strict)
     _warn(summary, loaded.tokenizer.unit, splitting)
     return PairsResult(
         loaded.path,
         loaded.epochs,
         loaded.steps,
-        list(files),
         loaded.tokenizer.unit,
-        descriptions(materials, method, score or "sum"),
+        descriptions(materials, method, score),
         splitting,
         strict,
         judgments,
@@ -144,25 +180,17 @@ def evaluate_pairs(
     )
 
 
-def judge(
+def _judgments(
     loaded: LoadedModel,
     materials: Sequence[Material],
+    method: Method | None,
+    score: ScoreKind,
+    splitting: Splitting,
     *,
-    method: Method | None = None,
-    score: ScoreKind = "sum",
-    splitting: Splitting = "none",
-    batch_size: int = BATCH_SIZE,
-    show_progress: bool = False,
+    batch_size: int,
+    show_progress: bool,
 ) -> list[Judgment]:
-    """Returns the judgments of a model on the content of files, in order.
-
-    See `evaluate_pairs` for the arguments.
-
-    Raises:
-        CheckpointError: if the checkpoint has no training counts, which SLOR needs, or its scores
-            are not finite.
-        DataError: if no pair can be compared, or a word is unknown in a closed vocabulary.
-    """
+    """Returns the judgment of each pair, in the order of the files."""
     unigram = _unigram(loaded) if score == "slor" else None
     judgments: list[Judgment] = []
     scored = 0
@@ -225,15 +253,13 @@ def _warn(summary: Summary, unit: str, splitting: Splitting) -> None:
     """Logs a warning if many pairs are the same for the model."""
     overall = summary.overall
     if overall.same_share > _MAX_SAME:
-        advice = "pass --tokenize ptb-lower or ptb if the model was trained on such text"
+        advice = "; pass --tokenize ptb-lower or ptb if the model was trained on such text"
         logger.warning(
             "the two sentences of %.1f%% of the pairs are the same %ss for the model, because "
-            "%.0f%% of all %ss are not in its vocabulary; %s",
+            "%.0f%% of all %ss are not in its vocabulary, so it has to guess%s",
             100 * overall.same_share,
             unit,
             100 * overall.unknown_share,
             unit,
-            advice
-            if splitting == "none" and unit == "word"
-            else "the accuracy says little about the model",
+            advice if splitting == "none" and unit == "word" else "",
         )
