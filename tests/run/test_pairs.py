@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+import ptblm as ptblm_package
 from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
 from ptblm.config.loading import load_config
+from ptblm.errors import DataError, UsageError
 from ptblm.run.train import train
 from tests.evaluation.pairs_files import SUITE, TABLE, json_lines, write, write_agreement
 from tests.in_process import ptblm
@@ -223,6 +225,27 @@ def test_json_predictions_have_the_shape_of_babylm(
     result(model, ties, "--predictions", predictions, "--strict")
     (strict,) = json.loads(predictions.read_text())["blimp"].values()
     assert {each["pred"] for each in strict["predictions"]} == {"the y"}
+
+
+def test_api_judges_sentences_and_files(model: Path, blimp: Path) -> None:
+    loaded = ptblm_package.load(model, device="cpu")
+    sentences = [("the cat sleeps", "the cat sleep"), ("the x runs", "the y runs")]
+    found = loaded.pairs(iter(sentences))
+    assert [each.verdict for each in found.judgments] == ["right", "tie"]
+    assert [each.sentences for each in found.judgments] == sentences
+    assert found.accuracy == 0.75
+    assert loaded.pairs(sentences, strict=True, method="target").accuracy == 0.5
+    whole = loaded.pairs(blimp, method="prefix", score="slor")
+    command = result(model, blimp, "--method", "prefix", "--score", "slor")
+    assert whole.accuracy == command["accuracy"]
+    assert set(whole.summary.groups) == {"field"}
+    with pytest.raises(DataError, match="the ungrammatical sentence is empty") as caught:
+        loaded.pairs([*sentences, ("a", " ")])
+    assert caught.value.where == "pairs:3"
+    with pytest.raises(UsageError, match="expected sum, mean, slor, got 'max'"):
+        loaded.pairs(sentences, score="max")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="no pairs"):
+        loaded.pairs([])
 
 
 def test_slor_needs_training_counts(model: Path, blimp: Path, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """A minimal pair as it is read from a file, and checks of the texts in it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from ptblm.errors import DataError
@@ -83,3 +84,21 @@ def checked_text(text: Any, name: str, place: Place | str, *, may_be_empty: bool
         raise DataError(f"{name} {problem}", where=str(place))
     stripped: str = text.strip()
     return stripped
+
+
+def pairs_of_sentences(sentences: Iterable[tuple[str, str]]) -> list[Pair]:
+    """Returns pairs of a grammatical and an ungrammatical sentence as one paradigm.
+
+    Raises:
+        DataError: if a sentence is not valid; see `checked_text`.
+    """
+    places = (Place("pairs", number) for number in count(1))
+    return [
+        Pair(
+            place,
+            "pairs",
+            checked_text(good, "the grammatical sentence", place),
+            checked_text(bad, "the ungrammatical sentence", place),
+        )
+        for place, (good, bad) in zip(places, sentences, strict=False)
+    ]
