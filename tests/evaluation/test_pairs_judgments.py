@@ -156,6 +156,16 @@ def test_identical_pairs_are_ties_in_any_batch() -> None:
             assert all((each.verdict != "tie", each.same) == (True, False) for each in judged[20:])
 
 
+def test_windows_do_not_change_judgments(monkeypatch: pytest.MonkeyPatch) -> None:
+    nouns = ["the cat", "a dog", "the dogs near a cat"]
+    pairs = [pair(f"{noun} sleeps", f"{noun} sleep") for noun in nouns]
+    expected = judge(make_reader(), *pairs)
+    monkeypatch.setattr("ptblm.evaluation.minimal_pairs.judgments._WINDOW", 2)
+    for found, each in zip(judge(make_reader(), *pairs), expected, strict=True):
+        assert found.scores == pytest.approx(each.scores, rel=1e-5)
+        assert (found.verdict, found.sentences) == (each.verdict, each.sentences)
+
+
 def test_repeated_sentences_are_judged_each_time_and_scored_once() -> None:
     scored: list[int] = []
     reader = replace(make_reader(), progress=scored.append)

@@ -257,6 +257,12 @@ def test_large_files_and_other_encodings_are_errors(
     path.write_bytes(TABLE.encode() + b"\xff\n")
     with pytest.raises(DataError, match="not UTF-8"):
         read_minimal_pairs(path)
+    path.write_bytes(TABLE.encode())
+    monkeypatch.setattr("ptblm.evaluation.minimal_pairs.reading.MAX_LINES", 4)
+    assert len(pairs_of(path)) == 3
+    monkeypatch.setattr("ptblm.evaluation.minimal_pairs.reading.MAX_LINES", 3)
+    with pytest.raises(DataError, match="more than 3 lines"):
+        read_minimal_pairs(path)
     monkeypatch.setattr("ptblm.evaluation.minimal_pairs.reading.MAX_BYTES", 100)
     with pytest.raises(DataError, match="more than 100"):
         read_minimal_pairs(path)

@@ -26,9 +26,11 @@ Verdict = Literal["right", "wrong", "tie"]
 
 # Scores are equal if they differ by no more than the rounding of batches: relative, and in nats.
 _RELATIVE, _ABSOLUTE = 1e-6, 1e-6
+# Pairs whose sentences are sorted by length and scored at once. The bound limits the memory.
+_WINDOW = 2**14
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Judgment:
     """The verdict on a pair, or on a prediction about an item of a suite.
 
@@ -72,6 +74,20 @@ def judge_pairs(
     Raises:
         DataError: if a word is unknown and the vocabulary does not contain `<unk>`.
     """
+    return [
+        each
+        for start in range(0, len(pairs), _WINDOW)
+        for each in _judge_window(reader, pairs[start : start + _WINDOW], method, kind, unigram)
+    ]
+
+
+def _judge_window(
+    reader: Reader,
+    pairs: Sequence[Pair],
+    method: Method,
+    kind: ScoreKind,
+    unigram: NDArray[np.float64] | None,
+) -> list[Judgment]:
     lines = [
         [reader.line(reader.tokens(text), text, pair.place) for text in (pair.good, pair.bad)]
         for pair in pairs

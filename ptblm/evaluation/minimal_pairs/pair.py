@@ -11,7 +11,7 @@ from ptblm.errors import DataError
 MAX_CHARACTERS = 10_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a pair is in a file.
 
@@ -27,7 +27,7 @@ class Place:
         return f"{self.file}:{self.number}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Continuation:
     """A word and the text before it."""
 
@@ -35,7 +35,7 @@ class Continuation:
     word: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """Two sentences. A model is right if it finds the first one more probable.
 

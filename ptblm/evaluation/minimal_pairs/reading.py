@@ -11,8 +11,8 @@ from ptblm.evaluation.minimal_pairs.syntaxgym import Suite, read_suite
 from ptblm.evaluation.minimal_pairs.table import Columns, read_table
 from ptblm.json_files import JsonError, parse_json
 
-# More than twice the 67,000 pairs of BLiMP in one file. The bound limits the memory of the pairs.
-MAX_BYTES = 64_000_000
+# Bounds of the memory of a file, which are far above the 28 MB and 67,000 pairs of BLiMP.
+MAX_BYTES, MAX_LINES = 64_000_000, 1_000_000
 
 Material = list[Pair] | AgreementText | Suite
 
@@ -78,6 +78,12 @@ def _read(path: Path) -> str:
             f"not UTF-8 text: {error.reason}", where=f"{path}, byte {error.start + 1:,}"
         ) from None
     text = text.replace("\r\n", "\n").rstrip("\n")
+    if text.count("\n") >= MAX_LINES:
+        raise DataError(
+            f"the file has more than {MAX_LINES:,} lines",
+            where=str(path),
+            hint="divide it into smaller files, and pass all of them",
+        )
     if not text.strip():
         raise DataError("the file is empty", where=str(path))
     return text
