@@ -19,7 +19,7 @@ def pairs(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...",
+            metavar="FILE",
             parser=parse_path,
             autocompletion=complete_file,
             help="JSON lines of BLiMP or BabyLM, a TSV or CSV table, X.text with X.eval and X.gold "
