@@ -50,8 +50,30 @@ def print_output(lines: Iterable[str]) -> None:
     Raises:
         OutputError: if stdout cannot be written to, at the first failure only.
     """
+    _write_output("".join(f"{escape(line)}\n" for line in lines))
+
+
+def print_part(text: str) -> None:
+    """Writes a part of a text to stdout at once, escaped except for its newlines.
+
+    Raises:
+        OutputError: if stdout cannot be written to, at the first failure only.
+    """
+    _write_output("\n".join(map(escape, text.split("\n"))))
+
+
+def print_row(fields: Iterable[str]) -> None:
+    """Writes a line of fields to stdout, each escaped, with tabs between them.
+
+    Raises:
+        OutputError: if stdout cannot be written to, at the first failure only.
+    """
+    _write_output("\t".join(map(escape, fields)) + "\n")
+
+
+def _write_output(text: str) -> None:
     try:
-        print_lines(lines, sys.stdout)
+        _write(text, sys.stdout)
     except OSError as error:  # outside the command line
         raise OutputError(error) from None
 
@@ -78,7 +100,10 @@ def print_from_handler(line: str) -> None:
 
 def print_lines(lines: Iterable[str], stream: TextIO) -> None:
     """Writes lines to a stream, escaped and above a progress bar."""
-    text = "".join(f"{escape(line)}\n" for line in lines)
+    _write("".join(f"{escape(line)}\n" for line in lines), stream)
+
+
+def _write(text: str, stream: TextIO) -> None:
     with _above_progress_bar(stream):
         stream.write(text)
         stream.flush()

@@ -14,6 +14,7 @@ from ptblm.cli.completion import use_own_script
 from ptblm.cli.config_commands import config_app
 from ptblm.cli.download import download_data
 from ptblm.cli.eval import evaluate
+from ptblm.cli.generate import generate
 from ptblm.cli.output import show_tracebacks
 from ptblm.cli.pairs import pairs
 from ptblm.cli.train import train
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("pairs")(pairs)
+app.command("generate")(generate)
 app.command("download-data")(download_data)
 app.add_typer(config_app, name="config")
 app.add_typer(checkpoint_app, name="checkpoint")

@@ -255,8 +255,8 @@ def _warn(summary: Summary, unit: str, splitting: Splitting) -> None:
     if overall.same_share > _MAX_SAME:
         advice = "; pass --tokenize ptb-lower or ptb if the model was trained on such text"
         logger.warning(
-            "the two sentences of %.1f%% of the pairs are the same %ss for the model, because "
-            "%.0f%% of all %ss are not in its vocabulary, so it has to guess%s",
+            "%.1f%% of the pairs are the same %ss for the model, which can only guess (%.0f%% of "
+            "all %ss are not in its vocabulary)%s",
             100 * overall.same_share,
             unit,
             100 * overall.unknown_share,
