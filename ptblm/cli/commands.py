@@ -17,6 +17,7 @@ from ptblm.cli.eval import evaluate
 from ptblm.cli.generate import generate
 from ptblm.cli.import_model import import_model
 from ptblm.cli.output import show_tracebacks
+from ptblm.cli.pairs import pairs
 from ptblm.cli.rescore import rescore
 from ptblm.cli.train import train
 from ptblm.terminal import print_output
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command("train")(train)
 app.command("eval")(evaluate)
+app.command("pairs")(pairs)
 app.command("rescore")(rescore)
 app.command("generate")(generate)
 app.command("import")(import_model)
