@@ -23,3 +23,11 @@ def unigram_nll(vocabulary: Vocabulary) -> NDArray[np.float64]:
         raise ValueError("the vocabulary has no training counts")
     smoothed: NDArray[np.float64] = np.log(counts.sum() + len(counts)) - np.log(counts + 1)
     return smoothed
+
+
+def unigram_table(vocabulary: Vocabulary) -> NDArray[np.float64]:
+    """Returns -log p of each token in nats, [V]; NaN if the training counts are not known."""
+    try:
+        return unigram_nll(vocabulary)
+    except ValueError:
+        return np.full(len(vocabulary), np.nan)
