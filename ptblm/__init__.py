@@ -4,7 +4,6 @@
 takes a second to import.
 """
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,9 +11,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["GeneratedText", "Model", "PairsResult", "TextScore", "Token", "__version__", "load"]
-
-# Silent in other programs; the command line adds its own handler.
-logging.getLogger("ptblm").addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

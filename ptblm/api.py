@@ -4,6 +4,7 @@ Nothing is printed. Notes and warnings go to the logger "ptblm", which is silent
 configures logging. Errors are the exceptions of `ptblm.errors`.
 """
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,6 +37,9 @@ from ptblm.run.prompts import encode_prompt, typed_prompt
 from ptblm.run.text_config import text_config
 
 __all__ = ["GeneratedText", "Model", "PairsResult", "TextScore", "Token", "load"]
+
+# Without a handler, Python would print warnings.
+logging.getLogger("ptblm").addHandler(logging.NullHandler())
 
 
 def load(path: str | os.PathLike[str], *, device: str = "auto", cell: str | None = None) -> "Model":

@@ -156,6 +156,24 @@ def has_one_name(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_nlink <= 1
 
 
+def check_output(path: Path) -> None:
+    """Checks that a file that the user named for output is regular, or can be created.
+
+    `replacing` would replace a link or a device, such as /dev/stdout.
+
+    Raises:
+        OSError: if it is anything else, or its directory does not exist.
+    """
+    if not stat.S_ISDIR(path.parent.stat().st_mode):
+        raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path.parent))
+    with contextlib.suppress(FileNotFoundError):
+        mode = path.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
 @contextlib.contextmanager
 def replacing(path: Path, check: Callable[[Path], None] | None = None) -> Iterator[IO[bytes]]:
     """Opens a temporary file that replaces `path` when the block succeeds.

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from tests.conftest import plain_environment, write_small_corpus
 from tests.in_process import ptblm
@@ -35,10 +37,35 @@ COMMANDS: dict[str, tuple[list[str], int]] = {
     "resume auto": (["train", *TINY, "--resume", "auto", "--run-dir", "PATH"], 2),
     "eval data": (["eval", "RUN", "--data", "PATH"], 3),
     "eval text": (["eval", "RUN", "--text", "PATH"], 3),
+    "generate": (["generate", "RUN", "--prompt-file", "PATH"], 3),
+    "pairs": (["pairs", "RUN", "PATH"], 3),
+    "predictions": (["pairs", "RUN", "HERE/pairs.tsv", "--predictions", "PATH"], 2),
+    "rescore": (["rescore", "RUN", "PATH", "--format", "kaldi"], 3),
+    "rescore costs": (["rescore", "RUN", "HERE/nbest", "--format", "kaldi", "--costs", "PATH"], 3),
+    "rescore to": (["rescore", "RUN", "HERE/list", "--format", "srilm", "--to", "PATH"], 2),
+    "tune": (["rescore", "RUN", "HERE/nbest", "--format", "kaldi", "--tune", "PATH"], 3),
+    "mix": (["rescore", "RUN", "HERE/nbest", "--format", "kaldi", "--mix", "PATH"], 3),
+    "import": (["import", "PATH", "--vocab", "HERE/vocab.txt"], 4),
+    "import vocabulary": (["import", "HERE/model.pt", "--vocab", "PATH"], 3),
+    "import corpus": (["import", "HERE/model.pt", "--vocab-from", "PATH"], 3),
+    "import to": (["import", "HERE/model.pt", "--vocab", "HERE/vocab.txt", "-o", "PATH"], 2),
     "download from": (["download-data", "--from", "PATH", "--to", "new"], 3),
     "download to": (["download-data", "--from", "RUN", "--to", "PATH"], 3),
 }
 WRITES = {"run dir", "overwrite", "resume auto", "download to"}
+WRITES |= {"import to", "predictions", "rescore to"}
+# Commands that read a pipe, such as `--data <(command)`.
+READ_PIPES = {
+    "data",
+    "eval data",
+    "eval text",
+    "generate",
+    "pairs",
+    "rescore",
+    "tune",
+    "mix",
+    "import corpus",
+}
 
 
 def long_name(_: Path) -> str:
@@ -84,6 +111,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = ["--data", str(directory / "text"), "--run-dir", str(directory / "run")]
     code, errors, _ = ptblm("train", *TINY, *data)
     assert code == 0, errors
+    (directory / "pairs.tsv").write_text("grammatical\tungrammatical\nthe cat\ta cat\n")
+    (directory / "nbest").write_text("a-1 the cat\na-2 a cat\n")
+    (directory / "list").write_text("-1 -2 2 the cat\n")
+    model = {"encoder": nn.Embedding(4, 3), "rnn": nn.LSTM(3, 3), "decoder": nn.Linear(3, 4)}
+    torch.save(nn.ModuleDict(model).state_dict(), directory / "model.pt")
+    (directory / "vocab.txt").write_text("<eos>\n<unk>\nthe\ncat\n")
     return directory
 
 
@@ -91,7 +124,10 @@ def check(command: str, path: str, run: Path) -> None:
     """Runs a command with a path that cannot be used."""
     words, expected = COMMANDS[command]
     code, errors, output = ptblm(
-        *(word.replace("PATH", path).replace("RUN", str(run)) for word in words)
+        *(
+            word.replace("PATH", path).replace("RUN", str(run)).replace("HERE", str(run.parent))
+            for word in words
+        )
     )
     assert code == expected, errors + output
     assert "Traceback" not in errors
@@ -105,7 +141,7 @@ def check(command: str, path: str, run: Path) -> None:
 def test_path_that_cannot_be_used(
     command: str, make_path: Callable[[Path], str], prepared: Path, in_directory: Path
 ) -> None:
-    if make_path is named_pipe and command in ("data", "eval data", "eval text"):
+    if make_path is named_pipe and command in READ_PIPES:
         pytest.skip("a pipe can be read: `--data <(command)`")
     check(command, make_path(in_directory), prepared / "run")
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from tests.conftest import write_small_corpus
 from tests.failing_calls import failing_calls
@@ -38,6 +40,10 @@ COMMANDS: dict[str, tuple[list[str], set[int]]] = {
     "dry run": (["train", "--dry-run", *TINY], {2, 3}),
     "eval": (["eval", "run"], {2, 3, 4}),
     "eval text": (["eval", "run", "--text", "text/test.txt"], {2, 3, 4}),
+    "generate": (["generate", "run", "--prompt-file", "text/test.txt", "--tokens=2"], {2, 3, 4}),
+    "pairs": (["pairs", "run", "pairs.tsv", "--predictions", "predictions.tsv"], {2, 3, 4}),
+    "rescore": (["rescore", "run", "nbest", "--format", "srilm", "--to", "rescored"], {2, 3, 4}),
+    "import": (["import", "model.pt", "--vocab", "vocab.txt", "-o", "new"], {2, 3, 4}),
     "show": (["checkpoint", "show", "run"], {4}),
     "verify": (["checkpoint", "verify", "run"], {4}),
     "config": (["config", "show", "my.yaml"], {2}),
@@ -50,6 +56,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("prepared")
     write_small_corpus(directory / "text")
     (directory / "my.yaml").write_text("training: {epochs: 1}\n")
+    (directory / "pairs.tsv").write_text("grammatical\tungrammatical\nthe cat\ta cat\n")
+    (directory / "nbest").write_text("-1 -2 2 the cat\n")
+    model = {"encoder": nn.Embedding(4, 3), "rnn": nn.LSTM(3, 3), "decoder": nn.Linear(3, 4)}
+    torch.save(nn.ModuleDict(model).state_dict(), directory / "model.pt")
+    (directory / "vocab.txt").write_text("<eos>\n<unk>\nthe\ncat\n")
     with tarfile.open(directory / "empty.tar", "w") as archive:
         archive.addfile(tarfile.TarInfo("a"), io.BytesIO())
     with pytest.MonkeyPatch.context() as patch:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ptblm.errors import UsageError
 from ptblm.evaluation.minimal_pairs.judgments import Judgment
-from ptblm.files import os_errors, write_text
+from ptblm.files import check_output, os_errors, write_text
 from ptblm.json_files import write_json
 from ptblm.terminal import escape
 
@@ -32,8 +32,8 @@ def check_predictions_path(path: Path, *, has_suites: bool) -> None:
             "that is predicted",
             hint="use a name that ends with .tsv",
         )
-    if not path.parent.is_dir() or path.is_dir():
-        raise UsageError("--predictions: cannot be written", where=str(path), hint="name a file")
+    with os_errors(UsageError, "--predictions: cannot be written", where=path):
+        check_output(path)
 
 
 def write_predictions(path: Path, judgments: Sequence[Judgment], *, strict: bool = False) -> None:

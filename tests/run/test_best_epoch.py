@@ -79,7 +79,7 @@ def test_summary_reports_the_best_epoch_and_its_command(
     for command, perplexity in zip(commands, (result["test_perplexity"], best_test), strict=True):
         code, _, shown = ptblm(*shlex.split(command)[2:])
         assert code == 0
-        assert f"perplexity   {perplexity:.2f}\n" in shown
+        assert f"perplexity   {perplexity:.2f};" in shown
 
 
 def remove(best: Path) -> None:

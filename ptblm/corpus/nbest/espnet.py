@@ -65,8 +65,9 @@ def _hypotheses(path: str) -> Iterator[Hypothesis]:
 def _ranked(directory: Path, number: int) -> Iterator[Hypothesis]:
     """Yields the hypotheses of a rank."""
     names = ["text", "score"]
-    if (directory / "token").exists():
-        names.append("token")
+    with os_errors(DataError, where=directory):
+        if (directory / "token").exists():
+            names.append("token")
     columns = [_fields(directory / name) for name in names]
     while True:
         fields = [next(column, None) for column in columns]

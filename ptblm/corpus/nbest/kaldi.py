@@ -23,6 +23,7 @@ from ptblm.corpus.nbest.hypothesis import (
 )
 from ptblm.corpus.nbest.rows import Row, read_rows
 from ptblm.errors import DataError
+from ptblm.files import os_errors
 from ptblm.paths import expand_path
 
 _ROW = re.compile(r"(\S+)-([1-9][0-9]{0,8})(?:[ \t](.*))?", re.DOTALL)
@@ -58,7 +59,8 @@ def _parse(row: Row) -> Hypothesis:
 
 def _with_costs(hypotheses: Iterable[Hypothesis], path: str) -> Iterator[Hypothesis]:
     """Adds the scores in the files of a directory, whose rows have the order of the list."""
-    found = [name for name in _COSTS if (expand_path(path) / name).exists()]
+    with os_errors(DataError, where=path):
+        found = [name for name in _COSTS if (expand_path(path) / name).exists()]
     if "acwt" not in found:
         raise DataError(
             "the directory does not contain the file acwt",
