@@ -50,8 +50,33 @@ def print_output(lines: Iterable[str]) -> None:
     Raises:
         OutputError: if stdout cannot be written to, at the first failure only.
     """
+    _print_text("".join(f"{escape(line)}\n" for line in lines))
+
+
+def print_rows(rows: Iterable[str], *, unchanged: bool = False) -> None:
+    """Writes rows of tab-separated values to stdout at once, escaped except for their tabs.
+
+    Args:
+        rows: the rows, without line ends.
+        unchanged: whether to escape nothing unless stdout is a terminal. This is for rows of a file
+            that the user wants back; they may end with a carriage return.
+
+    Raises:
+        OutputError: if stdout cannot be written to, at the first failure only.
+    """
+    rows = list(rows)
+    if unchanged and sys.stdout.isatty():
+        rows = [row.removesuffix("\r") for row in rows]
+    elif unchanged:
+        return _print_text("".join(f"{row}\n" for row in rows))
+    if not "".join(rows).replace("\t", "").isprintable():
+        rows = ["\t".join(map(escape, row.split("\t"))) for row in rows]
+    return _print_text("".join(f"{row}\n" for row in rows))
+
+
+def _print_text(text: str) -> None:
     try:
-        print_lines(lines, sys.stdout)
+        _write(text, sys.stdout)
     except OSError as error:  # outside the command line
         raise OutputError(error) from None
 
@@ -78,7 +103,10 @@ def print_from_handler(line: str) -> None:
 
 def print_lines(lines: Iterable[str], stream: TextIO) -> None:
     """Writes lines to a stream, escaped and above a progress bar."""
-    text = "".join(f"{escape(line)}\n" for line in lines)
+    _write("".join(f"{escape(line)}\n" for line in lines), stream)
+
+
+def _write(text: str, stream: TextIO) -> None:
     with _above_progress_bar(stream):
         stream.write(text)
         stream.flush()
