@@ -15,6 +15,7 @@ from ptblm.cli.config_commands import config_app
 from ptblm.cli.download import download_data
 from ptblm.cli.eval import evaluate
 from ptblm.cli.output import show_tracebacks
+from ptblm.cli.score import score
 from ptblm.cli.train import train
 from ptblm.terminal import print_output
 
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.command("train")(train)
 app.command("eval")(evaluate)
+app.command("score")(score)
 app.command("download-data")(download_data)
 app.add_typer(config_app, name="config")
 app.add_typer(checkpoint_app, name="checkpoint")
