@@ -164,8 +164,11 @@ def text_pieces(text: str, *, as_is: bool = False) -> Iterator[bytes]:
     with os_errors(DataError, where=name), ExitStack() as stack:
         file: io.BufferedReader[Any]
         if text == "-":
-            file = io.BufferedReader(cast(io.RawIOBase, sys.stdin.buffer))
-            stack.callback(file.detach)  # because closing it would close standard input
+            if isinstance(sys.stdin.buffer, io.BufferedReader):
+                file = sys.stdin.buffer  # returns what is typed so far
+            else:
+                file = io.BufferedReader(cast(io.RawIOBase, sys.stdin.buffer))
+                stack.callback(file.detach)  # because closing it would close standard input
         else:
             file = open_text(expand_path(text), may_be_pipe=True)
             stack.callback(file.close)
