@@ -103,7 +103,7 @@ def test_batches_do_not_change_the_order(models: Path, text: Path, tokenizer: st
 
 
 def test_one_at_a_time_is_reproducible_in_new_processes(models: Path, text: Path) -> None:
-    command = [sys.executable, "-m", "ptblm", "score", models / "word", text]
+    command = [sys.executable, "-m", "ptblm", "score", str(models / "word"), str(text)]
     command += ["--batch-size", "1", "--columns", "entropy,rank", "--top", "2"]
     environment = {**plain_environment(), "OMP_NUM_THREADS": "1"}
     first, second = (subprocess.check_output(command, env=environment) for _ in range(2))
@@ -186,7 +186,7 @@ def test_typed_line_is_scored_before_the_next_one(models: Path) -> None:
     """In a terminal, the answer to a line appears when the line is complete."""
     pty = pytest.importorskip("pty")
     master, slave = pty.openpty()
-    command = [sys.executable, "-m", "ptblm", "score", models / "word"]
+    command = [sys.executable, "-m", "ptblm", "score", str(models / "word")]
     process = subprocess.Popen(
         command,
         stdin=slave,
