@@ -1,3 +1,25 @@
-"""ptblm: train and evaluate recurrent language models on the Penn Treebank and any other text."""
+"""ptblm: train and evaluate recurrent language models on the Penn Treebank and any other text.
+
+`ptblm.load` opens a trained model; see `ptblm.api`. It is imported on first use, because torch
+takes a second to import.
+"""
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ptblm.api import GeneratedText, Model, TextScore, Token, load
 
 __version__ = "0.1.0"
+__all__ = ["GeneratedText", "Model", "TextScore", "Token", "__version__", "load"]
+
+# Silent in other programs; the command line adds its own handler.
+logging.getLogger("ptblm").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from importlib import import_module
+
+        return getattr(import_module("ptblm.api"), name)
+    raise AttributeError(f"module 'ptblm' has no attribute {name!r}")

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO, cast
 
+_BLOCK_SIZE = 2**16  # characters of rows that are written at once
 _MAX_MESSAGE = 10_000  # characters of a line; more than two of the longest paths
 
 
@@ -50,35 +51,86 @@ def print_output(lines: Iterable[str]) -> None:
     Raises:
         OutputError: if stdout cannot be written to, at the first failure only.
     """
-    _print_text("".join(f"{escape(line)}\n" for line in lines))
+    _write_output("".join(f"{escape(line)}\n" for line in lines))
 
 
-def print_rows(rows: Iterable[str], *, unchanged: bool = False) -> None:
-    """Writes rows of tab-separated values to stdout at once, escaped except for their tabs.
-
-    Args:
-        rows: the rows, without line ends.
-        unchanged: whether to escape nothing unless stdout is a terminal. This is for rows of a file
-            that the user wants back; they may end with a carriage return.
+def print_part(text: str) -> None:
+    """Writes a part of a text to stdout at once, escaped except for its newlines.
 
     Raises:
         OutputError: if stdout cannot be written to, at the first failure only.
     """
-    rows = list(rows)
-    if unchanged and sys.stdout.isatty():
-        rows = [row.removesuffix("\r") for row in rows]
-    elif unchanged:
-        return _print_text("".join(f"{row}\n" for row in rows))
-    if not "".join(rows).replace("\t", "").isprintable():
-        rows = ["\t".join(map(escape, row.split("\t"))) for row in rows]
-    return _print_text("".join(f"{row}\n" for row in rows))
+    _write_output("\n".join(map(escape, text.split("\n"))))
 
 
-def _print_text(text: str) -> None:
+def print_rows(rows: Iterable[str], *, unchanged: bool = False, at_once: bool = False) -> None:
+    """Writes rows of tab-separated values to stdout in large blocks, also if an error ends them.
+
+    Args:
+        rows: the rows, without line ends. They are escaped except for their tabs.
+        unchanged: whether a file or a pipe receives the rows as they are, so that another program
+            reads the same bytes; surrogates are bytes that were not UTF-8.
+        at_once: whether to write each row at once, as on a terminal.
+
+    Raises:
+        OutputError: if stdout cannot be written to, at the first failure only.
+    """
+    is_terminal = sys.stdout.isatty()
+    write = _write_data if unchanged and not is_terminal else _write_escaped_rows
+    block: list[str] = []
+    size = 0
+    try:
+        for row in rows:
+            block.append(row)
+            size += len(row)
+            if at_once or is_terminal or size >= _BLOCK_SIZE:
+                complete, block, size = block, [], 0
+                write(complete)
+    finally:
+        if block:
+            write(block)
+
+
+def _write_escaped_rows(rows: list[str]) -> None:
+    text = "".join(rows)
+    if not (text.isprintable() or text.replace("\t", "").isprintable()):
+        rows = ["\t".join(map(escape, row.removesuffix("\r").split("\t"))) for row in rows]
+    _write_output("".join(f"{row}\n" for row in rows))
+
+
+def _write_data(rows: list[str]) -> None:
+    text = "".join(f"{row}\n" for row in rows)
+    buffer = getattr(sys.stdout, "buffer", None)
+    try:
+        if buffer is None:  # a stream of text has replaced stdout
+            sys.stdout.write(text)
+        else:
+            sys.stdout.flush()
+            buffer.write(text.encode("utf-8", "surrogateescape"))
+            buffer.flush()
+    except OSError as error:  # outside the command line
+        raise OutputError(error) from None
+
+
+def _write_output(text: str) -> None:
     try:
         _write(text, sys.stdout)
     except OSError as error:  # outside the command line
         raise OutputError(error) from None
+
+
+def print_data(rows: Iterable[str]) -> None:
+    """Writes rows of data to stdout, in large blocks.
+
+    A file or a pipe receives them as they are, so that another program reads the same bytes;
+    surrogates are bytes that were not UTF-8. On a terminal, each row is printed at once, tabs
+    become spaces, and all else that is not printable is escaped.
+
+    Raises:
+        OutputError: if stdout cannot be written to.
+    """
+    is_terminal = sys.stdout.isatty()
+    print_rows((row.expandtabs() if is_terminal else row for row in rows), unchanged=True)
 
 
 def print_messages(lines: Iterable[str]) -> None:
@@ -159,14 +211,18 @@ class _StandardStream(io.FileIO):
     Args:
         descriptor: the descriptor.
         raises: whether the first failed write raises `OutputError`. The text of other failed
-            writes is lost, so that Python does not fail to write it again when it exits.
+            writes is lost, so that Python does not fail to write it again when it exits. Text that
+            follows a stop signal is lost too, because it may have been written already.
     """
 
     def __init__(self, descriptor: int, *, raises: bool) -> None:
         super().__init__(descriptor, "w", closefd=False)
         self._raises = raises
+        self._is_stopped = False
 
     def write(self, data: Any) -> int:
+        if self._is_stopped:
+            return len(data)
         try:
             while (written := super().write(data)) is None:  # a pipe that does not block
                 select.select([], [self], [])
@@ -176,3 +232,6 @@ class _StandardStream(io.FileIO):
                 self._raises = False
                 raise OutputError(error) from None
             return len(data)
+        except SystemExit:
+            self._is_stopped = self._raises
+            raise

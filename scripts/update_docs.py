@@ -6,12 +6,15 @@
 A marked block starts with one of these comments and ends with `<!-- end -->`:
 
     <!-- output: ptblm COMMAND -->    the command and its output
+    <!-- example: ptblm COMMAND -->   the same, but the output may differ between machines
+    <!-- run: ptblm COMMAND -->       the command without its output
+    <!-- file: NAME -->               a text file for the commands that follow
     <!-- options: COMMAND -->         table of the options of a command
     <!-- keys: SECTION -->            table of the config keys of a section
     <!-- variants: SECTION.KEY -->    table of the variants of a key and their options
 
-The `output` commands of a document run in order in one empty directory. Rounding and times differ
-between machines, so `normalize` masks perplexities and times for the check.
+The commands of a document run in order in one empty directory. Rounding and times differ between
+machines, so `normalize` masks perplexities, times and the output of examples for the check.
 """
 
 import argparse
@@ -37,20 +40,34 @@ REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = ["README.md", "docs/guide.md"]
 
 _BLOCK = re.compile(
-    r"(<!-- (?P<kind>output|options|keys|variants): (?P<subject>.+?) -->\n)"
+    r"(<!-- (?P<kind>output|example|run|file|options|keys|variants): (?P<subject>.+?) -->\n)"
     r"(?P<content>.*?)(?P<end><!-- end -->)",
     re.DOTALL,
 )
 
 
-def regenerate(text: str, run: Callable[[str], str]) -> str:
-    """Returns a document with all marked blocks regenerated; `run` returns a command's output."""
+def regenerate(
+    text: str, run: Callable[[str], str], write: Callable[[str, str], object] = lambda *_: None
+) -> str:
+    """Returns a document with all marked blocks regenerated.
+
+    Args:
+        text: the document.
+        run: runs a command and returns its output.
+        write: writes a file, given its name and its content.
+    """
 
     def block(match: re.Match[str]) -> str:
         subject = match["subject"]
         match match["kind"]:
-            case "output":
+            case "output" | "example":
                 content = f"```text\n$ {subject}\n{run(subject)}```\n"
+            case "run":
+                content = f"```\n{subject}\n```\n"
+                run(subject)
+            case "file":
+                content = match["content"]
+                write(subject, content.partition("\n")[2].rpartition("```")[0])
             case "options":
                 content = options_table(subject)
             case "keys":
@@ -81,6 +98,11 @@ def run_command(directory: Path, command: str) -> str:
         check=True,
     )
     return done.stdout
+
+
+def write_file(directory: Path, name: str, content: str) -> None:
+    """Writes a text file."""
+    (directory / name).write_text(content, encoding="utf-8")
 
 
 def options_table(name: str) -> str:
@@ -140,6 +162,7 @@ def variants_table(section: str, key: str) -> str:
 
 def normalize(text: str) -> str:
     """Masks values that differ between machines: decimals, speeds, best epochs, devices, widths."""
+    text = re.sub(r"(?s)(<!-- example: [^\n]+\n).*?(<!-- end -->)", r"\1\2", text)
     text = re.sub(r"(?m)^( *device +).*$", r"\1#", text)
     text = re.sub(r"(?m)^( +\d+ +\S+) +\d.*$", r"\1 #", text)  # columns after the learning rate
     text = re.sub(r"(?<![\w.])[\d,]+\.\d+(?![\w.])", "#", text)
@@ -175,7 +198,8 @@ def main() -> int:
         path = REPOSITORY / name
         before = path.read_text(encoding="utf-8")
         with tempfile.TemporaryDirectory() as directory:
-            after = regenerate(before, partial(run_command, Path(directory)))
+            place = Path(directory)
+            after = regenerate(before, partial(run_command, place), partial(write_file, place))
         if normalize(after) != normalize(before):
             outdated.append(name)
         if not check:

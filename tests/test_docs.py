@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import typer
-from update_docs import DOCUMENTS, normalize, regenerate, run_command
+from update_docs import DOCUMENTS, normalize, regenerate, run_command, write_file
 
+from ptblm.api import Model
 from ptblm.cli.commands import app
 from ptblm.config.loading import load_config, validate
 from ptblm.config.schema import SECTIONS, VARIANT_KEYS
@@ -93,7 +94,9 @@ def test_inline_commands_and_keys_exist(page: str) -> None:
             assert used <= options | {"--help", "--install-completion"}, code
         if key := _KEY.fullmatch(code):
             is_custom = page == "docs/custom-cells.md" and key[1].startswith("model.cell.")
-            assert is_custom or is_key(key[1]), code
+            section, _, name = key[1].partition(".")
+            is_method = page == "docs/api.md" and section == "model" and hasattr(Model, name)
+            assert is_custom or is_method or is_key(key[1]), code
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -139,7 +142,7 @@ def test_readme_fits_on_a_few_screens() -> None:
 @pytest.mark.parametrize("page", DOCUMENTS)
 def test_generated_blocks_are_up_to_date(page: str, tmp_path: Path) -> None:
     text = read(page)
-    new = regenerate(text, partial(run_command, tmp_path))
+    new = regenerate(text, partial(run_command, tmp_path), partial(write_file, tmp_path))
     assert normalize(new) == normalize(text), "run `python scripts/update_docs.py`"
     measured = r"(?:perplexity|nats|bits|bound|floor) +\(?([\d.]+\d)"
     old_values, new_values = ([float(v) for v in re.findall(measured, t)] for t in (text, new))
@@ -166,6 +169,8 @@ def script() -> ModuleType:
     ("block", "expected"),
     [
         ("output: ptblm x", "```text\n$ ptblm x\nran ptblm x\n```\n"),
+        ("example: ptblm x", "```text\n$ ptblm x\nran ptblm x\n```\n"),
+        ("run: ptblm x", "```\nptblm x\n```\n"),
         ("keys: data", "| `data.tokenizer` | `word` |"),
         ("variants: training.optimizer", "| | `beta1: 0.9` |"),
         ("options: config show", "| `NAME\\|FILE` |"),
@@ -178,6 +183,29 @@ def test_blocks_are_regenerated(script: ModuleType, block: str, expected: str) -
     assert "old" not in new
     assert new.startswith(f"before\n<!-- {block} -->\n")
     assert new.endswith("<!-- end -->\nafter\n")
+
+
+def test_files_are_written_for_the_commands(script: ModuleType) -> None:
+    text = "<!-- file: a.txt -->\n```text\none\ntwo\n```\n<!-- end -->\n"
+    written: dict[str, str] = {}
+    assert script.regenerate(text, str, written.__setitem__) == text
+    assert written == {"a.txt": "one\ntwo\n"}
+
+
+def test_output_of_examples_may_differ(script: ModuleType) -> None:
+    text = "<!-- example: ptblm x -->\n```text\n$ ptblm x\n{}\n```\n<!-- end -->\n"
+    assert script.normalize(text.format("one")) == script.normalize(text.format("two"))
+    assert script.normalize(text) != script.normalize(text.replace("example: ptblm x", "x"))
+
+
+def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_command(tmp_path, "ptblm train --config test --data sample --run-dir runs/small-sample")
+    monkeypatch.chdir(tmp_path)
+    blocks = [block for language, block in _FENCE.findall(read("docs/api.md")) if language]
+    assert len(blocks) > 3
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, "docs/api.md", "exec"), names)
 
 
 def test_normalize_masks_measurements_only(script: ModuleType) -> None:

@@ -3,9 +3,13 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ptblm.config.loading import load_config
+from ptblm.corpus.lines import lines_of
+from ptblm.corpus.source import read_file
+from ptblm.evaluation.line_scores import Mode, score_lines
 from ptblm.run.setup import setup_run
 from ptblm.training.records import Evaluating, StepDone
 
@@ -44,3 +48,17 @@ def test_uniform_model_has_perplexity_of_vocabulary_size(ptb_directory: Path) ->
     *_, last = trainer.evaluate("test")
     assert isinstance(last, Evaluating)
     assert last.score.perplexity == pytest.approx(10_000, rel=1e-5)
+
+
+@pytest.mark.parametrize(("mode", "tokens"), [("stream", 82_429), ("sentence", 82_430)])
+def test_eval_modes_have_one_target_per_token(mode: Mode, tokens: int, ptb_directory: Path) -> None:
+    """Without context, the first token of the stream is not a target."""
+    overrides = [f"data.path={ptb_directory}", "model.hidden_size=2", "model.num_layers=1"]
+    components = setup_run(load_config("small", overrides))
+    tokenizer = components.corpus.tokenizer
+    source = read_file(ptb_directory / "ptb.test.txt")
+    lines = score_lines(
+        components.trainer.model, lines_of(source, tokenizer), mode, tokenizer.line_end_id
+    )
+    nll = np.concatenate([line.scores.nll for line in lines])
+    assert np.isfinite(nll).sum() == tokens

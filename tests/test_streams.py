@@ -206,3 +206,31 @@ def test_errors_without_a_reader(command: str, redirections: str, tmp_path: Path
     result = run_in_shell(*command.split(), cwd=tmp_path, redirections=redirections)
     assert result.returncode == 2
     assert (result.stdout, result.stderr) == (b"", b"")
+
+
+def test_text_is_not_printed_twice_after_a_stop_signal() -> None:
+    """The signal arrives after the text is written and before Python's buffer knows it."""
+    script = """
+import io, os, signal
+from ptblm import terminal
+from ptblm.run.signals import clean_up_on_stop
+
+class Interrupted(io.FileIO):
+    def write(self, data):
+        written = super().write(data)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return written
+
+terminal._StandardStream.__bases__ = (Interrupted,)
+terminal.open_standard_streams()
+clean_up_on_stop()
+terminal.print_output(["dog"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=plain_environment(),
+        preexec_fn=default_signals,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (143, "dog\n", "")

@@ -6,7 +6,7 @@ from typing import Any
 from ptblm.checkpoint.structure import StructureMismatchError, check_structure
 from ptblm.corpus.layout import SPLITS
 
-FORMAT = 3
+FORMAT = 4
 
 
 def check_document(document: dict[str, Any]) -> None:
@@ -22,6 +22,9 @@ def check_document(document: dict[str, Any]) -> None:
         "corpus": {"name": "", "sha256": dict.fromkeys(SPLITS, "")},
         "train_state": {},
         "metrics_offset": 0,
+        "imported_from": None
+        if document.get("imported_from") is None
+        else {"file": "", "sha256": "", "kind": ""},
         "versions": {"ptblm": "", "torch": "", "python": ""},
         "computing": {
             "device": "",
@@ -37,6 +40,7 @@ def check_document(document: dict[str, Any]) -> None:
     varying = {"config", "vocabulary.tokens", "vocabulary.counts", "train_state"}
     check_structure(expected, document, varying=varying | {"hidden_state"})
     tokens, counts = document["vocabulary"]["tokens"], document["vocabulary"]["counts"]
+    imported = document["imported_from"]
     hashes = document["corpus"]["sha256"].values()
     problems = {
         "vocabulary: not a list of tokens": not tokens
@@ -49,6 +53,8 @@ def check_document(document: dict[str, Any]) -> None:
         "corpus: not the hashes of texts": not all(
             re.fullmatch("[0-9a-f]{64}|", sha256) for sha256 in hashes
         ),
+        "imported_from: not a file": imported is not None
+        and not ("/" not in imported["file"] and re.fullmatch("[0-9a-f]{64}", imported["sha256"])),
         "metrics_offset: below zero": document["metrics_offset"] < 0,
         "hidden_state: not a number of tensors for each layer": not _are_sizes(
             document["hidden_state"]

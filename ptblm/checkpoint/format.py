@@ -36,7 +36,7 @@ from ptblm.paths import shell_join
 # The fields of a checkpoint that are in the JSON document.
 _DOCUMENT_FIELDS = [
     *("format", "config", "vocabulary", "corpus", "train_state", "metrics_offset"),
-    *("versions", "computing"),
+    *("imported_from", "versions", "computing"),
 ]
 _DISK_HINT = "check the disk, or use another --run-dir"
 _PATH_HINT = "pass a run directory such as runs/small-ptb, or a checkpoint file"
@@ -58,6 +58,8 @@ class Checkpoint:
         metrics_offset: size of metrics.jsonl in bytes when the checkpoint was saved.
         versions: versions of ptblm, torch and Python.
         computing: hardware and software that affect rounding: device, threads, kernels.
+        imported_from: where `ptblm import` found the model: name of the "file", its "sha256", and
+            the "kind" of the model. None for a model that was trained by ptblm.
         format: version of the file format.
         path: the file that the checkpoint was loaded from, for messages.
     """
@@ -72,6 +74,7 @@ class Checkpoint:
     metrics_offset: int
     versions: dict[str, str]
     computing: dict[str, Any]
+    imported_from: dict[str, str] | None = None
     format: int = FORMAT
     path: Path | None = field(default=None, compare=False)
 

@@ -51,9 +51,9 @@ MAX_HEADER_BYTES = 100_000_000
 # Checkpoints have a few dozen tensors with short names and at most four dimensions.
 MAX_TENSORS, MAX_NAME_LENGTH, MAX_DIMENSIONS = 10_000, 1000, 32
 _ALIGNMENT = 8
-_HEADER_START = b'{"__metadata__":{"sha256":"'
+HEADER_START = b'{"__metadata__":{"sha256":"'
 _NO_DIGEST = "0" * 64
-_DIGEST_END = len(_HEADER_START) + len(_NO_DIGEST)
+_DIGEST_END = len(HEADER_START) + len(_NO_DIGEST)
 _CHUNK_BYTES = 2**20
 
 
@@ -108,7 +108,7 @@ def write_tensor_file(
                 hashing.submit(digest.update, part)
             for piece in pieces:
                 file.write(piece)
-        written[8 + len(_HEADER_START) : 8 + _DIGEST_END] = digest.hexdigest().encode()
+        written[8 + len(HEADER_START) : 8 + _DIGEST_END] = digest.hexdigest().encode()
         file.seek(0)
         file.write(written)
 
@@ -134,7 +134,7 @@ def read_tensor_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         length = file.read(8)
         header_bytes = int.from_bytes(length, "little")
         start = file.read(_DIGEST_END)
-        if start[: len(_HEADER_START)] != _HEADER_START:
+        if start[: len(HEADER_START)] != HEADER_START:
             raise NotTensorFileError(_what_it_is(length + start))
         if header_bytes > MAX_HEADER_BYTES or header_bytes < _DIGEST_END:
             raise TensorFileError(f"damaged: the declared header size is {header_bytes:,} bytes")
@@ -143,7 +143,7 @@ def read_tensor_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         header = bytearray(header_bytes)
         header[:_DIGEST_END] = start
         file.readinto(memoryview(header)[_DIGEST_END:])
-        digest = hashlib.sha256(length + _HEADER_START + _NO_DIGEST.encode())
+        digest = hashlib.sha256(length + HEADER_START + _NO_DIGEST.encode())
         digest.update(memoryview(header)[_DIGEST_END:])
         tensor_bytes = size - 8 - header_bytes
         document, entries = _parsed_header(header, tensor_bytes)
@@ -162,7 +162,7 @@ def read_tensor_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                         raise TensorFileError("truncated while being read")
                     hashing.submit(digest.update, chunk)
                 tensors[name] = _shaped(name, content, dtype, shape)
-    if digest.hexdigest().encode() != start[len(_HEADER_START) :]:
+    if digest.hexdigest().encode() != start[len(HEADER_START) :]:
         raise TensorFileError("damaged: the digest does not match")
     return _parsed(document, tensor_bytes), tensors
 
@@ -217,7 +217,7 @@ def _what_it_is(start: bytes) -> str:
     if not start:
         return "the file is empty"
     if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        return "not a ptblm checkpoint but a file written by torch.save or pickle"
+        return "a file written by torch.save or pickle, which only `ptblm import` reads"
     if start[8:9] == b"{":
         return "not a ptblm checkpoint but another safetensors file, or damaged"
     return "not a ptblm checkpoint"

@@ -14,7 +14,10 @@ from ptblm.cli.completion import use_own_script
 from ptblm.cli.config_commands import config_app
 from ptblm.cli.download import download_data
 from ptblm.cli.eval import evaluate
+from ptblm.cli.generate import generate
+from ptblm.cli.import_model import import_model
 from ptblm.cli.output import show_tracebacks
+from ptblm.cli.rescore import rescore
 from ptblm.cli.score import score
 from ptblm.cli.train import train
 from ptblm.terminal import print_output
@@ -30,6 +33,9 @@ app = typer.Typer(
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("score")(score)
+app.command("rescore")(rescore)
+app.command("generate")(generate)
+app.command("import")(import_model)
 app.command("download-data")(download_data)
 app.add_typer(config_app, name="config")
 app.add_typer(checkpoint_app, name="checkpoint")

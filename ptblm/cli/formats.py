@@ -4,11 +4,13 @@ from typing import Any
 
 from ptblm.corpus.vocabulary import EOS, UNK
 from ptblm.evaluation.score import perplexity
+from ptblm.paths import shell_join
 from ptblm.reporting.bits import score_bits
 from ptblm.reporting.console import onednn_note
 from ptblm.run.checkpoints import CheckpointInfo, Verdict
 from ptblm.run.dry_run import DryRun
 from ptblm.run.evaluate import Evaluation
+from ptblm.run.import_model import ImportedModel
 from ptblm.terminal import counted
 
 
@@ -118,15 +120,22 @@ def checkpoint_lines(info: CheckpointInfo) -> list[str]:
     """Returns the content of a checkpoint as lines of text."""
     checkpoint = info.checkpoint
     versions = ", ".join(f"{name} {version}" for name, version in checkpoint.versions.items())
-    computing = checkpoint.computing
+    computing, imported = checkpoint.computing, checkpoint.imported_from
     lines = [
         f"checkpoint   {info.path}, {info.size:,} bytes, format {checkpoint.format}",
         f"trained      {counted(info.epochs, 'epoch')}, {counted(info.steps, 'step')}",
         f"model        {counted(info.parameters, 'parameter')}, "
         f"{counted(len(checkpoint.vocabulary['tokens']), info.unit)}",
         *([f"cell         {info.custom_cell}, which was not run"] if info.custom_cell else []),
-        f"corpus       {checkpoint.corpus['name']}",
-        f"device       {computing['device']} ({computing['hardware']})",
+        f"corpus       {checkpoint.corpus['name'] or 'unknown'}",
+        *(
+            [f"device       {computing['device']} ({computing['hardware']})"]
+            if imported is None
+            else [
+                f"imported     {imported['file']} ({imported['kind']})",
+                f"sha256       {imported['sha256']}",
+            ]
+        ),
         f"written by   {versions}",
     ]
     if valid := info.valid_perplexities:
@@ -135,6 +144,27 @@ def checkpoint_lines(info: CheckpointInfo) -> list[str]:
         if best < len(valid):
             lines.append(f"best valid   perplexity {min(valid):.2f} after epoch {best:,}")
     return lines
+
+
+_KINDS = {"examples": "PyTorch's word_language_model", "awd": "AWD-LSTM"}
+
+
+def import_lines(imported: ImportedModel) -> list[str]:
+    """Returns the result of an import as lines of text."""
+    origin = imported.checkpoint.imported_from or {}
+    model, path = imported.config.model, imported.directory.path
+    units = ", ".join(f"{size:,}" for size in dict.fromkeys(model.units))
+    known = imported.checkpoint.corpus["name"]
+    evaluate = ["ptblm", "eval", str(path), *([] if known else ["--text", "FILE"])]
+    return [
+        f"imported     {origin['file']}, the form of {_KINDS[origin['kind']]}",
+        f"sha256       {origin['sha256']}",
+        f"model        {model.cell.type}, {counted(model.num_layers, 'layer')} of {units} units, "
+        f"{counted(imported.parameters, 'parameter')}",
+        f"vocabulary   {counted(len(imported.checkpoint.vocabulary['tokens']), 'word')}",
+        f"written      {imported.directory.last}",
+        f"evaluate     {shell_join(evaluate)}",
+    ]
 
 
 def verdict_line(verdict: Verdict) -> str:

@@ -2,7 +2,8 @@
 
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from ptblm.reporting.score_formats import Format
     from ptblm.run.load_model import LoadedModel
 
-_ROWS = 4096  # that are written at once
 _MAX_TOP = 100
 _BASES = {"2": 2.0, "e": math.e, "10": 10.0}
 
@@ -198,7 +198,7 @@ def score(
 
         options = TableOptions(word or "word", by, previous or 0)
         rows = score_table(loaded, text, options, request, scoring, overrides or [])
-        _print_blocks(([row] for row in rows), unchanged=True)
+        print_rows(rows, unchanged=True)
         return
     from ptblm.evaluation.state_file import write_states
     from ptblm.run.score import score_text
@@ -209,7 +209,7 @@ def score(
     if header:
         print_rows(_comments(loaded, scoring.mode, base or "2", tokenize))
     typed = text == "-" and sys.stdin.isatty()
-    _print_blocks(form.write(lines, request), at_once=typed)
+    print_rows(chain.from_iterable(form.write(lines, request)), at_once=typed)
 
 
 def _reject(options: Mapping[str, object], reason: str) -> None:
@@ -245,19 +245,3 @@ def _comments(loaded: "LoadedModel", mode: str, base: str, tokenize: str) -> lis
         f"# base: {base}",
         f"# tokenize: {tokenize}",
     ]
-
-
-def _print_blocks(
-    blocks: Iterable[list[str]], *, unchanged: bool = False, at_once: bool = False
-) -> None:
-    """Prints lists of rows, many at once, also if an error ends the text."""
-    rows: list[str] = []
-    try:
-        for block in blocks:
-            rows += block
-            if at_once or len(rows) >= _ROWS:
-                print_rows(rows, unchanged=unchanged)
-                rows = []
-    finally:
-        if rows:
-            print_rows(rows, unchanged=unchanged)

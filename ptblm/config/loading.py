@@ -231,6 +231,8 @@ def _reword(details: ErrorDetails) -> str:
             return "expected text"
         case "string_too_short":
             return "expected text that is not empty"
+        case "list_type" | "too_short":
+            return "expected a list that is not empty"
         case "string_unicode":
             return "expected text in UTF-8"
         case "literal_error":

@@ -1,11 +1,14 @@
 """Config keys of the model."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from ptblm.config.cells import CellConfig, LSTMConfig
 from ptblm.config.section import LARGEST, Section
+
+_Units = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class ModelConfig(Section):
@@ -28,6 +31,16 @@ class ModelConfig(Section):
         ),
     ] = None
     num_layers: Annotated[int, Field(ge=1, le=1000, description="recurrent layers")] = 2
+    layer_sizes: Annotated[
+        list[_Units] | None,
+        Field(
+            min_length=1,
+            max_length=1000,
+            description="units in each recurrent layer if they differ, such as [1150, 1150, 400]; "
+            "num_layers is then their number and hidden_size the largest, and both can be omitted; "
+            "null for hidden_size in each",
+        ),
+    ] = None
     dropout: Annotated[
         float,
         Field(
@@ -56,3 +69,34 @@ class ModelConfig(Section):
             "the recurrent layers only if initializer is uniform",
         ),
     ] = 0.1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, keys: Any) -> Any:
+        sizes = keys.get("layer_sizes") if isinstance(keys, dict) else None
+        if isinstance(sizes, list) and sizes and all(type(size) is int for size in sizes):
+            return {"num_layers": len(sizes), "hidden_size": max(sizes), **keys}
+        return keys
+
+    @model_validator(mode="after")
+    def _check_layer_sizes(self) -> Self:
+        if self.layer_sizes is not None:
+            implied = {"num_layers": len(self.layer_sizes), "hidden_size": max(self.layer_sizes)}
+            for key, value in implied.items():
+                if getattr(self, key) != value:
+                    raise PydanticCustomError(
+                        "layer_sizes",
+                        "must be {expected} with model.layer_sizes {sizes}",
+                        {
+                            "key": key,
+                            "value": getattr(self, key),
+                            "expected": value,
+                            "sizes": str(self.layer_sizes[:20]),
+                        },
+                    )
+        return self
+
+    @property
+    def units(self) -> list[int]:
+        """The units of each recurrent layer, from the lowest to the highest."""
+        return self.layer_sizes or [self.hidden_size] * self.num_layers

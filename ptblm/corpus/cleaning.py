@@ -149,6 +149,11 @@ def is_unknown_word(word: str) -> bool:
     return word.lower() in _UNK
 
 
+def is_end_mark(word: str) -> bool:
+    """Returns whether a word marks the end of a sentence, such as `</s>`, `<EOS>` or `<end>`."""
+    return word.lower() in _END
+
+
 def line_cleaner(
     name: str, config: DataConfig, findings: Findings, content: Callable[[], bytes]
 ) -> Callable[[bytes], bytes]:

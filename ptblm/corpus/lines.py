@@ -150,12 +150,15 @@ def text_name(text: str) -> str:
     return "standard input" if text == "-" else text
 
 
-def text_pieces(text: str, *, as_is: bool = False) -> Iterator[bytes]:
+def text_pieces(
+    text: str, *, as_is: bool = False, max_ratio: int = _MAX_TEXT_RATIO
+) -> Iterator[bytes]:
     """Yields the bytes of a text as soon as they can be read, decompressed.
 
     Args:
         text: a path, or "-" for standard input.
         as_is: whether to read the bytes of a compressed file unchanged.
+        max_ratio: bound of the unpacked bytes per compressed byte.
 
     Raises:
         DataError: if the file cannot be opened or read, or is an archive or a document.
@@ -177,7 +180,7 @@ def text_pieces(text: str, *, as_is: bool = False) -> Iterator[bytes]:
             while piece := file.read1(BLOCK_SIZE):
                 yield piece
         elif is_compressed_text(kind):
-            yield from unpacked(file, kind, name, _MAX_TEXT_RATIO)
+            yield from unpacked(file, kind, name, max_ratio)
         else:
             raise not_text_error(kind, name)
 

@@ -30,6 +30,7 @@ def score_sequences(
     *,
     measures: Measures | None = None,
     batch_size: int = BATCH_SIZE,
+    hidden_state: HiddenState | None = None,
 ) -> list[TokenScores]:
     """Scores independent sequences of tokens, sorted by length and in batches.
 
@@ -39,6 +40,8 @@ def score_sequences(
         context: id of the token before the first token of each sequence.
         measures: what to compute besides -log p.
         batch_size: B, sequences that are scored at once.
+        hidden_state: the hidden state of one sequence before the context, from which each sequence
+            starts; None for the state at the start of a text.
 
     Returns:
         The scores of each sequence, in order.
@@ -48,20 +51,35 @@ def score_sequences(
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         scores = _score_batch(
-            model, [sequences[index] for index in batch], context, measures or Measures()
+            model,
+            [sequences[index] for index in batch],
+            context,
+            measures or Measures(),
+            hidden_state,
         )
         found.update(zip(batch, scores, strict=True))
     return [found[index] for index in range(len(sequences))]
 
 
 def _score_batch(
-    model: LanguageModel, sequences: list[Ids], context: int, measures: Measures
+    model: LanguageModel,
+    sequences: list[Ids],
+    context: int,
+    measures: Measures,
+    start_state: HiddenState | None,
 ) -> list[TokenScores]:
     """Scores sequences of non-increasing length, [B], all with the same context."""
     sizes = np.array([len(ids) for ids in sequences])
     before = np.full(len(sequences), context)  # the id before a piece, [B]
     parts: list[list[TokenScores]] = [[] for _ in sequences]
-    hidden_state = model.initial_state(len(sequences))
+    hidden_state = (
+        model.initial_state(len(sequences))
+        if start_state is None
+        else tuple(
+            tuple(part.repeat_interleave(len(sequences), dim=0) for part in layer)
+            for layer in start_state
+        )
+    )
     size = _ELEMENTS // (4 * model.head.weight.shape[1]) // len(sequences)
     steps = 1 if measures.states else max(1, size)
     for start in range(0, sizes[0], steps):

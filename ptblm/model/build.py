@@ -46,9 +46,9 @@ def build_model(config: ModelConfig, vocab_size: int, *, fused: bool = True) -> 
     make = custom_cells(config) if is_custom_cell(config) else partial(make_cell, config)
     embedding_size = config.embedding_size or config.hidden_size
     layers: list[RecurrentLayer] = []
-    for _ in range(config.num_layers):
+    for units in config.units:
         input_size = layers[-1].cell.output_size if layers else embedding_size
-        layers.append(RecurrentLayer(make(input_size), config.initial_state, fused=fused))
+        layers.append(RecurrentLayer(make(input_size, units), config.initial_state, fused=fused))
     return LanguageModel(vocab_size, embedding_size, layers, config.dropout, fused=fused)
 
 
@@ -57,33 +57,33 @@ def is_custom_cell(config: ModelConfig) -> bool:
     return isinstance(config.cell, CustomCellConfig)
 
 
-def make_cell(config: ModelConfig, input_size: int) -> Cell:
+def make_cell(config: ModelConfig, input_size: int, hidden_size: int) -> Cell:
     """Returns a built-in cell with the options of the config."""
-    return _CELLS[config.cell.type](input_size, config.hidden_size, **config.cell.options)
+    return _CELLS[config.cell.type](input_size, hidden_size, **config.cell.options)
 
 
-def custom_cells(config: ModelConfig) -> Callable[[int], Cell]:
-    """Returns a function that takes an input size and returns a custom cell.
+def custom_cells(config: ModelConfig) -> Callable[[int, int], Cell]:
+    """Returns a function that takes the input size and the hidden size and returns a custom cell.
 
-    The first cell of each input size is tested for two time steps, so that errors are found before
-    training. The function raises ConfigError if the class does not accept an option or the cell
-    fails the test.
+    The first cell of each pair of sizes is tested for two time steps, so that errors are found
+    before training. The function raises ConfigError if the class does not accept an option or the
+    cell fails the test.
 
     Raises:
         ConfigError: if the class cannot be loaded.
     """
     name, options = config.cell.type, config.cell.options
     cell_class = load_cell_class(name)
-    checked: set[int] = set()
+    checked: set[tuple[int, int]] = set()
 
-    def make(input_size: int) -> Cell:
-        arguments = [str(input_size), str(config.hidden_size)]
+    def make(input_size: int, hidden_size: int) -> Cell:
+        arguments = [str(input_size), str(hidden_size)]
         arguments += [f"{key}={value!r}" for key, value in options.items()]
         call = f"model.cell: {name}({', '.join(arguments)})"
         try:
             _check_options(cell_class, name, options)
-            cell = cell_class(input_size, config.hidden_size, **options)
-            problem = None if input_size in checked else _problem(cell)
+            cell = cell_class(input_size, hidden_size, **options)
+            problem = None if (input_size, hidden_size) in checked else _problem(cell)
         except ConfigError:
             raise
         except (Exception, SystemExit) as error:  # user code can raise any exception
@@ -91,7 +91,7 @@ def custom_cells(config: ModelConfig) -> Callable[[int], Cell]:
             raise ConfigError(message, hint=_HINT) from error
         if problem is not None:
             raise ConfigError(f"{call}: {problem}", hint=_HINT)
-        checked.add(input_size)
+        checked.add((input_size, hidden_size))
         return cell
 
     return make

@@ -9,7 +9,7 @@ from ptblm.config.data import DataConfig
 from ptblm.config.overrides import parse_overrides
 from ptblm.config.schema import Config
 from ptblm.corpus.splits import CORPUS_NAMES, PIPE_HINT, is_pipe_name
-from ptblm.errors import CheckpointError, DataError
+from ptblm.errors import CheckpointError, DataError, UsageError
 from ptblm.model.build import is_custom_cell
 from ptblm.model.cells.custom import remember_cell
 from ptblm.paths import shell_join
@@ -55,6 +55,23 @@ def check_corpus(config: DataConfig, path: Path) -> None:
             f"the checkpoint names a corpus that you have not trained with: {name}",
             where=str(path),
             hint=f"pass {shell_join(['--data', name])} to read it, or the path of another text",
+        )
+
+
+def check_known_corpus(name: str, path: Path, options: str) -> None:
+    """Checks that the corpus of a checkpoint is known. That of an imported model may not be.
+
+    Args:
+        name: name of the corpus in the checkpoint.
+        path: the checkpoint file.
+        options: the options that name another text.
+
+    Raises:
+        UsageError: if it is unknown.
+    """
+    if not name:
+        raise UsageError(
+            "the corpus of an imported model is not known", where=str(path), hint=f"pass {options}"
         )
 
 

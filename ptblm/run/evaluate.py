@@ -31,7 +31,7 @@ from ptblm.evaluation.line_scores import Mode
 from ptblm.evaluation.score import Score
 from ptblm.paths import expand_path, shell_join
 from ptblm.progress_bar import ProgressBar
-from ptblm.run.agreement import check_corpus
+from ptblm.run.agreement import check_corpus, check_known_corpus
 from ptblm.run.load_model import LoadedModel, load_trusted_model
 from ptblm.run.memory import memory_errors
 from ptblm.run.text_config import text_config
@@ -119,6 +119,7 @@ def evaluate_checkpoint(
     other_words = _other_words(tokenizer, vocabulary_size)
     config = text_config(loaded.config.data, overrides, data=data, is_other_text=text is not None)
     if text is None and data is None:
+        check_known_corpus(loaded.corpus, loaded.path, "--data or --text")
         check_corpus(config, loaded.path)
     found = _read(loaded, config, split or "test", text)
     result = _score(loaded, found, mode, show_progress=show_progress)

@@ -14,7 +14,7 @@ from ptblm.errors import ConfigError
 from ptblm.model.build import is_custom_cell
 from ptblm.model.cells.custom import load_cell_class
 from ptblm.paths import expand_path
-from ptblm.run.agreement import check_corpus
+from ptblm.run.agreement import check_corpus, check_known_corpus
 from ptblm.run.directory import find_checkpoint
 from ptblm.run.load_model import check_finite, custom_cell_error
 
@@ -64,6 +64,7 @@ def load_initial_model(
     Raises:
         CheckpointError: if there is no checkpoint or it cannot be loaded.
         ConfigError: if the config is not valid, or the checkpoint does not fit it.
+        UsageError: if the corpus of an imported model is not known.
     """
     path = find_checkpoint(path)
     checkpoint = load_checkpoint(path)
@@ -75,6 +76,8 @@ def load_initial_model(
         )
         base = _config_for_a_new_run(trained, new_data=new_data)
         config = override_config(base, overrides, flags)
+        if not new_data:
+            check_known_corpus(checkpoint.corpus["name"], path, "--data")
         check_corpus(config.data, path)
         if is_custom_cell(config.model):
             try:

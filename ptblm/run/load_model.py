@@ -41,6 +41,7 @@ class LoadedModel:
         train_state: progress of the run, as plain values.
         device: the device of the model.
         matmul: the library that computes its matrix multiplications.
+        corpus: name of the corpus of the run; "" if it is unknown, as for an imported model.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class LoadedModel:
     train_state: dict[str, Any]
     device: SelectedDevice
     matmul: MatmulBackend
+    corpus: str
 
 
 def load_model(path: Path, device_name: str = "auto") -> LoadedModel:
@@ -88,6 +90,7 @@ def load_model(path: Path, device_name: str = "auto") -> LoadedModel:
         checkpoint.train_state,
         selected,
         matmul,
+        checkpoint.corpus["name"],
     )
 
 

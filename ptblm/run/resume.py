@@ -137,6 +137,22 @@ def newest_usable_checkpoint(directory: RunDirectory) -> tuple[Path, Checkpoint]
     return path, checkpoint
 
 
+def check_can_resume(checkpoint: Checkpoint, path: Path) -> None:
+    """Checks that a checkpoint is one of a run, and not an imported model.
+
+    Raises:
+        CheckpointError: if the model was imported.
+    """
+    if checkpoint.imported_from is not None:
+        text = "" if checkpoint.corpus["name"] else " --data TEXT"
+        raise CheckpointError(
+            "an imported model cannot be resumed, because its file contains neither the state of "
+            "the optimizer nor the position in the text",
+            where=str(path),
+            hint=f"start a new run from it: {init_command(path)}{text}",
+        )
+
+
 def check_changes(before: Config, after: Config, *, diverged: bool) -> None:
     """Checks that a resumed run changes only keys that may change.
 

@@ -26,6 +26,7 @@ from ptblm.run.lock import lock_run_dir, write_errors
 from ptblm.run.loop import run_loop
 from ptblm.run.memory import training_memory_errors
 from ptblm.run.resume import (
+    check_can_resume,
     check_changes,
     find_run,
     has_results,
@@ -131,6 +132,7 @@ def _resume(
 ) -> RunResult:
     """Resumes a run from its newest usable checkpoint."""
     path, checkpoint = newest_usable_checkpoint(directory)
+    check_can_resume(checkpoint, path)
     before = checkpoint.parsed_config()
     config = config if isinstance(config, Config) else config(before)
     check_corpus(config.data, path)

@@ -82,6 +82,15 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
+ORIGIN = {"file": "m.pt", "sha256": "0" * 64, "kind": "examples"}
+
+
+def test_origin_of_an_imported_model_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "imported.safetensors"
+    save_checkpoint(path, make_checkpoint(imported_from=ORIGIN))
+    assert load_checkpoint(path).imported_from == ORIGIN
+
+
 def change_document(path: Path, **changes: Any) -> None:
     """Changes a file's document, and gives the file a correct digest again."""
     document, tensors = read_tensor_file(path)
@@ -213,8 +222,12 @@ def test_unknown_tensor_is_rejected(saved: Path) -> None:
         ({"more": 1}, "more: unknown"),
         ({"format": "1"}, "reads format"),
         ({"format": True}, "reads format"),
+        ({"imported_from": {"file": "m.pt", "sha256": "0" * 64}}, "imported_from.kind: missing"),
+        ({"imported_from": {**ORIGIN, "sha256": "0"}}, "imported_from: not a file"),
+        ({"imported_from": {**ORIGIN, "file": "a/m.pt"}}, "imported_from: not a file"),
+        ({"imported_from": "m.pt"}, "imported_from: dict expected"),
     ],
-    ids=range(21),
+    ids=range(25),
 )
 def test_wrong_part_of_the_document_is_rejected(
     saved: Path, change: dict[str, Any], message: str

@@ -87,7 +87,7 @@ def make_layer(
     size: int = 3,
     **options: Any,
 ) -> RecurrentLayer:
-    cell = make_cell(ModelConfig(hidden_size=size, cell=cell_config(options)), input_size=4)
+    cell = make_cell(ModelConfig(cell=cell_config(options)), input_size=4, hidden_size=size)
     layer = RecurrentLayer(cell, initial_state, fused=fused).double()
     layer.initialize(Initializer(kind, 0.7), torch.Generator().manual_seed(5))
     return layer

@@ -1,7 +1,7 @@
 """The tokenizer interface: converts the bytes of a text to token ids and back."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -102,6 +102,17 @@ class Tokenizer(ABC):
     @abstractmethod
     def decode(self, ids: Ids) -> str:
         """Returns the text of a sequence of ids, [N]."""
+
+    def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """Yields the text of each token as soon as it is complete.
+
+        The joined texts are the text that `decode` returns for all ids.
+        """
+        before: list[int] = []
+        for index in ids:
+            text_before = self.decode(np.array(before, dtype=np.int64))
+            yield self.decode(np.array([*before, index]))[len(text_before) :]
+            before = [index]
 
     def finish_vocabulary(self, counts: NDArray[np.int64]) -> Ids:
         """Sets `vocabulary` from the tokens found by `grow_vocabulary`.

@@ -1,6 +1,7 @@
 """The byte tokenizer: each of the 256 bytes is a token, including the newline."""
 
-from collections.abc import Iterator
+import codecs
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -59,3 +60,10 @@ class ByteTokenizer(Tokenizer):
         Encode it with "utf-8" and "surrogateescape" to restore the exact bytes.
         """
         return ids.astype(np.uint8).tobytes().decode("utf-8", "surrogateescape")
+
+    def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """Yields each character when its last byte is known; see `Tokenizer.decode_stream`."""
+        decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        for index in ids:
+            yield decoder.decode(bytes([index]))
+        yield decoder.decode(b"", final=True)

@@ -1,0 +1,67 @@
+"""Rows of data on stdout: unchanged in files and pipes, escaped on a terminal."""
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from ptblm.terminal import OutputError, print_data
+
+
+class Terminal(io.StringIO):
+    """A stream that claims to be a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_pipes_receive_the_bytes_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding="ascii"))
+    rows = ["a\tb\x1b[2J", "caf\u00e9\u200b\udce9", "", "x" * 200_000]
+    print_data(iter(rows))
+    expected = "".join(f"{row}\n" for row in rows).encode("utf-8", "surrogateescape")
+    assert content.getvalue() == expected
+
+
+def test_control_characters_are_escaped_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    print_data(["a\tb\x1b[2J\n"])
+    assert terminal.getvalue() == "a       b\\x1b[2J\\n\n"
+
+
+def test_rows_are_printed_at_once_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    rows = iter(range(3))
+    print_data(f"{row} after {terminal.getvalue()!r}" for row in rows)
+    assert terminal.getvalue().splitlines()[1] == r"1 after \"0 after ''\n\"".replace(r"\"", '"')
+
+
+def test_rows_are_not_collected_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content))
+    waiting = []
+
+    def rows() -> Iterator[str]:
+        for number in range(3000):
+            waiting.append(100 * number - len(content.getvalue()))
+            yield "x" * 99
+
+    print_data(rows())
+    assert max(waiting) < 100_000
+    assert len(content.getvalue()) == 300_000
+
+
+def test_closed_pipe_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        with pytest.raises(OutputError) as error:
+            print_data(["a"])
+        assert error.value.is_closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)  # what is buffered is written at the end

@@ -1,0 +1,42 @@
+"""On CUDA: scores of tokens agree with those on the CPU."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ptblm.corpus.lines import lines_of
+from ptblm.corpus.source import bytes_source
+from ptblm.evaluation.line_scores import Mode, score_lines
+from ptblm.evaluation.token_scores import Measures, TokenScores, concatenate
+from ptblm.run.load_model import load_model
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+def scores(run: Path, device: str, mode: Mode, measures: Measures) -> TokenScores:
+    loaded = load_model(run, device)
+    text = "the cat sat\n\na dog ran on the mat\n" + "the dog " * 500
+    lines = lines_of(bytes_source("text", text.encode()), loaded.tokenizer)
+    context = loaded.tokenizer.line_end_id
+    scored = score_lines(loaded.model, lines, mode, context, measures=measures)
+    return concatenate([line.scores for line in scored])
+
+
+@pytest.mark.parametrize("mode", ["stream", "sentence", "document"])
+@pytest.mark.parametrize(
+    "measures",
+    [Measures(), Measures(entropy=True, rank=True, top=2), Measures(states=True)],
+    ids=["nll", "columns", "states"],
+)
+def test_scores_agree_with_the_cpu(finished_run: Path, mode: Mode, measures: Measures) -> None:
+    expected = scores(finished_run, "cpu", mode, measures)
+    found = scores(finished_run, "cuda", mode, measures)
+    for one, other in zip(found.arrays, expected.arrays, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None and one.dtype.kind == "f":
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
