@@ -85,7 +85,7 @@ def score_table(
     Args:
         loaded: the model.
         text: path of the table, or "-" for standard input. The columns are separated by tabs, or
-            by commas if there is no tab in the header.
+            by commas if the header contains commas and no tab.
         options: the columns of the table.
         request: the columns to append.
         scoring: how the words are scored. Each group is a sentence.
@@ -158,7 +158,7 @@ def _read_table(
         raise DataError(f"not {encoding} text", where=f"{name}:{line}", hint=hint) from None
     lines = text.removesuffix("\n").split("\n")
     header = lines[0]
-    separator = "\t" if "\t" in header else ","
+    separator = "," if "," in header and "\t" not in header else "\t"
     # Words of a text that are in quotation marks are not quoted cells, unless the header is quoted.
     is_quoted = separator == "," or '"' in header
     columns = _cells(header, separator, name, 1, is_quoted=is_quoted)

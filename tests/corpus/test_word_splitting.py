@@ -51,7 +51,18 @@ def test_tokens_of_words_are_those_of_the_line(seed: int) -> None:
     from nltk.tokenize.treebank import TreebankWordTokenizer
 
     rng = random.Random(seed)
-    pieces = ["cat", "don't", "it's", '"Dog', 'bird,"', "(big)", "well--known", "$5", "cannot", "a/b"]
+    pieces = [
+        "cat",
+        "don't",
+        "it's",
+        '"Dog',
+        'bird,"',
+        "(big)",
+        "well--known",
+        "$5",
+        "cannot",
+        "a/b",
+    ]
     pieces += ["'tis", "end;", "what?", "O'Neil's", "...", "50%", "they'll", "`x'"]
     text = " ".join(rng.choices(pieces, k=12)) + "."
     spelled, tokens = word_splitter("ptb", words())(text)
