@@ -9,9 +9,9 @@
 The train section compares a step of `ptblm train` with a PyTorch baseline, tuned PyTorch, autocast
 and the GEMM-only time, which is the time of the matrix multiplications alone. Contenders alternate
 in windows, and results are medians. The evaluation section compares ptblm with PyTorch scoring one
-token at a time. The scores section compares `ptblm score` with and without columns, and batches with
-one sentence at a time. The corpus section compares ptblm with a simple Python reader. The startup
-section measures whole processes. Texts are random, so nothing is downloaded.
+token at a time. The scores section compares `ptblm score` with and without columns, and batches
+with one sentence at a time. The corpus section compares ptblm with a simple Python reader. The
+startup section measures whole processes. Texts are random, so nothing is downloaded.
 """
 
 import enum

@@ -38,6 +38,9 @@ COMMANDS: dict[str, tuple[list[str], set[int]]] = {
     "dry run": (["train", "--dry-run", *TINY], {2, 3}),
     "eval": (["eval", "run"], {2, 3, 4}),
     "eval text": (["eval", "run", "--text", "text/test.txt"], {2, 3, 4}),
+    "score": (["score", "run", "text/test.txt"], {2, 3, 4}),
+    "states": (["score", "run", "text/test.txt", "--states", "states.npz"], {2, 3, 4}),
+    "table": (["score", "run", "table.tsv", "--table"], {2, 3, 4}),
     "show": (["checkpoint", "show", "run"], {4}),
     "verify": (["checkpoint", "verify", "run"], {4}),
     "config": (["config", "show", "my.yaml"], {2}),
@@ -50,6 +53,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("prepared")
     write_small_corpus(directory / "text")
     (directory / "my.yaml").write_text("training: {epochs: 1}\n")
+    (directory / "table.tsv").write_text("item\tword\n1\tthe\n1\tcat\n")
     with tarfile.open(directory / "empty.tar", "w") as archive:
         archive.addfile(tarfile.TarInfo("a"), io.BytesIO())
     with pytest.MonkeyPatch.context() as patch:
