@@ -349,6 +349,27 @@ def test_options_for_words_only(models: Path, text: Path, option: list[str]) -> 
     assert "characters" in errors
 
 
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        (["--guessn", "5"], "--top 5"),
+        (["--words"], "--format words"),
+        (["--colums", "rank"], "--columns rank"),
+        (["--mode", "document", "--multisentence_test"], "--mode stream"),
+        (["--charset", "latin-1"], "--set data.encoding=latin-1"),
+    ],
+)
+def test_options_of_other_tools(models: Path, options: list[str], hint: str) -> None:
+    code, errors, _ = ptblm("score", models / "word", *options)
+    assert code == 2
+    assert f"hint: pass {hint}" in errors
+
+
+def test_keys_of_the_model_are_not_suggested(models: Path) -> None:
+    _, errors, _ = ptblm("score", models / "word", "--nhid", "5")
+    assert "--set model.hidden_size" not in errors
+
+
 def test_missing_text(models: Path) -> None:
     code, errors, output = ptblm("score", models / "word", "missing.txt")
     assert (code, output) == (3, "sentence_id\ttoken_id\ttoken\tsurprisal\n")
