@@ -72,6 +72,13 @@ def test_columns_are_in_the_order_of_the_user() -> None:
     assert first[3:] == ["2", "3", "1", "the", "1", "<eos>", "2"]
 
 
+@pytest.mark.parametrize("name", ["tsv", "words"])
+def test_long_lines_are_written_in_parts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = output(name, columns=ALL)
+    monkeypatch.setattr("ptblm.reporting.score_formats.tables._ROWS", 2)
+    assert output(name, columns=ALL) == expected
+
+
 @pytest.mark.parametrize(("base", "expected"), [(2, "2"), (10, "0.6020599913"), (4, "1")])
 def test_base_of_the_logarithms(base: float, expected: str) -> None:
     assert cells(output("tsv", base=float(base)))[1][3] == expected

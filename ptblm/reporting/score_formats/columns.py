@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.whole_words import whole_words
 from ptblm.evaluation.line_scores import ScoredLine
-from ptblm.evaluation.token_scores import Measures
+from ptblm.evaluation.token_scores import Measures, TokenScores
 
 Column = NDArray[np.float64]
 
@@ -113,12 +113,12 @@ def computed(values: NDArray[Any] | None) -> NDArray[Any]:
     return values
 
 
-def predictions(scored: ScoredLine, request: Request) -> list[list[tuple[str, float]]]:
+def predictions(scores: TokenScores, request: Request) -> list[list[tuple[str, float]]]:
     """Returns the K most probable tokens of each row with their surprisal, [N, K].
 
     The list of a token without context is empty.
     """
-    scores, tokens = scored.scores, request.tokenizer.vocabulary.tokens
+    tokens = request.tokenizer.vocabulary.tokens
     surprisal = (computed(scores.top_nll) / math.log(request.base)).tolist()
     return [
         [] if math.isnan(row[0]) else [(tokens[i], each) for i, each in zip(ids, row, strict=True)]

@@ -24,7 +24,7 @@ def json_lines(lines: Iterable[ScoredLine], request: Request) -> Iterator[list[s
         if request.top:
             content["top"] = [
                 [[spelled(token) if is_byte else token, value] for token, value in row]
-                for row in predictions(scored, request)
+                for row in predictions(scored.scores, request)
             ]
         yield [strict_json(content).replace("\x7f", "\\u007f")]
 

@@ -26,7 +26,7 @@ def neural_complexity(lines: Iterable[ScoredLine], request: Request) -> Iterator
         words = _known_words(scored)
         texts = [numbers(column) for column in values.values()]
         if request.top:
-            guesses = predictions(scored, request)
+            guesses = predictions(scored.scores, request)
             texts.append([" ".join(f"{word} {each:.3f}" for word, each in row) for row in guesses])
         rows = zip(words, *texts, strict=False)  # without the last row, of the end of the line
         yield [

@@ -7,6 +7,7 @@ import numpy as np
 
 from ptblm.evaluation.line_scores import ScoredLine
 from ptblm.evaluation.score import perplexity
+from ptblm.evaluation.token_scores import TokenScores
 from ptblm.reporting.score_formats.cells import cell, spelled, spelled_tokens
 from ptblm.reporting.score_formats.columns import (
     Request,
@@ -17,6 +18,8 @@ from ptblm.reporting.score_formats.columns import (
     predictions,
     word_columns,
 )
+
+_ROWS = 2**16  # of a line that are written at once
 
 
 def token_table(lines: Iterable[ScoredLine], request: Request) -> Iterator[list[str]]:
@@ -29,18 +32,28 @@ def token_table(lines: Iterable[ScoredLine], request: Request) -> Iterator[list[
     yield ["\t".join(["sentence_id", "token_id", "token", "surprisal", *request.columns, *top])]
     columns = TokenColumns(request)
     for scored in lines:
-        tokens = map(cell, spelled_tokens(scored.line, request.tokenizer))
-        texts = [numbers(column) for column in columns.of(scored).values()]
-        if request.top:
-            texts += _prediction_columns(scored, request)
-        start = f"{scored.line.number}\t"
-        yield [
-            f"{start}{index}\t" + "\t".join(row)
-            for index, row in enumerate(zip(tokens, *texts, strict=True), start=1)
-        ]
+        tokens = spelled_tokens(scored.line, request.tokenizer)
+        of_tokens = columns.of(scored)
+        for part in _parts(len(tokens)):
+            texts = [numbers(column[part]) for column in of_tokens.values()]
+            if request.top:
+                texts += _prediction_columns(scored.scores[part], request)
+            yield _rows(scored.line.number, tokens[part], texts, part.start + 1)
 
 
-def _prediction_columns(scored: ScoredLine, request: Request) -> list[list[str]]:
+def _parts(size: int) -> Iterator[slice]:
+    """Yields slices of the rows of a line, so that a long line takes little memory as text."""
+    return (slice(start, start + _ROWS) for start in range(0, size, _ROWS))
+
+
+def _rows(number: int, tokens: list[str], texts: list[list[str]], first: int) -> list[str]:
+    return [
+        f"{number}\t{index}\t" + "\t".join(row)
+        for index, row in enumerate(zip(map(cell, tokens), *texts, strict=True), start=first)
+    ]
+
+
+def _prediction_columns(scores: TokenScores, request: Request) -> list[list[str]]:
     """Returns the columns of tokens and surprisals, [2 K, N]."""
     is_byte = request.tokenizer.name == "byte"
     rows = [
@@ -49,7 +62,7 @@ def _prediction_columns(scored: ScoredLine, request: Request) -> list[list[str]]
             for token, surprisal in row or [("", math.nan)] * request.top
             for text in (cell(spelled(token) if is_byte else token) or "NA", number(surprisal))
         ]
-        for row in predictions(scored, request)
+        for row in predictions(scores, request)
     ]
     return [list(column) for column in zip(*rows, strict=True)]
 
@@ -60,12 +73,9 @@ def word_table(lines: Iterable[ScoredLine], request: Request) -> Iterator[list[s
     columns = TokenColumns(request)
     for scored in lines:
         words, of_words = word_columns(scored, columns.of(scored), request.tokenizer)
-        texts = [numbers(column) for column in of_words.values()]
-        start = f"{scored.line.number}\t"
-        yield [
-            f"{start}{index}\t" + "\t".join(row)
-            for index, row in enumerate(zip(map(cell, words), *texts, strict=True), start=1)
-        ]
+        for part in _parts(len(words)):
+            texts = [numbers(column[part]) for column in of_words.values()]
+            yield _rows(scored.line.number, words[part], texts, part.start + 1)
 
 
 def sentence_table(lines: Iterable[ScoredLine], request: Request) -> Iterator[list[str]]:
