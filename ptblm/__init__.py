@@ -8,10 +8,10 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ptblm.api import GeneratedText, Model, TextScore, Token, load
+    from ptblm.api import GeneratedText, Model, PairsResult, TextScore, Token, load
 
 __version__ = "0.1.0"
-__all__ = ["GeneratedText", "Model", "TextScore", "Token", "__version__", "load"]
+__all__ = ["GeneratedText", "Model", "PairsResult", "TextScore", "Token", "__version__", "load"]
 
 # Silent in other programs; the command line adds its own handler.
 logging.getLogger("ptblm").addHandler(logging.NullHandler())

@@ -6,7 +6,7 @@ configures logging. Errors are the exceptions of `ptblm.errors`.
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -15,9 +15,14 @@ from numpy.typing import NDArray
 
 from ptblm.corpus.lines import Line, read_lines
 from ptblm.corpus.vocabulary import Vocabulary
+from ptblm.corpus.word_splitting import Splitting
 from ptblm.errors import DataError, UsageError
 from ptblm.evaluation.generate import MAX_SEED
 from ptblm.evaluation.line_scores import Mode, ScoredLine, score_lines
+from ptblm.evaluation.minimal_pairs.judgments import Method
+from ptblm.evaluation.minimal_pairs.pair import pairs_of_sentences
+from ptblm.evaluation.minimal_pairs.reading import read_minimal_pairs
+from ptblm.evaluation.minimal_pairs.spans import ScoreKind
 from ptblm.evaluation.sampling import Sampling
 from ptblm.evaluation.score import perplexity
 from ptblm.evaluation.stepwise import stepwise_log_probs
@@ -25,10 +30,12 @@ from ptblm.evaluation.token_scores import Measures
 from ptblm.reporting.text_score import TextScore, Token, scored_tokens
 from ptblm.run.generate import GeneratedText, generate_texts, make_generator
 from ptblm.run.load_model import LoadedModel, load_trusted_model
+from ptblm.run.pairs import PairsResult, judge_materials
+from ptblm.run.pairs_options import check_options
 from ptblm.run.prompts import encode_prompt, typed_prompt
 from ptblm.run.text_config import text_config
 
-__all__ = ["GeneratedText", "Model", "TextScore", "Token", "load"]
+__all__ = ["GeneratedText", "Model", "PairsResult", "TextScore", "Token", "load"]
 
 
 def load(path: str | os.PathLike[str], *, device: str = "auto", cell: str | None = None) -> "Model":
@@ -206,11 +213,59 @@ class Model:
         *_, last = log_probs
         return np.exp(last)
 
+    def pairs(
+        self,
+        pairs: str | os.PathLike[str] | Iterable[tuple[str, str]],
+        *,
+        method: Method | None = None,
+        score: ScoreKind = "sum",
+        tokenize: Splitting = "none",
+        strict: bool = False,
+    ) -> PairsResult:
+        """Finds out which sentence of each minimal pair is more probable.
+
+        Args:
+            pairs: pairs of a grammatical and an ungrammatical sentence, or a file of any format
+                that `ptblm pairs` reads.
+            method: "full" compares whole sentences, "prefix" the critical words that the file
+                names, "target" the tokens that differ. The default is "full"; for the files of
+                Gulordava et al. (2018), it is "target".
+            score: "sum" compares log-probabilities, "mean" their means per token, "slor" the mean
+                differences to a unigram model.
+            tokenize: "ptb" splits punctuation from words as in the Penn Treebank; "ptb-lower" also
+                converts them to lower case.
+            strict: whether ties count as wrong instead of half.
+
+        Returns:
+            The accuracy, as `accuracy` and in `summary`, and the judgment of each pair.
+
+        Raises:
+            CheckpointError: if the checkpoint has no training counts, which SLOR needs.
+            DataError: if the file or a sentence is not valid.
+            UsageError: if an argument is not valid.
+        """
+        _check_choice("method", method, (None, *get_args(Method)))
+        _check_choice("score", score, get_args(ScoreKind))
+        _check_choice("tokenize", tokenize, get_args(Splitting))
+        materials = [
+            read_minimal_pairs(Path(pairs))
+            if isinstance(pairs, str | os.PathLike)
+            else pairs_of_sentences(pairs)
+        ]
+        check_options(materials, method, None if score == "sum" else score)
+        return judge_materials(
+            self._loaded,
+            materials,
+            method=method,
+            score=score,
+            splitting=tokenize,
+            strict=strict,
+        )
+
     def _score_lines(
         self, text: str | Iterable[str], mode: Mode, measures: Measures
     ) -> Iterator[ScoredLine]:
-        if mode not in get_args(Mode):
-            raise UsageError(f"mode: expected {', '.join(get_args(Mode))}, got {mode!r}")
+        _check_choice("mode", mode, get_args(Mode))
         model, context = self._loaded.model, self._loaded.tokenizer.line_end_id
         return score_lines(model, self._lines(text), mode, context, measures=measures)
 
@@ -221,3 +276,13 @@ class Model:
         tokenizer = self._loaded.tokenizer
         config = text_config(self._loaded.config.data, [])
         return read_lines(pieces, "text", tokenizer, config, Counter())
+
+
+def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    """Checks the value of an argument.
+
+    Raises:
+        UsageError: if it is not one of the choices.
+    """
+    if value not in choices:
+        raise UsageError(f"{name}: expected {', '.join(map(str, choices))}, got {value!r}")

@@ -119,20 +119,6 @@ def _write_output(text: str) -> None:
         raise OutputError(error) from None
 
 
-def print_data(rows: Iterable[str]) -> None:
-    """Writes rows of data to stdout, in large blocks.
-
-    A file or a pipe receives them as they are, so that another program reads the same bytes;
-    surrogates are bytes that were not UTF-8. On a terminal, each row is printed at once, tabs
-    become spaces, and all else that is not printable is escaped.
-
-    Raises:
-        OutputError: if stdout cannot be written to.
-    """
-    is_terminal = sys.stdout.isatty()
-    print_rows((row.expandtabs() if is_terminal else row for row in rows), unchanged=True)
-
-
 def print_messages(lines: Iterable[str]) -> None:
     """Writes lines to stderr, escaped and above a progress bar; a failure is ignored.
 

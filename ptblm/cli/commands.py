@@ -17,6 +17,7 @@ from ptblm.cli.eval import evaluate
 from ptblm.cli.generate import generate
 from ptblm.cli.import_model import import_model
 from ptblm.cli.output import show_tracebacks
+from ptblm.cli.pairs import pairs
 from ptblm.cli.rescore import rescore
 from ptblm.cli.score import score
 from ptblm.cli.train import train
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("score")(score)
+app.command("pairs")(pairs)
 app.command("rescore")(rescore)
 app.command("generate")(generate)
 app.command("import")(import_model)

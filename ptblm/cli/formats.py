@@ -29,6 +29,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         "nats_per_token": score.nats,
         "bits_per_token": score.bits,
         "perplexity": score.perplexity,
+        "unigram_perplexity": evaluation.unigram,
         **score_bits(score, evaluation.unit),
         "entropy_bound": evaluation.entropy_bound,
         f"unknown_{evaluation.unit}s": evaluation.unknown,
@@ -55,13 +56,14 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
     without_eos = score.without(EOS) if EOS in score.breakdown else None
     bits = "" if without_eos is None else f", {without_eos.bits:.4f} without {EOS}"
     epochs, steps = evaluation.epochs, evaluation.steps
+    unigram = "" if evaluation.unigram is None else f"; unigram model {evaluation.unigram:.2f}"
     lines = [
         f"checkpoint   {evaluation.checkpoint}, after epoch {epochs:,}, step {steps:,}",
         f"text         {evaluation.text}",
         f"tokens       {score.tokens:,} scored",
         f"nats         {score.nats:.4f} per token",
         f"bits         {score.bits:.4f} per {unit}{bits}",
-        f"perplexity   {score.perplexity:.2f}{entropy_bound}",
+        f"perplexity   {score.perplexity:.2f}{entropy_bound}{unigram}",
         f"unknown      {counted(evaluation.unknown, unit)} "
         f"{'is' if evaluation.unknown == 1 else 'are'} not in the vocabulary",
     ]

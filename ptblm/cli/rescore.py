@@ -11,7 +11,7 @@ from ptblm.cli.options import Cell, CheckpointOrRun, Device, parse_name, parse_p
 from ptblm.cli.output import print_json
 from ptblm.errors import UsageError
 from ptblm.run.signals import clean_up_on_stop
-from ptblm.terminal import print_data, print_output
+from ptblm.terminal import print_output, print_rows
 
 _BASES = {"2": 2.0, "e": math.e, "10": 10.0}
 
@@ -209,4 +209,4 @@ def rescore(
     elif to is not None:
         write_lists(request, to)
     else:
-        print_data(rescored_rows(request, output))
+        print_rows(rescored_rows(request, output), unchanged=True)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptblm.corpus.batches import count_streams
 from ptblm.corpus.lines import Line
@@ -13,6 +14,7 @@ from ptblm.corpus.vocabulary import UNK
 from ptblm.evaluation.line_scores import Mode, ScoredLine, score_lines
 from ptblm.evaluation.score import Score
 from ptblm.evaluation.scorer import on_device, running_scores
+from ptblm.evaluation.unigram import unigram_table
 from ptblm.model.language_model import LanguageModel
 
 _PROTOCOLS: dict[Mode, str] = {
@@ -37,16 +39,22 @@ class LinesScore:
         score: the score of all tokens.
         unknown: tokens that are not in the vocabulary.
         words: words between white space.
+        unigram_nll: sum of -log p under the unigram model of the training counts, in nats; NaN if
+            the training counts are not known.
     """
 
     score: Score = field(default_factory=Score)
     unknown: int = 0
     words: int = 0
+    unigram_nll: float = 0.0
 
     def __add__(self, other: "LinesScore") -> "LinesScore":
         """Returns the score of the lines of both."""
         return LinesScore(
-            self.score + other.score, self.unknown + other.unknown, self.words + other.words
+            self.score + other.score,
+            self.unknown + other.unknown,
+            self.words + other.words,
+            self.unigram_nll + other.unigram_nll,
         )
 
 
@@ -83,16 +91,18 @@ def evaluate_lines(
         lines: the lines of the text.
         mode: the mode; see `line_scores`.
     """
-    total, yielded = LinesScore(), 0
+    total, yielded, unigram = LinesScore(), 0, unigram_table(tokenizer.vocabulary)
     for scored in score_lines(model, lines, mode, tokenizer.line_end_id):
-        total += _line_score(scored, tokenizer)
+        total += _line_score(scored, tokenizer, unigram)
         if total.score.tokens >= yielded + _TOKENS_PER_SCORE:
             yield total
             yielded = total.score.tokens
     yield total
 
 
-def _line_score(scored: ScoredLine, tokenizer: Tokenizer) -> LinesScore:
+def _line_score(
+    scored: ScoredLine, tokenizer: Tokenizer, unigram: NDArray[np.float64]
+) -> LinesScore:
     line, nll = scored.line, scored.scores.nll
     is_target = ~np.isnan(nll)
     breakdown = {}
@@ -100,7 +110,12 @@ def _line_score(scored: ScoredLine, tokenizer: Tokenizer) -> LinesScore:
         is_token = is_target & (line.ids == index)
         breakdown[token] = Score(float(nll[is_token].sum()), int(is_token.sum()))
     score = Score(float(nll[is_target].sum()), int(is_target.sum()), breakdown)
-    return LinesScore(score, int(line.unknown.sum()), len(line.text.split()))
+    return LinesScore(
+        score,
+        int(line.unknown.sum()),
+        len(line.text.split()),
+        float(unigram[line.ids[is_target]].sum()),
+    )
 
 
 def with_other_words(score: Score, number: int) -> Score:

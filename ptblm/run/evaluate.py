@@ -7,6 +7,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ptblm.backend.device import SelectedDevice
 from ptblm.backend.matmul import MatmulBackend
 from ptblm.config.data import DataConfig
@@ -28,7 +30,8 @@ from ptblm.evaluation.evaluate import (
     with_other_words,
 )
 from ptblm.evaluation.line_scores import Mode
-from ptblm.evaluation.score import Score
+from ptblm.evaluation.score import Score, perplexity
+from ptblm.evaluation.unigram import unigram_table
 from ptblm.paths import expand_path, shell_join
 from ptblm.progress_bar import ProgressBar
 from ptblm.run.agreement import check_corpus, check_known_corpus
@@ -50,6 +53,8 @@ class Evaluation:
         score: the score.
         unknown: tokens of the text that are not in the vocabulary.
         words: words between white space; None for the word tokenizer.
+        unigram: perplexity of a unigram model, the relative frequencies in training; None if the
+            training counts are not known.
         vocabulary_size: the size to which the vocabulary is padded; None without padding.
         open_score: the score with the padded vocabulary.
         notes: remarks about the text, one line each.
@@ -67,6 +72,7 @@ class Evaluation:
     score: Score
     unknown: int
     words: int | None
+    unigram: float | None
     vocabulary_size: int | None
     open_score: Score | None
     notes: list[str]
@@ -142,6 +148,9 @@ def evaluate_checkpoint(
         score=score,
         unknown=result.unknown,
         words=None if tokenizer.unit == "word" else result.words,
+        unigram=None
+        if math.isnan(result.unigram_nll)
+        else perplexity(result.unigram_nll, score.tokens),
         vocabulary_size=vocabulary_size,
         open_score=None if other_words is None else with_other_words(score, other_words),
         notes=found.notes,
@@ -229,9 +238,12 @@ def _score(loaded: LoadedModel, text: _Text, mode: Mode, *, show_progress: bool)
     model, tokenizer, total = loaded.model, loaded.tokenizer, len(text.encoded.ids)
     results: Iterator[LinesScore]
     if mode == "stream":
-        unknown, words = text.encoded.unknown, count_words(text.source)
+        ids, unknown = text.encoded.ids, text.encoded.unknown
+        counts = np.bincount(ids[1:], minlength=len(tokenizer.vocabulary))
+        unigram = float(counts @ unigram_table(tokenizer.vocabulary))
+        words = count_words(text.source)
         scores = evaluate(model, tokenizer, text.encoded)
-        results = (LinesScore(score, unknown, words) for score in scores)
+        results = (LinesScore(score, unknown, words, unigram) for score in scores)
     else:
         results = evaluate_lines(model, tokenizer, lines_of(text.source, tokenizer), mode)
     result = LinesScore()

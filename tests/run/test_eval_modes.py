@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ptblm.checkpoint.format import load_checkpoint
 from tests.conftest import FAST
 from tests.in_process import ptblm
 
@@ -100,6 +101,21 @@ def test_padded_vocabulary_divides_the_probability_of_unk(
     expected = padded["perplexity"] * math.exp(added)
     assert padded["unk_tokens"] == 2
     assert padded["perplexity_with_padded_vocabulary"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("mode", ["stream", "sentence", "document"])
+def test_unigram_perplexity_is_that_of_the_training_counts(
+    run: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.chdir(run)
+    vocabulary = load_checkpoint(Path("word/checkpoints/last.safetensors")).vocabulary
+    counts = dict(zip(vocabulary["tokens"], vocabulary["counts"], strict=True))
+    total = sum(counts.values()) + len(counts)
+    words = ["the", "cat", "<eos>", "the", "dog", "<eos>"][mode == "stream" :]
+    nats = [-math.log((counts[word] + 1) / total) for word in words]
+    Path("short.txt").write_text("the cat\nthe dog\n")
+    found = evaluate("word", "--text", "short.txt", "--mode", mode)["unigram_perplexity"]
+    assert found == pytest.approx(math.exp(sum(nats) / len(nats)))
 
 
 def test_vocabulary_cannot_be_padded_to_less(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
