@@ -225,6 +225,13 @@ def test_closed_pipe(models: Path, tmp_path: Path) -> None:
     assert result.stdout.count("\n") == 2
 
 
+def test_endless_text_is_scored_as_it_is_read(models: Path) -> None:
+    score_command = f"{sys.executable} -m ptblm score {models / 'word'} --batch-size 512"
+    command = f"yes 'the cat sat' | {score_command} | head -n 150001 | tail -n 1"
+    output = subprocess.check_output(["bash", "-c", command], env=plain_environment(), text=True)
+    assert output.startswith("37500\t4\t<eos>\t")
+
+
 def test_error_in_the_middle_of_a_text(models: Path, text: Path) -> None:
     """The rows before the error are printed."""
     text.write_bytes(b"the cat\n" * 40_000 + b"the \xff dog\n")
