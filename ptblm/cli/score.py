@@ -29,7 +29,7 @@ def score(
     text: Annotated[
         str,
         typer.Argument(
-            metavar="[FILE|-]",
+            metavar="FILE|-",
             parser=parse_name,
             autocompletion=complete_file,
             help="Text, also compressed (.gz), with one sentence per line; `-` reads standard "
