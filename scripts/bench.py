@@ -9,8 +9,9 @@
 The train section compares a step of `ptblm train` with a PyTorch baseline, tuned PyTorch, autocast
 and the GEMM-only time, which is the time of the matrix multiplications alone. Contenders alternate
 in windows, and results are medians. The evaluation section compares ptblm with PyTorch scoring one
-token at a time. The corpus section compares ptblm with a simple Python reader. The startup section
-measures whole processes. Texts are random, so nothing is downloaded.
+token at a time. The scores section compares `ptblm score` with and without columns, and batches
+with one sentence at a time. The corpus section compares ptblm with a simple Python reader. The
+startup section measures whole processes. Texts are random, so nothing is downloaded.
 """
 
 import enum
@@ -37,6 +38,7 @@ class Section(enum.StrEnum):
     ALL = "all"
     TRAIN = "train"
     EVALUATION = "evaluation"
+    SCORES = "scores"
     CORPUS = "corpus"
     STARTUP = "startup"
     PROFILE = "profile"
@@ -157,6 +159,7 @@ def measure(job: Job, section: Section, results: dict[str, Any]) -> None:
     from benchmark.hardware import describe_hardware
     from benchmark.profiling import profile_lines
     from benchmark.ptblm_run import make_config, pick_device
+    from benchmark.scores import bench_scores, scores_lines
     from benchmark.startup import bench_startup, startup_lines
     from benchmark.train import bench_train, train_lines
 
@@ -200,6 +203,12 @@ def measure(job: Job, section: Section, results: dict[str, Any]) -> None:
                 found["penn_treebank_test"] = bench_test_split(config(name))
             results["evaluation"].append(found)
             show(evaluation_lines(found))
+    if wanted(Section.SCORES):
+        results["scores"] = []
+        for name in job.configs:
+            found = {"config": name, **bench_scores(config(name))}
+            results["scores"].append(found)
+            show(scores_lines(found))
     if wanted(Section.CORPUS):
         results["corpus"] = bench_corpus(job.directory, job.megabytes)
         show(corpus_lines(results["corpus"]))

@@ -41,6 +41,7 @@ from benchmark.measure import (
     time_alternately,
 )
 from benchmark.ptblm_run import training_steps
+from benchmark.scores import bench_scores, scores_lines
 from benchmark.startup import bench_startup
 from benchmark.text import write_text
 from benchmark.train import DisagreementError, bench_train, check_agreement, window_of_records
@@ -312,6 +313,17 @@ def test_cuda_fp32_precision_covers_cudnns_lstm(contender: Contender, kind: str 
         found = (torch.backends.cuda.matmul.fp32_precision, rnn.fp32_precision)
         assert found == (kind, kind) if kind else read_flags() == DEFAULTS
     assert read_flags() == before
+
+
+def test_bench_scores() -> None:
+    threads = torch.get_num_threads()
+    found = bench_scores(config(), sentences=70)
+    assert torch.get_num_threads() == threads
+    assert found["cost of columns"].median > 0
+    assert found["speedup of batches"].median > 0
+    lines = scores_lines({"config": "small", **found})
+    assert sum("tokens/s" in line for line in lines) == 4
+    assert all(len(line) <= 100 for line in lines)
 
 
 def test_bench_evaluation() -> None:

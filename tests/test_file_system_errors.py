@@ -44,6 +44,9 @@ COMMANDS: dict[str, tuple[list[str], set[int]]] = {
     "pairs": (["pairs", "run", "pairs.tsv", "--predictions", "predictions.tsv"], {2, 3, 4}),
     "rescore": (["rescore", "run", "nbest", "--format", "srilm", "--to", "rescored"], {2, 3, 4}),
     "import": (["import", "model.pt", "--vocab", "vocab.txt", "-o", "new"], {2, 3, 4}),
+    "score": (["score", "run", "text/test.txt"], {2, 3, 4}),
+    "states": (["score", "run", "text/test.txt", "--states", "states.npz"], {2, 3, 4}),
+    "table": (["score", "run", "table.tsv", "--table"], {2, 3, 4}),
     "show": (["checkpoint", "show", "run"], {4}),
     "verify": (["checkpoint", "verify", "run"], {4}),
     "config": (["config", "show", "my.yaml"], {2}),
@@ -61,6 +64,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = {"encoder": nn.Embedding(4, 3), "rnn": nn.LSTM(3, 3), "decoder": nn.Linear(3, 4)}
     torch.save(nn.ModuleDict(model).state_dict(), directory / "model.pt")
     (directory / "vocab.txt").write_text("<eos>\n<unk>\nthe\ncat\n")
+    (directory / "table.tsv").write_text("item\tword\n1\tthe\n1\tcat\n")
     with tarfile.open(directory / "empty.tar", "w") as archive:
         archive.addfile(tarfile.TarInfo("a"), io.BytesIO())
     with pytest.MonkeyPatch.context() as patch:

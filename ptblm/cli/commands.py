@@ -19,6 +19,7 @@ from ptblm.cli.import_model import import_model
 from ptblm.cli.output import show_tracebacks
 from ptblm.cli.pairs import pairs
 from ptblm.cli.rescore import rescore
+from ptblm.cli.score import score
 from ptblm.cli.train import train
 from ptblm.terminal import print_output
 
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.command("train")(train)
 app.command("eval")(evaluate)
+app.command("score")(score)
 app.command("pairs")(pairs)
 app.command("rescore")(rescore)
 app.command("generate")(generate)

@@ -140,7 +140,7 @@ def _unknown_options(
 
     known = {name for parameter in parameters for name in parameter.opts}
     settable: tuple[str, ...] = ("",)
-    if "--text" in known:  # `ptblm eval`
+    if known & {"--text", "--tokenize"}:  # `ptblm eval`, `ptblm score`
         from ptblm.run.text_config import OVERRIDABLE
 
         settable = OVERRIDABLE

@@ -107,6 +107,11 @@ OPTIONS = {
     "--init CHECKPOINT": "init_from init_checkpoint finetune finetune_from finetune_from_model "
     "pretrained warm_start initial_weights",
     "--overwrite": "overwrite_output_dir force clobber",
+    "--top K": "guess guessn guesssurps guessprobs",
+    "--format words": "words",
+    "--mode stream": "multisentence_test",
+    "--base 2": "base_two",
+    "--states FILE": "view_hidden view_layer",
 }
 
 # Sentence: names that it explains. Most of them have no counterpart in ptblm.

@@ -26,6 +26,7 @@ from ptblm.corpus.forms import form_of, plain_text
 from ptblm.corpus.source import BLOCK_SIZE, Source, bytes_source, open_text
 from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.vocabulary import UNK, Ids
+from ptblm.corpus.word_splitting import Split, word_splitter
 from ptblm.errors import DataError
 from ptblm.files import os_errors
 from ptblm.paths import expand_path
@@ -58,7 +59,14 @@ class Line:
         return self.text.strip() in ("", ARTICLE)
 
 
-def make_line(number: int, tokens: list[str], tokenizer: Tokenizer, text: str, name: str) -> Line:
+def make_line(
+    number: int,
+    tokens: list[str],
+    tokenizer: Tokenizer,
+    text: str,
+    name: str,
+    spelled: list[str] | None = None,
+) -> Line:
     """Returns a line, given its tokens.
 
     Args:
@@ -67,6 +75,7 @@ def make_line(number: int, tokens: list[str], tokenizer: Tokenizer, text: str, n
         tokenizer: the tokenizer with its vocabulary.
         text: the text of the line.
         name: name of the text in messages.
+        spelled: the tokens in the spelling of the text, if the vocabulary spells them otherwise.
 
     Raises:
         DataError: if a token is unknown and the vocabulary does not contain `<unk>`.
@@ -84,7 +93,7 @@ def make_line(number: int, tokens: list[str], tokenizer: Tokenizer, text: str, n
                 "data.vocabulary.closed=false can score any text",
             )
         ids[unknown] = tokenizer.vocabulary.unk_id
-    return Line(number, text, tokens, ids, unknown)
+    return Line(number, text, spelled or tokens, ids, unknown)
 
 
 def lines_of(source: Source, tokenizer: Tokenizer) -> Iterator[Line]:
@@ -109,7 +118,12 @@ def count_words(source: Source) -> int:
 
 
 def read_lines(
-    pieces: Iterable[bytes], name: str, tokenizer: Tokenizer, config: DataConfig, findings: Findings
+    pieces: Iterable[bytes],
+    name: str,
+    tokenizer: Tokenizer,
+    config: DataConfig,
+    findings: Findings,
+    split: Split | None = None,
 ) -> Iterator[Line]:
     """Yields the lines of a text as soon as they are read, cleaned as in training.
 
@@ -121,13 +135,14 @@ def read_lines(
         tokenizer: the tokenizer with its vocabulary.
         config: how the text is read.
         findings: receives the counts of what is cleaned; see `cleaning.notes`.
+        split: divides a line into tokens; see `word_splitting`. None is the tokenizer's way.
 
     Raises:
         DataError: if the text is not in the expected encoding, or a token is unknown and the
             vocabulary does not contain `<unk>`.
     """
     blocks = _cleaned(pieces, name, config, findings)
-    yield from _lines(blocks, tokenizer, name)
+    yield from _lines(blocks, tokenizer, name, split)
 
 
 def text_name(text: str) -> str:
@@ -152,8 +167,11 @@ def text_pieces(
     with os_errors(DataError, where=name), ExitStack() as stack:
         file: io.BufferedReader[Any]
         if text == "-":
-            file = io.BufferedReader(cast(io.RawIOBase, sys.stdin.buffer))
-            stack.callback(file.detach)  # because closing it would close standard input
+            if isinstance(sys.stdin.buffer, io.BufferedReader):
+                file = sys.stdin.buffer  # returns what is typed so far
+            else:
+                file = io.BufferedReader(cast(io.RawIOBase, sys.stdin.buffer))
+                stack.callback(file.detach)  # because closing it would close standard input
         else:
             file = open_text(expand_path(text), may_be_pipe=True)
             stack.callback(file.close)
@@ -222,10 +240,14 @@ def _whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(rest)
 
 
-def _lines(blocks: Iterable[bytes], tokenizer: Tokenizer, name: str) -> Iterator[Line]:
+def _lines(
+    blocks: Iterable[bytes], tokenizer: Tokenizer, name: str, split: Split | None = None
+) -> Iterator[Line]:
     """Yields the lines of blocks that end with a newline; the last one may not."""
+    split = split or word_splitter("none", tokenizer)
     number = 0
     for block in blocks:
         for text in block.removesuffix(b"\n").decode("utf-8", "surrogateescape").split("\n"):
             number += 1
-            yield make_line(number, tokenizer.tokens_of(text), tokenizer, text, name)
+            spelled, tokens = split(text)
+            yield make_line(number, tokens, tokenizer, text, name, spelled)

@@ -27,6 +27,7 @@ Mode = Literal["stream", "sentence", "document"]
 # Tokens of the lines that are read before they are sorted by length and scored in batches. A line
 # is padded to the length of its neighbors, so more tokens waste less time.
 _WINDOW = 2**15
+_WINDOW_WITH_STATES = 2**11  # because the states of a token can take 50 KB
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def score_lines(
     """
     measures = measures or Measures()
     if mode == "sentence":
-        for some in _windows(lines, 1 if eager else _WINDOW):
+        window = _WINDOW_WITH_STATES if measures.states else _WINDOW
+        for some in _windows(lines, 1 if eager else window):
             ids = [line.ids for line in some]
             scores = score_sequences(model, ids, context, measures=measures, batch_size=batch_size)
             yield from map(ScoredLine, some, scores)

@@ -70,10 +70,7 @@ def _score_batch(
 ) -> list[TokenScores]:
     """Scores sequences of non-increasing length, [B], all with the same context."""
     sizes = np.array([len(ids) for ids in sequences])
-    targets = np.zeros((len(sequences), sizes[0]), dtype=np.int64)  # [B, T]
-    for row, ids in zip(targets, sequences, strict=True):
-        row[: len(ids)] = ids
-    inputs = np.insert(targets[:, :-1], 0, context, axis=1)
+    before = np.full(len(sequences), context)  # the id before a piece, [B]
     parts: list[list[TokenScores]] = [[] for _ in sequences]
     hidden_state = (
         model.initial_state(len(sequences))
@@ -85,14 +82,17 @@ def _score_batch(
     )
     size = _ELEMENTS // (4 * model.head.weight.shape[1]) // len(sequences)
     steps = 1 if measures.states else max(1, size)
-    for start in range(0, targets.shape[1], steps):
+    for start in range(0, sizes[0], steps):
         rows = int((sizes > start).sum())
         hidden_state = tuple(tuple(part[:rows] for part in layer) for layer in hidden_state)
-        piece = slice(start, start + steps)
         lengths = np.minimum(sizes[:rows] - start, steps)
-        scores, hidden_state = score_piece(
-            model, inputs[:rows, piece], targets[:rows, piece], lengths, hidden_state, measures
-        )
+        targets = np.zeros((rows, lengths[0]), dtype=np.int64)  # [B, T]
+        for row, ids in zip(targets, sequences, strict=False):
+            piece = ids[start : start + steps]
+            row[: len(piece)] = piece
+        inputs = np.concatenate([before[:rows, None], targets[:, :-1]], axis=1)
+        scores, hidden_state = score_piece(model, inputs, targets, lengths, hidden_state, measures)
+        before = targets[:, -1]
         for part, score in zip(parts[:rows], scores, strict=True):
             part.append(score)
     return [concatenate(part) for part in parts]

@@ -17,13 +17,22 @@ from ptblm.corpus.corpus import Corpus, load_corpus
 from ptblm.corpus.splits import corpus_path
 from ptblm.errors import DataError, UsageError
 from ptblm.evaluation.scorer import running_scores
+from ptblm.evaluation.sequence_scores import score_sequences
+from ptblm.evaluation.token_scores import Measures
 from ptblm.run.setup import RunComponents, setup_run
 from ptblm.training.records import StepDone
 
 if TYPE_CHECKING:
     from benchmark.baseline import BaselineModel
 
-__all__ = ["RunComponents", "StepDone", "keep_freed_memory", "setup_run"]
+__all__ = [
+    "Measures",
+    "RunComponents",
+    "StepDone",
+    "keep_freed_memory",
+    "score_sequences",
+    "setup_run",
+]
 
 LOG_EVERY = "run.log_every"
 

@@ -259,9 +259,7 @@ def test_pickled_code_does_not_run(tmp_path: Path) -> None:
             path.write_bytes(pickle.dumps(Payload()))
         else:
             torch.save({"model": Payload()}, path)
-        with pytest.raises(
-            DamagedCheckpointError, match=r"written by torch\.save or pickle"
-        ):
+        with pytest.raises(DamagedCheckpointError, match=r"written by torch\.save or pickle"):
             load_checkpoint(path)
     assert not Path("owned").exists()
 

@@ -1,0 +1,247 @@
+"""`ptblm score`."""
+
+import math
+import sys
+from collections.abc import Mapping
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ptblm import __version__
+from ptblm.cli.completion import complete_file
+from ptblm.cli.options import Cell, CheckpointOrRun, Device, parse_name, parse_path
+from ptblm.errors import UsageError
+from ptblm.run.signals import clean_up_on_stop
+from ptblm.terminal import print_rows
+
+if TYPE_CHECKING:
+    from ptblm.reporting.score_formats import Format
+    from ptblm.run.load_model import LoadedModel
+
+_MAX_TOP = 100
+_BASES = {"2": 2.0, "e": math.e, "10": 10.0}
+
+
+def score(
+    checkpoint: CheckpointOrRun,
+    text: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-",
+            parser=parse_name,
+            autocompletion=complete_file,
+            help="Text, also compressed (.gz), with one sentence per line; `-` reads standard "
+            "input.",
+        ),
+    ] = "-",
+    mode: Annotated[
+        Literal["stream", "sentence", "document"] | None,
+        typer.Option(
+            help="Score each line as a sentence by itself; documents divided by blank lines; or "
+            "the text as one stream.",
+            show_default="sentence",
+        ),
+    ] = None,
+    tokenize: Annotated[
+        Literal["none", "ptb", "ptb-lower"],
+        typer.Option(
+            help="Divide punctuation and contractions from words as in the Penn Treebank, also in "
+            "lower case."
+        ),
+    ] = "none",
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="More columns, separated by commas: entropy, entropy_reduction, rank, unknown, "
+            "frequency (log2 of the training count), length (characters).",
+            show_default="none",
+        ),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            min=1,
+            max=_MAX_TOP,
+            help="Also print the K most probable tokens in the place of each token.",
+        ),
+    ] = None,
+    base: Annotated[
+        Literal["2", "e", "10"] | None,
+        typer.Option(
+            help="Base of the logarithms.",
+            show_default="2; 10 for srilm and kenlm; e for kaldi",
+        ),
+    ] = None,
+    format_name: Annotated[
+        Literal[
+            "tsv",
+            "words",
+            "sentences",
+            "jsonl",
+            "neural-complexity",
+            "lm-zoo",
+            "srilm",
+            "kenlm",
+            "kaldi",
+        ]
+        | None,
+        typer.Option(
+            "--format",
+            help="A row per token, word or sentence; JSON Lines; or the output of another tool.",
+            show_default="tsv",
+        ),
+    ] = None,
+    header: Annotated[
+        bool,
+        typer.Option("--header", help="Print checkpoint, mode and base as comments (#) first."),
+    ] = False,
+    states: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=parse_path,
+            help="Also write the hidden states that predict the tokens to a NumPy file (.npz).",
+        ),
+    ] = None,
+    table: Annotated[
+        bool,
+        typer.Option(
+            "--table",
+            help="FILE is a table (TSV or CSV) with a header and one word per row; print it with "
+            "the scores as more columns.",
+        ),
+    ] = False,
+    word: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Column of the words.", show_default="word"),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column that divides the rows of the table into texts, such as the item.",
+            show_default="one text",
+        ),
+    ] = None,
+    previous: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, max=10, help="Also append the scores of the N words before."
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            metavar="B",
+            min=1,
+            max=4096,
+            help="Sentences that are scored at once. The last digits of a score depend on it; 1 "
+            "scores each sentence independently of the others.",
+        ),
+    ] = 64,
+    cell: Cell = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override data.encoding, data.format, data.marks or data.vocabulary.unk for the "
+            "text; repeatable.",
+        ),
+    ] = None,
+    device: Device = None,
+) -> None:
+    """Print the surprisal of each token of a text: -log2 of its probability in its context."""
+    not_for_table = {"--mode": mode, "--top": top, "--states": states, "--format": format_name}
+    only_for_table = {"--word": word, "--by": by, "--previous": previous}
+    if table:
+        _reject({**not_for_table, "--header": header or None}, "cannot be combined with --table")
+    else:
+        _reject(only_for_table, "needs --table")
+    from ptblm.reporting.score_formats import FORMATS
+    from ptblm.reporting.score_formats.columns import Request, measures
+    from ptblm.run.load_model import load_trusted_model
+    from ptblm.run.score import Scoring
+
+    name = format_name or ("words" if table else "tsv")
+    form = FORMATS[name]
+    chosen = _chosen_columns(columns, name, form)
+    if top is not None and not form.top:
+        raise UsageError(f"--top: --format {name} contains no predictions")
+    if header and not form.comments:
+        raise UsageError(f"--header: --format {name} cannot contain comments")
+    clean_up_on_stop()
+    loaded = load_trusted_model(checkpoint, device or "auto", cell)
+    if form.words_only and loaded.tokenizer.unit != "word":
+        raise UsageError(
+            f"--format {name} needs a model of words, and the tokens of the model are "
+            f"{loaded.tokenizer.unit}s",
+            hint="use --format tsv or --format words",
+        )
+    top = min(top or 0, len(loaded.tokenizer.vocabulary))
+    scoring = Scoring(
+        mode or "sentence",
+        measures(chosen, top, states=states is not None),
+        tokenize,
+        has_ids=name == "kaldi",
+        batch_size=batch_size,
+    )
+    number = form.base if base is None else _BASES[base]
+    carried = scoring.mode != "sentence"
+    request = Request(loaded.tokenizer, number, chosen, top, carried, text)
+    if table:
+        from ptblm.run.score_table import TableOptions, score_table
+
+        options = TableOptions(word or "word", by, previous or 0)
+        rows = score_table(loaded, text, options, request, scoring, overrides or [])
+        print_rows(rows, unchanged=True)
+        return
+    from ptblm.evaluation.state_file import write_states
+    from ptblm.run.score import score_text
+
+    lines = score_text(loaded, text, scoring, overrides or [])
+    if states is not None:
+        lines = write_states(lines, states, loaded.model)
+    if header:
+        print_rows(_comments(loaded, scoring.mode, base or "2", tokenize))
+    typed = text == "-" and sys.stdin.isatty()
+    print_rows(chain.from_iterable(form.write(lines, request)), at_once=typed)
+
+
+def _reject(options: Mapping[str, object], reason: str) -> None:
+    """Raises UsageError if one of the options is given."""
+    for option, value in options.items():
+        if value is not None:
+            raise UsageError(f"{option} {reason}")
+
+
+def _chosen_columns(columns: str | None, name: str, form: "Format") -> tuple[str, ...]:
+    """Returns the columns of a format without surprisal, which all formats contain."""
+    typed = [] if columns is None else [each.strip() for each in columns.split(",")]
+    for column in typed:
+        if column not in form.columns:
+            from ptblm.config.unknown_keys import closest
+
+            guess = closest(column, set(form.columns))
+            raise UsageError(
+                f"--columns: --format {name} has no column '{column}'"
+                + (f", did you mean '{guess}'?" if guess else ""),
+                hint=f"its columns are {', '.join(form.columns)}"
+                if form.columns
+                else "its columns are fixed; use --format tsv",
+            )
+    return tuple(dict.fromkeys(each for each in (*form.fixed, *typed) if each != "surprisal"))
+
+
+def _comments(loaded: "LoadedModel", mode: str, base: str, tokenize: str) -> list[str]:
+    return [
+        f"# ptblm {__version__}",
+        f"# checkpoint: {loaded.path}",
+        f"# mode: {mode}",
+        f"# base: {base}",
+        f"# tokenize: {tokenize}",
+    ]
