@@ -40,8 +40,9 @@ def bounded(
     assert "Traceback" not in errors
     if code:
         assert "error: " in errors or ": bad, " in output, errors
-    unprintable = {character for character in errors + output if not character.isprintable()}
-    assert unprintable <= {"\n"}, unprintable
+    assert {character for character in errors if not character.isprintable()} <= {"\n"}, errors
+    unprintable = {character for character in output if not character.isprintable()}
+    assert unprintable <= {"\n", "\t"}, unprintable  # tabs separate the columns of tables
     assert seconds < MAX_SECONDS
     assert more < 3 * size + MAX_BYTES
     assert _snapshot(surroundings) == before

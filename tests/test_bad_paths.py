@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from ptblm.cli.commands import app
 from tests.conftest import plain_environment, write_small_corpus
 from tests.in_process import ptblm
 
@@ -37,6 +38,9 @@ COMMANDS: dict[str, tuple[list[str], int]] = {
     "resume auto": (["train", *TINY, "--resume", "auto", "--run-dir", "PATH"], 2),
     "eval data": (["eval", "RUN", "--data", "PATH"], 3),
     "eval text": (["eval", "RUN", "--text", "PATH"], 3),
+    "score": (["score", "RUN", "PATH"], 3),
+    "score table": (["score", "RUN", "PATH", "--table"], 3),
+    "states": (["score", "RUN", "HERE/vocab.txt", "--states", "PATH"], 2),
     "generate": (["generate", "RUN", "--prompt-file", "PATH"], 3),
     "pairs": (["pairs", "RUN", "PATH"], 3),
     "predictions": (["pairs", "RUN", "HERE/pairs.tsv", "--predictions", "PATH"], 2),
@@ -53,19 +57,10 @@ COMMANDS: dict[str, tuple[list[str], int]] = {
     "download to": (["download-data", "--from", "RUN", "--to", "PATH"], 3),
 }
 WRITES = {"run dir", "overwrite", "resume auto", "download to"}
-WRITES |= {"import to", "predictions", "rescore to"}
+WRITES |= {"import to", "predictions", "rescore to", "states"}
 # Commands that read a pipe, such as `--data <(command)`.
-READ_PIPES = {
-    "data",
-    "eval data",
-    "eval text",
-    "generate",
-    "pairs",
-    "rescore",
-    "tune",
-    "mix",
-    "import corpus",
-}
+READ_PIPES = {"data", "eval data", "eval text", "generate", "score", "score table", "pairs"}
+READ_PIPES |= {"rescore", "tune", "mix", "import corpus"}
 
 
 def long_name(_: Path) -> str:
@@ -144,6 +139,11 @@ def test_path_that_cannot_be_used(
     if make_path is named_pipe and command in READ_PIPES:
         pytest.skip("a pipe can be read: `--data <(command)`")
     check(command, make_path(in_directory), prepared / "run")
+
+
+def test_every_command_with_a_path_is_tried() -> None:
+    tried = {words[0] for words, _ in COMMANDS.values()}
+    assert {command.name for command in app.registered_commands} <= tried
 
 
 @pytest.fixture

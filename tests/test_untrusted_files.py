@@ -294,6 +294,11 @@ PATH_COMMANDS = [
     ["train", *TINY, "--data", "PATH", "--dry-run"],
     ["eval", "RUN", "--data", "PATH"],
     ["download-data", "--from", "PATH", "--to", "new"],
+    ["score", "RUN", "PATH"],
+    ["pairs", "RUN", "PATH"],
+    ["rescore", "RUN", "PATH", "--format", "srilm"],
+    ["generate", "RUN", "--prompt-file", "PATH"],
+    ["import", "PATH", "--vocab", "PATH"],
 ]
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ptblm.errors import UsageError
 from ptblm.evaluation.line_scores import ScoredLine
-from ptblm.files import os_errors, replacing
+from ptblm.files import check_output, os_errors, replacing
 from ptblm.model.language_model import LanguageModel
 
 # Names of the parts of the states of built-in cells, which have one or two.
@@ -45,6 +45,7 @@ def write_states(
         UsageError: if the file cannot be written.
     """
     with os_errors(UsageError, "cannot be written", where=path), ExitStack() as stack:
+        check_output(path)
         file = stack.enter_context(replacing(path))
 
         def array(dtype: str, *shape: int) -> _Array:

@@ -72,13 +72,15 @@ def check_stops(name: str, arguments: list[str], count: int, directory: Path) ->
 
 
 def check_commands(count: int, finished: Path, directory: Path) -> Counter[str]:
-    """Sends `count` signals to each of four commands, which run at the same time.
+    """Sends `count` signals to each of six commands, which run at the same time.
 
     A run that was stopped can always be started again in its directory.
     """
     commands = {
         "train": [*TRAIN, "--run-dir", "run", "--resume", "auto"],
         "eval": ["eval", str(finished)],
+        "score": ["score", str(finished), str(finished / "metrics.jsonl")],
+        "generate": ["generate", str(finished), "--samples=9", "--seed=1"],
         "--help": ["--help"],
         "checkpoint show": ["checkpoint", "show", str(finished)],
     }

@@ -22,6 +22,10 @@ EVIL = "e\x1b[2J\r\x07\t\x9b\u202e\u2028\u2029\x85\x7f\x00\nerror: forged"
 NAME = EVIL.replace("\x00", "")  # for paths and arguments
 
 
+# Commands that print tab-separated values.
+TABLES = {"score", "generate", "rescore"}
+
+
 def check(*streams: str) -> str:
     """Checks that only newlines of ptblm were printed, and returns what was printed."""
     for line in "".join(streams).split("\n"):
@@ -34,6 +38,8 @@ def run(*arguments: object) -> str:
     """Runs a command and returns its checked output."""
     _, errors, output = ptblm(*arguments)
     assert "Traceback" not in errors or "--debug" in arguments, errors
+    if arguments[0] in TABLES:
+        output = output.replace("\t", " ")
     return check(errors, output)
 
 
@@ -89,6 +95,8 @@ def test_keys_and_values_of_a_config(debug: list[str]) -> None:
         *("train --config", "train --data", "train --resume", "train --init", "train --set"),
         *("train --device", "train --precision", "train --tokenizer", "train --seed", "train"),
         *("eval", "eval x --text", "eval x --split", "eval x --set", "config show", "config"),
+        *("score x", "score x --table", "score x --columns", "generate x --prompt-file", "pairs x"),
+        *("rescore x --format kaldi", "rescore x y --format", "import", "import x --vocab"),
         *("checkpoint show", "checkpoint verify", "download-data --url", "download-data --from"),
         *("train --data sample --dry-run --set model.cell=x --set", "--debug eval", "--no"),
     ],
@@ -108,6 +116,13 @@ def test_words_paths_and_run_directories(corpus: Path) -> None:
         ["eval", run_dir],
         ["eval", run_dir, "--json"],
         ["eval", run_dir, "--text", f"{corpus.name}/test.txt"],
+        ["score", run_dir, f"{corpus.name}/test.txt"],
+        *(
+            ["score", run_dir, f"{corpus.name}/test.txt", "--format", form]
+            for form in ("jsonl", "words", "sentences", "neural-complexity", "srilm", "kenlm")
+        ),
+        ["generate", run_dir, "--prompt", NAME, "--samples", 3, "--format", "tsv"],
+        ["generate", run_dir, "--samples", 3, "--format", "jsonl"],
         ["checkpoint", "show", run_dir],
         ["checkpoint", "verify", run_dir],
         ["train", "--resume", run_dir, "--set", "training.epochs=3"],
