@@ -11,6 +11,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ptblm.corpus.encodings import MARK_SIZE, encoding_by_mark
 from ptblm.corpus.lines import Line, make_line, text_name, text_pieces
 from ptblm.corpus.word_splitting import word_splitter
 from ptblm.errors import DataError, UsageError
@@ -85,7 +86,7 @@ def score_table(
     Args:
         loaded: the model.
         text: path of the table, or "-" for standard input. The columns are separated by tabs, or
-            by commas if the header contains commas and no tab.
+            by commas or semicolons if the header contains no tab.
         options: the columns of the table.
         request: the columns to append.
         scoring: how the words are scored. Each group is a sentence.
@@ -96,7 +97,7 @@ def score_table(
         DataError: if the table cannot be read, or a row does not contain exactly one word.
         UsageError: if the table lacks a column, or already has a column of the same name.
     """
-    encoding = text_config(loaded.config.data, overrides).encoding or "utf-8-sig"
+    encoding = text_config(loaded.config.data, overrides).encoding
     content = b"".join(text_pieces(text))
     names = ["surprisal", *request.columns]
     names += [f"{name}_previous{k}" for k in range(1, options.previous + 1) for name in names]
@@ -148,19 +149,22 @@ def _with_columns(row: str, values: list[str], separator: str) -> str:
 
 
 def _read_table(
-    content: bytes, name: str, encoding: str, options: TableOptions, new: list[str]
+    content: bytes, name: str, encoding: str | None, options: TableOptions, new: list[str]
 ) -> _Table:
+    encoding = encoding or encoding_by_mark(content[:MARK_SIZE]) or "utf-8"
     try:
-        text = content.decode(encoding)
+        text = content.decode(encoding).removeprefix("\ufeff")  # the byte order mark
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         hint = "pass --set data.encoding=latin-1 or another encoding"
         raise DataError(f"not {encoding} text", where=f"{name}:{line}", hint=hint) from None
     lines = text.removesuffix("\n").split("\n")
     header = lines[0]
-    separator = "," if "," in header and "\t" not in header else "\t"
+    if not header.strip():
+        raise DataError("the table has no header", where=f"{name}:1")
+    separator = next((each for each in "\t,;" if each in header), "\t")
     # Words of a text that are in quotation marks are not quoted cells, unless the header is quoted.
-    is_quoted = separator == "," or '"' in header
+    is_quoted = separator != "\t" or '"' in header
     columns = _cells(header, separator, name, 1, is_quoted=is_quoted)
     at_word = _index(columns, options.word, "--word", name)
     at_group = None if options.by is None else _index(columns, options.by, "--by", name)
@@ -176,6 +180,7 @@ def _read_table(
             raise DataError(
                 f"the row has {counted(len(cells), 'column')}, and the header has {len(columns)}",
                 where=f"{name}:{number}",
+                hint="the header must name each column",
             )
         word = cells[at_word].strip()
         if len(word.split()) != 1:

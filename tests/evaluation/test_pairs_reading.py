@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ptblm.errors import DataError
+from ptblm.errors import DataError, UsageError
 from ptblm.evaluation.minimal_pairs.agreement import AgreementText
 from ptblm.evaluation.minimal_pairs.pair import Continuation, Pair
 from ptblm.evaluation.minimal_pairs.reading import read_minimal_pairs
@@ -248,6 +248,35 @@ def test_missing_columns_are_named(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="no column 'fine'") as caught:
             read_minimal_pairs(path, columns)
         assert "test case, grammatical, ungrammatical" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("header", ["good\tbad\tgood", "good\tbad\tUID\tUID", "good\tbad\tbad"])
+def test_columns_of_the_same_name_are_errors(tmp_path: Path, header: str) -> None:
+    path = write(tmp_path, "table.tsv", header + "\n" + "\t".join("abcd"[: len(header.split())]))
+    with pytest.raises(DataError, match="the table has 2 columns"):
+        read_minimal_pairs(path)
+
+
+def test_both_sentences_in_one_column_are_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path, "table.tsv", TABLE)
+    with pytest.raises(DataError, match="both sentences"):
+        read_minimal_pairs(path, Columns(good="ungrammatical"))
+
+
+@pytest.mark.parametrize("text", [json_lines(ONE_PREFIX), json.dumps(SUITE)])
+def test_columns_of_other_files_than_tables_are_errors(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, "pairs.json", text)
+    for columns in (Columns(good="x"), Columns(bad="x"), Columns(paradigm="x")):
+        with pytest.raises(UsageError, match="not a table"):
+            read_minimal_pairs(path, columns)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_byte_order_mark_names_the_encoding(tmp_path: Path, encoding: str) -> None:
+    expected = pairs_of(write(tmp_path, "table.tsv", TABLE))
+    path = tmp_path / "table.tsv"
+    path.write_bytes(TABLE.encode(encoding))
+    assert pairs_of(path) == expected
 
 
 def test_large_files_and_other_encodings_are_errors(

@@ -183,6 +183,32 @@ def test_table_with_a_header_only(models: Path, path: Path) -> None:
     assert score(models / "word", path, "--by", "item") == "word\titem\tsurprisal\n"
 
 
+@pytest.mark.parametrize("content", ["", "\n", "\nthe\n"])
+def test_table_without_a_header(models: Path, path: Path, content: str) -> None:
+    path.write_text(content)
+    code, errors, output = ptblm("score", models / "word", path, "--table")
+    assert (code, output) == (3, "")
+    assert f"the table has no header\n  at: {path}:1" in errors
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be-mark"])
+def test_byte_order_mark_names_the_encoding(models: Path, path: Path, encoding: str) -> None:
+    path.write_text(TABLE)
+    expected = score(models / "word", path)
+    is_big = encoding == "utf-16-be-mark"
+    path.write_bytes(f"\ufeff{TABLE}".encode("utf-16-be") if is_big else TABLE.encode(encoding))
+    assert score(models / "word", path) == expected
+
+
+def test_semicolons_separate_columns(models: Path, path: Path) -> None:
+    path.write_text('word;note\nthe;1,5\n"dog";2\n')
+    found = rows(score(models / "word", path, "--columns", "length"), ";")
+    assert [(row["word"], row["note"], row["length"]) for row in found] == [
+        ("the", "1,5", "3"),
+        ("dog", "2", "3"),
+    ]
+
+
 def test_encoding_of_a_table(models: Path, path: Path) -> None:
     path.write_bytes("word\tnote\ncat\tcaf\xe9\n".encode("latin-1"))
     (row,) = rows(score(models / "word", path, "--set", "data.encoding=latin-1", "--base", "e"))

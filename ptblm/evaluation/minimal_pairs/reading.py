@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from ptblm.corpus.encodings import MARK_SIZE, encoding_by_mark
 from ptblm.corpus.source import read_file
-from ptblm.errors import DataError
+from ptblm.errors import DataError, UsageError
 from ptblm.evaluation.minimal_pairs.agreement import SUFFIXES, AgreementText, read_agreement
 from ptblm.evaluation.minimal_pairs.blimp import read_blimp
 from ptblm.evaluation.minimal_pairs.pair import Pair
@@ -27,9 +28,32 @@ def read_minimal_pairs(path: Path, columns: Columns | None = None) -> Material:
 
     Raises:
         DataError: if a file cannot be read, is empty, or is in none of these formats.
+        UsageError: if columns are chosen, and the file is not a table.
     """
     text, stem = _read(path), path.name.removesuffix(".gz").rpartition(".")[0] or path.name
-    lines = text.split("\n")
+    lines, columns = text.split("\n"), columns or Columns()
+    is_table = not text.startswith(("{", "[")) and ("\t" in lines[0] or "," in lines[0])
+    material = _aligned_or_json(path, text, lines, stem)
+    if material is None and is_table:
+        return read_table(lines, str(path), stem, columns)
+    if material is None:
+        raise DataError(
+            "not a file of minimal pairs",
+            where=str(path),
+            hint="pass JSON lines with sentence_good and sentence_bad, a TSV or CSV table with a "
+            "header, X.text with X.eval and X.gold next to it, or a suite of SyntaxGym",
+        )
+    if columns != Columns():
+        raise UsageError(
+            "--good, --bad and --by are columns of a table, and the file is not a table",
+            where=str(path),
+            hint="omit them, or evaluate the tables separately",
+        )
+    return material
+
+
+def _aligned_or_json(path: Path, text: str, lines: list[str], stem: str) -> Material | None:
+    """Returns the content of a file that is not a table; None for a table or another file."""
     if text.startswith("{"):
         # The start of a line of BLiMP, even if the rest is damaged.
         if any(name in lines[0] for name in ('"sentence_good"', '"sentence_bad"')):
@@ -39,14 +63,7 @@ def read_minimal_pairs(path: Path, columns: Columns | None = None) -> Material:
     if path.suffix in SUFFIXES or any(other.exists() for other in others[1:]):
         contents = [_read(other).split("\n") for other in others]
         return read_agreement(contents, str(path.with_suffix("")), stem)
-    if not text.startswith("[") and ("\t" in lines[0] or "," in lines[0]):
-        return read_table(lines, str(path), stem, columns or Columns())
-    raise DataError(
-        "not a file of minimal pairs",
-        where=str(path),
-        hint="pass JSON lines with sentence_good and sentence_bad, a TSV or CSV table with a "
-        "header, X.text with X.eval and X.gold next to it, or a suite of SyntaxGym",
-    )
+    return None
 
 
 def _suite(text: str, file: str) -> Suite:
@@ -71,11 +88,15 @@ def _read(path: Path) -> str:
             where=str(path),
             hint="divide it into smaller files, and pass all of them",
         )
+    content = source.read()
+    encoding = encoding_by_mark(content[:MARK_SIZE]) or "utf-8"
     try:
-        text = source.read().decode("utf-8-sig")
+        text = content.decode(encoding).removeprefix("\ufeff")  # the byte order mark
     except UnicodeDecodeError as error:
         raise DataError(
-            f"not UTF-8 text: {error.reason}", where=f"{path}, byte {error.start + 1:,}"
+            f"not {encoding.upper()} text: {error.reason}",
+            where=f"{path}, byte {error.start + 1:,}",
+            hint="convert it, for example with `iconv -f ISO-8859-1 -t UTF-8` if it is Latin-1",
         ) from None
     text = text.replace("\r\n", "\n").rstrip("\n")
     if text.count("\n") >= MAX_LINES:

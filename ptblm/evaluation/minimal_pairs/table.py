@@ -86,7 +86,11 @@ def _sentence_columns(header: list[str], columns: Columns, file: str) -> tuple[i
     for good, bad in _SENTENCES:
         chosen = (columns.good or good, columns.bad or bad)
         if set(chosen) <= set(header):
-            return header.index(chosen[0]), header.index(chosen[1])
+            first, second = (_only(header, name, file) for name in chosen)
+            if first == second:
+                what = f"column {chosen[0]!r} is that of both sentences of a pair"
+                raise DataError(what, where=f"{file}:1", hint="pass --good and --bad")
+            return first, second
     wanted = [name for name in (columns.good, columns.bad) if name and name not in header]
     raise DataError(
         f"the table has no column {wanted[0]!r}"
@@ -105,5 +109,17 @@ def _paradigm_column(header: list[str], columns: Columns, file: str) -> int | No
                 where=f"{file}:1",
                 hint=f"pass --by with one of its columns: {', '.join(header)[:500]}",
             )
-        return header.index(columns.paradigm)
-    return next((header.index(name) for name in _PARADIGMS if name in header), None)
+        return _only(header, columns.paradigm, file)
+    return next((_only(header, name, file) for name in _PARADIGMS if name in header), None)
+
+
+def _only(header: list[str], name: str, file: str) -> int:
+    """Returns the index of a column.
+
+    Raises:
+        DataError: if several columns have this name.
+    """
+    if header.count(name) > 1:
+        what = f"the table has {header.count(name)} columns {name!r}"
+        raise DataError(what, where=f"{file}:1", hint="rename one of them")
+    return header.index(name)
