@@ -74,7 +74,11 @@ def encode_prompt(prompt: PromptText, tokenizer: Tokenizer, config: DataConfig) 
             vocabulary does not contain `<unk>`.
     """
     config = config.model_copy(update={"encoding": None, "format": "plain"})
-    prepared = prepare_text(bytes_source(prompt.name, prompt.content), config)
+    try:
+        prepared = prepare_text(bytes_source(prompt.name, prompt.content), config)
+    except DataError as error:
+        hint = "a prompt must be UTF-8 text without zero bytes"
+        raise DataError(error.what, where=error.where, hint=hint) from None
     for note in notes([prepared], config):
         logger.info(note)
     lines = list(lines_of(prepared.source, tokenizer))
