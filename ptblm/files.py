@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -156,13 +156,17 @@ def has_one_name(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_nlink <= 1
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, inputs: Iterable[Path] = ()) -> None:
     """Checks that a file that the user named for output is regular, or can be created.
 
     `replacing` would replace a link or a device, such as /dev/stdout.
 
+    Args:
+        path: the file.
+        inputs: the files that the same command reads, which must not be replaced.
+
     Raises:
-        OSError: if it is anything else, or its directory does not exist.
+        OSError: if it is anything else, its directory does not exist, or it is one of the inputs.
     """
     if not stat.S_ISDIR(path.parent.stat().st_mode):
         raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path.parent))
@@ -172,6 +176,8 @@ def check_output(path: Path) -> None:
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if any(each.exists() and path.samefile(each) for each in inputs):
+            raise OSError(errno.EINVAL, "the same command reads this file", str(path))
 
 
 @contextlib.contextmanager

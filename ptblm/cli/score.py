@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,10 +13,12 @@ from ptblm import __version__
 from ptblm.cli.completion import complete_file
 from ptblm.cli.options import Cell, CheckpointOrRun, Device, parse_name, parse_path
 from ptblm.errors import UsageError
+from ptblm.paths import expand_path
 from ptblm.run.signals import clean_up_on_stop
 from ptblm.terminal import print_rows
 
 if TYPE_CHECKING:
+    from ptblm.evaluation.line_scores import ScoredLine
     from ptblm.reporting.score_formats import Format
     from ptblm.run.load_model import LoadedModel
 
@@ -171,9 +173,18 @@ def score(
     form = FORMATS[name]
     chosen = _chosen_columns(columns, name, form)
     if top is not None and not form.top:
-        raise UsageError(f"--top: --format {name} contains no predictions")
+        raise UsageError(
+            f"--top: --format {name} contains no predictions",
+            hint=f"use --format {', '.join(each for each in FORMATS if FORMATS[each].top)}",
+        )
     if header and not form.comments:
         raise UsageError(f"--header: --format {name} cannot contain comments")
+    if mode == "stream" and form.complete:
+        raise UsageError(
+            f"--mode stream: --format {name} needs a probability of every token, and the first "
+            "token of a stream has none",
+            hint="use --mode document, which starts after the token that ends a line",
+        )
     clean_up_on_stop()
     loaded = load_trusted_model(checkpoint, device or "auto", cell)
     if form.words_only and loaded.tokenizer.unit != "word":
@@ -205,11 +216,20 @@ def score(
 
     lines = score_text(loaded, text, scoring, overrides or [])
     if states is not None:
-        lines = write_states(lines, states, loaded.model)
+        inputs = [loaded.path] if text == "-" else [loaded.path, expand_path(text)]
+        lines = write_states(lines, states, loaded.model, inputs)
+    typed = text == "-" and sys.stdin.isatty()
+    if not typed:  # an error at the start of a file precedes all output
+        lines = _started(lines)
     if header:
         print_rows(_comments(loaded, scoring.mode, base or "2", tokenize))
-    typed = text == "-" and sys.stdin.isatty()
     print_rows(chain.from_iterable(form.write(lines, request)), at_once=typed)
+
+
+def _started(lines: Iterator["ScoredLine"]) -> Iterator["ScoredLine"]:
+    """Returns the lines, the first of which has been scored."""
+    first = next(lines, None)
+    return lines if first is None else chain([first], lines)
 
 
 def _reject(options: Mapping[str, object], reason: str) -> None:

@@ -26,7 +26,7 @@ _PARTS = ["h", "c"]
 
 
 def write_states(
-    lines: Iterable[ScoredLine], path: Path, model: LanguageModel
+    lines: Iterable[ScoredLine], path: Path, model: LanguageModel, inputs: Iterable[Path] = ()
 ) -> Iterator[ScoredLine]:
     """Yields the lines, and writes a file when all of them have been read.
 
@@ -40,12 +40,13 @@ def write_states(
         lines: lines that were scored with `Measures(states=True)`.
         path: the file to replace.
         model: the model.
+        inputs: the text and the checkpoint, which must not be replaced.
 
     Raises:
         UsageError: if the file cannot be written.
     """
-    with os_errors(UsageError, "cannot be written", where=path), ExitStack() as stack:
-        check_output(path)
+    with os_errors(UsageError, "--states: cannot be written", where=path), ExitStack() as stack:
+        check_output(path, inputs)
         file = stack.enter_context(replacing(path))
 
         def array(dtype: str, *shape: int) -> _Array:

@@ -14,7 +14,7 @@ from ptblm.backend.device import SelectedDevice
 from ptblm.corpus.word_splitting import Splitting
 from ptblm.errors import CheckpointError, DataError
 from ptblm.evaluation.minimal_pairs.accuracy import Summary, summarize
-from ptblm.evaluation.minimal_pairs.agreement import AgreementText
+from ptblm.evaluation.minimal_pairs.agreement import SUFFIXES, AgreementText
 from ptblm.evaluation.minimal_pairs.agreement_scores import judge_agreement
 from ptblm.evaluation.minimal_pairs.judgments import Judgment, Method, judge_pairs
 from ptblm.evaluation.minimal_pairs.reading import Material, read_minimal_pairs
@@ -115,10 +115,11 @@ def evaluate_pairs(
     """
     materials = [read_minimal_pairs(file, columns) for file in files]
     check_options(materials, method, score)
-    if predictions is not None:
-        has_suites = any(isinstance(material, Suite) for material in materials)
-        check_predictions_path(predictions, has_suites=has_suites)
     loaded = load_trusted_model(path, device_name, cell)
+    if predictions is not None:
+        aligned = [file.with_suffix(suffix) for file in files for suffix in SUFFIXES if file.suffix]
+        has_suites = any(isinstance(material, Suite) for material in materials)
+        check_predictions_path(predictions, [*files, *aligned, loaded.path], has_suites=has_suites)
     result = judge_materials(
         loaded,
         materials,

@@ -1,7 +1,7 @@
 """Writes the judgment of each pair to a file: a TSV, or the JSON of the BabyLM evaluation."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ _HEADER = ("id", "field", "uid", "good", "bad", "verdict")
 _NO_VALUE = "NA"
 
 
-def check_predictions_path(path: Path, *, has_suites: bool) -> None:
+def check_predictions_path(path: Path, inputs: Iterable[Path], *, has_suites: bool) -> None:
     """Checks, before anything is computed, that predictions can be written.
 
     Args:
         path: the file.
+        inputs: the files that are read, which must not be replaced.
         has_suites: whether items of suites are judged, which have no good and bad sentence.
 
     Raises:
@@ -33,7 +34,7 @@ def check_predictions_path(path: Path, *, has_suites: bool) -> None:
             hint="use a name that ends with .tsv",
         )
     with os_errors(UsageError, "--predictions: cannot be written", where=path):
-        check_output(path)
+        check_output(path, inputs)
 
 
 def write_predictions(path: Path, judgments: Sequence[Judgment], *, strict: bool = False) -> None:

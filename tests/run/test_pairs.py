@@ -266,6 +266,20 @@ def test_prefix_method_notes_what_is_left_out(model: Path, blimp: Path, tmp_path
     assert "note: 2 of 4 paradigms are left out" in errors
 
 
+@pytest.mark.parametrize("name", ["toy.gold", "./toy.text", "linked.txt", "checkpoint"])
+def test_predictions_never_replace_an_input(model: Path, in_directory: Path, name: str) -> None:
+    path = write_agreement(in_directory).rename("toy.text")
+    for suffix in (".gold", ".eval"):
+        next(in_directory.glob(f"*{suffix}")).rename(f"toy{suffix}")
+    Path("linked.txt").hardlink_to(path)
+    target = last_checkpoint(model) if name == "checkpoint" else Path(name)
+    content = target.read_bytes()
+    code, errors, output = pairs(model, path, "--predictions", target)
+    assert (code, output) == (2, "")
+    assert "--predictions: cannot be written: the same command reads this file" in errors
+    assert target.read_bytes() == content
+
+
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [

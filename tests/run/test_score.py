@@ -328,6 +328,29 @@ def test_states_file_is_kept_if_the_text_cannot_be_read(models: Path, text: Path
     assert sorted(each.name for each in text.parent.iterdir()) == ["new.txt", "states.npz"]
 
 
+@pytest.mark.parametrize("name", ["text", "checkpoint"])
+def test_states_never_replace_an_input(models: Path, text: Path, name: str) -> None:
+    path = text if name == "text" else models / "word" / "checkpoints" / "last.safetensors"
+    content = path.read_bytes()
+    code, errors, output = ptblm("score", models / "word", text, "--states", path)
+    assert (code, output) == (2, "")
+    assert "--states: cannot be written: the same command reads this file" in errors
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["srilm", "kenlm", "kaldi"])
+def test_formats_that_need_all_probabilities(models: Path, text: Path, name: str) -> None:
+    text.write_text("the cat\nthe dog\n")
+    arguments = ["score", models / "word", text, "--format", name, "--mode"]
+    code, errors, output = ptblm(*arguments, "stream")
+    assert (code, output) == (2, "")
+    assert "the first token of a stream has none" in errors
+    for mode in ("sentence", "document"):
+        code, _, output = ptblm(*arguments, mode)
+        assert code == 0
+        assert "nan" not in output
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -344,8 +367,8 @@ def test_states_file_is_kept_if_the_text_cannot_be_read(models: Path, text: Path
 def test_options_that_do_not_fit(
     models: Path, text: Path, options: list[str], message: str
 ) -> None:
-    code, errors, _ = ptblm("score", models / "word", text, *options)
-    assert code == 2
+    code, errors, output = ptblm("score", models / "word", text, *options)
+    assert (code, output) == (2, "")
     assert message in errors
 
 
@@ -379,5 +402,5 @@ def test_keys_of_the_model_are_not_suggested(models: Path) -> None:
 
 def test_missing_text(models: Path) -> None:
     code, errors, output = ptblm("score", models / "word", "missing.txt")
-    assert (code, output) == (3, "sentence_id\ttoken_id\ttoken\tsurprisal\n")
+    assert (code, output) == (3, "")
     assert "missing.txt" in errors

@@ -23,6 +23,7 @@ class Format:
         base: base of the logarithms, unless the user chooses another.
         top: whether the format can contain predictions.
         comments: whether its readers skip lines that start with `#`.
+        complete: whether its readers need a probability of every token.
         words_only: whether white space separates its tokens, so that they have to be words.
     """
 
@@ -32,6 +33,7 @@ class Format:
     base: float = 2.0
     top: bool = False
     comments: bool = False
+    complete: bool = False
     words_only: bool = False
 
 
@@ -44,7 +46,7 @@ FORMATS = {
         neural_complexity, fixed=("entropy", "entropy_reduction"), top=True, words_only=True
     ),
     "lm-zoo": Format(lm_zoo),
-    "srilm": Format(srilm, base=10.0, words_only=True),
-    "kenlm": Format(kenlm, base=10.0, words_only=True),
-    "kaldi": Format(kaldi, base=math.e),
+    "srilm": Format(srilm, base=10.0, complete=True, words_only=True),
+    "kenlm": Format(kenlm, base=10.0, complete=True, words_only=True),
+    "kaldi": Format(kaldi, base=math.e, complete=True),
 }
