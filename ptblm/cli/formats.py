@@ -13,6 +13,9 @@ from ptblm.run.evaluate import Evaluation
 from ptblm.run.import_model import ImportedModel
 from ptblm.terminal import counted
 
+# A larger perplexity is shown as in 1.23e+12.
+_MAX_PLAIN = 1e7
+
 
 def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
     """Returns an evaluation as JSON values, unrounded."""
@@ -56,14 +59,14 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
     without_eos = score.without(EOS) if EOS in score.breakdown else None
     bits = "" if without_eos is None else f", {without_eos.bits:.4f} without {EOS}"
     epochs, steps = evaluation.epochs, evaluation.steps
-    unigram = "" if evaluation.unigram is None else f"; unigram model {evaluation.unigram:.2f}"
+    unigram = "" if evaluation.unigram is None else f"; unigram model {_shown(evaluation.unigram)}"
     lines = [
         f"checkpoint   {evaluation.checkpoint}, after epoch {epochs:,}, step {steps:,}",
         f"text         {evaluation.text}",
         f"tokens       {score.tokens:,} scored",
         f"nats         {score.nats:.4f} per token",
         f"bits         {score.bits:.4f} per {unit}{bits}",
-        f"perplexity   {score.perplexity:.2f}{entropy_bound}{unigram}",
+        f"perplexity   {_shown(score.perplexity)}{entropy_bound}{unigram}",
         f"unknown      {counted(evaluation.unknown, unit)} "
         f"{'is' if evaluation.unknown == 1 else 'are'} not in the vocabulary",
     ]
@@ -72,17 +75,17 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
         others = "other" if without_unk.tokens == 1 else f"{without_unk.tokens:,} others"
         lines.append(
             f"<unk>        {counted(unk_tokens, 'target')} {'is' if unk_tokens == 1 else 'are'} "
-            f"<unk>; perplexity of the {others} {without_unk.perplexity:.2f}"
+            f"<unk>; perplexity of the {others} {_shown(without_unk.perplexity)}"
         )
     if evaluation.words:
         lines.append(
             f"words        {counted(evaluation.words, 'word')} between white space; perplexity per "
-            f"word {perplexity(score.nll, evaluation.words):.2f}"
+            f"word {_shown(perplexity(score.nll, evaluation.words))}"
         )
     if evaluation.open_score is not None:
         lines.append(
-            f"padded       perplexity {evaluation.open_score.perplexity:.2f} with a vocabulary of "
-            f"{evaluation.vocabulary_size:,} words"
+            f"padded       perplexity {_shown(evaluation.open_score.perplexity)} with a vocabulary "
+            f"of {evaluation.vocabulary_size:,} {unit}s"
         )
     return [
         *lines,
@@ -90,6 +93,10 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
         f"protocol     {evaluation.protocol}",
         f"device       {evaluation.device}{onednn_note(evaluation.matmul)}",
     ]
+
+
+def _shown(perplexity: float) -> str:
+    return f"{perplexity:.2f}" if perplexity < _MAX_PLAIN else f"{perplexity:.4g}"
 
 
 def dry_run_lines(dry_run: DryRun) -> list[str]:

@@ -3,15 +3,17 @@
 import contextlib
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ptblm.checkpoint.format import load_checkpoint
+from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
 from tests.conftest import FAST
 from tests.in_process import ptblm
+from tests.run.helpers import last_checkpoint
 
 TEXT = "the cat ran\n\nthe dog\na dog  sat\n!ARTICLE\n\nthe xyzzy mat"
 
@@ -123,6 +125,19 @@ def test_vocabulary_cannot_be_padded_to_less(run: Path, monkeypatch: pytest.Monk
     code, errors, _ = ptblm("eval", "word", "--text", "new.txt", "--vocab-pad", "9")
     assert code == 2
     assert "the vocabulary has 10 tokens" in errors
+
+
+def test_huge_perplexity_is_shown_in_short_form(run: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(last_checkpoint(run / "word"))
+    checkpoint.model["head.weight"].zero_()
+    checkpoint.model["head.bias"].fill_(-100.0)[0] = 100.0
+    path = tmp_path / "sharp.safetensors"
+    save_checkpoint(path, checkpoint)
+    text = tmp_path / "new.txt"
+    text.write_text("the cat " * 50)
+    code, _, output = ptblm("eval", path, "--text", text)
+    assert code == 0
+    assert re.search(r"^perplexity +\d\.\d+e\+\d+;", output, re.MULTILINE)
 
 
 def test_text_without_a_document_is_an_error(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
