@@ -119,9 +119,18 @@ def score_table(
 
 def _line_of_group(table: _Table, group: list[int], loaded: LoadedModel, scoring: Scoring) -> Line:
     text = " ".join(table.rows[index].word for index in group)
-    spelled, tokens = word_splitter(scoring.splitting, loaded.tokenizer)(text)
-    number = table.rows[group[0]].line
-    return make_line(number, tokens, loaded.tokenizer, text, table.name, spelled)
+    split = word_splitter(scoring.splitting, loaded.tokenizer)
+
+    def line(number: int, text: str) -> Line:
+        spelled, tokens = split(text)
+        return make_line(number, tokens, loaded.tokenizer, text, table.name, spelled)
+
+    try:
+        return line(table.rows[group[0]].line, text)
+    except DataError:  # a word is unknown: name its row
+        for index in group:
+            line(table.rows[index].line, table.rows[index].word)
+        raise
 
 
 def _joined(

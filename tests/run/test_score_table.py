@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
 from tests.in_process import ptblm
+from tests.run.helpers import last_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -169,6 +171,19 @@ def test_missing_columns(models: Path, path: Path, options: list[str], message: 
     code, errors, _ = ptblm("score", models / "word", path, "--table", *options)
     assert code in (2, 3)
     assert message in errors
+
+
+@pytest.mark.parametrize("tokenizer", ["word", "char"])
+def test_row_of_an_unknown_word_is_named(models: Path, path: Path, tokenizer: str) -> None:
+    checkpoint = load_checkpoint(last_checkpoint(models / tokenizer))
+    tokens = checkpoint.vocabulary["tokens"]
+    tokens[tokens.index("<unk>")] = "!"  # so that the vocabulary is closed
+    closed = path.with_name("closed.safetensors")
+    save_checkpoint(closed, checkpoint)
+    path.write_text("word\titem\nthe\t1\nthe\t2\ncat\t1\n~\t2\n")
+    code, errors, output = ptblm("score", closed, path, "--table", "--by", "item")
+    assert (code, output) == (3, "")
+    assert f"'~' is not in the vocabulary, which does not contain <unk>\n  at: {path}:5" in errors
 
 
 def test_columns_of_the_table_are_not_repeated(models: Path, path: Path) -> None:
