@@ -108,15 +108,15 @@ def token_scores(
     """
     chunks = list(_chunks(features, targets, _ELEMENTS // len(head.bias)))
     if not (measures.entropy or measures.rank or measures.top):
-        return TokenScores(_numpy(torch.cat([head.nll(*chunk) for chunk in chunks]).double()))
+        return TokenScores(_nats(torch.cat([head.nll(*chunk) for chunk in chunks])))
     found = [_measure(head, *chunk, measures) for chunk in chunks]
     nll, entropy, rank, top_ids, top_nll = (torch.cat(each) for each in zip(*found, strict=True))
     return TokenScores(
-        _numpy(nll.double()),
-        _numpy(entropy.double()) if measures.entropy else None,
+        _nats(nll),
+        _nats(entropy) if measures.entropy else None,
         _numpy(rank.long()) if measures.rank else None,
         _numpy(top_ids) if measures.top else None,
-        _numpy(top_nll.double()) if measures.top else None,
+        _nats(top_nll) if measures.top else None,
     )
 
 
@@ -158,6 +158,11 @@ def _entropy(log_probs: Tensor) -> Tensor:
 def _chunks(first: Tensor, second: Tensor, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
     rows = max(1, rows)
     return zip(first.split(rows), second.split(rows), strict=True)
+
+
+def _nats(tensor: Tensor) -> NDArray[np.float64]:
+    nats: NDArray[np.float64] = _numpy(tensor.double()) + 0.0  # -0.0 becomes 0.0
+    return nats
 
 
 def _numpy(tensor: Tensor) -> Any:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
+
 from ptblm.config.data import DataConfig
 from ptblm.corpus.cleaning import Findings, notes
 from ptblm.corpus.lines import Line, read_lines, text_name, text_pieces
@@ -13,6 +15,7 @@ from ptblm.corpus.source import bytes_source
 from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.unknown_tokens import MAX_SHARE, unknown_tokens_note
 from ptblm.corpus.word_splitting import Split, Splitting, word_splitter
+from ptblm.errors import CheckpointError
 from ptblm.evaluation.line_scores import Mode, ScoredLine, score_lines
 from ptblm.evaluation.token_scores import Measures
 from ptblm.run.load_model import LoadedModel
@@ -58,6 +61,7 @@ def score_text(
         overrides: strings such as "data.encoding=latin-1", for how the text is read.
 
     Raises:
+        CheckpointError: if a score is not finite.
         ConfigError: if an override is not valid.
         DataError: if the text cannot be read.
         UsageError: if words cannot be divided as wanted, or memory runs out.
@@ -93,12 +97,14 @@ def score(
     """Yields lines with their scores, in order; see `score_lines`.
 
     Raises:
+        CheckpointError: if a score is not finite.
         UsageError: if memory runs out.
     """
     with memory_errors(
         "during scoring", hint="pass a smaller --batch-size, or use a machine with more memory"
     ):
-        yield from score_lines(
+        without_context = 1 if scoring.mode == "stream" else 0
+        for scored in score_lines(
             loaded.model,
             lines,
             scoring.mode,
@@ -106,7 +112,15 @@ def score(
             measures=scoring.measures,
             batch_size=scoring.batch_size,
             eager=eager,
-        )
+        ):
+            if not np.isfinite(scored.scores.nll[without_context:]).all():
+                raise CheckpointError(
+                    "the weights give no finite scores",
+                    where=str(loaded.path),
+                    hint="use another checkpoint",
+                )
+            without_context = 0
+            yield scored
 
 
 def _split_after_id(split: Split, text: str) -> tuple[list[str], list[str]]:

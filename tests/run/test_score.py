@@ -16,8 +16,10 @@ from threading import Timer
 import numpy as np
 import pytest
 
+from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
 from tests.conftest import plain_environment
 from tests.in_process import ptblm
+from tests.run.helpers import last_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -336,6 +338,31 @@ def test_states_never_replace_an_input(models: Path, text: Path, name: str) -> N
     assert (code, output) == (2, "")
     assert "--states: cannot be written: the same command reads this file" in errors
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("options", [[], ["--mode", "stream"], ["--format", "sentences"]])
+def test_scores_that_are_not_finite_are_an_error(
+    models: Path, text: Path, options: list[str]
+) -> None:
+    checkpoint = load_checkpoint(last_checkpoint(models / "word"))
+    checkpoint.model["head.weight"].zero_()
+    checkpoint.model["head.bias"].fill_(-3e38)[0] = 3e38  # finite, but their difference is not
+    path = text.with_name("overflow.safetensors")
+    save_checkpoint(path, checkpoint)
+    code, errors, output = ptblm("score", path, text, *options)
+    assert (code, output) == (4, "")
+    assert f"error: the weights give no finite scores\n  at: {path}" in errors
+
+
+def test_certain_tokens_have_no_negative_zero(models: Path, text: Path) -> None:
+    checkpoint = load_checkpoint(last_checkpoint(models / "word"))
+    checkpoint.model["head.weight"].zero_()
+    checkpoint.model["head.bias"].fill_(-200.0)[checkpoint.vocabulary["tokens"].index("the")] = 200
+    path = text.with_name("certain.safetensors")
+    save_checkpoint(path, checkpoint)
+    text.write_text("the\n")
+    row, _ = score(path, text, "--columns", "entropy", "--top", "1")
+    assert [row[name] for name in ("surprisal", "entropy", "top1_surprisal")] == ["0", "0", "0"]
 
 
 @pytest.mark.parametrize("name", ["srilm", "kenlm", "kaldi"])
