@@ -1,7 +1,7 @@
 """Assigns the tokens of a line to the words between white space.
 
 A word of a word tokenizer is the token itself, or the tokens that `word_splitting` has divided it
-into; the token that ends the line is a word of its own. A word of characters or bytes also contains
+into; the token that ends the line is a separate word. A word of characters or bytes also contains
 the white space that follows it, or the end of the line, so that the surprisals of all words add up
 to that of the line. White space before the first word belongs to the first word.
 

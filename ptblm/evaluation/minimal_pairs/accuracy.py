@@ -24,7 +24,7 @@ class Accuracy:
         unknown: how many of them are not in the vocabulary.
         paradigms: number of paradigms.
         mean: mean of the accuracies of the paradigms.
-        over_pairs: accuracy over all pairs, whatever their paradigm.
+        over_pairs: accuracy over all pairs, regardless of their paradigm.
     """
 
     name: str

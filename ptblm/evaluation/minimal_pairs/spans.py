@@ -1,7 +1,7 @@
 """Scores spans of sentences: the tokens whose probability a comparison is about.
 
 Each distinct sentence is scored once. Sentences that are the same tokens therefore have equal
-scores, bit for bit, whatever the rounding of batches.
+scores, bit for bit, regardless of the rounding of batches.
 """
 
 from collections.abc import Callable, Iterable
