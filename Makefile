@@ -42,8 +42,8 @@ demo: setup  ## train and evaluate on the sample corpus (about one minute)
 	$(BIN)/ptblm train --config small --data sample --run-dir runs/demo --overwrite
 	$(BIN)/ptblm eval runs/demo
 
-test: setup  ## run the tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: setup  ## run the tests, one process per core
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
 
 test-slow: setup  ## run the slow tests, such as the wheel and large models
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

@@ -1,4 +1,4 @@
-"""ptblm: train and evaluate recurrent language models on the Penn Treebank and any other text.
+"""ptblm: train, evaluate and use recurrent language models on the Penn Treebank and any other text.
 
 `ptblm.load` opens a trained model; see `ptblm.api`. It is imported on first use, because torch
 takes a second to import.

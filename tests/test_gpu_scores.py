@@ -1,4 +1,4 @@
-"""On CUDA: scores of tokens agree with those on the CPU."""
+"""On CUDA: scores of tokens and generated texts agree with those on the CPU."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import ptblm
 from ptblm.corpus.lines import lines_of
 from ptblm.corpus.source import bytes_source
 from ptblm.evaluation.line_scores import Mode, score_lines
@@ -40,3 +41,12 @@ def test_scores_agree_with_the_cpu(finished_run: Path, mode: Mode, measures: Mea
         assert (one is None) == (other is None)
         if one is not None and one.dtype.kind == "f":
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_generated_texts_are_those_of_the_cpu(finished_run: Path) -> None:
+    """Generation computes in float64, so rounding does not change a drawn token."""
+    texts = [
+        ptblm.load(finished_run, device=device).generate("the", tokens=50, samples=20, seed=1)
+        for device in ("cpu", "cuda")
+    ]
+    assert [text.text for text in texts[0]] == [text.text for text in texts[1]]

@@ -26,7 +26,7 @@ from ptblm.terminal import print_output
 use_own_script()
 app = typer.Typer(
     name="ptblm",
-    help="Train and evaluate recurrent language models on the Penn Treebank and any other text.",
+    help="Train, evaluate and use recurrent language models: Penn Treebank and any other text.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

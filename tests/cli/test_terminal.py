@@ -117,10 +117,6 @@ def test_words_paths_and_run_directories(corpus: Path) -> None:
         ["eval", run_dir, "--json"],
         ["eval", run_dir, "--text", f"{corpus.name}/test.txt"],
         ["score", run_dir, f"{corpus.name}/test.txt"],
-        *(
-            ["score", run_dir, f"{corpus.name}/test.txt", "--format", form]
-            for form in ("jsonl", "words", "sentences", "neural-complexity", "srilm", "kenlm")
-        ),
         ["generate", run_dir, "--prompt", NAME, "--samples", 3, "--format", "tsv"],
         ["generate", run_dir, "--samples", 3, "--format", "jsonl"],
         ["checkpoint", "show", run_dir],
@@ -131,6 +127,8 @@ def test_words_paths_and_run_directories(corpus: Path) -> None:
         ["train", "--data", corpus.name, "--set", "data.vocabulary.closed=true", *FAST],
     ):
         assert run(*arguments)
+    for form in ("jsonl", "words", "sentences", "neural-complexity", "srilm", "kenlm"):
+        assert run("score", run_dir, f"{corpus.name}/test.txt", "--format", form)
     result = ptblm("eval", run_dir, "--json")[2]
     assert NAME in json.loads(result)["checkpoint"]
 

@@ -1,7 +1,7 @@
 """The output of SRILM, KenLM and Kaldi, for their scripts and for interpolation with n-grams.
 
-They print the probability of the end of a sentence as that of `</s>`. The length of the n-gram that
-they print is that of the context, with the word: all words of the sentence so far, and `<s>`.
+They print the probability of the end of a sentence as that of `</s>`. For KenLM, the length of the
+n-gram is that of the context with the word: all words of the sentence so far, and `<s>`.
 """
 
 import math
@@ -10,23 +10,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ptblm.corpus.vocabulary import UNK
 from ptblm.errors import DataError
 from ptblm.evaluation.line_scores import ScoredLine
 from ptblm.reporting.score_formats.columns import Column, Request
+from ptblm.reporting.srilm_scores import SrilmScores
 
-_START, _END = "<s>", "</s>"
+_END = "</s>"
 
 
 @dataclass
 class _Totals:
-    """Sums over sentences, as SRILM and KenLM report them.
+    """Sums over sentences, as KenLM reports them.
 
     Attributes:
         base: base of the logarithms.
         sentences: number of sentences.
         words: number of words, without the ends of sentences.
-        impossible: words with probability 0, which are not in `log_prob`.
         unknown: number of unknown words.
         log_prob: log-probability of all words and ends of sentences.
         log_prob_unknown: the part of the unknown words.
@@ -35,7 +34,6 @@ class _Totals:
     base: float
     sentences: int = 0
     words: int = 0
-    impossible: int = 0
     unknown: int = 0
     log_prob: float = 0.0
     log_prob_unknown: float = 0.0
@@ -44,15 +42,14 @@ class _Totals:
         is_finite = np.isfinite(log_probs)
         self.sentences += 1
         self.words += len(scored.line.tokens)
-        self.impossible += int((~is_finite).sum())
         self.unknown += int(scored.line.unknown.sum())
         self.log_prob += float(log_probs[is_finite].sum())
         self.log_prob_unknown += float(log_probs[is_finite & scored.line.unknown].sum())
 
-    def perplexity(self, log_prob: float, count: int, undefined: str) -> str:
-        """Returns base^(-log_prob / count) as text; `undefined` if the count is 0."""
+    def perplexity(self, log_prob: float, count: int) -> str:
+        """Returns base^(-log_prob / count) as text; NaN if the count is 0."""
         try:
-            return f"{self.base ** (-log_prob / count):.7g}" if count > 0 else undefined
+            return f"{self.base ** (-log_prob / count):.7g}" if count > 0 else "nan"
         except OverflowError:
             return "inf"
 
@@ -64,43 +61,12 @@ def srilm(lines: Iterable[ScoredLine], request: Request) -> Iterator[list[str]]:
     Like SRILM, it leaves out blank lines and prints unknown words as `<unk>`. The model gives them
     a probability, so they are not counted as OOVs.
     """
-    total = _Totals(request.base)
+    scores = SrilmScores(request.base)
     for scored in lines:
-        if not scored.line.tokens:
-            continue
-        log_probs = -scored.scores.nll / math.log(request.base)
-        one = _Totals(request.base)
-        one.add(scored, log_probs)
-        total.add(scored, log_probs)
-        pairs = zip(scored.line.tokens, scored.line.unknown.tolist(), strict=False)
-        words = [_START, *(UNK if unknown else word for word, unknown in pairs), _END]
-        yield [
-            " ".join(scored.line.tokens),
-            *(
-                f"\tp( {word} | {before} {'...' if index else ''}) \t= [{index + 2}gram] "
-                f"{request.base**each:.7g} [ {each:.7g} ]"
-                for index, (word, before, each) in enumerate(
-                    zip(words[1:], words, log_probs.tolist(), strict=False)
-                )
-            ),
-            *_srilm_statistics(one),
-            "",
-        ]
-    first, *others = _srilm_statistics(total)
-    yield [f"file {request.text}: {first}", *others]
-
-
-def _srilm_statistics(totals: _Totals) -> list[str]:
-    lines = [f"{totals.sentences} sentences, {totals.words} words, 0 OOVs"]
-    words = totals.words - totals.impossible
-    if totals.words + totals.sentences:
-        with_ends = totals.perplexity(totals.log_prob, words + totals.sentences, "undefined")
-        without = totals.perplexity(totals.log_prob, words, "undefined")
-        lines.append(
-            f"{totals.impossible} zeroprobs, logprob= {totals.log_prob:.7g} ppl= {with_ends} "
-            f"ppl1= {without}"
-        )
-    return lines
+        line = scored.line
+        if line.tokens:
+            yield list(scores.sentence(line.tokens, scored.scores.nll, line.unknown))
+    yield list(scores.summary(request.text))
 
 
 def kenlm(lines: Iterable[ScoredLine], request: Request) -> Iterator[list[str]]:
@@ -120,9 +86,9 @@ def kenlm(lines: Iterable[ScoredLine], request: Request) -> Iterator[list[str]]:
         unknown = int(scored.line.unknown.sum())
         yield [f"{''.join(texts)}Total: {log_probs.sum():.7g} OOV: {unknown}"]
     tokens = total.words + total.sentences
-    known = total.perplexity(total.log_prob - total.log_prob_unknown, tokens - total.unknown, "nan")
+    known = total.perplexity(total.log_prob - total.log_prob_unknown, tokens - total.unknown)
     yield [
-        f"Perplexity including OOVs:\t{total.perplexity(total.log_prob, tokens, 'nan')}",
+        f"Perplexity including OOVs:\t{total.perplexity(total.log_prob, tokens)}",
         f"Perplexity excluding OOVs:\t{known}",
         f"OOVs:\t{total.unknown}",
         f"Tokens:\t{tokens}",

@@ -355,7 +355,7 @@ def test_other_file_of_the_same_name_is_kept(
     target, source = tmp_path / "ptb", tmp_path / "source"
     target.mkdir()
     OTHER_FILES[kind](target / name)
-    before = {path.name: path.lstat() for path in target.iterdir()}
+    before = identities(target)
     if origin == "archive":
         source.write_bytes(ARCHIVE)
     else:
@@ -365,7 +365,13 @@ def test_other_file_of_the_same_name_is_kept(
         fetch(DATASET, target, source=None if urls else source, urls=urls)
     assert caught.value.where == str(target / name)
     assert caught.value.hint == "move it, or pass another directory (`--to`)"
-    assert {path.name: path.lstat() for path in target.iterdir()} == before
+    assert identities(target) == before
+
+
+def identities(directory: Path) -> dict[str, tuple[int, ...]]:
+    """What a write to a file of a directory would change; reading changes the access time."""
+    stats = {path.name: path.lstat() for path in directory.iterdir()}
+    return {name: (s.st_ino, s.st_mode, s.st_size, s.st_mtime_ns) for name, s in stats.items()}
 
 
 def write_files(directory: Path) -> Path:
