@@ -83,12 +83,16 @@ def _score_text(
     pieces = text_pieces(text, as_is=config.format == "raw")
     lines = read_lines(pieces, name, tokenizer, config, findings, split)
     unknown = UnknownTokens(tokenizer, scoring.splitting, name)
-    yield from score(loaded, map(unknown.count, lines), scoring, eager=typed)
+    is_scored = False
+    for scored in score(loaded, map(unknown.count, lines), scoring, eager=typed):
+        is_scored = True
+        yield scored
     for note in notes(findings):
         logger.info(note)
     unknown.warn()
-    if not unknown.total:
-        logger.info(f"{name}: the text is empty")
+    if not is_scored:
+        what = "contains only lines that divide documents" if unknown.total else "is empty"
+        logger.info(f"{name}: the text {what}")
 
 
 def score(

@@ -340,6 +340,13 @@ def test_states_never_replace_an_input(models: Path, text: Path, name: str) -> N
     assert path.read_bytes() == content
 
 
+def test_text_without_a_document_is_noted(models: Path, text: Path) -> None:
+    text.write_text("!ARTICLE\n\n")
+    code, errors, output = ptblm("score", models / "word", text, "--mode", "document")
+    assert (code, output.count("\n")) == (0, 1)
+    assert "the text contains only lines that divide documents" in errors
+
+
 @pytest.mark.parametrize("options", [[], ["--mode", "stream"], ["--format", "sentences"]])
 def test_scores_that_are_not_finite_are_an_error(
     models: Path, text: Path, options: list[str]
