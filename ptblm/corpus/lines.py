@@ -5,7 +5,7 @@ import io
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from ptblm.corpus.encodings import MARK_SIZE, encoding_by_mark, is_utf8
 from ptblm.corpus.forms import form_of, plain_text
 from ptblm.corpus.source import BLOCK_SIZE, Source, bytes_source, open_text
 from ptblm.corpus.tokenizers.base import Tokenizer
-from ptblm.corpus.vocabulary import UNK, Ids
+from ptblm.corpus.vocabulary import EOS, UNK, Ids
 from ptblm.corpus.word_splitting import Split, word_splitter
 from ptblm.errors import DataError
 from ptblm.files import os_errors
@@ -45,6 +45,8 @@ class Line:
         tokens: the tokens in the spelling of the text, without the token that ends the line.
         ids: the ids of the tokens and of the token that ends the line, [len(tokens) + 1].
         unknown: whether each token is not in the vocabulary and has the id of `<unk>`, [len(ids)].
+        has_end: whether the text contains the token that ends the line. The last line of a text of
+            bytes may lack its newline.
     """
 
     number: int
@@ -52,6 +54,7 @@ class Line:
     tokens: list[str]
     ids: Ids
     unknown: NDArray[np.bool_]
+    has_end: bool = True
 
     @property
     def divides_documents(self) -> bool:
@@ -247,7 +250,13 @@ def _lines(
     split = split or word_splitter("none", tokenizer)
     number = 0
     for block in blocks:
-        for text in block.removesuffix(b"\n").decode("utf-8", "surrogateescape").split("\n"):
+        *texts, last = block.removesuffix(b"\n").decode("utf-8", "surrogateescape").split("\n")
+        for text in texts:
             number += 1
             spelled, tokens = split(text)
             yield make_line(number, tokens, tokenizer, text, name, spelled)
+        number += 1
+        spelled, tokens = split(last)
+        line = make_line(number, tokens, tokenizer, last, name, spelled)
+        has_end = tokenizer.line_end == EOS or block.endswith(b"\n")
+        yield line if has_end else replace(line, has_end=False)

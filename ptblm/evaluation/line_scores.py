@@ -1,7 +1,7 @@
 """Scores the tokens of a text line by line, in one of three modes.
 
-- stream: the text is one sequence. Its first token has no context and is not scored. This is the
-  protocol of published perplexities of the Penn Treebank.
+- stream: the text is one sequence. Its first token has no context and is not scored, and no end is
+  added to its last line. This is the protocol of published perplexities of the Penn Treebank.
 - sentence: each line is scored by itself, with the token that ends a line as context of its first
   token. Every token is scored.
 - document: like sentence, but the hidden state is carried from line to line. It is reset at a blank
@@ -129,7 +129,7 @@ class _Sequence:
         self._unscored: list[Ids] = []
         self._scored: list[TokenScores] = []
         self._size = 0  # of unscored tokens
-        self._skipped_first = context is None
+        self._is_stream = self._skipped_first = context is None
 
     def add(self, ids: Ids) -> None:
         """Adds tokens, and scores all complete chunks."""
@@ -154,8 +154,13 @@ class _Sequence:
             self._skipped_first = False
         while waiting and start + len(waiting[0].ids) <= len(scores):
             line = waiting.popleft()
-            yield ScoredLine(line, scores[start : start + len(line.ids)])
-            start += len(line.ids)
+            end = start + len(line.ids)
+            if self._is_stream and not line.has_end:
+                last = without_context(scores[end - 1 : end])
+                yield ScoredLine(line, concatenate([scores[start : end - 1], last]))
+            else:
+                yield ScoredLine(line, scores[start:end])
+            start = end
         self._scored = [scores[start:]] if start < len(scores) else []
 
     def _score(self, size: int) -> None:

@@ -117,7 +117,8 @@ def score(
             batch_size=scoring.batch_size,
             eager=eager,
         ):
-            if not np.isfinite(scored.scores.nll[without_context:]).all():
+            end = -1 if scoring.mode == "stream" and not scored.line.has_end else None
+            if not np.isfinite(scored.scores.nll[without_context:end]).all():
                 raise CheckpointError(
                     "the weights give no finite scores",
                     where=str(loaded.path),

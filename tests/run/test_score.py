@@ -51,9 +51,12 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("end", ["\n", ""], ids=["newline", "none"])
 @pytest.mark.parametrize(("tokenizer", "mode"), list(itertools.product(TOKENIZERS, MODES)))
-def test_surprisals_add_up_to_eval(models: Path, text: Path, tokenizer: str, mode: str) -> None:
-    text.write_text("\n".join([TEXT] * 20) + "\n", encoding="utf-8")
+def test_surprisals_add_up_to_eval(
+    models: Path, text: Path, tokenizer: str, mode: str, end: str
+) -> None:
+    text.write_text("\n".join([TEXT] * 20) + end, encoding="utf-8")
     code, errors, output = ptblm(
         "eval", models / tokenizer, "--text", text, "--mode", mode, "--json"
     )
