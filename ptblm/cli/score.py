@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,7 +11,15 @@ import typer
 
 from ptblm import __version__
 from ptblm.cli.completion import complete_file
-from ptblm.cli.options import Cell, CheckpointOrRun, Device, parse_name, parse_path
+from ptblm.cli.options import (
+    Cell,
+    CheckpointOrRun,
+    Device,
+    MixWeight,
+    parse_mix_weight,
+    parse_name,
+    parse_path,
+)
 from ptblm.errors import UsageError
 from ptblm.run.signals import clean_up_on_stop
 from ptblm.terminal import print_rows
@@ -21,6 +29,8 @@ if TYPE_CHECKING:
     from ptblm.run.load_model import LoadedModel
 
 _MAX_TOP = 100
+# What a mixture does not have, because it needs the probabilities of all words.
+_OF_THE_MODEL = ("--top", "entropy", "entropy_reduction", "rank")
 _BASES = {"2": 2.0, "e": math.e, "10": 10.0}
 
 
@@ -133,6 +143,17 @@ def score(
             metavar="N", min=1, max=10, help="Also append the scores of the N words before."
         ),
     ] = None,
+    mix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            parser=parse_name,
+            autocompletion=complete_file,
+            help="Mix with another model, word by word: output of SRILM's `ngram -ppl -debug 2` or "
+            "KenLM's `query -v word -v sentence` for the text.",
+        ),
+    ] = None,
+    mix_weight: MixWeight = None,
     batch_size: Annotated[
         int,
         typer.Option(
@@ -156,7 +177,8 @@ def score(
     device: Device = None,
 ) -> None:
     """Print the surprisal of each token of a text: -log2 of its probability in its context."""
-    not_for_table = {"--mode": mode, "--top": top, "--states": states, "--format": format_name}
+    not_for_table: dict[str, object] = {"--mode": mode, "--top": top, "--states": states}
+    not_for_table |= {"--format": format_name, "--mix": mix}
     only_for_table = {"--word": word, "--by": by, "--previous": previous}
     if table:
         _reject({**not_for_table, "--header": header or None}, "cannot be combined with --table")
@@ -165,6 +187,7 @@ def score(
     from ptblm.reporting.score_formats import FORMATS
     from ptblm.reporting.score_formats.columns import Request, measures
     from ptblm.run.load_model import load_trusted_model
+    from ptblm.run.mixing import check_words, mixed_lines
     from ptblm.run.score import Scoring
 
     name = format_name or ("words" if table else "tsv")
@@ -172,6 +195,9 @@ def score(
     chosen = _chosen_columns(columns, name, form)
     if top is not None and not form.top:
         raise UsageError(f"--top: --format {name} contains no predictions")
+    mixing = parse_mix_weight(mix_weight, mix)
+    if mix is not None:
+        _check_mix(text, mix, mode, (*chosen, *(["--top"] if top else [])))
     if header and not form.comments:
         raise UsageError(f"--header: --format {name} cannot contain comments")
     clean_up_on_stop()
@@ -182,6 +208,8 @@ def score(
             f"{loaded.tokenizer.unit}s",
             hint="use --format tsv or --format words",
         )
+    if mix is not None:
+        check_words(loaded, "--mix")
     top = min(top or 0, len(loaded.tokenizer.vocabulary))
     scoring = Scoring(
         mode or "sentence",
@@ -204,10 +232,13 @@ def score(
     from ptblm.run.score import score_text
 
     lines = score_text(loaded, text, scoring, overrides or [])
+    if mix is not None:
+        lines = mixed_lines(lines, text, mix, mixing)
     if states is not None:
         lines = write_states(lines, states, loaded.model)
     if header:
-        print_rows(_comments(loaded, scoring.mode, base or "2", tokenize))
+        comments = _comments(loaded, scoring.mode, base or "2", tokenize)
+        print_rows([*comments, *([] if mix is None else [f"# mix: {mix}"])])
     typed = text == "-" and sys.stdin.isatty()
     print_rows(chain.from_iterable(form.write(lines, request)), at_once=typed)
 
@@ -217,6 +248,23 @@ def _reject(options: Mapping[str, object], reason: str) -> None:
     for option, value in options.items():
         if value is not None:
             raise UsageError(f"{option} {reason}")
+
+
+def _check_mix(text: str, mix: str, mode: str | None, columns: Sequence[str]) -> None:
+    """Raises UsageError if a text cannot be scored with a mixture."""
+    if text == mix == "-":
+        raise UsageError("only one input can be standard input")
+    if mode == "stream":
+        raise UsageError(
+            "--mix cannot be combined with --mode stream, which does not score the first word",
+            hint="the other model scores sentences; use --mode sentence or --mode document",
+        )
+    for column in columns:
+        if column in _OF_THE_MODEL:
+            raise UsageError(
+                f"--mix: {column} is that of the model alone",
+                hint="a file with the scores of another model contains only the words of the text",
+            )
 
 
 def _chosen_columns(columns: str | None, name: str, form: "Format") -> tuple[str, ...]:
