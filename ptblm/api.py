@@ -112,7 +112,7 @@ class Model:
             DataError: if a token is unknown and the vocabulary does not contain `<unk>`.
             UsageError: if an argument is not valid.
         """
-        if not (base > 0 and base != 1):
+        if not (0 < base < np.inf and base != 1):
             raise UsageError(f"base: expected a positive number other than 1, got {base}")
         if top < 0:
             raise UsageError(f"top: expected 0 or more, got {top}")
@@ -274,7 +274,13 @@ class Model:
         return score_lines(model, self._lines(text), mode, context, measures=measures)
 
     def _lines(self, text: str | Iterable[str]) -> Iterator[Line]:
-        """Yields the lines of a text, cleaned as in training."""
+        """Yields the lines of a text, cleaned as in training.
+
+        Raises:
+            UsageError: if the text is not text.
+        """
+        if isinstance(text, bytes | bytearray):  # an iterable of numbers
+            raise UsageError("text: expected a string or lines, got bytes; decode them first")
         lines = [text] if isinstance(text, str) else (f"{line}\n" for line in text)
         pieces = (line.encode("utf-8", "surrogateescape") for line in lines)
         tokenizer = self._loaded.tokenizer

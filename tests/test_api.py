@@ -135,8 +135,15 @@ def test_wrong_arguments_are_errors(model: ptblm.Model, tmp_path: Path) -> None:
         model.score("the", mode="line")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="base"):
         model.score("the", base=1)
+    with pytest.raises(UsageError, match="base"):
+        model.score("the", base=math.inf)
+    with pytest.raises(UsageError, match="got bytes"):
+        model.score(b"the cat")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="top"):
         model.score("the", top=-1)
+    for wrong in (["ab", "cd"], [("the cat",)], [("the", "a", "the")]):
+        with pytest.raises(DataError, match="not a pair of sentences"):
+            model.pairs(wrong)  # type: ignore[arg-type]
     for name in ("tokens", "sentences", "samples"):
         with pytest.raises(UsageError, match=f"{name}: expected a number from 1"):
             model.generate(**{name: 0})  # type: ignore[arg-type]

@@ -145,6 +145,8 @@ def _read_zip(file: io.FileIO) -> tuple[Any, Regions]:
     if any(name.startswith(f"{prefix}code/") for name in entries):
         raise PickleError("a TorchScript program, not a pickled model", hint=_HINT)
     regions = {name: _region(file, entry) for name, entry in entries.items()}
+    if sum(region.nbytes for region in regions.values()) > os.fstat(file.fileno()).st_size:
+        raise PickleError("damaged: files in the zip archive overlap")
     order = regions.get(f"{prefix}byteorder")
     if order is not None and order.nbytes < 100 and order.read(file) != b"little":
         raise PickleError("the file was written on a big-endian machine")

@@ -21,6 +21,10 @@ from ptblm.checkpoint.pickle_records import (
 
 # A pickled language model and its optimizer have a few thousand operations.
 MAX_OPERATIONS = 500_000
+# Keys other than str and bytes, such as the parameters' ids in an optimizer. A file can choose
+# numbers with equal hashes, which makes a dict slow: 100,000 of them take minutes.
+MAX_NUMERIC_KEYS = 5_000
+_MAX_MEMO_INDEX = 2**32
 
 PersistentId = Callable[[Any], Any]
 
@@ -71,6 +75,7 @@ class _Reader:
         self.stack: list[Any] = []
         self._memo: dict[int, Any] = {}
         self._left = MAX_OPERATIONS
+        self._numeric_keys_left = MAX_NUMERIC_KEYS
         self._persistent_id = persistent_id
 
     def run(self, name: str, argument: Any) -> None:
@@ -94,6 +99,8 @@ class _Reader:
             case "GET" | "BINGET" | "LONG_BINGET":
                 stack.append(self._memo[argument])
             case "PUT" | "BINPUT" | "LONG_BINPUT":
+                if not 0 <= argument < _MAX_MEMO_INDEX:
+                    raise PickleError("damaged: the pickle numbers a value incorrectly")
                 self._memo[argument] = self._top()
             case "MEMOIZE":
                 self._memo[len(self._memo)] = self._top()
@@ -171,6 +178,10 @@ class _Reader:
                 raise PickleError("damaged: a key is a nested tuple")
             if isinstance(key, list | dict | bytearray):
                 raise PickleError("damaged: a key is not hashable")
+            if not isinstance(key, str | bytes):
+                self._numeric_keys_left -= 1
+                if self._numeric_keys_left < 0:
+                    raise PickleError(f"more than {MAX_NUMERIC_KEYS:,} keys are not names")
             mapping[key] = value
 
     def _expect(self, kind: type) -> Any:

@@ -7,6 +7,8 @@ from typing import Any
 from ptblm.checkpoint.pickle_records import ObjectRecord, PickleError, TensorRecord
 
 _MAX_MODULES, _MAX_DEPTH, _MAX_TENSORS = 1000, 8, 1000
+_MAX_ENTRIES = 100_000  # of all modules; modules can share their entries
+_MAX_NAME = 1000
 # Prefixes of DataParallel and torch.compile.
 _PREFIXES = ("module.", "_orig_mod.")
 # Keys under which training scripts store the state_dict.
@@ -52,13 +54,7 @@ def find_module(content: Any) -> PickledModule:
         if not found.tensors:
             raise PickleError(f"it contains an object of {content.name}, which has no parameters")
     elif isinstance(content, dict):
-        values = {name: _without_variable(value) for name, value in content.items()}
-        tensors = {
-            name: tensor
-            for name, tensor in values.items()
-            if isinstance(name, str) and isinstance(tensor, TensorRecord)
-        }
-        found = PickledModule("state_dict", tensors, others=others)
+        found = PickledModule("state_dict", _tensors(content), others=others)
     else:
         found = PickledModule("nothing")
     if not found.tensors:
@@ -78,29 +74,44 @@ def _modules(root: ObjectRecord) -> Iterator[tuple[str, ObjectRecord]]:
     Raises:
         PickleError: if there are too many, or a module contains itself.
     """
-    waiting, number = [("", root, 0)], 0
+    waiting, number, entries = [("", root, 0)], 0, 0
     while waiting:
         prefix, module, depth = waiting.pop()
+        state, children = _dict(module.state), _entries(module, "_modules")
         number += 1
-        if number > _MAX_MODULES or depth > _MAX_DEPTH or len(prefix) > 1000:
+        entries += len(state) + len(children) + len(_entries(module, "_parameters"))
+        if number > _MAX_MODULES or depth > _MAX_DEPTH or entries > _MAX_ENTRIES:
             raise PickleError("damaged: the model has too many modules")
         yield prefix, module
-        children = _state(module).get("_modules")
-        for name, child in children.items() if isinstance(children, dict) else ():
+        for name, child in _named(children):
             if isinstance(child, ObjectRecord):
                 waiting.append((f"{prefix}{name}.", child, depth + 1))
 
 
 def _collect(module: ObjectRecord, prefix: str, found: PickledModule) -> None:
-    state = _state(module)
-    parameters = state.get("_parameters")
-    for name, tensor in parameters.items() if isinstance(parameters, dict) else ():
-        tensor = _without_variable(tensor)
-        if isinstance(tensor, TensorRecord) and isinstance(name, str):
-            found.tensors[prefix + name] = tensor
-    for name, value in state.items():
-        if isinstance(name, str) and isinstance(value, str | int | float):
+    for name, tensor in _tensors(_entries(module, "_parameters")).items():
+        found.tensors[prefix + name] = tensor
+    for name, value in _named(_dict(module.state)):
+        if isinstance(value, str | int | float):
             found.attributes[prefix + name] = value
+
+
+def _tensors(values: dict[Any, Any]) -> dict[str, TensorRecord]:
+    found = ((name, _without_variable(value)) for name, value in _named(values))
+    return {name: tensor for name, tensor in found if isinstance(tensor, TensorRecord)}
+
+
+def _named(values: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """Yields the entries whose key is a name.
+
+    Raises:
+        PickleError: if a name is too long; it would be repeated for each module that has it.
+    """
+    for name, value in values.items():
+        if isinstance(name, str):
+            if len(name) > _MAX_NAME:
+                raise PickleError(f"damaged: a name has more than {_MAX_NAME:,} characters")
+            yield name, value
 
 
 def _without_variable(value: Any) -> Any:
@@ -110,8 +121,13 @@ def _without_variable(value: Any) -> Any:
     return value
 
 
-def _state(module: ObjectRecord) -> dict[Any, Any]:
-    return module.state if isinstance(module.state, dict) else {}
+def _entries(module: ObjectRecord, name: str) -> dict[Any, Any]:
+    """Returns a dict in the state of a module, such as its parameters; {} if there is none."""
+    return _dict(_dict(module.state).get(name))
+
+
+def _dict(value: Any) -> dict[Any, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _without_prefix(module: PickledModule) -> PickledModule:

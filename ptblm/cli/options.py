@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ptblm.cli.completion import complete_cell, complete_config, complete_corpus, complete_run
+from ptblm.errors import UsageError
 from ptblm.paths import expand_path
 
 
@@ -21,6 +22,29 @@ def parse_path(text: str) -> Path:
     if not text:
         raise typer.BadParameter("expected a path, got ''")
     return expand_path(text)
+
+
+def parse_mix_weight(text: str | None, mix: str | None) -> float | None:
+    """Returns the weight of the model in a mixture; None to select it.
+
+    Args:
+        text: the value of `--mix-weight`, if it is given.
+        mix: the value of `--mix`.
+
+    Raises:
+        UsageError: if the weight is neither "auto" nor a number from 0 to 1, or nothing is mixed.
+    """
+    if text is not None and mix is None:
+        raise UsageError("--mix-weight needs --mix")
+    if text in (None, "auto"):
+        return None
+    try:
+        weight = float(text)
+    except ValueError:
+        raise UsageError(f"--mix-weight: expected auto or a number, got '{text}'") from None
+    if not 0 <= weight <= 1:
+        raise UsageError(f"--mix-weight: expected a number from 0 to 1, got {text}")
+    return weight
 
 
 ConfigName = Annotated[
@@ -62,6 +86,15 @@ Cell = Annotated[
 Device = Annotated[
     str | None,
     typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.", show_default="auto"),
+]
+MixWeight = Annotated[
+    str | None,
+    typer.Option(
+        metavar="W|auto",
+        help="Weight of the model in the mixture; auto selects the most likely one, and keeps all "
+        "scores in memory.",
+        show_default="auto",
+    ),
 ]
 CheckpointOrRun = Annotated[
     Path,

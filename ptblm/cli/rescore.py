@@ -7,21 +7,21 @@ from typing import Annotated, Literal
 import typer
 
 from ptblm.cli.completion import complete_directory, complete_file
-from ptblm.cli.options import Cell, CheckpointOrRun, Device, parse_name, parse_path
+from ptblm.cli.options import (
+    Cell,
+    CheckpointOrRun,
+    Device,
+    MixWeight,
+    parse_mix_weight,
+    parse_name,
+    parse_path,
+)
 from ptblm.cli.output import print_json
 from ptblm.errors import UsageError
 from ptblm.run.signals import clean_up_on_stop
 from ptblm.terminal import print_output, print_rows
 
 _BASES = {"2": 2.0, "e": math.e, "10": 10.0}
-
-
-def _parse_mix_weight(text: str) -> float | None:
-    """Returns the weight of the model in a mixture; None for "auto"."""
-    try:
-        return None if text == "auto" else float(text)
-    except ValueError:
-        raise typer.BadParameter(f"expected auto or a number, got '{text}'") from None
 
 
 def rescore(
@@ -141,14 +141,7 @@ def rescore(
             "KenLM's `query -v word -v sentence` for the hypotheses, one per line.",
         ),
     ] = None,
-    mix_weight: Annotated[
-        str | None,
-        typer.Option(
-            metavar="W|auto",
-            help="Weight of the model in the mixture; auto selects the most likely one.",
-            show_default="auto",
-        ),
-    ] = None,
+    mix_weight: MixWeight = None,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -167,7 +160,7 @@ def rescore(
     ] = False,
 ) -> None:
     """Rescore n-best lists of a speech recognizer with a trained model."""
-    mixing = None if mix_weight is None else _parse_mix_weight(mix_weight)
+    mixing = parse_mix_weight(mix_weight, mix)
     for name, value in (("--tune", reference), ("--to", to)):
         if value is not None and output is not None:
             raise UsageError(f"{name} and --output exclude each other")

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,7 +11,16 @@ import typer
 
 from ptblm import __version__
 from ptblm.cli.completion import complete_file
-from ptblm.cli.options import Cell, CheckpointOrRun, Device, parse_name, parse_path
+from ptblm.cli.options import (
+    Cell,
+    CheckpointOrRun,
+    Device,
+    MixWeight,
+    parse_mix_weight,
+    parse_name,
+    parse_path,
+)
+from ptblm.cli.score_options import check_mix, chosen_columns, reject
 from ptblm.errors import UsageError
 from ptblm.paths import expand_path
 from ptblm.run.signals import clean_up_on_stop
@@ -19,7 +28,6 @@ from ptblm.terminal import print_rows
 
 if TYPE_CHECKING:
     from ptblm.evaluation.line_scores import ScoredLine
-    from ptblm.reporting.score_formats import Format
     from ptblm.run.load_model import LoadedModel
 
 _MAX_TOP = 100
@@ -135,6 +143,17 @@ def score(
             metavar="N", min=1, max=10, help="Also append the scores of the N words before."
         ),
     ] = None,
+    mix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            parser=parse_name,
+            autocompletion=complete_file,
+            help="Mix with another model, word by word: output of SRILM's `ngram -ppl -debug 2` or "
+            "KenLM's `query -v word -v sentence` for the text.",
+        ),
+    ] = None,
+    mix_weight: MixWeight = None,
     batch_size: Annotated[
         int,
         typer.Option(
@@ -158,25 +177,30 @@ def score(
     device: Device = None,
 ) -> None:
     """Print the surprisal of each token of a text: -log2 of its probability in its context."""
-    not_for_table = {"--mode": mode, "--top": top, "--states": states, "--format": format_name}
+    not_for_table: dict[str, object] = {"--mode": mode, "--top": top, "--states": states}
+    not_for_table |= {"--format": format_name, "--mix": mix}
     only_for_table = {"--word": word, "--by": by, "--previous": previous}
     if table:
-        _reject({**not_for_table, "--header": header or None}, "cannot be combined with --table")
+        reject({**not_for_table, "--header": header or None}, "cannot be combined with --table")
     else:
-        _reject(only_for_table, "needs --table")
+        reject(only_for_table, "needs --table")
     from ptblm.reporting.score_formats import FORMATS
     from ptblm.reporting.score_formats.columns import Request, measures
     from ptblm.run.load_model import load_trusted_model
+    from ptblm.run.mixing import check_words, mixed_lines
     from ptblm.run.score import Scoring
 
     name = format_name or ("words" if table else "tsv")
     form = FORMATS[name]
-    chosen = _chosen_columns(columns, name, form)
+    chosen = chosen_columns(columns, name, form)
     if top is not None and not form.top:
         raise UsageError(
             f"--top: --format {name} contains no predictions",
             hint=f"use --format {', '.join(each for each in FORMATS if FORMATS[each].top)}",
         )
+    mixing = parse_mix_weight(mix_weight, mix)
+    if mix is not None:
+        check_mix(text, mix, mode, (*chosen, *(["--top"] if top else [])))
     if header and not form.comments:
         raise UsageError(f"--header: --format {name} cannot contain comments")
     if mode == "stream" and form.complete:
@@ -193,6 +217,8 @@ def score(
             f"{loaded.tokenizer.unit}s",
             hint="use --format tsv or --format words",
         )
+    if mix is not None:
+        check_words(loaded, "--mix")
     top = min(top or 0, len(loaded.tokenizer.vocabulary))
     scoring = Scoring(
         mode or "sentence",
@@ -215,6 +241,8 @@ def score(
     from ptblm.run.score import score_text
 
     lines = score_text(loaded, text, scoring, overrides or [])
+    if mix is not None:
+        lines = mixed_lines(lines, text, mix, mixing)
     if states is not None:
         inputs = [loaded.path] if text == "-" else [loaded.path, expand_path(text)]
         lines = write_states(lines, states, loaded.model, inputs)
@@ -222,7 +250,8 @@ def score(
     if not typed:  # an error at the start of a file precedes all output
         lines = _started(lines)
     if header:
-        print_rows(_comments(loaded, scoring.mode, base or "2", tokenize))
+        comments = _comments(loaded, scoring.mode, base or "2", tokenize)
+        print_rows([*comments, *([] if mix is None else [f"# mix: {mix}"])])
     print_rows(chain.from_iterable(form.write(lines, request)), at_once=typed)
 
 
@@ -230,31 +259,6 @@ def _started(lines: Iterator["ScoredLine"]) -> Iterator["ScoredLine"]:
     """Returns the lines, the first of which has been scored."""
     first = next(lines, None)
     return lines if first is None else chain([first], lines)
-
-
-def _reject(options: Mapping[str, object], reason: str) -> None:
-    """Raises UsageError if one of the options is given."""
-    for option, value in options.items():
-        if value is not None:
-            raise UsageError(f"{option} {reason}")
-
-
-def _chosen_columns(columns: str | None, name: str, form: "Format") -> tuple[str, ...]:
-    """Returns the columns of a format without surprisal, which all formats contain."""
-    typed = [] if columns is None else [each.strip() for each in columns.split(",")]
-    for column in typed:
-        if column not in form.columns:
-            from ptblm.config.unknown_keys import closest
-
-            guess = closest(column, set(form.columns))
-            raise UsageError(
-                f"--columns: --format {name} has no column '{column}'"
-                + (f", did you mean '{guess}'?" if guess else ""),
-                hint=f"its columns are {', '.join(form.columns)}"
-                if form.columns
-                else "its columns are fixed; use --format tsv",
-            )
-    return tuple(dict.fromkeys(each for each in (*form.fixed, *typed) if each != "surprisal"))
 
 
 def _comments(loaded: "LoadedModel", mode: str, base: str, tokenize: str) -> list[str]:

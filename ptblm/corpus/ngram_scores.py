@@ -93,9 +93,9 @@ def next_scores(others: Iterator[OtherScores], words: list[str], where: str) -> 
     other = next(others, None)
     if other is None:
         raise DataError(
-            "the file of the other model has no scores for this hypothesis",
+            "the file of the other model has no scores for this sentence",
             where=where,
-            hint="score all hypotheses in order, one per line, with `ngram -ppl TEXT -debug 2` or "
+            hint="score all sentences in order, one per line, with `ngram -ppl TEXT -debug 2` or "
             "`query -v word -v sentence MODEL`",
         )
     differing = [
@@ -106,8 +106,8 @@ def next_scores(others: Iterator[OtherScores], words: list[str], where: str) -> 
     if differing or len(other.words) != len(words):
         theirs, ours = differing[0] if differing else (" ".join(other.words), " ".join(words))
         raise other.row.error(
-            f"the scores are those of '{theirs:.60}', but the hypothesis at {where} contains "
+            f"the scores are those of '{theirs:.60}', but the sentence at {where} contains "
             f"'{ours:.60}'",
-            hint="score the hypotheses in the order of the list, one per line",
+            hint="score the sentences in their order, one per line",
         )
     return other

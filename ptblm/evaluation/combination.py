@@ -60,12 +60,20 @@ def language_scores(old: Scores, new: Scores, weight: float) -> Scores:
     """Returns the interpolated language model scores, [N]. An infinite score of weight 0 is 0."""
     if weight == 0:
         return old
-    return new if weight == 1 else (1 - weight) * old + weight * new
+    with np.errstate(over="ignore", invalid="ignore"):
+        return new if weight == 1 else (1 - weight) * old + weight * new
 
 
 def totals(candidates: Candidates, weights: Weights) -> Scores:
-    """Returns the total score of each hypothesis, [N]."""
-    language = language_scores(candidates.old, candidates.new, weights.weight) + candidates.graph
-    # The product of 0 and an infinite score is not a number.
-    scaled = weights.scale * language if weights.scale else np.zeros_like(language)
-    return candidates.acoustic + scaled + weights.penalty * candidates.length
+    """Returns the total score of each hypothesis, [N].
+
+    Scores and weights that are too large give infinite totals. A sum of opposite infinities is
+    -infinity, so that its hypothesis is not the best one.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        language = language_scores(candidates.old, candidates.new, weights.weight)
+        language = language + candidates.graph
+        # The product of 0 and an infinite score is not a number.
+        scaled = weights.scale * language if weights.scale else np.zeros_like(language)
+        total = candidates.acoustic + scaled + weights.penalty * candidates.length
+    return np.where(np.isnan(total), -np.inf, total)

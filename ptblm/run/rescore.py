@@ -33,7 +33,7 @@ from ptblm.reporting.rescored import (
 )
 from ptblm.run.load_model import LoadedModel, load_trusted_model
 from ptblm.run.memory import memory_errors
-from ptblm.run.mixing import mixed
+from ptblm.run.mixing import check_words, mixed
 from ptblm.run.rescore_request import Request, check
 
 _LOGGER = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def rescore(request: Request, output: Output | None = None) -> Iterator[str]:
         )
     loaded = load(request)
     if output == "word-scores" and request.format_name == "srilm":
-        _check_words(loaded, "--output word-scores --format srilm")
+        check_words(loaded, "--output word-scores --format srilm")
     yield from _rows(request, loaded, output)
 
 
@@ -134,14 +134,8 @@ def load(request: Request) -> LoadedModel:
     """
     loaded = load_trusted_model(request.checkpoint, request.device_name, request.cell)
     if request.mix is not None:
-        _check_words(loaded, "--mix")
+        check_words(loaded, "--mix")
     return loaded
-
-
-def _check_words(loaded: LoadedModel, option: str) -> None:
-    unit = loaded.tokenizer.unit
-    if unit != "word":
-        raise UsageError(f"{option} needs a model of words; the tokens of this one are {unit}s")
 
 
 def _rows(request: Request, loaded: LoadedModel, output: Output) -> Iterator[str]:

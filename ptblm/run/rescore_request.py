@@ -96,16 +96,13 @@ def check(request: Request, reference: str | None = None) -> None:
         "--lm-scale": weights.scale,
         "--word-penalty": weights.penalty,
         "--unk-penalty": request.unk_penalty or 0.0,
-        "--mix-weight": 0.0 if request.mix_weight is None else request.mix_weight,
     }
     for name, value in numbers.items():
         if not math.isfinite(value):
             raise UsageError(f"{name}: expected a finite number, got {value}")
-    for name in ("--lm-weight", "--lm-scale", "--mix-weight"):
+    for name in ("--lm-weight", "--lm-scale"):
         if numbers[name] < 0:
             raise UsageError(f"{name}: expected a number that is not negative")
-    if numbers["--mix-weight"] > 1:
-        raise UsageError("--mix-weight: expected a number from 0 to 1")
     has_language = request.format.score == "language" or request.costs is not None
     if weights.weight > 1 and has_language:
         raise UsageError(
@@ -124,8 +121,6 @@ def check(request: Request, reference: str | None = None) -> None:
         )
     if request.format_name != "kaldi" and request.costs is not None:
         raise UsageError("--costs is only for --format kaldi, whose lists contain no scores")
-    if request.mix_weight is not None and request.mix is None:
-        raise UsageError("--mix-weight needs --mix")
     inputs = [*request.nbest, request.mix, request.unk_probs, reference]
     if inputs.count("-") > 1:
         raise UsageError("only one input can be standard input")

@@ -1,6 +1,7 @@
 """Files of torch.save from strangers: nothing in them is run, and memory is bounded."""
 
 import builtins
+import copy
 import io
 import os
 import pickle
@@ -181,6 +182,63 @@ def test_malicious_pickles_are_rejected(name: str, make_file: MakeFile, tmp_path
     assert grown < 200_000
 
 
+def text(value: str) -> bytes:
+    return b"X" + len(value).to_bytes(4, "little") + value.encode()
+
+
+def modules_with(entry: bytes) -> bytes:
+    """Twenty modules that share their state, which contains an entry."""
+    child = b"cmodel\nRNNModel\n)\x81h\0b"
+    children = b"".join(text(f"layer{index}") + child for index in range(20))
+    start = b"\x80\x02}q\0(" + entry + text("_modules") + b"}q\1u0"
+    return start + b"h\1(" + children + b"u0" + child + b"."
+
+
+# Multiples of the modulus of Python's hash, so all of them have the same hash.
+EQUAL_HASHES = [(2**61 - 1) * number for number in range(1, 20_000)]
+COSTLY = {
+    "keys with equal hashes": (
+        b"\x80\x02}("
+        + b"".join(b"\x8a\x0c" + key.to_bytes(12, "little") + b"N" for key in EQUAL_HASHES)
+        + b"u.",
+        "keys are not names",
+    ),
+    "numbers of values with equal hashes": (
+        b"\x80\x02}" + b"".join(b"p%d\n" % number for number in EQUAL_HASHES) + b".",
+        "numbers a value",
+    ),
+    "many prefixes": (
+        pickled({"module." * 5_000 + "w": FakeTensor(Storage("0", 6), 0, (6,), (1,))}),
+        "a name has more than",
+    ),
+    "a long name in many modules": (modules_with(text("x" * 100_000) + b"N"), "a name has more"),
+    "many entries in many modules": (
+        modules_with(b"".join(text(f"x{index}") + b"N" for index in range(20_000))),
+        "too many modules",
+    ),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("name", COSTLY)
+def test_costly_pickles_are_rejected_early(name: str, make_file: MakeFile, tmp_path: Path) -> None:
+    content, message = COSTLY[name]
+    with pytest.raises(CheckpointError, match=message):
+        load(tmp_path / "model.pt", make_file(content))
+
+
+def overlapping_archive() -> bytes:
+    """A zip archive that lists its storage a second time under another name."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as written:
+        written.writestr("model/data.pkl", pickled({}))
+        written.writestr("model/data/0", bytes(2**20))
+        again = copy.copy(written.filelist[-1])
+        again.filename = "model/data/1"
+        written.filelist.append(again)
+    return file.getvalue()
+
+
 def archive(**changes: Any) -> bytes:
     """A zip archive with one tensor, and changes to its entry of the storage."""
     file = io.BytesIO()
@@ -201,6 +259,7 @@ ARCHIVES = {
     "big endian": (archive(names=["model/byteorder"]), "big-endian"),
     "truncated": (archive()[:-200_000], "the zip archive cannot be read"),
     "another value": (archive().replace(bytes(100), b"\1" + bytes(99), 1), "checksum"),
+    "overlapping": (overlapping_archive(), "overlap"),
     "no list": (b"PK\3\4" + bytes(1000), "the zip archive cannot be read"),
     "a long list": (
         b"PK\3\4" + bytes(6_000_000)

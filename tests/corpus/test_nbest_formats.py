@@ -96,7 +96,7 @@ def test_costs_of_kaldi_are_negated_scores(tmp_path: Path, write: Write) -> None
     ("costs", "message"),
     [
         ("u-1 1\n", "has no cost of this hypothesis"),
-        ("u-1 1\nu-3 1\n", "the cost of 'u-3', but the hypothesis at"),
+        ("u-1 1\nu-3 1\n", "the cost of 'u-3', but the sentence at"),
         ("u-1 1\nu-2 x\n", "the cost 'x' is not a number"),
         ("u-1 1 2\nu-2 1\n", "expected the id of a hypothesis and its cost"),
         ("u-1 1\nu-2 1\nu-3 1\n", "more hypotheses than the list"),
@@ -287,7 +287,7 @@ def test_scores_of_other_sentences_are_an_error(write: Write) -> None:
         next_scores(read_other_scores(others()), ["the", "cat", "ran"], "list:1")
     with pytest.raises(DataError, match="'the cat sat'"):
         next_scores(read_other_scores(others()), ["the", "cat"], "list:1")
-    with pytest.raises(DataError, match="no scores for this hypothesis"):
+    with pytest.raises(DataError, match="no scores for this sentence"):
         next_scores(iter([]), ["the"], "list:1")
     with pytest.raises(DataError, match="does not end with </s>"):
         list(read_other_scores(write("\tp( the | <s> ) \t= [1gram] 0.1 [ -1 ]\n")))

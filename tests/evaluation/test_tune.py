@@ -66,6 +66,15 @@ def test_impossible_words_have_no_effect_without_their_model() -> None:
     assert totals(swapped, Weights(0.5, 0.0, 0.0)).tolist() == [0.0, 0.0]
 
 
+def test_totals_that_overflow_are_never_best() -> None:
+    huge = np.array([-1e308, -1.0])
+    candidates = Candidates(np.zeros(2), huge, huge, np.array([1e3, 1.0]), np.zeros(2))
+    with np.errstate(all="raise"):
+        found = totals(candidates, Weights(0.5, 12.0, 1e306))
+    assert found[0] == -math.inf
+    assert found.argmax() == 1
+
+
 def test_first_of_equal_hypotheses_is_best() -> None:
     scores = np.array([1.0, 3.0, 3.0, 2.0, -math.inf, -math.inf])
     assert best(scores, np.array([0, 3, 4])).tolist() == [1, 3, 4]

@@ -349,9 +349,9 @@ def test_mixture_needs_the_same_sentences(finished_run: Path, tmp_path: Path) ->
     other = tmp_path / "other.ppl"
     lines = rescore(finished_run, "srilm", "--output", "word-scores").splitlines()
     for content, message in (
-        (lines[:8], "no scores for this hypothesis"),
+        (lines[:8], "no scores for this sentence"),
         (lines + lines[:8], "more sentences"),
-        (lines[8:] + lines[:8], "but the hypothesis at"),
+        (lines[8:] + lines[:8], "but the sentence at"),
     ):
         other.write_text("\n".join(content) + "\n")
         code, errors, _ = in_process.ptblm(

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 from ptblm.errors import DataError
@@ -90,15 +89,15 @@ def pairs_of_sentences(sentences: Iterable[tuple[str, str]]) -> list[Pair]:
     """Returns pairs of a grammatical and an ungrammatical sentence as one paradigm.
 
     Raises:
-        DataError: if a sentence is not valid; see `checked_text`.
+        DataError: if an element is not a pair, or a sentence is not valid; see `checked_text`.
     """
-    places = (Place("pairs", number) for number in count(1))
-    return [
-        Pair(
-            place,
-            "pairs",
-            checked_text(good, "the grammatical sentence", place),
-            checked_text(bad, "the ungrammatical sentence", place),
-        )
-        for place, (good, bad) in zip(places, sentences, strict=False)
-    ]
+    pairs: list[Pair] = []
+    for number, pair in enumerate(sentences, start=1):
+        place = Place("pairs", number)
+        # A string of two characters would be unpacked, too.
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise DataError(f"not a pair of sentences: {pair!r:.80}", where=str(place))
+        good = checked_text(pair[0], "the grammatical sentence", place)
+        bad = checked_text(pair[1], "the ungrammatical sentence", place)
+        pairs.append(Pair(place, "pairs", good, bad))
+    return pairs
