@@ -52,16 +52,21 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
+def progress_text(epochs: int, steps: int) -> str:
+    """Returns how long the model of a checkpoint was trained; an imported one was not."""
+    return f"after epoch {epochs:,}, step {steps:,}" if steps else "not trained by ptblm"
+
+
 def evaluation_lines(evaluation: Evaluation) -> list[str]:
     """Returns an evaluation as lines of text."""
     score, unit, bound = evaluation.score, evaluation.unit, evaluation.entropy_bound
     entropy_bound = "" if bound is None else f" (entropy bound {bound:.2f})"
     without_eos = score.without(EOS) if EOS in score.breakdown else None
     bits = "" if without_eos is None else f", {without_eos.bits:.4f} without {EOS}"
-    epochs, steps = evaluation.epochs, evaluation.steps
+    progress = progress_text(evaluation.epochs, evaluation.steps)
     unigram = "" if evaluation.unigram is None else f"; unigram model {_shown(evaluation.unigram)}"
     lines = [
-        f"checkpoint   {evaluation.checkpoint}, after epoch {epochs:,}, step {steps:,}",
+        f"checkpoint   {evaluation.checkpoint}, {progress}",
         f"text         {evaluation.text}",
         f"tokens       {score.tokens:,} scored",
         f"nats         {score.nats:.4f} per token",

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ptblm.cli.formats import progress_text
 from ptblm.evaluation.minimal_pairs.accuracy import Accuracy
 from ptblm.reporting.pairs_table import pairs_table
 from ptblm.run.pairs import PairsResult
@@ -53,7 +54,7 @@ def pairs_lines(result: PairsResult, width: int, *, ascii_only: bool) -> list[st
     """
     ties = "wrong" if result.strict else "half"
     return [
-        f"checkpoint   {result.checkpoint}, after epoch {result.epochs:,}, step {result.steps:,}",
+        f"checkpoint   {result.checkpoint}, {progress_text(result.epochs, result.steps)}",
         *(f"compared     {line}" for line in result.compared),
         f"tokenize     {result.splitting}",
         f"ties         count {ties}",

@@ -194,7 +194,8 @@ def test_eval_needs_a_text_if_the_corpus_is_unknown(lstm: Path, small_corpus: Pa
     assert code == 2
     assert "the corpus of an imported model is not known" in errors
     assert "hint: pass --data or --text" in errors
-    assert run("eval", lstm, "--data", small_corpus)[0] == 0
+    code, _, output = run("eval", lstm, "--data", small_corpus)
+    assert (code, "last.safetensors, not trained by ptblm\n" in output) == (0, True)
     assert run("eval", lstm, "--text", small_corpus / "test.txt")[0] == 0
 
 
