@@ -96,7 +96,7 @@ def test_costs_of_kaldi_are_negated_scores(tmp_path: Path, write: Write) -> None
     ("costs", "message"),
     [
         ("u-1 1\n", "has no cost of this hypothesis"),
-        ("u-1 1\nu-3 1\n", "the cost of 'u-3', but the sentence at"),
+        ("u-1 1\nu-3 1\n", "the cost of 'u-3', but the hypothesis at"),
         ("u-1 1\nu-2 x\n", "the cost 'x' is not a number"),
         ("u-1 1 2\nu-2 1\n", "expected the id of a hypothesis and its cost"),
         ("u-1 1\nu-2 1\nu-3 1\n", "more hypotheses than the list"),
