@@ -184,7 +184,7 @@ class Model:
             if value is not None and value < 1:
                 raise UsageError(f"{name}: expected a number from 1, got {value}")
         if tokens is not None and sentences is not None:
-            raise UsageError("tokens and sentences exclude each other")
+            raise UsageError("tokens and sentences cannot be combined")
         if seed is not None and not 0 <= seed <= MAX_SEED:
             raise UsageError(f"seed: expected a number from 0 to 2**64 - 1, got {seed}")
         generator = make_generator(

@@ -147,7 +147,7 @@ def test_wrong_arguments_are_errors(model: ptblm.Model, tmp_path: Path) -> None:
     for name in ("tokens", "sentences", "samples"):
         with pytest.raises(UsageError, match=f"{name}: expected a number from 1"):
             model.generate(**{name: 0})  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="exclude each other"):
+    with pytest.raises(UsageError, match="cannot be combined"):
         model.generate(tokens=1, sentences=1)
     with pytest.raises(UsageError, match="seed"):
         model.generate(seed=-1)

@@ -103,9 +103,9 @@ def generate(
     One text is printed while it is generated.
     """
     if tokens is not None and sentences is not None:
-        raise UsageError("--tokens and --sentences exclude each other", hint="omit one of them")
+        raise UsageError("--tokens and --sentences cannot be combined", hint="omit one of them")
     if prompt is not None and prompt_file is not None:
-        raise UsageError("--prompt and --prompt-file exclude each other", hint="omit one of them")
+        raise UsageError("--prompt and --prompt-file cannot be combined", hint="omit one of them")
     from ptblm.cli.generated_text import print_texts, print_while_drawn
     from ptblm.evaluation.sampling import Sampling
     from ptblm.run.generate import generate_texts, make_generator

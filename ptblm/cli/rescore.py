@@ -163,9 +163,9 @@ def rescore(
     mixing = parse_mix_weight(mix_weight, mix)
     for name, value in (("--tune", reference), ("--to", to)):
         if value is not None and output is not None:
-            raise UsageError(f"{name} and --output exclude each other")
+            raise UsageError(f"{name} and --output cannot be combined")
     if reference is not None and to is not None:
-        raise UsageError("--tune and --to exclude each other")
+        raise UsageError("--tune and --to cannot be combined")
     if as_json and reference is None:
         raise UsageError("--json needs --tune", hint="--format jsonl prints JSON")
     from ptblm.cli.tune_formats import tune_json, tune_lines

@@ -90,7 +90,7 @@ def check(request: Request, reference: str | None = None) -> None:
     """
     weights = request.weights
     if request.unk_penalty is not None and request.unk_probs is not None:
-        raise UsageError("--unk-penalty and --unk-probs exclude each other")
+        raise UsageError("--unk-penalty and --unk-probs cannot be combined")
     numbers = {
         "--lm-weight": weights.weight,
         "--lm-scale": weights.scale,

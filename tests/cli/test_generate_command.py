@@ -239,7 +239,7 @@ def test_sentences_that_do_not_end_are_reported(
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--tokens", 1, "--sentences", 1], 2, "--tokens and --sentences exclude each other"),
+        (["--tokens", 1, "--sentences", 1], 2, "--tokens and --sentences cannot be combined"),
         (["--prompt", "a", "--prompt-file", "b"], 2, "--prompt and --prompt-file exclude"),
         (["--temperature", -1], 2, "temperature -1: expected"),
         (["--temperature", "nan"], 2, "temperature nan: expected"),

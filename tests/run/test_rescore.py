@@ -418,7 +418,7 @@ def test_nemo_lists_are_tuned_with_a_manifest(finished_run: Path, tmp_path: Path
         (["--format", "kaldi", "--costs", "nowhere"], 3, "does not contain the file acwt"),
         (["--format", "kaldi", "--costs", "x", "--lm-weight", "2"], 2, "from 0 to 1"),
         (["--format", "kaldi", "--to", "x"], 2, "cannot be used with --format kaldi"),
-        (["--format", "kaldi", "--tune", "x", "--output", "best"], 2, "exclude each other"),
+        (["--format", "kaldi", "--tune", "x", "--output", "best"], 2, "cannot be combined"),
         (["--format", "kaldi", "--json"], 2, "needs --tune"),
         (["--format", "kaldi", "-", "--tune", "-"], 2, "only one input"),
         (["--format", "kaldi", "-"], 3, "the n-best list is empty"),
