@@ -240,7 +240,7 @@ def test_sentences_that_do_not_end_are_reported(
     ("options", "code", "message"),
     [
         (["--tokens", 1, "--sentences", 1], 2, "--tokens and --sentences cannot be combined"),
-        (["--prompt", "a", "--prompt-file", "b"], 2, "--prompt and --prompt-file exclude"),
+        (["--prompt", "a", "--prompt-file", "b"], 2, "--prompt and --prompt-file cannot"),
         (["--temperature", -1], 2, "temperature -1: expected"),
         (["--temperature", "nan"], 2, "temperature nan: expected"),
         (["--temperature", "warm"], 2, "--temperature: Input should be a valid number"),

@@ -404,7 +404,7 @@ def test_nemo_lists_are_tuned_with_a_manifest(finished_run: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--format", "kaldi", "--unk-penalty", "-1", "--unk-probs", "x"], 2, "exclude"),
+        (["--format", "kaldi", "--unk-penalty", "-1", "--unk-probs", "x"], 2, "cannot be combined"),
         (["--format", "kaldi", "--unk-penalty", "1"], 2, "at most 0"),
         (["--format", "kaldi", "--lm-weight", "nan"], 2, "finite"),
         (["--format", "kaldi", "--lm-weight", "-1"], 2, "not negative"),
