@@ -44,7 +44,9 @@ def pairs(
     splitting: Annotated[
         Literal["none", "ptb", "ptb-lower"],
         typer.Option(
-            "--tokenize", help="Split punctuation from words as in the Penn Treebank; lower case."
+            "--tokenize",
+            help="Split punctuation and contractions from words as in the Penn Treebank; "
+            "`ptb-lower` also converts to lower case.",
         ),
     ] = "none",
     strict: Annotated[

@@ -57,8 +57,8 @@ def score(
     tokenize: Annotated[
         Literal["none", "ptb", "ptb-lower"],
         typer.Option(
-            help="Divide punctuation and contractions from words as in the Penn Treebank, also in "
-            "lower case."
+            help="Split punctuation and contractions from words as in the Penn Treebank; "
+            "`ptb-lower` also converts to lower case."
         ),
     ] = "none",
     columns: Annotated[
@@ -76,7 +76,7 @@ def score(
             metavar="K",
             min=1,
             max=_MAX_TOP,
-            help="Also print the K most probable tokens in the place of each token.",
+            help="Also print the K most probable tokens at the position of each token.",
         ),
     ] = None,
     base: Annotated[

@@ -71,7 +71,7 @@ def check_known_corpus(name: str, path: Path, options: str) -> None:
     """
     if not name:
         raise UsageError(
-            "the corpus of an imported model is not known", where=str(path), hint=f"pass {options}"
+            "the corpus of an imported model is unknown", where=str(path), hint=f"pass {options}"
         )
 
 

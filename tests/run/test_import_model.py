@@ -192,7 +192,7 @@ def test_counts_are_those_of_the_training_split(in_directory: Path, small_corpus
 def test_eval_needs_a_text_if_the_corpus_is_unknown(lstm: Path, small_corpus: Path) -> None:
     code, errors, _ = run("eval", lstm)
     assert code == 2
-    assert "the corpus of an imported model is not known" in errors
+    assert "the corpus of an imported model is unknown" in errors
     assert "hint: pass --data or --text" in errors
     code, _, output = run("eval", lstm, "--data", small_corpus)
     assert (code, "last.safetensors, not trained by ptblm\n" in output) == (0, True)

@@ -108,7 +108,7 @@ def _prediction(content: dict[str, Any], file: str) -> Operation:
         )
         if relation is None:
             raise DataError(
-                f"the relation {str(content['relation'])[:60]!r} is not known",
+                f"unknown relation {str(content['relation'])[:60]!r}",
                 where=file,
                 hint=f"use one of {', '.join(_RELATIONS)}",
             )
@@ -127,7 +127,7 @@ def _metric(metric: Any, file: str) -> str:
         return "sum"
     if names[0] not in METRICS:
         raise DataError(
-            f"the metric {str(names[0])[:60]!r} is not known",
+            f"unknown metric {str(names[0])[:60]!r}",
             where=file,
             hint=f"use one of {', '.join(METRICS)}",
         )
