@@ -48,8 +48,9 @@ def test_memory_is_constant_over_5000_steps() -> None:
 def test_memory_of_a_process_is_constant_over_9000_steps(tmp_path: Path) -> None:
     """A process that logs every step and saves every tenth one.
 
-    A growth below 7 MB in 9,000 steps is below 800 bytes per step and 8 kB per save. The allocator
-    alone grows by 5 MB on some machines. Medians leave out the temporary memory of a save or a validation.
+    A growth below 7 MB in 9,000 steps is below 800 bytes per step and 8 kB per save. On some
+    machines it is 5 MB; the cause is unknown. Medians leave out the temporary memory of a save or a
+    validation.
     """
     settings = ["model.hidden_size=16", "model.dropout=0.2", "training.batch_size=4"]
     settings += ["training.num_steps=4", "training.epochs=6", "run.log_every=1"]
