@@ -35,10 +35,10 @@ _ALLOWED = re.compile(
     r"|_tensor\._rebuild_from_type_v2"
     r"|nn\.modules\.\w+\.\w+|nn\.parallel\.data_parallel\.DataParallel|optim\.\w+\.\w+"
     r"|nn\.backends\.thnn\.\w+|backends\.cudnn\.rnn\.\w+)"
-    # The classes of the models, in whatever module their author had them.
+    # The classes of the models, in any module.
     r"|[\w.]+\.(RNNModel|WeightDrop|LockedDropout|SplitCrossEntropyLoss)"
 )
-# The model of AWD-LSTM contains a method of its own, which is pickled as a call of getattr.
+# The model of AWD-LSTM contains one of its own methods, which is pickled as a call of getattr.
 _AWD_METHOD = "widget_demagnetizer_y2k_edition"
 _RESAVE = "save only its weights with `torch.save(model.state_dict(), FILE)`, and import that file"
 

@@ -45,12 +45,12 @@ def test_memory_is_constant_over_5000_steps() -> None:
 
 @pytest.mark.slow
 @needs_proc
-def test_memory_of_a_process_is_constant_over_9000_steps(tmp_path: Path) -> None:
+def test_memory_of_a_process_is_constant_over_8000_steps(tmp_path: Path) -> None:
     """A process that logs every step and saves every tenth one.
 
-    A growth below 7 MB in 9,000 steps is below 800 bytes per step and 8 kB per save. On some
-    machines it is 5 MB; the cause is unknown. Medians leave out the temporary memory of a save or a
-    validation.
+    Its memory grows in the first two epochs, which end before step 5,100. After that, a growth
+    below 2 MB in 8,000 steps is below 250 bytes per step and 2.5 kB per save. Medians leave out the
+    temporary memory of a save or a validation.
     """
     settings = ["model.hidden_size=16", "model.dropout=0.2", "training.batch_size=4"]
     settings += ["training.num_steps=4", "training.epochs=6", "run.log_every=1"]
@@ -68,15 +68,15 @@ def test_memory_of_a_process_is_constant_over_9000_steps(tmp_path: Path) -> None
                 new = file.read()
             records, position = records + new.count(b"\n"), position + len(new)
         resident = resident_bytes(statm)
-        if 4000 <= records < 5000:  # all buffers except that of the test exist by now
+        if 6000 <= records < 7000:  # all buffers except that of the test exist by now
             early.append(resident)
-        if 13_000 <= records < 14_000:
+        if 14_000 <= records < 15_000:
             late.append(resident)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     before, after = median(early), median(late)
     print(f"\n{before / 1e6:.1f} MB, then {after / 1e6:.1f} MB")
-    assert after - before < 7_000_000
+    assert after - before < 2_000_000
 
 
 ONE_STEP = """
