@@ -76,7 +76,7 @@ class PickleFile:
 def open_pickle_file(path: Path) -> Iterator[PickleFile]:
     """Opens a file that torch.save wrote, and finds the model in it.
 
-    The memory is bounded by the size of the file plus a constant, regardless of the sizes that the file declares.
+    The memory is bounded by the size of the file plus a constant.
 
     Raises:
         CheckpointError: if the file is missing, damaged, not such a file, contains no model, or
