@@ -1,7 +1,7 @@
 """Trains complete runs of a config, and compares their time with that of medium.
 
-    python scripts/speedrun.py run speedrun --target 82.7       complete runs of three seeds
-    python scripts/speedrun.py time speedrun speedrun-large     time of a run, against medium in bf16
+    python scripts/speedrun.py run speedrun --target 82.7     complete runs of three seeds
+    python scripts/speedrun.py time speedrun speedrun-large   time of whole runs, against medium
 
 `run` measures whole processes of `ptblm train`, from its start to the test perplexity. On a machine
 with other work, such times are not comparable. `time` measures steps and validations of all
@@ -82,13 +82,13 @@ def complete_run(config: str, seed: int, directory: Path, *, data: str, precisio
     command = [sys.executable, "-m", "ptblm", "train", "--config", config, "--data", data]
     command += ["--seed", str(seed), "--precision", precision, "--run-dir", str(directory)]
     start = time.perf_counter()
-    code = subprocess.run(command, check=False, stdout=sys.stderr).returncode
+    code = subprocess.run(command, check=False, stdout=sys.stderr).returncode  # noqa: S603
     minutes = (time.perf_counter() - start) / 60
     if code:
         raise typer.Exit(code)
     result = json.loads((directory / "result.json").read_text(encoding="utf-8"))
-    metrics = (result[f"{split}_perplexity"] for split in ("train", "valid", "test"))
-    return Run(seed, *metrics, minutes)
+    train, valid, test = (result[f"{split}_perplexity"] for split in ("train", "valid", "test"))
+    return Run(seed, train, valid, test, minutes)
 
 
 def run_lines(found: Sequence[Run], target: float | None) -> list[str]:
