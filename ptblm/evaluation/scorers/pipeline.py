@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ptblm.config.evaluation import EvaluationSettings
+from ptblm.config.evaluation import CacheSettings, EvaluationSettings
 from ptblm.evaluation.score import Score
 from ptblm.evaluation.scorer import chunk_score, default_chunk_steps
 from ptblm.evaluation.scorers.averaging import mean_log_probs, tempered
@@ -128,8 +128,10 @@ class TextScorer:
             log_probs = mean_log_probs(
                 (share, tempered(part, temperature)) for share, part in parts
             )
-            if self._settings.cache is not None:
-                log_probs = self._with_cache(log_probs, features, targets)
+            cache = self._settings.cache
+            if cache is not None:
+                probs = self._cache_probs(cache, features, targets, log_probs.shape[1])
+                log_probs = mix_cache(log_probs, probs, cache.weight)
         self.adapt(inputs, targets)
         return log_probs
 
@@ -165,16 +167,16 @@ class TextScorer:
         for adaptive in self._adaptive:
             adaptive.adapt(inputs, targets)
 
-    def _with_cache(self, log_probs: Tensor, features: Sequence[Tensor], targets: Tensor) -> Tensor:
-        """Mixes the mean of the caches of the models with the mean of the models, [T, V]."""
-        settings = self._settings.cache
-        assert settings is not None
-        probs = torch.zeros_like(log_probs)
+    def _cache_probs(
+        self, settings: CacheSettings, features: Sequence[Tensor], targets: Tensor, vocab_size: int
+    ) -> Tensor:
+        """Returns the mean of the probabilities of the caches of the models, [T, V]."""
+        total = torch.zeros((), device=targets.device)
         for cache, part, share in zip(self._caches, features, self._shares, strict=True):
             entries = cache.read(part, targets)
             attention = entries.attention(settings.window, settings.theta)
-            probs.add_(entries.probs(attention, log_probs.shape[1]), alpha=share)
-        return mix_cache(log_probs, probs, settings.weight)
+            total = total + share * entries.probs(attention, vocab_size)
+        return total
 
 
 def text_chunks(ids: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
