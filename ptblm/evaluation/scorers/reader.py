@@ -38,14 +38,14 @@ class ModelReader:
 
     def sampled_log_probs(self, inputs: Tensor) -> Iterator[Tensor]:
         """Yields the log-probabilities of each dropout sample, [T, V], for ids [T]."""
+        chunk, self._chunk = self._chunk, self._chunk + 1
         for sample, state in enumerate(self._sampled_states):
-            seed = derive_seed(self._seed, f"Monte-Carlo sample {sample}", self._chunk)
+            seed = derive_seed(self._seed, f"Monte-Carlo sample {sample}", chunk)
             self._generator.manual_seed(seed)
             features, self._sampled_states[sample] = self.model.features(
                 inputs[None], state, self._generator
             )
             yield self.model.head.log_probs(features[:, 0])
-        self._chunk += 1
 
 
 def has_dropout(model: LanguageModel) -> bool:
