@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Checkpoints = Annotated[
     list[Path],
     typer.Argument(
-        metavar="CHECKPOINT|RUN_DIR...",
+        metavar="CHECKPOINT|RUN_DIR",
         help="Checkpoint file, or run directory, whose last checkpoint is used. The probabilities "
         "of several ones are averaged.",
         parser=parse_path,

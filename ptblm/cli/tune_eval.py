@@ -17,14 +17,15 @@ from ptblm.terminal import print_output
 def tune_eval(
     checkpoints: Checkpoints,
     to: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             metavar="FILE",
             help="File for the settings, which `ptblm eval --settings FILE` reads. It is replaced.",
             parser=parse_path,
             autocompletion=complete_file,
+            show_default="eval-settings.json",
         ),
-    ] = Path("eval-settings.json"),
+    ] = None,
     cache: Annotated[
         bool, typer.Option("--cache", help="Tune a neural cache: window, theta and weight.")
     ] = False,
@@ -94,7 +95,7 @@ def tune_eval(
     clean_up_on_stop()
     request = TuneRequest(
         checkpoints,
-        to,
+        to or Path("eval-settings.json"),
         dynamic=dynamic,
         segment_length=segment_length or 5,
         cache=cache,

@@ -13,8 +13,7 @@ def tuned_lines(result: TunedSettings) -> list[str]:
     settings, tuned = result.settings.active(), result.settings.tuned
     if tuned is None:
         return []
-    models = len(tuned.checkpoints)
-    files = [each.file for each in tuned.checkpoints]
+    files, models = list(map(str, result.checkpoints)), len(result.checkpoints)
     method = method_name(settings, models)
     return [
         *(f"checkpoint   {file}" for file in files),

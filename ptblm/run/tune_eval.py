@@ -68,10 +68,12 @@ class TunedSettings:
     """The result of tuning.
 
     Attributes:
+        checkpoints: the checkpoint files.
         to: the file that was written.
         settings: its content.
     """
 
+    checkpoints: list[Path]
     to: Path
     settings: EvaluationSettings
 
@@ -129,7 +131,7 @@ def tune_evaluation(request: TuneRequest, *, show_progress: bool = False) -> Tun
     )
     with os_errors(UsageError, "the settings cannot be written", where=request.to):
         write_text(request.to, settings_text(settings))
-    return TunedSettings(request.to, settings)
+    return TunedSettings([each.path for each in models], request.to, settings)
 
 
 def settings_text(settings: EvaluationSettings) -> str:
