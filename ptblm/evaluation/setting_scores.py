@@ -87,7 +87,7 @@ def cache_nll(
                     attention = each.attention(int(window), theta)
                     probs = probs + share * each.target_probs(attention)
                 for index in group:
-                    mixed = mix_cache(log_probs, probs, points[index][2])
+                    mixed = mix_cache(log_probs, probs, points[index][2], entries[0].is_empty)
                     total[index] -= float(mixed.double().sum())
         scorer.adapt(inputs, targets)
         done += len(targets)

@@ -35,14 +35,19 @@ class Entries(NamedTuple):
     def attention(self, window: int, theta: float) -> Tensor:
         """Returns the share of each entry in the cache of each token, [T, N + T].
 
-        A token has the last `window` entries before it. A row without an entry is NaN.
+        A token has the last `window` entries before it. The row of a token without one is 0.
         """
         queries = self.features[self.before :]  # [T, H]
         scores = theta * (queries @ self.features.t())  # [T, N + T]
         columns = torch.arange(len(self.tokens), device=scores.device)
         ends = self.before + torch.arange(len(queries), device=scores.device)[:, None]  # [T, 1]
         is_entry = (columns < ends) & (columns >= ends - window)
-        return scores.masked_fill_(~is_entry, -math.inf).softmax(dim=1)
+        return scores.masked_fill_(~is_entry, -math.inf).softmax(dim=1).nan_to_num_(0)
+
+    @property
+    def is_empty(self) -> Tensor:
+        """Whether there is no entry before a token of the chunk, [T]."""
+        return torch.arange(self.before, len(self.tokens), device=self.tokens.device) == 0
 
     def target_probs(self, attention: Tensor) -> Tensor:
         """Returns the probability of the token that follows in the text, [T]."""
@@ -86,14 +91,14 @@ class NeuralCache:
         return Entries(features, targets, before)
 
 
-def mix_cache(log_probs: Tensor, cache_probs: Tensor, weight: float) -> Tensor:
+def mix_cache(log_probs: Tensor, cache_probs: Tensor, weight: float, is_empty: Tensor) -> Tensor:
     """Returns the log-probabilities of the mixture of model and cache, in the shape of both.
 
     Args:
-        log_probs: log-probabilities of the model.
-        cache_probs: probabilities of the cache. Where they are NaN, because the cache is empty, the
-            model remains as it is.
+        log_probs: log-probabilities of the model, [T, ...].
+        cache_probs: probabilities of the cache, [T, ...].
         weight: weight of the cache, greater than 0 and less than 1.
+        is_empty: where the cache is empty, so that the model remains as it is, [T].
     """
     mixed = torch.logaddexp(log_probs + math.log1p(-weight), cache_probs.log() + math.log(weight))
-    return torch.where(cache_probs.isnan(), log_probs, mixed)
+    return torch.where(is_empty.view(-1, *(1 for _ in log_probs.shape[1:])), log_probs, mixed)

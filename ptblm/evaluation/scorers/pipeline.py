@@ -128,10 +128,8 @@ class TextScorer:
             log_probs = mean_log_probs(
                 (share, tempered(part, temperature)) for share, part in parts
             )
-            cache = self._settings.cache
-            if cache is not None:
-                probs = self._cache_probs(cache, features, targets, log_probs.shape[1])
-                log_probs = mix_cache(log_probs, probs, cache.weight)
+            if self._settings.cache is not None:
+                log_probs = self._with_cache(self._settings.cache, log_probs, features, targets)
         self.adapt(inputs, targets)
         return log_probs
 
@@ -167,16 +165,20 @@ class TextScorer:
         for adaptive in self._adaptive:
             adaptive.adapt(inputs, targets)
 
-    def _cache_probs(
-        self, settings: CacheSettings, features: Sequence[Tensor], targets: Tensor, vocab_size: int
+    def _with_cache(
+        self,
+        settings: CacheSettings,
+        log_probs: Tensor,
+        features: Sequence[Tensor],
+        targets: Tensor,
     ) -> Tensor:
-        """Returns the mean of the probabilities of the caches of the models, [T, V]."""
-        total = torch.zeros((), device=targets.device)
+        """Mixes the mean of the models with the mean of their caches, [T, V]."""
+        probs = torch.zeros_like(log_probs)
         for cache, part, share in zip(self._caches, features, self._shares, strict=True):
             entries = cache.read(part, targets)
             attention = entries.attention(settings.window, settings.theta)
-            total = total + share * entries.probs(attention, vocab_size)
-        return total
+            probs.add_(entries.probs(attention, log_probs.shape[1]), alpha=share)
+        return mix_cache(log_probs, probs, settings.weight, entries.is_empty)
 
 
 def text_chunks(ids: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
