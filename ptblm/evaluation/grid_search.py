@@ -7,8 +7,8 @@ from itertools import product
 
 Point = tuple[float, ...]
 
-# Values that are added beyond an edge of the grid, one at a time.
-_MAX_WIDENINGS = 6
+# Steps from the best point of the grid to better neighbors, which may be beyond it.
+_MAX_MOVES = 8
 _DIGITS = 4  # significant digits of refined values
 
 
@@ -18,7 +18,7 @@ class Axis:
 
     Attributes:
         name: name of the setting.
-        values: the first values, in ascending order, greater than 0, at least two.
+        values: the first values, in ascending order, greater than 0.
         low: smallest value.
         high: largest value.
         refinements: how many times the values around the best one are tried.
@@ -59,9 +59,10 @@ class Found:
 def search(axes: Sequence[Axis], evaluate: Callable[[list[Point]], list[float]]) -> Found:
     """Minimizes a function.
 
-    All combinations of the first values are tried. While the best point is at an edge, the grid is
-    widened there by the ratio of the two outermost values. Then it is refined with the geometric
-    means of the best value and its neighbors.
+    All combinations of the first values are tried, then the neighbors of the best point until it is
+    the best of them. The neighbor of a value at an edge is beyond the grid, by the ratio of the two
+    outermost values. Then the grid is refined with the geometric means of the best value and its
+    neighbors.
 
     Args:
         axes: the settings.
@@ -80,24 +81,26 @@ def search(axes: Sequence[Axis], evaluate: Callable[[list[Point]], list[float]])
         return min(tried, key=lambda point: tried[point])
 
     look(product(*(axis.values for axis in axes)))
-    for _ in range(_MAX_WIDENINGS):
-        wider = [
-            (*best()[:index], value, *best()[index + 1 :])
+    for _ in range(_MAX_MOVES):
+        point = best()
+        look(
+            (*point[:index], value, *point[index + 1 :])
             for index, axis in enumerate(axes)
-            for value in _beyond(axis, index, tried, best()[index])
-        ]
-        if not wider:
+            for value in _neighbors(axis, _values(tried, index), point[index])
+        )
+        if best() == point:
             break
-        look(wider)
-    edges = [
-        axis.name for index, axis in enumerate(axes) if _beyond(axis, index, tried, best()[index])
-    ]
+    edges = []
+    for index, axis in enumerate(axes):
+        values = _values(tried, index)
+        outside = set(_neighbors(axis, values, best()[index])) - set(values)
+        edges += [axis.name] if outside else []
     for step in range(max(axis.refinements for axis in axes)):
         point = best()
         look(
             product(
                 *(
-                    _around(axis, index, tried, point[index])
+                    _around(axis, _values(tried, index), point[index])
                     if step < axis.refinements
                     else [point[index]]
                     for index, axis in enumerate(axes)
@@ -111,20 +114,18 @@ def _values(tried: Iterable[Point], index: int) -> list[float]:
     return sorted({point[index] for point in tried})
 
 
-def _beyond(axis: Axis, index: int, tried: Iterable[Point], value: float) -> list[float]:
-    """Returns the next value beyond the edge where `value` is; empty if it is not at an edge."""
-    values = _values(tried, index)
-    beyond = []
-    if value == values[0]:
-        beyond.append(axis.rounded(value * values[0] / values[1]))
-    if value == values[-1]:
-        beyond.append(axis.rounded(value * values[-1] / values[-2]))
-    return [each for each in beyond if each != value]
-
-
-def _around(axis: Axis, index: int, tried: Iterable[Point], value: float) -> list[float]:
-    """Returns a value, and the geometric means of it and its neighbors."""
-    values = _values(tried, index)
+def _neighbors(axis: Axis, values: list[float], value: float) -> list[float]:
+    """Returns the next smaller and the next larger value, as far as the bounds allow."""
     at = values.index(value)
-    neighbors = [*values[max(0, at - 1) : at], *values[at + 1 : at + 2]]
+    if len(values) == 1:
+        return []
+    lower = values[at - 1] if at > 0 else axis.rounded(value * values[0] / values[1])
+    last = len(values) - 1
+    upper = values[at + 1] if at < last else axis.rounded(value * values[-1] / values[-2])
+    return [each for each in (lower, upper) if each != value]
+
+
+def _around(axis: Axis, values: list[float], value: float) -> list[float]:
+    """Returns a value, and the geometric means of it and its neighbors."""
+    neighbors = _neighbors(axis, values, value)
     return [value, *(axis.rounded(math.sqrt(value * each)) for each in neighbors)]

@@ -24,7 +24,7 @@ from ptblm.evaluation.setting_scores import (
 # Called with what is tuned and the number of tokens of this pass.
 Progress = Callable[[str, int], None]
 
-_TEMPERATURE = Axis("temperature", (0.7, 0.8, 0.9, 1.0, 1.1, 1.2), 0.01, 100, refinements=2)
+_TEMPERATURE = Axis("temperature", (0.5, 0.7, 0.85, 1.0, 1.15, 1.4, 2.0), 0.01, 100, refinements=3)
 # Those of the authors' code, for segments of five tokens.
 _LEARNING_RATES = (3e-5, 4e-5, 5e-5, 6e-5, 7e-5, 1e-4)
 _DECAYS = (1e-3, 2e-3, 3e-3, 5e-3)
@@ -176,7 +176,7 @@ class SettingsTuner:
         limit = float(min(self._tokens, _LARGEST_WINDOW))
         values = tuple(value for value in _WINDOWS if value < limit)
         # A window that is not smaller than the text contains all of it.
-        values = values if len(values) > 1 else (max(1.0, limit // 4), limit)
+        values = values if len(values) > 1 else tuple(sorted({max(1.0, limit // 4), limit}))
         window = Axis("window", values, 1, limit, is_integer=True)
 
         def evaluate(points: list[Point]) -> list[float]:
