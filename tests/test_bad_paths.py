@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[list[str], int]] = {
     "ensemble": (["eval", "RUN", "PATH"], 4),
     "settings": (["eval", "RUN", "--settings", "PATH"], 2),
     "tune-eval": (["tune-eval", "PATH"], 4),
-    "tune-eval to": (["tune-eval", "RUN", "--to", "PATH"], 2),
+    "tune-eval to": (["tune-eval", "RUN", "--data", "sample", "--max-tokens=9", "--to", "PATH"], 2),
     "score": (["score", "RUN", "PATH"], 3),
     "score table": (["score", "RUN", "PATH", "--table"], 3),
     "states": (["score", "RUN", "HERE/vocab.txt", "--states", "PATH"], 2),

@@ -67,7 +67,8 @@ def load_settings(options: SettingsOptions) -> EvaluationSettings:
     """
     document = YamlDocument({}, {}) if options.file is None else _read(options.file)
     data = {} if document.data is None else document.data
-    locations, problems = dict(document.locations), []
+    locations = dict(document.locations)
+    problems: list[str] = []
     if not isinstance(data, dict):
         where = locations.get((), "settings")
         raise ConfigError(f"{where}: expected keys ({_keys(())})", hint=_HINT)

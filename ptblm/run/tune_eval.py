@@ -1,6 +1,8 @@
 """Tunes the settings of an evaluation on the validation text, and writes them to a file."""
 
+import errno
 import json
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -98,6 +100,8 @@ def tune_evaluation(request: TuneRequest, *, show_progress: bool = False) -> Tun
     models = load_models(request.checkpoints, request.device_name, request.cell)
     with os_errors(UsageError, "the settings cannot be written", where=request.to):
         check_output(request.to, [loaded.path for loaded in models])
+        if not os.access(request.to.parent, os.W_OK):  # found before tuning, which can take hours
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(request.to))
     first = models[0]
     start = EvaluationSettings(
         monte_carlo=MonteCarloSettings(samples=request.mc_samples) if request.mc_samples else None

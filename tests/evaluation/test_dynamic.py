@@ -25,7 +25,7 @@ def mean_loss_gradients(
     features, state = model.features(inputs, state)
     log_probs = model.head.log_probs(features.flatten(0, 1))
     loss = -log_probs.gather(1, targets.t().flatten()[:, None]).mean()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     grads = {
         n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in model.named_parameters()
     }
@@ -85,7 +85,7 @@ def reference_log_probs(
             for name, weight in model.named_parameters():
                 decay = (settings.decay * rms[name] / mean_rms).clamp(max=1)
                 step = settings.learning_rate * gradients[name] / (rms[name] + settings.epsilon)
-                weight += decay * (trained[name] - weight) - step
+                weight.add_(decay * (trained[name] - weight) - step)
     return torch.cat(rows)
 
 
