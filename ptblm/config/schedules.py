@@ -6,6 +6,9 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from ptblm.config.section import LARGEST, Variant, expand_variant, variant_type
 
+# Schedules whose rates depend on the completed fraction of training.
+PROGRESS_SCHEDULES = {"cosine", "linear", "one_cycle"}
+
 
 class TutorialSchedule(Variant):
     """Constant for some epochs, then decayed in every epoch (Zaremba et al. 2014)."""

@@ -124,4 +124,4 @@ class TrainingConfig(Section):
 
 def _option_error(problem: str, option: str, value: object) -> PydanticCustomError:
     """Returns the error of an option of a variant, for `ptblm.config.loading`."""
-    return PydanticCustomError("option", problem, {"key": option, "value": value})  # type: ignore[arg-type]
+    return PydanticCustomError("option", problem, {"key": option, "value": value})
