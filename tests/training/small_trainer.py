@@ -18,7 +18,15 @@ from ptblm.training.trainer import Trainer
 VOCABULARY = 13
 
 # A learning rate for each optimizer.
-OPTIMIZERS = {"sgd": 1.0, "momentum": 0.1, "adam": 0.01, "rmsprop": 0.01}
+OPTIMIZERS = {
+    "sgd": 1.0,
+    "momentum": 0.1,
+    "adam": 0.01,
+    "adamw": 0.01,
+    "nadam": 0.01,
+    "muon": 0.02,
+    "rmsprop": 0.01,
+}
 
 
 def make_text(tokens: int, seed: int) -> Any:

@@ -25,6 +25,8 @@ class JANETCell(Cell):
         chrono_steps: T_max, in time steps; None initializes b_f to zero.
     """
 
+    remembers_in_output = True
+
     def __init__(
         self,
         input_size: int,
