@@ -1,6 +1,6 @@
 """Config keys of the training recipe: batches, optimizer, learning rate, seed."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -40,6 +40,25 @@ class TrainingConfig(Section):
     num_steps: Annotated[
         int, Field(ge=1, le=10**9, description="time steps of truncated backpropagation")
     ] = 20
+    random_num_steps: Annotated[
+        bool,
+        Field(
+            description="whether the number of time steps of a batch is random: normal around "
+            "num_steps or, with probability 0.05, half of it; at least 5"
+        ),
+    ] = False
+    streams: Annotated[
+        Literal["fixed", "rotated"],
+        Field(description="fixed, or rotated: in each epoch, each stream begins at a random token"),
+    ] = "fixed"
+    drop_state: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="probability of resetting the hidden state of a stream before a batch",
+        ),
+    ] = 0.0
     epochs: Annotated[int, Field(ge=1, le=10**9, description="passes over the training text")] = 13
     early_stopping: Annotated[
         EarlyStoppingConfig,

@@ -18,7 +18,7 @@ from ptblm.model.language_model import LanguageModel
 from ptblm.run.load_model import check_finite, model_from_checkpoint, tokenizer_from_checkpoint
 from ptblm.training.averaging import NAMES, check_averages
 from ptblm.training.optimizer import SGD, make_optimizer
-from ptblm.training.state import TrainState
+from ptblm.training.state import TrainState, check_progress
 
 
 def verify(checkpoint: Checkpoint, path: Path) -> int:
@@ -77,8 +77,7 @@ def _check_train_state(checkpoint: Checkpoint, config: Config) -> None:
         check_structure(LossScaler().state_dict(), scaler, "train_state.loss_scaler")
         if not 0 < scaler["scale"] < math.inf or scaler["good_steps"] < 0:
             raise StructureMismatchError("train_state.loss_scaler: not a state of a run")
-    tokens = config.training.batch_size * config.training.num_steps
-    TrainState.from_dict(saved, batches=None, tokens_per_batch=tokens)
+    check_progress(TrainState.from_dict(saved), config.training, None)
 
 
 def _check_state_tensors(checkpoint: Checkpoint, config: Config, model: LanguageModel) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from ptblm.checkpoint.structure import StructureMismatchError, check_structure
 from ptblm.training.averaging import NAMES, check_averages
 from ptblm.training.optimizer import SGD
-from ptblm.training.state import TrainState
+from ptblm.training.state import TrainState, check_progress
 
 if TYPE_CHECKING:
     from ptblm.training.trainer import Trainer
@@ -49,11 +49,8 @@ def restore_trainer(trainer: "Trainer", saved: dict[str, Any]) -> None:
     expected = scaler.state_dict() if scaler and saved_scaler else {}
     if scaler or not saved_scaler:
         check_structure(expected, saved_scaler, "train_state.loss_scaler")
-    train_state = TrainState.from_dict(
-        saved_state,
-        batches=len(trainer.batches),
-        tokens_per_batch=config.batch_size * config.num_steps,
-    )
+    train_state = TrainState.from_dict(saved_state)
+    check_progress(train_state, config, trainer.training_text)
     saved_averages = {name: saved[name] for name in NAMES}
     check_averages(config.average, saved["model"], saved_averages, counts, train_state.step)
     # Only a run in fp16 can contain steps without an update.

@@ -23,7 +23,6 @@ from ptblm.corpus.layout import Split
 from ptblm.corpus.vocabulary import Ids
 from ptblm.errors import DivergedError
 from ptblm.evaluation.score import Score, perplexity
-from ptblm.evaluation.scorer import on_device
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers.recurrent import HiddenState, detach
 from ptblm.training.averaging import WeightAverages
@@ -34,7 +33,8 @@ from ptblm.training.records import EpochDone, Record, RunDone, StepDone
 from ptblm.training.saved_state import restore_trainer, trainer_state
 from ptblm.training.schedule import has_stopped_improving, learning_rate, scheduled_momentum
 from ptblm.training.state import TrainState
-from ptblm.training.step import Batch, train_step
+from ptblm.training.step import reset_streams, train_step
+from ptblm.training.training_text import EpochText, TrainingText
 
 
 class Trainer:
@@ -55,6 +55,7 @@ class Trainer:
         train_state: progress of the run.
         hidden_state: the hidden state after the last step.
         averages: the averages of the weights.
+        training_text: the batches of each epoch.
         evaluation_texts: ids and number of streams of each split to evaluate on.
 
     Raises:
@@ -83,9 +84,8 @@ class Trainer:
         self.averages = WeightAverages(model, config.average)
         on_cpu = precision.device.type == "cpu" and capture is None
         model.embedding.sparse = self.optimizer.accepts_sparse and on_cpu
-        self.batches = train
-        device, streams = precision.device, on_device(train.streams, precision.device)
-        self.train_text = streams[:, :-1], streams[:, 1:]
+        device = precision.device
+        self.training_text = TrainingText(train, config, device)
         self.evaluation_texts = evaluation_texts(valid, test, config, device)
         self.special_ids = special_ids or {}
         self.train_state = TrainState()
@@ -94,17 +94,22 @@ class Trainer:
         self.step = partial(train_step, *args, torch.Generator(device), max_norm)
         self.graphed_step = None
         if capture is not None:
-            first = self._batch(0), self.hidden_state
+            first = self.epoch_text[0], self.hidden_state
             self.graphed_step = capture_step(*args, max_norm, *first, capture)
 
     def records(self) -> Iterator[Record]:
         """Trains from `train_state` to the end of the run."""
         while not self.is_trained:
-            while self.train_state.batch < len(self.batches):
+            while self.train_state.batch < len(self.epoch_text):
                 yield self._train()
             yield from self._finish_epoch()
         test = (yield from self.evaluate("test")) if "test" in self.evaluation_texts else None
         yield RunDone(self.train_state.step, test)
+
+    @property
+    def epoch_text(self) -> EpochText:
+        """The batches of the current epoch."""
+        return self.training_text.epoch(self.train_state.epoch)
 
     @property
     def is_trained(self) -> bool:
@@ -121,15 +126,19 @@ class Trainer:
                 unchanged. After graphed steps, `check_finite` prevents saving the weights.
         """
         start = time.perf_counter()
-        state, config = self.train_state, self.config
+        state, config, text = self.train_state, self.config, self.epoch_text
         # The initial state is recomputed in each epoch, because a learned state has a gradient.
         hidden_state = self.hidden_state if state.batch else self._initial_state()
         step, count = self._next_steps(hidden_state)
         outputs = []
         for ahead in range(count):
             self._set_momentum(ahead)
+            if config.drop_state:
+                seed = derive_seed(config.seed, "drop state", state.step + ahead)
+                initial = self._initial_state()
+                hidden_state = reset_streams(hidden_state, initial, config.drop_state, seed)
             output = step(
-                self._batch(state.batch + ahead),
+                text[state.batch + ahead],
                 hidden_state,
                 learning_rate=self.next_learning_rate(ahead),
                 seed=derive_seed(config.seed, "dropout", state.step + ahead),
@@ -137,8 +146,8 @@ class Trainer:
             outputs.append(output.metrics)
             hidden_state = output.hidden_state
             self._add_to_averages(output.metrics, ahead)
-        tokens = config.batch_size * config.num_steps
         for nll, grad_norm in torch.stack(outputs).tolist():
+            tokens = text.count_targets(state.batch + 1) - state.tokens
             skipped = self.precision.scaler is not None and not math.isfinite(grad_norm)
             if not math.isfinite(nll) or not (math.isfinite(grad_norm) or self._backs_off()):
                 raise DivergedError(self._metrics(nll / tokens, grad_norm))
@@ -151,7 +160,7 @@ class Trainer:
         return StepDone(
             epoch=state.epoch + 1,
             batch=state.batch,
-            batches=len(self.batches),
+            batches=len(text),
             step=state.step,
             learning_rate=self.next_learning_rate(-1),
             nll=nll,
@@ -164,7 +173,7 @@ class Trainer:
 
     def _set_momentum(self, ahead: int) -> None:
         state = self.train_state
-        batch, batches = state.batch + ahead, len(self.batches)
+        batch, batches = state.batch + ahead, len(self.epoch_text)
         momentum = scheduled_momentum(self.config, epoch=state.epoch, batch=batch, batches=batches)
         if momentum is not None:
             self.optimizer.set_momentum(momentum)
@@ -174,7 +183,7 @@ class Trainer:
         was_updated = self.precision.scaler is None or bool(metrics.isfinite().all())
         if was_updated:
             state = self.train_state
-            epochs = state.epoch + (state.batch + ahead) / len(self.batches)
+            epochs = state.epoch + (state.batch + ahead) / len(self.epoch_text)
             self.averages.add(self.model, epochs, state.valid_perplexities)
 
     def _next_steps(self, hidden_state: HiddenState) -> tuple[Any, int]:
@@ -183,19 +192,12 @@ class Trainer:
         has_gradient = any(part.requires_grad for layer in hidden_state for part in layer)
         if self.graphed_step is None or has_gradient:
             return self.step, 1
-        state, batches = self.train_state, len(self.batches)
-        return self.graphed_step, steps_until_sync(
-            state.step, batches - state.batch, self.log_every
-        )
+        state, left = self.train_state, len(self.epoch_text) - self.train_state.batch
+        return self.graphed_step, steps_until_sync(state.step, left, self.log_every)
 
     def _backs_off(self) -> bool:
         """Returns whether the loss scaler handled the overflow by lowering the scale."""
         return self.precision.scaler is not None and not self.precision.scaler.has_failed
-
-    def _batch(self, index: int) -> Batch:
-        columns = self.batches.columns(index)
-        inputs, targets = (text[:, columns] for text in self.train_text)
-        return Batch(inputs.int(), targets.long())
 
     def _finish_epoch(self) -> Iterator[Record]:
         """Validates the model and moves to the start of the next epoch."""
@@ -222,7 +224,7 @@ class Trainer:
 
     def next_learning_rate(self, ahead: int = 0) -> float:
         """Returns the learning rate `ahead` steps after the next step, within the epoch."""
-        state, batches = self.train_state, len(self.batches)
+        state, batches = self.train_state, len(self.epoch_text)
         batch, valid = min(state.batch + ahead, batches - 1), state.valid_perplexities
         return learning_rate(
             self.config, epoch=state.epoch, batch=batch, batches=batches, valid=valid
@@ -271,10 +273,11 @@ class Trainer:
 
     def _metrics(self, nll: float, grad_norm: float) -> dict[str, float]:
         """Returns the metrics of a divergence; `nll` is in nats per token."""
+        state = self.train_state
         return {
-            "epoch": self.train_state.epoch + 1,
-            "batch": min(self.train_state.batch + 1, len(self.batches)),
-            "step": self.train_state.step + 1,
+            "epoch": state.epoch + 1,
+            "batch": min(state.batch + 1, len(self.epoch_text)),
+            "step": state.step + 1,
             "nll": nll,
             "grad_norm": grad_norm,
             "learning_rate": self.next_learning_rate(),

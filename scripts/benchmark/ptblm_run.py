@@ -132,6 +132,12 @@ def training_text(corpus: Corpus, config: Config, device: torch.device) -> Tenso
     return torch.from_numpy(streams.T.astype(np.int64, order="C")).to(device)
 
 
+def steps_per_epoch(config: Config) -> int:
+    """Returns the training steps of an epoch."""
+    training, ids = config.training, load_corpus(config.data).splits["train"].ids
+    return len(batchify(ids, training.batch_size, training.num_steps, "train"))
+
+
 def test_ids(components: RunComponents) -> Tensor:
     """Returns the ids of the test split, [N], on the device of the run."""
     ids = components.corpus.splits["test"].ids
