@@ -17,8 +17,10 @@ from ptblm.model.cells.cell import Cell
 from ptblm.model.cells.gru import GRUCell
 from ptblm.model.cells.janet import JANETCell
 from ptblm.model.cells.lstm import LSTMCell
+from ptblm.model.cells.rlstm import RLSTMCell
 from ptblm.model.cells.rnn import RNNCell
 from ptblm.model.cells.slstm import SLSTMCell
+from ptblm.model.cells.sru import SRUCell
 from ptblm.model.initializers import Initializer
 from ptblm.model.interop.keras import load_keras_cell, to_keras_cell
 from ptblm.model.interop.tensorflow import load_tensorflow_cell, to_tensorflow_cell
@@ -201,6 +203,8 @@ def test_weight_conversion_round_trip(name: str) -> None:
         (GRUCell(4, 5, reset_gate="after"), load_tensorflow_cell),
         (JANETCell(4, 5), load_keras_cell),
         (LSTMCell(4, 5, peepholes=True), load_keras_cell),
+        (RLSTMCell(4, 5), load_tensorflow_cell),
+        (SRUCell(4, 5), load_keras_cell),
     ],
 )
 def test_converting_unsupported_cell_raises(cell: Cell, load: Any) -> None:

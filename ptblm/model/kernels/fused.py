@@ -57,7 +57,7 @@ def _is_standard(cell: LSTMCell | GRUCell) -> bool:
 
 
 def _is_extended(cell: LSTMCell) -> bool:
-    return cell.peepholes is not None or cell.projection is not None
+    return cell.peepholes is not None or cell.projection is not None or cell.cap_input_gate
 
 
 def _lstm(cell: LSTMCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:

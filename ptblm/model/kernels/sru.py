@@ -60,8 +60,10 @@ class SRURecurrence(torch.autograd.Function):
         for dc_t, f_t, dc_before in reversed(list(steps)):
             dc_before.addcmul_(dc_t, f_t)
         dc_f = dc * f
+        d_projected = dc.new_empty(*dc.shape[:2], 3 * dc.shape[2])
+        dz, df, dr = d_projected.chunk(3, dim=2)
+        torch.sub(dc, dc_f, out=dz)
         # The derivative of a gate g is g (1 - g); dz and ds contain the factor 1 - g.
-        dz = dc - dc_f
-        df = (cs[:-1] - z).mul_(f).mul_(dz)
-        dr = (cs[1:] - s).mul_(r).mul_(ds)
-        return torch.cat([dz, df, dr], dim=2), ds, dc_f[0]
+        torch.sub(cs[:-1], z, out=df).mul_(f).mul_(dz)
+        torch.sub(cs[1:], s, out=dr).mul_(r).mul_(ds)
+        return d_projected, ds, dc_f[0]
