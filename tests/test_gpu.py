@@ -211,7 +211,7 @@ def test_every_precision_learns(precision: str) -> None:
 
 def test_divergence_reports_its_step() -> None:
     trainer = make().trainer
-    ids = trainer.train_text[0]
+    ids = trainer.epoch_text.streams
     steps = trainer.config.num_steps
     early, third = (
         set(ids[:, columns].flatten().tolist())

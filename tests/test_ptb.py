@@ -36,7 +36,7 @@ def test_validation_has_20_streams_and_test_one(name: str, ptb_directory: Path) 
     """In both, every token but the first is a target."""
     overrides = [f"data.path={ptb_directory}", "model.hidden_size=2", "model.num_layers=1"]
     trainer = setup_run(load_config(name, overrides)).trainer
-    assert len(trainer.batches) == {"small": 2323, "medium": 1327, "large": 1327}[name]
+    assert len(trainer.epoch_text) == {"small": 2323, "medium": 1327, "large": 1327}[name]
     texts = trainer.evaluation_texts
     found = {split: (len(ids) - 1, streams) for split, (ids, streams) in texts.items()}
     assert found == {"valid": (73_759, 20), "test": (82_429, 1)}

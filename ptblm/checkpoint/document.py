@@ -6,7 +6,7 @@ from typing import Any
 from ptblm.checkpoint.structure import StructureMismatchError, check_structure
 from ptblm.corpus.layout import SPLITS
 
-FORMAT = 4
+FORMAT = 5
 
 
 def check_document(document: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """The checkpoint format: one self-contained safetensors file, verified in full on every load.
 
-Tensors are stored by name: `model.NAME`, `optimizer.NAME` and `hidden_state.LAYER.PART`.
-Everything else is one JSON document in the metadata. Nothing is pickled, so an untrusted file
-cannot run code.
+Tensors are stored by name: `model.NAME`, `optimizer.NAME` and `hidden_state.LAYER.PART`; with
+averaging also `average.NAME` and `short_average.NAME`. Everything else is one JSON document in the
+metadata. Nothing is pickled, so an untrusted file cannot run code.
 """
 
 import copy
@@ -38,6 +38,8 @@ _DOCUMENT_FIELDS = [
     *("format", "config", "vocabulary", "corpus", "train_state", "metrics_offset"),
     *("imported_from", "versions", "computing"),
 ]
+# The fields that are tensors by name.
+_GROUPS = ("model", "average", "short_average", "optimizer")
 _DISK_HINT = "check the disk, or use another --run-dir"
 _PATH_HINT = "pass a run directory such as runs/small-ptb, or a checkpoint file"
 
@@ -51,7 +53,7 @@ class Checkpoint:
         vocabulary: "tokens", in the order of their ids, and their "counts" in the training split.
         corpus: "name" of the corpus, and "sha256" of the bytes of each split, which is "" if the
             corpus has no test split.
-        model: the model's `state_dict`.
+        model: the model's `state_dict` after the last step, from which training continues.
         optimizer: the optimizer's tensors by name.
         hidden_state: the hidden state of each layer.
         train_state: the remaining state of the trainer, as JSON values.
@@ -60,6 +62,9 @@ class Checkpoint:
         computing: hardware and software that affect rounding: device, threads, kernels.
         imported_from: where `ptblm import` found the model: name of the "file", its "sha256", and
             the "kind" of the model. None for a model that was trained by ptblm.
+        average: a `state_dict` with averaged weights, which is evaluated instead of `model`; empty
+            without averaging, or before it starts.
+        short_average: the short mean of two-tailed averaging, likewise.
         format: version of the file format.
         path: the file that the checkpoint was loaded from, for messages.
     """
@@ -75,6 +80,8 @@ class Checkpoint:
     versions: dict[str, str]
     computing: dict[str, Any]
     imported_from: dict[str, str] | None = None
+    average: dict[str, Tensor] = field(default_factory=dict)
+    short_average: dict[str, Tensor] = field(default_factory=dict)
     format: int = FORMAT
     path: Path | None = field(default=None, compare=False)
 
@@ -109,10 +116,19 @@ class Checkpoint:
     def _error(self, what: str) -> CheckpointError:
         return CheckpointError(what, where=None if self.path is None else str(self.path))
 
+    @property
+    def evaluated_weights(self) -> dict[str, Tensor]:
+        """The weights to evaluate: the average, once it exists, or those after the last step."""
+        return self.average or self.model
+
+    @property
+    def weights_name(self) -> str:
+        """The name of `evaluated_weights` in the file."""
+        return "average" if self.average else "model"
+
     def trainer_state(self) -> dict[str, Any]:
         """Returns the fields in the format of `Trainer.load_state_dict`."""
-        names = ("model", "optimizer", "hidden_state", "train_state")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in (*_GROUPS, "hidden_state", "train_state")}
 
     def parsed_vocabulary(self) -> Vocabulary:
         """Returns the vocabulary as an object."""
@@ -198,8 +214,7 @@ def verify_hint(path: Path) -> str:
 
 def _named_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
     groups: dict[str, dict[str, Tensor]] = {
-        "model": checkpoint.model,
-        "optimizer": checkpoint.optimizer,
+        **{group: getattr(checkpoint, group) for group in _GROUPS},
         "hidden_state": {
             f"{layer}.{part}": tensor
             for layer, parts in enumerate(checkpoint.hidden_state)
@@ -222,13 +237,13 @@ def _checkpoint(document: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpo
         StructureMismatchError: if a value is missing, unknown or of an unexpected type.
     """
     check_document(document)
-    groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "hidden_state": {}}
+    groups: dict[str, dict[str, Tensor]] = {name: {} for name in (*_GROUPS, "hidden_state")}
     for full_name, tensor in tensors.items():
         group, _, name = full_name.partition(".")
         if group not in groups:
             raise StructureMismatchError(f"{full_name}: unknown")
         groups[group][name] = tensor
-    parts = groups["hidden_state"]
+    parts = groups.pop("hidden_state")
     sizes = document.pop("hidden_state")
     if sum(sizes) != len(parts):
         raise StructureMismatchError(f"hidden_state: {len(parts)} tensors, not {sum(sizes)}")
@@ -238,9 +253,7 @@ def _checkpoint(document: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpo
         ]
     except KeyError as error:
         raise StructureMismatchError(f"hidden_state.{error.args[0]}: missing") from None
-    return Checkpoint(
-        **document, model=groups["model"], optimizer=groups["optimizer"], hidden_state=hidden_state
-    )
+    return Checkpoint(**document, **groups, hidden_state=hidden_state)
 
 
 def _keys(config: dict[str, Any], prefix: str = "") -> set[str]:

@@ -135,9 +135,11 @@ def checkpoint_lines(info: CheckpointInfo) -> list[str]:
     checkpoint = info.checkpoint
     versions = ", ".join(f"{name} {version}" for name, version in checkpoint.versions.items())
     computing, imported = checkpoint.computing, checkpoint.imported_from
+    averaged = checkpoint.train_state["averaged"].get("average", 0)
     lines = [
         f"checkpoint   {info.path}, {info.size:,} bytes, format {checkpoint.format}",
         f"trained      {counted(info.epochs, 'epoch')}, {counted(info.steps, 'step')}",
+        *([f"average      of the weights after {counted(averaged, 'step')}"] if averaged else []),
         f"model        {counted(info.parameters, 'parameter')}, "
         f"{counted(len(checkpoint.vocabulary['tokens']), info.unit)}",
         *([f"cell         {info.custom_cell}, which was not run"] if info.custom_cell else []),

@@ -1,12 +1,19 @@
 """Config keys of the training recipe: batches, optimizer, learning rate, seed."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from ptblm.config.optimizers import OptimizerConfig, SGDConfig
-from ptblm.config.schedules import CosineSchedule, ScheduleConfig, TutorialSchedule
+from ptblm.config.averaging import AverageConfig, NoAverage, TailAverageConfig
+from ptblm.config.optimizers import OptimizerConfig, SGDConfig, momentum_of
+from ptblm.config.schedules import (
+    CosineSchedule,
+    LinearSchedule,
+    OneCycleSchedule,
+    ScheduleConfig,
+    TutorialSchedule,
+)
 from ptblm.config.section import LARGEST, Section
 
 
@@ -33,6 +40,25 @@ class TrainingConfig(Section):
     num_steps: Annotated[
         int, Field(ge=1, le=10**9, description="time steps of truncated backpropagation")
     ] = 20
+    random_num_steps: Annotated[
+        bool,
+        Field(
+            description="whether the number of time steps of a batch is random: normal around "
+            "num_steps or, with probability 0.05, half of it; at least 5"
+        ),
+    ] = False
+    streams: Annotated[
+        Literal["fixed", "rotated"],
+        Field(description="fixed, or rotated: in each epoch, each stream begins at a random token"),
+    ] = "fixed"
+    drop_state: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="probability of resetting the hidden state of a stream before a batch",
+        ),
+    ] = 0.0
     epochs: Annotated[int, Field(ge=1, le=10**9, description="passes over the training text")] = 13
     early_stopping: Annotated[
         EarlyStoppingConfig,
@@ -40,7 +66,7 @@ class TrainingConfig(Section):
     ] = EarlyStoppingConfig()
     optimizer: Annotated[
         OptimizerConfig,
-        Field(description="optimizer: sgd, momentum, adam or rmsprop"),
+        Field(description="optimizer: sgd, momentum, adam, adamw, nadam, muon or rmsprop"),
     ] = SGDConfig()
     learning_rate: Annotated[
         float,
@@ -56,11 +82,30 @@ class TrainingConfig(Section):
     ] = 0
     schedule: Annotated[
         ScheduleConfig,
-        Field(description="learning-rate schedule: tutorial, plateau, cosine or constant"),
+        Field(
+            description="learning-rate schedule: tutorial, plateau, cosine, linear, one_cycle or "
+            "constant"
+        ),
     ] = TutorialSchedule()
     max_grad_norm: Annotated[
         float, Field(gt=0, le=LARGEST, description="global norm that gradients are clipped to")
     ] = 5.0
+    weight_decay: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="factor of the weights that is added to the clipped gradient of the loss "
+            "summed over num_steps; or, if the optimizer decouples weight decay, share of the "
+            "weights, times the learning rate, that is subtracted in each step",
+        ),
+    ] = 0.0
+    average: Annotated[
+        AverageConfig,
+        Field(
+            description="average of the weights, for evaluation: none, ema, tail, nt or two_tailed"
+        ),
+    ] = NoAverage()
     seed: Annotated[
         int,
         Field(ge=0, lt=2**63, description="random seed for initial weights and dropout masks"),
@@ -68,15 +113,34 @@ class TrainingConfig(Section):
 
     @field_validator("schedule")
     @classmethod
-    def _check_final_learning_rate(
-        cls, value: ScheduleConfig, info: ValidationInfo
-    ) -> ScheduleConfig:
-        if isinstance(value, CosineSchedule):
+    def _check_schedule(cls, value: ScheduleConfig, info: ValidationInfo) -> ScheduleConfig:
+        if isinstance(value, CosineSchedule | LinearSchedule):
             final = value.final_learning_rate
             if final > info.data.get("learning_rate", final):
-                raise PydanticCustomError(
-                    "rising_cosine",
-                    "must be at most learning_rate",
-                    {"key": "final_learning_rate", "value": final},
-                )
+                raise _option_error("must be at most learning_rate", "final_learning_rate", final)
+        if isinstance(value, OneCycleSchedule):
+            if value.warmup_share + value.flat + value.cooldown > 1 + 1e-9:
+                shares = "the sum of warmup_share, flat and cooldown must be at most 1"
+                raise _option_error(shares, "cooldown", value.cooldown)
+            optimizer, low = info.data.get("optimizer"), value.low_momentum
+            if optimizer is not None and low is not None:
+                momentum = momentum_of(optimizer)
+                if momentum is None:
+                    problem = f"the optimizer {optimizer.type} has no momentum"
+                    raise _option_error(problem, "low_momentum", low)
+                if low > momentum:
+                    problem = f"must be at most the momentum of the optimizer, {momentum:g}"
+                    raise _option_error(problem, "low_momentum", low)
         return value
+
+    @field_validator("average")
+    @classmethod
+    def _check_average(cls, value: AverageConfig) -> AverageConfig:
+        if isinstance(value, TailAverageConfig) and value.start is value.patience is None:
+            raise _option_error("without start, patience is needed", "patience", None)
+        return value
+
+
+def _option_error(problem: str, option: str, value: object) -> PydanticCustomError:
+    """Returns the error of an option of a variant, for `ptblm.config.loading`."""
+    return PydanticCustomError("option", problem, {"key": option, "value": value})

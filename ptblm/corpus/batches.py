@@ -5,6 +5,8 @@ Shapes: N tokens in the text, B batch_size, T num_steps.
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from ptblm.corpus.vocabulary import Ids
 from ptblm.errors import DataError
 
@@ -14,7 +16,8 @@ class Batches:
     """The batches of one epoch, in text order.
 
     Attributes:
-        streams: ids, [B, len(self) * T + 1]; row b is one contiguous part of the text.
+        streams: ids, [B, N // B]; row b is one contiguous part of the text. The tokens at its end
+            that do not fill a batch are not used.
         num_steps: T.
     """
 
@@ -23,16 +26,16 @@ class Batches:
 
     @property
     def inputs(self) -> Ids:
-        """The ids of each stream except the last one, [B, len(self) * T]."""
-        return self.streams[:, :-1]
+        """The ids of each stream that are inputs of a batch, [B, len(self) * T]."""
+        return self.streams[:, : len(self) * self.num_steps]
 
     @property
     def targets(self) -> Ids:
         """The id that follows each id of `inputs`, in the same shape."""
-        return self.streams[:, 1:]
+        return self.streams[:, 1 : len(self) * self.num_steps + 1]
 
     def __len__(self) -> int:
-        return int(self.inputs.shape[1]) // self.num_steps
+        return (int(self.streams.shape[1]) - 1) // self.num_steps
 
     def __getitem__(self, step: int) -> tuple[Ids, Ids]:
         """Returns the inputs and targets of one batch, each [B, T]."""
@@ -70,7 +73,32 @@ def batchify(ids: Ids, batch_size: int, num_steps: int, split: str) -> Batches:
             hint=_suggestion(len(ids), num_steps),
         )
     streams = ids[: batch_size * stream_length].reshape(batch_size, stream_length)
-    return Batches(streams[:, : steps * num_steps + 1], num_steps)
+    return Batches(streams, num_steps)
+
+
+def random_bounds(targets: int, num_steps: int, seed: int) -> list[int]:
+    """Divides the targets of a stream into windows of random length.
+
+    The base length is `num_steps` with probability 0.95 and half of it otherwise. The length is
+    drawn from a normal distribution around the base length with a standard deviation of 5, and is
+    at least 5. It has no upper limit. The last window ends with the stream, so every target is used
+    once. Source: Merity et al. 2018, arXiv:1708.02182, section 5; the limits are those of their
+    program.
+
+    Args:
+        targets: number of targets of a stream, at least 1.
+        num_steps: T.
+        seed: seed of the lengths.
+
+    Returns:
+        The first column of each window, followed by `targets`.
+    """
+    generator = np.random.default_rng(seed)
+    bounds = [0]
+    while bounds[-1] < targets:
+        base = num_steps if generator.random() < 0.95 else num_steps / 2
+        bounds.append(min(bounds[-1] + max(5, int(generator.normal(base, 5))), targets))
+    return bounds
 
 
 def count_dropped(tokens: int, batch_size: int, num_steps: int) -> int:

@@ -116,7 +116,9 @@ def introduction(info: RunInfo) -> list[str]:
 
 def batch_notes(corpus: Corpus, training: TrainingConfig) -> list[str]:
     """Returns notes on texts that are short for the batch size and the number of steps."""
-    batch_size, num_steps = training.batch_size, training.num_steps
+    # A stream whose batches have random lengths is used to its end.
+    num_steps = 1 if training.random_num_steps else training.num_steps
+    batch_size = training.batch_size
     notes = []
     tokens = len(corpus.splits["train"].ids)
     dropped = count_dropped(tokens, batch_size, num_steps)
@@ -133,7 +135,8 @@ def batch_notes(corpus: Corpus, training: TrainingConfig) -> list[str]:
         verb = "is" if dropped == 1 else "are"
         left_out = counted(dropped, "training token")
         notes.append(f"{left_out} ({share:.1%}) {verb} in no batch; {advice}")
-    streams = count_streams(len(corpus.splits["valid"].ids), batch_size, num_steps, "valid split")
+    valid_tokens = len(corpus.splits["valid"].ids)
+    streams = count_streams(valid_tokens, batch_size, training.num_steps, "valid split")
     if streams < batch_size:
         notes.append(
             f"validation uses {counted(streams, 'stream')} instead of {batch_size:,}: "

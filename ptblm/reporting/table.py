@@ -10,7 +10,7 @@ from ptblm.training.records import EpochDone, RunDone, best_epoch
 
 EntropyBounds = dict[Split, float]
 
-# 70 characters wide; 72 with the star.
+# 70 characters wide; 76 with the star and the mark of an average.
 _COLUMNS = "{:>5}  {:>8}  {:>9}  {:>9}  {:>8}  {:>9}  {:>10}"
 
 
@@ -30,7 +30,10 @@ def header(bounds: EntropyBounds) -> list[str]:
 
 
 def epoch_row(done: EpochDone) -> str:
-    """Returns the row of an epoch; a star marks the best validation perplexity so far."""
+    """Returns the row of an epoch.
+
+    A star marks the best validation perplexity so far, and "avg" that of averaged weights.
+    """
     row = _COLUMNS.format(
         done.epoch,
         f"{done.learning_rate:.4g}",
@@ -40,7 +43,7 @@ def epoch_row(done: EpochDone) -> str:
         f"{done.tokens_per_second:,.0f}",
         f"{math.log2(done.valid_perplexity):.4f}",
     )
-    return row + (" *" if done.best else "")
+    return row + (" *" if done.best else "") + (" avg" if done.averaged else "")
 
 
 def with_entropy_bound(perplexity: float, bounds: EntropyBounds, split: Split) -> str:

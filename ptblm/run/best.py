@@ -58,7 +58,7 @@ def _test(
             model = model_from_checkpoint(checkpoint, config.model, path, fused=config.run.fused)
             del checkpoint  # frees the state of the optimizer
             model.to(components.device.device)
-            return (yield from components.trainer.evaluate("test", best=model))
+            return (yield from components.trainer.evaluate("test", model, of_best=True))
     except PtblmError as error:
         logger.warning(f"the best epoch, {len(history)}, was not tested: {path}: {error.what}")
         return None

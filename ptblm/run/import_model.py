@@ -226,7 +226,7 @@ def _checkpoint(
         model=convert(foreign, model, read),
         optimizer={},
         hidden_state=hidden_state,
-        train_state={**TrainState().as_dict(), "loss_scaler": {}},
+        train_state={**TrainState().as_dict(), "loss_scaler": {}, "averaged": {}},
         metrics_offset=0,
         versions=current_versions(),
         computing={

@@ -69,7 +69,7 @@ def load_initial_model(
     path = find_checkpoint(path)
     checkpoint = load_checkpoint(path)
     trained = checkpoint.parsed_config()
-    check_finite(checkpoint.model, "model", path)
+    check_finite(checkpoint.evaluated_weights, checkpoint.weights_name, path)
     if source is None:
         new_data = bool((flags or {}).get("data.path")) or any(
             override.strip().startswith("data.path") for override in overrides

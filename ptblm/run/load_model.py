@@ -57,7 +57,7 @@ class LoadedModel:
 
 
 def load_model(path: Path, device_name: str = "auto") -> LoadedModel:
-    """Loads the model of a checkpoint.
+    """Loads the model of a checkpoint, with averaged weights if the run averages them.
 
     The model computes in fp32 with the libraries of the run to reproduce the results of the run.
 
@@ -124,7 +124,7 @@ def previous_matmul(checkpoint: Checkpoint) -> MatmulBackend | None:
 def model_from_checkpoint(
     checkpoint: Checkpoint, config: ModelConfig, path: Path, *, fused: bool = True
 ) -> LanguageModel:
-    """Builds the model of a checkpoint on the CPU.
+    """Builds the model of a checkpoint on the CPU, with the weights to evaluate.
 
     The model is built on the meta device, where a large model takes no memory. Memory is used only
     for tensors that the file contains. A custom cell is built on the CPU, because its code may not
@@ -140,7 +140,7 @@ def model_from_checkpoint(
         CheckpointError: if the weights do not match the config or are not finite, or the user has
             not agreed to run the custom cell.
     """
-    check_finite(checkpoint.model, "model", path)
+    check_finite(checkpoint.evaluated_weights, checkpoint.weights_name, path)
     problem = "the checkpoint does not fit its own config"
     try:
         with nullcontext() if is_custom_cell(config) else torch.device("meta"):
@@ -187,7 +187,7 @@ def check_finite(tensors: Mapping[str, Tensor], group: str, path: Path) -> None:
 
     Args:
         tensors: tensors by name.
-        group: "model", "optimizer" or "hidden_state", for messages.
+        group: name of the tensors in the file, such as "model", for messages.
         path: the checkpoint file, for messages.
 
     Raises:
@@ -204,7 +204,7 @@ def check_finite(tensors: Mapping[str, Tensor], group: str, path: Path) -> None:
 
 
 def load_weights(model: LanguageModel, checkpoint: Checkpoint, *, assign: bool = False) -> None:
-    """Loads the weights of a checkpoint into a model.
+    """Loads the weights of a checkpoint, or their average once it exists, into a model.
 
     Args:
         model: the model.
@@ -214,6 +214,7 @@ def load_weights(model: LanguageModel, checkpoint: Checkpoint, *, assign: bool =
     Raises:
         StructureMismatchError: if the weights do not match the model.
     """
-    check_structure(dict(model.state_dict()), checkpoint.model, "model")
+    weights = checkpoint.evaluated_weights
+    check_structure(dict(model.state_dict()), weights, checkpoint.weights_name)
     # A copy, because torch adds a key to the dict.
-    model.load_state_dict(dict(checkpoint.model), assign=assign)
+    model.load_state_dict(dict(weights), assign=assign)

@@ -11,6 +11,7 @@ from ptblm.checkpoint.format import Checkpoint, current_versions, load_checkpoin
 from ptblm.checkpoint.structure import StructureMismatchError
 from ptblm.config.differences import config_differences
 from ptblm.config.loading import MAX_CONFIG_BYTES, load_config
+from ptblm.config.schedules import PROGRESS_SCHEDULES
 from ptblm.config.schema import Config
 from ptblm.config.show import config_document
 from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError, DataError
@@ -161,9 +162,9 @@ def check_changes(before: Config, after: Config, *, diverged: bool) -> None:
     """
     free = _FREE_KEYS | (_FREE_AFTER_DIVERGENCE if diverged else set())
     reasons = {}
-    if before.training.schedule.type == "cosine":
+    if (schedule := before.training.schedule.type) in PROGRESS_SCHEDULES:
         free -= {"training.epochs"}
-        reasons["training.epochs"] = " (every rate of a cosine schedule depends on training.epochs)"
+        reasons["training.epochs"] = f" (every rate of a {schedule} schedule depends on it)"
     problems = [
         f"{key}: is {new!r}, but the run has {old!r}; a resumed run cannot change it"
         + reasons.get(key, "")

@@ -120,6 +120,8 @@ def setup_run(
     if run.fused and can_compile(device):
         with precision.autocast():  # a different type would trigger a recompilation
             model.recurrent.compile_steps(training.batch_size)
+    # A graph has fixed shapes.
+    captures = run.fused and device.type == "cuda" and not training.random_num_steps
     trainer = Trainer(
         model,
         training,
@@ -129,7 +131,7 @@ def setup_run(
         test=splits.get("test"),
         special_ids=corpus.tokenizer.special_ids,
         log_every=run.log_every,
-        capture=capture_on_cuda if run.fused and device.type == "cuda" else None,
+        capture=capture_on_cuda if captures else None,
     )
     return RunComponents(config, corpus, trainer, selected, matmul, initial)
 

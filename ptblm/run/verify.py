@@ -16,8 +16,9 @@ from ptblm.errors import CheckpointError
 from ptblm.model.build import is_custom_cell
 from ptblm.model.language_model import LanguageModel
 from ptblm.run.load_model import check_finite, model_from_checkpoint, tokenizer_from_checkpoint
+from ptblm.training.averaging import NAMES, check_averages
 from ptblm.training.optimizer import SGD, make_optimizer
-from ptblm.training.state import TrainState
+from ptblm.training.state import TrainState, check_progress
 
 
 def verify(checkpoint: Checkpoint, path: Path) -> int:
@@ -39,8 +40,11 @@ def verify(checkpoint: Checkpoint, path: Path) -> int:
     check_finite_state(checkpoint, path)
     try:
         _check_train_state(checkpoint, config)
+        saved_averages = {name: getattr(checkpoint, name) for name in NAMES}
+        counts, steps = checkpoint.train_state.get("averaged"), checkpoint.trained()[1]
+        average = config.training.average
+        check_averages(average, checkpoint.model, saved_averages, counts, steps)
         if is_custom_cell(config.model):
-            check_finite(checkpoint.model, "model", path)
             return _check_around_custom_cell(checkpoint, config.model)
         model = model_from_checkpoint(checkpoint, config.model, path)
         _check_state_tensors(checkpoint, config, model)
@@ -50,7 +54,7 @@ def verify(checkpoint: Checkpoint, path: Path) -> int:
 
 
 def check_finite_state(checkpoint: Checkpoint, path: Path) -> None:
-    """Checks that the state of the optimizer and the hidden state are finite.
+    """Checks that the weights, all averages, the optimizer state and the hidden state are finite.
 
     Raises:
         CheckpointError: if a value is NaN or infinite.
@@ -60,19 +64,20 @@ def check_finite_state(checkpoint: Checkpoint, path: Path) -> None:
         for layer, parts in enumerate(checkpoint.hidden_state)
         for part, tensor in enumerate(parts)
     }
-    check_finite(checkpoint.optimizer, "optimizer", path)
+    for name in ("model", *NAMES, "optimizer"):
+        check_finite(getattr(checkpoint, name), name, path)
     check_finite(hidden_state, "hidden_state", path)
 
 
 def _check_train_state(checkpoint: Checkpoint, config: Config) -> None:
     saved = dict(checkpoint.train_state)
     scaler = saved.pop("loss_scaler", None)
+    saved.pop("averaged", None)
     if scaler != {}:  # a run in fp16
         check_structure(LossScaler().state_dict(), scaler, "train_state.loss_scaler")
         if not 0 < scaler["scale"] < math.inf or scaler["good_steps"] < 0:
             raise StructureMismatchError("train_state.loss_scaler: not a state of a run")
-    tokens = config.training.batch_size * config.training.num_steps
-    TrainState.from_dict(saved, batches=None, tokens_per_batch=tokens)
+    check_progress(TrainState.from_dict(saved), config.training, None)
 
 
 def _check_state_tensors(checkpoint: Checkpoint, config: Config, model: LanguageModel) -> None:

@@ -75,10 +75,13 @@ class EpochDone:
         step: steps since the start of the run.
         learning_rate: learning rate of the last step.
         train_perplexity: perplexity over the epoch, with dropout, while the weights change.
-        valid_perplexity: validation perplexity with the weights at the end of the epoch.
+        valid_perplexity: validation perplexity with the weights at the end of the epoch, or with
+            their average once it exists.
         seconds: training time without validation.
         tokens_per_second: training speed.
         best: whether this is the lowest validation perplexity so far.
+        averaged: number of steps in the average of the weights that was validated; 0 if it was
+            not an average.
     """
 
     epoch: int
@@ -89,6 +92,7 @@ class EpochDone:
     seconds: float
     tokens_per_second: float
     best: bool
+    averaged: int = 0
 
 
 def best_epoch(history: Sequence[EpochDone]) -> EpochDone:
@@ -102,8 +106,8 @@ class RunDone:
 
     Attributes:
         step: steps since the start of the run.
-        score: the score of the test split with the weights of the last epoch; None if there is no
-            test split.
+        score: the score of the test split with the weights of the last epoch, or their average;
+            None if there is no test split.
         best_score: the score of the test split with the weights of the best epoch; None if that
             is the last epoch, or if the score is unknown.
     """

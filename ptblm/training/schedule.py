@@ -3,13 +3,19 @@
 import math
 from collections.abc import Sequence
 
+from ptblm.config.optimizers import momentum_of
 from ptblm.config.schedules import (
     ConstantSchedule,
     CosineSchedule,
+    LinearSchedule,
+    OneCycleSchedule,
     PlateauSchedule,
     TutorialSchedule,
 )
 from ptblm.config.training import TrainingConfig
+
+# Share of the full learning rate at the start of one cycle, and before its final decay to zero.
+_LOW_FACTOR = 0.1
 
 
 def learning_rate(
@@ -25,16 +31,40 @@ def learning_rate(
         valid: valid perplexity after each earlier epoch.
     """
     step = epoch * batches + batch
+    progress = step / (config.epochs * batches)
     match config.schedule:
         case TutorialSchedule():
             rate = config.learning_rate * tutorial_factor(epoch, config.schedule)
         case PlateauSchedule():
             rate = config.learning_rate * plateau_factor(valid, config.schedule)
         case CosineSchedule(final_learning_rate=final):
-            rate = cosine_rate(step / (config.epochs * batches), config.learning_rate, final)
+            rate = cosine_rate(progress, config.learning_rate, final)
+        case LinearSchedule():
+            rate = linear_rate(progress, config.learning_rate, config.schedule)
+        case OneCycleSchedule():
+            rate = config.learning_rate * one_cycle_factor(progress, config.schedule)
         case ConstantSchedule():
             rate = config.learning_rate
     return rate * warmup_factor(step, config.warmup_steps)
+
+
+def scheduled_momentum(
+    config: TrainingConfig, *, epoch: int, batch: int, batches: int
+) -> float | None:
+    """Returns the momentum of a step; None if the schedule does not change it.
+
+    See `learning_rate` for the arguments. While the learning rate rises to its full value, the
+    momentum falls from that of the optimizer to `low_momentum`, and it rises again while the rate
+    falls to a tenth (Smith 2018, section 4.3).
+    """
+    schedule, momentum = config.schedule, momentum_of(config.optimizer)
+    if not isinstance(schedule, OneCycleSchedule) or schedule.low_momentum is None:
+        return None
+    if momentum is None:
+        raise ValueError("the config rejects such an optimizer")
+    factor = one_cycle_factor((epoch * batches + batch) / (config.epochs * batches), schedule)
+    height = max((factor - _LOW_FACTOR) / (1 - _LOW_FACTOR), 0.0)
+    return momentum + (schedule.low_momentum - momentum) * height
 
 
 def tutorial_factor(epoch: int, schedule: TutorialSchedule) -> float:
@@ -83,6 +113,40 @@ def cosine_rate(progress: float, initial: float, final: float) -> float:
         final: learning rate at the end.
     """
     return final + (initial - final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def linear_rate(progress: float, initial: float, schedule: LinearSchedule) -> float:
+    """Returns the initial rate up to the flat share, then a line to the final learning rate.
+
+    Args:
+        progress: completed fraction of training, in [0, 1].
+        initial: learning rate at the start.
+        schedule: the flat share and the final learning rate.
+    """
+    final, remaining = schedule.final_learning_rate, (1 - progress) / (1 - schedule.flat)
+    return final + (initial - final) * min(remaining, 1.0)
+
+
+def one_cycle_factor(progress: float, schedule: OneCycleSchedule) -> float:
+    """Returns the share of the full learning rate in one cycle.
+
+    The factor rises from 1/10 to 1, stays, falls to 1/10 (all linearly), and then falls to 0 along
+    half a cosine. Sources: Smith 2018, section 3, "1cycle"; the shape with a flat part, and the
+    cosine, are those of fast.ai's language models (sgugger/Adam-experiments, train_rnn.py).
+
+    Args:
+        progress: completed fraction of training, in [0, 1].
+        schedule: the shares of the phases.
+    """
+    if progress < schedule.warmup_share:
+        return _LOW_FACTOR + (1 - _LOW_FACTOR) * progress / schedule.warmup_share
+    flat_end, cooldown_start = schedule.warmup_share + schedule.flat, 1 - schedule.cooldown
+    if progress <= flat_end:
+        return 1.0
+    if progress < cooldown_start or not schedule.cooldown:
+        share = (progress - flat_end) / (cooldown_start - flat_end)
+        return 1 - (1 - _LOW_FACTOR) * share
+    return cosine_rate((progress - cooldown_start) / schedule.cooldown, _LOW_FACTOR, 0.0)
 
 
 def warmup_factor(step: int, warmup_steps: int) -> float:

@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ptblm.checkpoint.structure import StructureMismatchError, check_structure
+from ptblm.config.training import TrainingConfig
 from ptblm.training.records import EpochDone
+from ptblm.training.training_text import TrainingText
 
 
 @dataclass
@@ -41,44 +43,69 @@ class TrainState:
         return asdict(self)
 
     @classmethod
-    def from_dict(
-        cls, saved: Mapping[str, Any], *, batches: int | None, tokens_per_batch: int
-    ) -> "TrainState":
+    def from_dict(cls, saved: Mapping[str, Any]) -> "TrainState":
         """Restores the state that `as_dict` returned.
 
         Args:
             saved: plain data from a checkpoint.
-            batches: batches in an epoch of the run; None if the text is not known.
-            tokens_per_batch: targets in a batch of the run.
 
         Raises:
             StructureMismatchError: if a value is missing, unknown, of an unexpected type, or
-                inconsistent with the number and size of the batches.
+                impossible for every text.
         """
         check_structure(asdict(cls()), dict(saved), "train_state", {"train_state.history"})
         for index, done in enumerate(saved["history"]):
             check_structure(asdict(_ANY_EPOCH), done, f"train_state.history.{index}")
         history = [EpochDone(**done) for done in saved["history"]]
         state = cls(**{**saved, "history": history})
-        if batches is None:  # the state tells, unless it is in the first epoch
-            in_epochs = state.step - state.batch
-            batches = in_epochs // state.epoch if state.epoch > 0 else max(1, state.batch)
-        consistent = (
+        is_possible = (
             state.epoch == len(history)
             and [done.epoch for done in history] == list(range(1, state.epoch + 1))
             and all(done.train_perplexity > 0 and done.valid_perplexity > 0 for done in history)
-            and batches > 0
-            and state.step == state.epoch * batches + state.batch
-            and 0 <= state.batch <= batches
-            and state.tokens == state.batch * tokens_per_batch
+            and 0 <= state.batch <= state.step - state.epoch
             and 0 <= state.nll < math.inf
             and 0 <= state.seconds < math.inf
         )
-        if not consistent:
-            raise StructureMismatchError(
-                "train_state: not a state that a run on this text can be in"
-            )
+        if not is_possible:
+            raise _wrong_progress()
         return state
+
+
+def check_progress(state: TrainState, config: TrainingConfig, text: TrainingText | None) -> None:
+    """Checks the progress of a state against the batches of the run.
+
+    Args:
+        state: the state.
+        config: the training config of the run.
+        text: the training text of the run; None if it is not known.
+
+    Raises:
+        StructureMismatchError: if no run on this text can be in the state.
+    """
+    before = state.step - state.batch  # batches of the completed epochs
+    if text is not None:
+        current = text.epoch(state.epoch)
+        is_possible = (
+            before == text.count_batches(state.epoch)
+            and state.batch <= len(current)
+            and state.tokens == current.count_targets(state.batch)
+        )
+    elif config.random_num_steps:
+        is_possible = state.tokens >= state.batch
+    else:  # all epochs have the same number of batches
+        batches = before // state.epoch if state.epoch > 0 else max(1, state.batch)
+        is_possible = (
+            before == state.epoch * batches
+            and state.batch <= batches
+            and state.tokens == state.batch * config.batch_size * config.num_steps
+        )
+    if not is_possible:
+        raise _wrong_progress()
+
+
+def _wrong_progress() -> StructureMismatchError:
+    """Returns the error of a state that no run can be in."""
+    return StructureMismatchError("train_state: not a state that a run on this text can be in")
 
 
 _ANY_EPOCH = EpochDone(0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, best=False)

@@ -75,6 +75,35 @@ def forward_backward(
     return StepOutput(metrics, detach(hidden_state))
 
 
+def reset_streams(
+    hidden_state: HiddenState, initial: HiddenState, rate: float, seed: int
+) -> HiddenState:
+    """Resets the hidden state of each stream with a given probability, without waiting.
+
+    Random resets keep the hidden state of a long text in the range that a text begins with. Source:
+    the program of Melis et al. 2020 (deepmind/lamb), which resets with a probability of 0.01. A
+    learned initial state receives no gradient from a reset.
+
+    Args:
+        hidden_state: the hidden state before a batch; each part is [B, size].
+        initial: the hidden state before the first token of a text, in the same shape.
+        rate: the probability.
+        seed: seed of the draws.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    streams = len(hidden_state[0][0])
+    is_reset = torch.rand(streams, 1, generator=generator) < rate  # [B, 1]
+    if not is_reset.any():
+        return hidden_state
+    is_reset = is_reset.to(hidden_state[0][0].device, non_blocking=True)
+    return tuple(
+        tuple(
+            torch.where(is_reset, start.detach(), part) for part, start in zip(*layers, strict=True)
+        )
+        for layers in zip(hidden_state, initial, strict=True)
+    )
+
+
 def train_step(
     model: nn.Module,
     optimizer: Optimizer,

@@ -17,22 +17,24 @@ from torch import Tensor
 
 from ptblm.backend.precision import Precision
 from ptblm.backend.randomness import derive_seed
-from ptblm.checkpoint.structure import StructureMismatchError, check_structure
 from ptblm.config.training import TrainingConfig
-from ptblm.corpus.batches import Batches, count_streams
+from ptblm.corpus.batches import Batches
 from ptblm.corpus.layout import Split
 from ptblm.corpus.vocabulary import Ids
 from ptblm.errors import DivergedError
 from ptblm.evaluation.score import Score, perplexity
-from ptblm.evaluation.scorer import on_device, running_scores
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers.recurrent import HiddenState, detach
+from ptblm.training.averaging import WeightAverages
 from ptblm.training.cuda_graph import Capture, capture_step, steps_until_sync
-from ptblm.training.optimizer import SGD, make_optimizer
-from ptblm.training.records import EpochDone, Evaluating, Record, RunDone, StepDone
-from ptblm.training.schedule import has_stopped_improving, learning_rate
+from ptblm.training.evaluation import evaluate, evaluation_texts
+from ptblm.training.optimizer import make_optimizer
+from ptblm.training.records import EpochDone, Record, RunDone, StepDone
+from ptblm.training.saved_state import restore_trainer, trainer_state
+from ptblm.training.schedule import has_stopped_improving, learning_rate, scheduled_momentum
 from ptblm.training.state import TrainState
-from ptblm.training.step import Batch, train_step
+from ptblm.training.step import reset_streams, train_step
+from ptblm.training.training_text import EpochText, TrainingText
 
 
 class Trainer:
@@ -52,6 +54,8 @@ class Trainer:
     Attributes:
         train_state: progress of the run.
         hidden_state: the hidden state after the last step.
+        averages: the averages of the weights.
+        training_text: the batches of each epoch.
         evaluation_texts: ids and number of streams of each split to evaluate on.
 
     Raises:
@@ -77,18 +81,12 @@ class Trainer:
         self.precision = precision
         self.log_every = log_every
         self.optimizer = make_optimizer(model.trainable_parameters(), config)
+        self.averages = WeightAverages(model, config.average)
         on_cpu = precision.device.type == "cpu" and capture is None
         model.embedding.sparse = self.optimizer.accepts_sparse and on_cpu
-        self.batches = train
-        device, streams = precision.device, on_device(train.streams, precision.device)
-        self.train_text = streams[:, :-1], streams[:, 1:]
-        count = count_streams(len(valid), config.batch_size, config.num_steps, "valid split")
-        self.evaluation_texts: dict[Split, tuple[Tensor, int]] = {
-            "valid": (on_device(valid, device), count)
-        }
-        if test is not None:
-            count = count_streams(len(test), 1, 1, "test split")
-            self.evaluation_texts["test"] = on_device(test, device), count
+        device = precision.device
+        self.training_text = TrainingText(train, config, device)
+        self.evaluation_texts = evaluation_texts(valid, test, config, device)
         self.special_ids = special_ids or {}
         self.train_state = TrainState()
         self.hidden_state = detach(model.initial_state(config.batch_size))
@@ -96,17 +94,22 @@ class Trainer:
         self.step = partial(train_step, *args, torch.Generator(device), max_norm)
         self.graphed_step = None
         if capture is not None:
-            first = self._batch(0), self.hidden_state
+            first = self.epoch_text[0], self.hidden_state
             self.graphed_step = capture_step(*args, max_norm, *first, capture)
 
     def records(self) -> Iterator[Record]:
         """Trains from `train_state` to the end of the run."""
         while not self.is_trained:
-            while self.train_state.batch < len(self.batches):
+            while self.train_state.batch < len(self.epoch_text):
                 yield self._train()
             yield from self._finish_epoch()
         test = (yield from self.evaluate("test")) if "test" in self.evaluation_texts else None
         yield RunDone(self.train_state.step, test)
+
+    @property
+    def epoch_text(self) -> EpochText:
+        """The batches of the current epoch."""
+        return self.training_text.epoch(self.train_state.epoch)
 
     @property
     def is_trained(self) -> bool:
@@ -123,22 +126,28 @@ class Trainer:
                 unchanged. After graphed steps, `check_finite` prevents saving the weights.
         """
         start = time.perf_counter()
-        state, config = self.train_state, self.config
+        state, config, text = self.train_state, self.config, self.epoch_text
         # The initial state is recomputed in each epoch, because a learned state has a gradient.
         hidden_state = self.hidden_state if state.batch else self._initial_state()
         step, count = self._next_steps(hidden_state)
         outputs = []
         for ahead in range(count):
+            self._set_momentum(ahead)
+            if config.drop_state:
+                seed = derive_seed(config.seed, "drop state", state.step + ahead)
+                initial = self._initial_state()
+                hidden_state = reset_streams(hidden_state, initial, config.drop_state, seed)
             output = step(
-                self._batch(state.batch + ahead),
+                text[state.batch + ahead],
                 hidden_state,
                 learning_rate=self.next_learning_rate(ahead),
                 seed=derive_seed(config.seed, "dropout", state.step + ahead),
             )
             outputs.append(output.metrics)
             hidden_state = output.hidden_state
-        tokens = config.batch_size * config.num_steps
+            self._add_to_averages(output.metrics, ahead)
         for nll, grad_norm in torch.stack(outputs).tolist():
+            tokens = text.count_targets(state.batch + 1) - state.tokens
             skipped = self.precision.scaler is not None and not math.isfinite(grad_norm)
             if not math.isfinite(nll) or not (math.isfinite(grad_norm) or self._backs_off()):
                 raise DivergedError(self._metrics(nll / tokens, grad_norm))
@@ -151,7 +160,7 @@ class Trainer:
         return StepDone(
             epoch=state.epoch + 1,
             batch=state.batch,
-            batches=len(self.batches),
+            batches=len(text),
             step=state.step,
             learning_rate=self.next_learning_rate(-1),
             nll=nll,
@@ -162,29 +171,37 @@ class Trainer:
             epoch_seconds=state.seconds,
         )
 
+    def _set_momentum(self, ahead: int) -> None:
+        state = self.train_state
+        batch, batches = state.batch + ahead, len(self.epoch_text)
+        momentum = scheduled_momentum(self.config, epoch=state.epoch, batch=batch, batches=batches)
+        if momentum is not None:
+            self.optimizer.set_momentum(momentum)
+
+    def _add_to_averages(self, metrics: Tensor, ahead: int) -> None:
+        """Adds the weights after a step, unless fp16 overflowed and the update was skipped."""
+        was_updated = self.precision.scaler is None or bool(metrics.isfinite().all())
+        if was_updated:
+            state = self.train_state
+            epochs = state.epoch + (state.batch + ahead) / len(self.epoch_text)
+            self.averages.add(self.model, epochs, state.valid_perplexities)
+
     def _next_steps(self, hidden_state: HiddenState) -> tuple[Any, int]:
         """Returns the function that runs the next steps, and the number of steps."""
         # The gradient of a learned initial state is not part of the captured step.
         has_gradient = any(part.requires_grad for layer in hidden_state for part in layer)
         if self.graphed_step is None or has_gradient:
             return self.step, 1
-        state, batches = self.train_state, len(self.batches)
-        return self.graphed_step, steps_until_sync(
-            state.step, batches - state.batch, self.log_every
-        )
+        state, left = self.train_state, len(self.epoch_text) - self.train_state.batch
+        return self.graphed_step, steps_until_sync(state.step, left, self.log_every)
 
     def _backs_off(self) -> bool:
         """Returns whether the loss scaler handled the overflow by lowering the scale."""
         return self.precision.scaler is not None and not self.precision.scaler.has_failed
 
-    def _batch(self, index: int) -> Batch:
-        columns = self.batches.columns(index)
-        inputs, targets = (text[:, columns] for text in self.train_text)
-        return Batch(inputs.int(), targets.long())
-
     def _finish_epoch(self) -> Iterator[Record]:
         """Validates the model and moves to the start of the next epoch."""
-        valid = yield from self.evaluate("valid")
+        valid = yield from self._validate()
         state = self.train_state
         if not math.isfinite(valid.perplexity):
             metrics = {**self._metrics(valid.nats, math.nan), "step": state.step}
@@ -198,6 +215,7 @@ class Trainer:
             seconds=state.seconds,
             tokens_per_second=state.tokens / max(state.seconds, 1e-9),
             best=valid.perplexity < min(state.valid_perplexities, default=math.inf),
+            averaged=self.averages.counts().get("average", 0),
         )
         history = [*state.history, done]
         self.train_state = TrainState(epoch=state.epoch + 1, step=state.step, history=history)
@@ -206,7 +224,7 @@ class Trainer:
 
     def next_learning_rate(self, ahead: int = 0) -> float:
         """Returns the learning rate `ahead` steps after the next step, within the epoch."""
-        state, batches = self.train_state, len(self.batches)
+        state, batches = self.train_state, len(self.epoch_text)
         batch, valid = min(state.batch + ahead, batches - 1), state.valid_perplexities
         return learning_rate(
             self.config, epoch=state.epoch, batch=batch, batches=batches, valid=valid
@@ -216,17 +234,29 @@ class Trainer:
         return self.model.initial_state(self.config.batch_size)
 
     def evaluate(
-        self, split: Split, best: LanguageModel | None = None
+        self, split: Split, model: LanguageModel | None = None, *, of_best: bool = False
     ) -> Generator[Record, None, Score]:
-        """Yields progress and returns the score of a split; `best` is a model to use instead."""
-        model, (ids, streams) = best or self.model, self.evaluation_texts[split]
-        score = Score()
-        model.eval()  # disables dropout in custom cells; ptblm's dropout requires a generator
-        with self.precision.full_precision():
-            for score in running_scores(model, ids, streams, special_ids=self.special_ids):
-                yield Evaluating(split, score, len(ids) - 1, of_best=best is not None)
-        model.train()
-        return score
+        """Yields progress and returns the score of a split.
+
+        Args:
+            split: the split.
+            model: the model; None for that of the run: its average, once it exists.
+            of_best: whether the model is that of the best epoch.
+        """
+        average, text = self.averages.evaluated, self.evaluation_texts[split]
+        model = model or (self.model if average is None else average.model)
+        return evaluate(model, split, text, self.special_ids, self.precision, of_best=of_best)
+
+    def _validate(self) -> Generator[Record, None, Score]:
+        """Yields progress and returns the score of the valid split; adapts two-tailed averages."""
+        valid = yield from self.evaluate("valid")
+        if (short := self.averages.short) is not None:
+            short_valid = yield from self.evaluate("valid", short.model)
+            # Changes the averages after the last record: a run that stops repeats the validation.
+            if short_valid.nats <= valid.nats:
+                self.averages.switch()
+                return short_valid
+        return valid
 
     def check_finite(self) -> None:
         """Checks that all weights and optimizer state are finite and can be saved.
@@ -235,66 +265,32 @@ class Trainer:
             DivergedError: if a value is not finite.
         """
         tensors = [*self.optimizer.parameters.values(), *self.optimizer.state_dict().values()]
+        for average in self.averages.state_dict().values():
+            tensors += average.values()
         if not all(bool(tensor.isfinite().all()) for tensor in tensors):
             problem = "weights or optimizer state not finite"
             raise DivergedError(self._metrics(math.nan, math.nan), problem)
 
     def _metrics(self, nll: float, grad_norm: float) -> dict[str, float]:
         """Returns the metrics of a divergence; `nll` is in nats per token."""
+        state = self.train_state
         return {
-            "epoch": self.train_state.epoch + 1,
-            "batch": min(self.train_state.batch + 1, len(self.batches)),
-            "step": self.train_state.step + 1,
+            "epoch": state.epoch + 1,
+            "batch": min(state.batch + 1, len(self.epoch_text)),
+            "step": state.step + 1,
             "nll": nll,
             "grad_norm": grad_norm,
             "learning_rate": self.next_learning_rate(),
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns everything that is required to continue the run.
-
-        Returns:
-            "model" and "optimizer": tensors by name; "hidden_state": lists of tensors by layer;
-            "train_state": JSON values, including "loss_scaler".
-        """
-        scaler = self.precision.scaler
-        scaler_state = {} if scaler is None else scaler.state_dict()
-        return {
-            "model": dict(self.model.state_dict()),
-            "optimizer": self.optimizer.state_dict(),
-            "hidden_state": [list(layer) for layer in self.hidden_state],
-            "train_state": {**self.train_state.as_dict(), "loss_scaler": scaler_state},
-        }
+        """Returns everything that is required to continue the run; see `trainer_state`."""
+        return trainer_state(self)
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Restores the state that `state_dict` of another trainer returned.
 
         Raises:
-            StructureMismatchError: if a part is missing, unknown, or does not match this trainer.
-                Only the optimizer state may have changed.
+            StructureMismatchError: if the state does not match this trainer.
         """
-        scaler = self.precision.scaler
-        check_structure(self.state_dict(), saved, varying={"optimizer", "train_state"})
-        saved_state = dict(saved["train_state"])
-        saved_scaler = saved_state.pop("loss_scaler", None)
-        # The precision may change when a run is resumed. A new scaler starts with its defaults.
-        expected = scaler.state_dict() if scaler and saved_scaler else {}
-        if scaler or not saved_scaler:
-            check_structure(expected, saved_scaler, "train_state.loss_scaler")
-        tokens = self.config.batch_size * self.config.num_steps
-        train_state = TrainState.from_dict(
-            saved_state, batches=len(self.batches), tokens_per_batch=tokens
-        )
-        # Only a run in fp16 can contain steps without an update.
-        has_updated = train_state.step > 0 and not saved_scaler
-        if has_updated and not saved["optimizer"] and not isinstance(self.optimizer, SGD):
-            raise StructureMismatchError("optimizer: missing")
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.model.load_state_dict(saved["model"])
-        if scaler and saved_scaler:
-            scaler.load_state_dict(saved_scaler)
-        device = self.precision.device
-        self.hidden_state = tuple(
-            tuple(part.to(device) for part in layer) for layer in saved["hidden_state"]
-        )
-        self.train_state = train_state
+        restore_trainer(self, saved)

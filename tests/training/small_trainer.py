@@ -20,7 +20,15 @@ VOCABULARY = 13
 CELLS = list(VARIANT_KEYS["model", "cell"].options)
 
 # A learning rate for each optimizer.
-OPTIMIZERS = {"sgd": 1.0, "momentum": 0.1, "adam": 0.01, "rmsprop": 0.01}
+OPTIMIZERS = {
+    "sgd": 1.0,
+    "momentum": 0.1,
+    "adam": 0.01,
+    "adamw": 0.01,
+    "nadam": 0.01,
+    "muon": 0.02,
+    "rmsprop": 0.01,
+}
 
 
 def make_text(tokens: int, seed: int) -> Any:

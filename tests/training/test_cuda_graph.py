@@ -175,7 +175,7 @@ def test_divergence_between_two_reads_is_reported_with_its_step(bad: float) -> N
     """The token with a bad vector first occurs in the third batch."""
     trainer = graphed_trainer()
     early, third = (
-        set(trainer.train_text[0][:, columns].flatten().tolist())
+        set(trainer.epoch_text.streams[:, columns].flatten().tolist())
         for columns in (slice(0, 8), slice(8, 12))
     )
     token = min(third - early)
@@ -247,7 +247,7 @@ def test_run_with_loss_scaling_uses_eager_steps() -> None:
     trainer = make_trainer()
     trainer.precision.scaler = LossScaler()
     args = trainer.model, trainer.optimizer, trainer.precision, trainer.config.max_grad_norm
-    assert capture_step(*args, trainer._batch(0), trainer.hidden_state, replayed) is None
+    assert capture_step(*args, trainer.epoch_text[0], trainer.hidden_state, replayed) is None
 
 
 class Delay(Cell):

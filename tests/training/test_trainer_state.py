@@ -120,6 +120,7 @@ def test_state_of_another_optimizer_is_rejected() -> None:
         trainer = make_trainer(optimizer=name)
         next(trainer.records())
         saved[name] = trainer.state_dict()
-    for ours, theirs in itertools.permutations(OPTIMIZERS, 2):
+    pairs = set(itertools.permutations(OPTIMIZERS, 2))
+    for ours, theirs in pairs - {("adam", "adamw"), ("adamw", "adam")}:  # have the same state
         with pytest.raises(StructureMismatchError, match="optimizer"):
             make_trainer(optimizer=ours).load_state_dict(saved[theirs])
