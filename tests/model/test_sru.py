@@ -1,7 +1,8 @@
 """SRU agrees with a plain NumPy loop, carries its state exactly, and multiplies once."""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -55,15 +56,16 @@ def test_matches_a_plain_numpy_loop(input_size: int, fused: bool) -> None:
 
 
 def test_windows_of_any_length_carry_the_state_exactly() -> None:
+    scan: Callable[..., Any] = SRURecurrence.apply
     layer = make_layer(8, 8)  # a multiple of the vector size: the rest is rounded differently
     x, start = inputs_of(layer, 24)
     with torch.no_grad():
-        projected, skip = layer.cell.projections(x)
-        whole, last = SRURecurrence.apply(projected, skip, start)
+        projected, skip = cast(SRUCell, layer.cell).projections(x)
+        whole, last = scan(projected, skip, start)
         for length in (1, 5, 23):
             c, parts = start, []
             for part in zip(projected.split(length), skip.split(length), strict=True):
-                outputs, c = SRURecurrence.apply(*part, c)
+                outputs, c = scan(*part, c)
                 parts.append(outputs)
             assert torch.equal(torch.cat(parts), whole)
             assert torch.equal(c, last)
@@ -75,7 +77,7 @@ def test_gradient_of_one_result_matches_finite_differences(needed: str) -> None:
     layer = make_layer(3, 3)
     x, c = (part.requires_grad_() for part in inputs_of(layer, 4))
 
-    def chosen(x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+    def chosen(x: torch.Tensor, c: torch.Tensor) -> Any:
         outputs, (last,) = layer(x, (c,))
         return outputs if needed == "outputs" else last
 
