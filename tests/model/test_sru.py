@@ -99,9 +99,9 @@ def test_all_time_steps_share_one_matrix_multiplication(input_size: int, matrice
 def test_initialization_is_that_of_the_authors() -> None:
     cell = SRUCell(300, 200, highway_bias=-2.0)
     cell.initialize(Initializer("uniform", 0.01), torch.Generator().manual_seed(3))
-    assert cell.weight.shape == (800, 300)
-    assert cell.weight.abs().max().item() == pytest.approx(math.sqrt(3 / 300), rel=1e-3)
-    assert cell.weight.var().item() == pytest.approx(1 / 300, rel=0.02)
+    assert cell.weight_ih.shape == (800, 300)
+    assert cell.weight_ih.abs().max().item() == pytest.approx(math.sqrt(3 / 300), rel=1e-3)
+    assert cell.weight_ih.var().item() == pytest.approx(1 / 300, rel=0.02)
     assert cell.bias.tolist() == [0.0] * 200 + [-2.0] * 200
 
 

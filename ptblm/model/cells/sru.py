@@ -38,7 +38,7 @@ class SRUCell(Cell):
         super().__init__(input_size, hidden_size)
         self.highway_bias = highway_bias
         rows = 3 * hidden_size if input_size == hidden_size else 4 * hidden_size
-        self.weight = nn.Parameter(torch.empty(rows, input_size))
+        self.weight_ih = nn.Parameter(torch.empty(rows, input_size))
         self.bias = nn.Parameter(torch.empty(2 * hidden_size))
 
     def initialize(self, initializer: Initializer, generator: torch.Generator) -> None:  # noqa: ARG002
@@ -47,7 +47,7 @@ class SRUCell(Cell):
         The weights are uniform in [-sqrt(3 / I), sqrt(3 / I)]. `initializer` is not used.
         """
         limit = math.sqrt(3 / self.input_size)
-        nn.init.uniform_(self.weight, -limit, limit, generator)
+        nn.init.uniform_(self.weight_ih, -limit, limit, generator)
         forget, highway = self.bias.chunk(2)
         nn.init.zeros_(forget)
         nn.init.constant_(highway, self.highway_bias)
@@ -62,8 +62,8 @@ class SRUCell(Cell):
             W x, W_f x + b_f and W_r x + b_r, [T, B, 3H]; and x or S x, [T, B, H].
         """
         size = self.hidden_size
-        bias = nn.functional.pad(self.bias, (size, len(self.weight) - 3 * size))
-        projected = nn.functional.linear(x, self.weight, bias)
+        bias = nn.functional.pad(self.bias, (size, len(self.weight_ih) - 3 * size))
+        projected = nn.functional.linear(x, self.weight_ih, bias)
         if self.input_size == size:
             return projected, x
         return projected[..., : 3 * size], projected[..., 3 * size :]
