@@ -196,6 +196,10 @@ EXPLAINED = {
     "AMSGrad is not available in ptblm": "amsgrad",
     "activation regularization is not available in ptblm": "alpha activity_regularizer",
     "label smoothing is not available in ptblm": "label_smoothing",
+    "a trained model is evaluated with a neural cache by `ptblm eval --cache`": "theta lambdasm "
+    "pointer",
+    "a trained model is evaluated dynamically by `ptblm eval --dynamic`": "lamb oldhyper "
+    "dynamic_eval dynamic_evaluation",
     "normalization layers are not available in ptblm": "batchnorm batch_norm layernorm layer_norm "
     "use_layer_norm",
     "Transformers are not available in ptblm": "nhead n_head num_heads num_attention_heads d_model "

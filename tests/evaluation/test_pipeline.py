@@ -34,7 +34,7 @@ STAGES: dict[str, dict[str, Any]] = {
 STAGES["all"] = {key: value for stage in STAGES.values() for key, value in stage.items()}
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "mogrifier"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "mogrifier", "rlstm", "sru"])
 def test_neutral_pipeline_equals_static_bit_for_bit(cell: str) -> None:
     """The stages run, although the command line would leave them out."""
     model, ids = small_model(cell=cell).float(), random_ids(200)
