@@ -18,8 +18,8 @@ class ModelConfig(Section):
     cell: Annotated[
         CellConfig,
         Field(
-            description="recurrent cell: lstm, rnn, gru, slstm, janet, mogrifier, or a custom "
-            "cell as my_module:MyCell"
+            description="recurrent cell: lstm, rnn, gru, slstm, janet, mogrifier, rlstm, sru, "
+            "or a custom cell as my_module:MyCell"
         ),
     ] = LSTMConfig()
     hidden_size: Annotated[
