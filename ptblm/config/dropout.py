@@ -52,6 +52,11 @@ class DropoutConfig(Section):
         ),
     ] = 0.0
 
+    @classmethod
+    def everywhere(cls, rate: float) -> "DropoutConfig":
+        """Returns the section that a number stands for."""
+        return cls(**dict.fromkeys(_PLACES, rate))
+
 
 def expand_dropout(value: Any) -> Any:
     """Returns the section that a number stands for; any other value unchanged."""
