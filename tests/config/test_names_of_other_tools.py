@@ -41,7 +41,7 @@ def test_each_name_has_one_answer(table: dict[str, str]) -> None:
     names = list(itertools.chain(*(text.split() for text in table.values())))
     assert len(names) == len(set(names))
     assert not {key.rpartition(".")[2] for key in KEYS} & (
-        set(names) - {"patience", "early_stopping"}
+        set(names) - {"patience", "early_stopping", "beta", "output"}
     )
 
 
@@ -109,7 +109,7 @@ training: {wdecay: 1e-6, nonmono: 5, steps: 10, shuffle: true, clipnorm: 1, toke
                 "model.units": "'model.hidden_size'",
                 "model.rnn_type": "'model.cell'",
                 "model.bidirectional": "not available in ptblm",
-                "model.recurrent_dropout": "not available in ptblm",
+                "model.recurrent_dropout": "use 'model.dropout.recurrent_state'",
                 "training.wdecay": "'training.weight_decay' (it applies to the loss summed over",
                 "training.nonmono": "'training.average.patience' (average nt)",
                 "training.steps": "not available in ptblm; use 'training.epochs'",
