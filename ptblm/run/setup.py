@@ -34,7 +34,6 @@ from ptblm.run.vocabulary import checkpoint_vocabulary
 from ptblm.training.cuda_graph import Capture, capture_on_cuda
 from ptblm.training.trainer import Trainer
 
-
 logger = logging.getLogger(__name__)
 
 
