@@ -127,7 +127,7 @@ def test_fused_kernels_use_the_precision_of_the_run(
     components = make(model__cell=cell, run__precision=precision)
     trainer = components.trainer
     with trainer.precision.autocast():
-        features, state = trainer.model.features(trainer._batch(0).inputs, trainer.hidden_state)
+        features, state = trainer.model.features(trainer.epoch_text[0].inputs, trainer.hidden_state)
     assert features.dtype == dtype
     assert {part.dtype for layer in state for part in layer} == {torch.float32}
 
@@ -195,7 +195,7 @@ def test_captured_steps_never_wait_for_the_device(optimizer: str) -> None:
             trainer.model.head.bias[0].item()
         for index in range(1, 4):
             output = trainer.graphed_step(
-                trainer._batch(index), hidden_state, learning_rate=rate, seed=index
+                trainer.epoch_text[index], hidden_state, learning_rate=rate, seed=index
             )
             hidden_state = output.hidden_state
 
