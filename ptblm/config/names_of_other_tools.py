@@ -54,6 +54,10 @@ RENAMED = {
     "sequence_length tokens_per_sample block_size context_length context_size unroll "
     "unroll_length unroll_steps num_unroll_steps timesteps time_steps num_timesteps input_length "
     "max_len maxlen max_seq_len max_seq_length chunk_len window_size",
+    "training.random_num_steps": "random_bptt random_seq_len",
+    "training.streams": "partial_shuffle",
+    "training.drop_state": "drop_state_prob drop_state_probability state_drop_probability "
+    "reset_hidden_prob",
     "training.epochs": "max_max_epoch max_epoch max_epochs num_epochs n_epochs nb_epoch nb_epochs "
     "nepochs num_train_epochs total_epochs",
     "training.learning_rate": "lr init_lr lr_init initial_lr initial_learning_rate base_lr "
@@ -123,6 +127,7 @@ NOTES = {
     "training.average.decay": "average ema",
     "training.average.start": "average tail, in epochs",
     "training.average.patience": "average nt",
+    "training.streams": "rotated",
     "training.schedule.decay": "schedules tutorial and plateau",
     "training.schedule.full_rate_epochs": "schedule tutorial",
     "training.schedule.warmup_share": "schedule one_cycle",
@@ -188,8 +193,9 @@ EXPLAINED = {
     "n_iters niter max_update max_updates total_num_update",
     "the number of steps in an epoch follows from the text, 'training.batch_size' and "
     "'training.num_steps'": "steps_per_epoch epoch_size batches_per_epoch",
-    "shuffling is not available in ptblm; batches follow the order of the text": "shuffle "
-    "shuffle_data shuffle_buffer buffer_size no_shuffle",
+    "shuffling is not available in ptblm; batches follow the order of the text, and with "
+    "'training.streams: rotated' each stream begins at a random token": "shuffle shuffle_data "
+    "shuffle_buffer buffer_size no_shuffle",
     "L1 regularization is not available in ptblm; 'training.weight_decay' is that of L2": "l1 "
     "l1_reg",
     "tied embedding and softmax weights are not available in ptblm": "tied tie tie_weights "
@@ -224,8 +230,8 @@ EXPLAINED = {
     "num_samples outf sample_every",
     "use 'run.tensorboard' or read metrics.jsonl of the run": "wandb wandb_project use_wandb "
     "wandb_log mlflow log_format",
-    "the hidden state is always carried from batch to batch": "stateful return_sequences "
-    "return_state carry_hidden",
+    "the hidden state is carried from batch to batch, except for the random resets of "
+    "'training.drop_state'": "stateful return_sequences return_state carry_hidden",
 }
 
 

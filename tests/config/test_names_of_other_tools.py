@@ -64,6 +64,8 @@ data: {min_count: 2, lowercase: true}
 model: {units: 64, rnn_type: GRU, bidirectional: true, recurrent_dropout: 0.1}
 training: {wdecay: 1e-6, nonmono: 5, steps: 10, shuffle: true, clipnorm: 1, tokens-per-sample: 9}
 """
+# Options for the batches of a text.
+BATCHES = "training: {partial_shuffle: true, random_bptt: true, drop_state_probability: 0.01}\n"
 
 
 @pytest.mark.parametrize(
@@ -118,8 +120,16 @@ training: {wdecay: 1e-6, nonmono: 5, steps: 10, shuffle: true, clipnorm: 1, toke
                 "training.tokens-per-sample": "'training.num_steps'",
             },
         ),
+        (
+            BATCHES,
+            {
+                "training.partial_shuffle": "'training.streams' (rotated)",
+                "training.random_bptt": "'training.random_num_steps'",
+                "training.drop_state_probability": "'training.drop_state'",
+            },
+        ),
     ],
-    ids=["pytorch", "characters", "others"],
+    ids=["pytorch", "characters", "others", "batches"],
 )
 def test_configs_of_other_tools_are_answered(
     tmp_path: Path, text: str, answers: dict[str, str]

@@ -20,7 +20,8 @@ def rate(
     config: TrainingConfig, epoch: int = 0, batch: int = 0, valid: list[float] | None = None
 ) -> float:
     """Returns the learning rate in a run with ten batches per epoch."""
-    return learning_rate(config, epoch=epoch, batch=batch, batches=10, valid=valid or [])
+    place = {"epoch": epoch, "batch": batch, "batches": 10, "step": 10 * epoch + batch}
+    return learning_rate(config, **place, valid=valid or [])
 
 
 @pytest.mark.parametrize(
