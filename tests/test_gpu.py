@@ -42,7 +42,15 @@ def _reset_compiler() -> Iterator[None]:
 
 SETTINGS = {"data.path": "sample", "model.hidden_size": 64, "training.epochs": 2}
 CELLS = ["lstm", "rnn", "gru", "slstm", "janet", "mogrifier"]
-RATES = {"sgd": 0.5, "momentum": 0.1, "adam": 0.001, "rmsprop": 0.001}
+RATES = {
+    "sgd": 0.5,
+    "momentum": 0.1,
+    "adam": 0.001,
+    "adamw": 0.001,
+    "nadam": 0.001,
+    "muon": 0.02,
+    "rmsprop": 0.001,
+}
 
 
 def settings(**changes: Any) -> list[str]:
@@ -86,6 +94,9 @@ def assert_equal(ours: Trainer, theirs: Trainer) -> None:
     assert found.keys() == expected.keys()
     for name, value in found.items():
         assert torch.equal(value, expected[name]), name
+    assert ours.averages.counts() == theirs.averages.counts()
+    for average, other in zip(ours.averages.tensors(), theirs.averages.tensors(), strict=True):
+        assert torch.equal(average, other)
 
 
 def kernel_of(cell: str) -> str:
@@ -126,7 +137,7 @@ def test_fused_kernels_use_the_precision_of_the_run(
     components = make(model__cell=cell, run__precision=precision)
     trainer = components.trainer
     with trainer.precision.autocast():
-        features, state = trainer.model.features(trainer._batch(0).inputs, trainer.hidden_state)
+        features, state = trainer.model.features(trainer.epoch_text[0].inputs, trainer.hidden_state)
     assert features.dtype == dtype
     assert {part.dtype for layer in state for part in layer} == {torch.float32}
 
@@ -194,7 +205,7 @@ def test_captured_steps_never_wait_for_the_device(optimizer: str) -> None:
             trainer.model.head.bias[0].item()
         for index in range(1, 4):
             output = trainer.graphed_step(
-                trainer._batch(index), hidden_state, learning_rate=rate, seed=index
+                trainer.epoch_text[index], hidden_state, learning_rate=rate, seed=index
             )
             hidden_state = output.hidden_state
 
@@ -313,13 +324,14 @@ def deterministic_options(optimizer: str, precision: str) -> dict[str, Any]:
         "run__precision": precision,
         "training__optimizer": optimizer,
         "training__learning_rate": RATES[optimizer],
+        "training__average": "two_tailed",
         "run__deterministic": True,
     }
 
 
 @pytest.mark.usefixtures("_restore_determinism")
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
-@pytest.mark.parametrize("optimizer", ["momentum", "adam", "rmsprop"])
+@pytest.mark.parametrize("optimizer", [name for name in RATES if name != "sgd"])
 def test_deterministic_captured_steps_equal_eager_ones_exactly(
     optimizer: str, precision: str
 ) -> None:
@@ -336,7 +348,7 @@ def test_deterministic_captured_steps_equal_eager_ones_exactly(
     ("precision", "optimizer"),
     [
         *((precision, "sgd") for precision in ("fp32", "tf32", "bf16", "fp16")),
-        *(("fp32", optimizer) for optimizer in ("momentum", "adam", "rmsprop")),
+        *(("fp32", optimizer) for optimizer in RATES if optimizer != "sgd"),
         ("fp16", "adam"),
     ],
 )
