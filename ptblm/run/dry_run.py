@@ -10,7 +10,7 @@ import torch
 from ptblm.backend.device import SelectedDevice
 from ptblm.config.schema import Config
 from ptblm.corpus.corpus import Corpus
-from ptblm.reporting.console import batch_notes
+from ptblm.reporting.console import batch_notes, optimizer_notes
 from ptblm.run.directory import check_available
 from ptblm.run.initial import InitialModel
 from ptblm.run.memory import training_memory_errors
@@ -31,10 +31,16 @@ class DryRun:
         epochs: epochs of the run.
         first_steps: number of steps in `first_perplexity`.
         first_perplexity: perplexity of the first steps.
+<<<<<<< HEAD
         seconds_per_step: time of a step with the mean number of targets, after the first steps.
         held_bytes: memory of weights, gradients and optimizer state.
+=======
+        seconds_per_step: time of a step after the first steps.
+        held_bytes: memory of weights, averages of the weights, gradients and optimizer state.
+>>>>>>> 26a3ea7e64b119c8b06a702a26c0daf5050a52b1
         peak_bytes: peak memory of the process or the GPU; None if it is unknown.
-        notes: notes on texts that are short for the batch size and the number of steps.
+        notes: notes on the optimizer, and on texts that are short for the batch size and the number
+            of steps.
     """
 
     corpus: Corpus
@@ -94,17 +100,21 @@ def dry_run(
         seconds_per_step=seconds / tokens * tokens_per_step,
         held_bytes=_held_bytes(components),
         peak_bytes=_peak_bytes(components.device.device),
-        notes=batch_notes(components.corpus, config.training),
+        notes=[
+            *optimizer_notes(components.corpus, config.training),
+            *batch_notes(components.corpus, config.training),
+        ],
     )
 
 
 def _held_bytes(components: RunComponents) -> int:
-    """Returns the memory of weights, optimizer state and gradients."""
+    """Returns the memory of weights, their averages, optimizer state and gradients."""
     optimizer = components.trainer.optimizer
+    averages = components.trainer.averages.tensors()
     weights = optimizer.parameters.values()
     gradients = [parameter.grad for parameter in weights if parameter.grad is not None]
     values = [g._values() if g.is_sparse else g for g in gradients]
-    return sum(t.nbytes for t in [*weights, *optimizer.state_dict().values(), *values])
+    return sum(t.nbytes for t in [*weights, *averages, *optimizer.state_dict().values(), *values])
 
 
 def _peak_bytes(device: torch.device) -> int | None:

@@ -268,8 +268,7 @@ class Trainer:
             DivergedError: if a value is not finite.
         """
         tensors = [*self.optimizer.parameters.values(), *self.optimizer.state_dict().values()]
-        for average in self.averages.state_dict().values():
-            tensors += average.values()
+        tensors += self.averages.tensors()
         if not all(bool(tensor.isfinite().all()) for tensor in tensors):
             problem = "weights or optimizer state not finite"
             raise DivergedError(self._metrics(math.nan, math.nan), problem)

@@ -190,8 +190,8 @@ def test_many_unknown_keys_are_counted(tmp_path: Path) -> None:
         ("training.optimizer=radam", "nadam, muon or rmsprop, got 'radam'"),
         (
             "training.optimizer=asgd",
-            "muon or rmsprop, got 'asgd'; use 'training.average' (ema, or for averaged SGD tail or nt "
-            "with the optimizer sgd)",
+            "got 'asgd'; use 'training.average' (ema, or for averaged SGD tail or nt with the "
+            "optimizer sgd)",
         ),
     ],
 )
