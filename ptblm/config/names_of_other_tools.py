@@ -26,6 +26,10 @@ RENAMED = {
     "emb_size wordvec_size word_vec_size word_dim n_embd input_size decoder_embed_dim",
     "model.num_layers": "nlayers n_layers n_layer layers nb_layers num_hidden_layers rnn_layers "
     "num_rnn_layers decoder_layers depth",
+    "model.tie_embeddings": "tied tie tie_weights tied_weights weight_tying tie_word_embeddings "
+    "share_embeddings share_decoder_input_output_embed tied_embeddings",
+    "model.head.components": "n_experts num_experts",
+    "model.head.dropout": "dropoutl",
     "model.dropout": "drop drop_rate dropout_rate dropout_prob dropout_p keep_prob "
     "keep_probability",
     "model.initializer": "kernel_initializer weight_init init_method initialization",
@@ -92,6 +96,8 @@ NOTES = {
     "training.schedule.decay": "schedules tutorial and plateau",
     "training.schedule.full_rate_epochs": "schedule tutorial",
     "training.schedule.final_learning_rate": "schedule cosine",
+    "model.head.components": "head mixture",
+    "model.head.dropout": "head mixture",
     "model.cell.beta": "cell janet",
     "model.cell.rounds": "cell mogrifier",
     "run.checkpoint_every": "such as '200 steps' or '5 minutes'",
@@ -159,9 +165,6 @@ EXPLAINED = {
     "shuffle_data shuffle_buffer buffer_size no_shuffle",
     "weight decay is not available in ptblm": "weight_decay wdecay wd l2 l2_reg l2_penalty "
     "l2_regularization weight_decay_rate kernel_regularizer l1 l1_reg",
-    "tied embedding and softmax weights are not available in ptblm": "tied tie tie_weights "
-    "tied_weights weight_tying tie_embeddings tie_word_embeddings share_embeddings "
-    "share_decoder_input_output_embed tied_embeddings",
     "bidirectional models are not available in ptblm": "bidirectional bidir num_directions "
     "go_backwards",
     "lowercasing is not available in ptblm; convert the text first": "lowercase lower lower_case "
