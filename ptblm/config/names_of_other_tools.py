@@ -26,6 +26,10 @@ RENAMED = {
     "emb_size wordvec_size word_vec_size word_dim n_embd input_size decoder_embed_dim",
     "model.num_layers": "nlayers n_layers n_layer layers nb_layers num_hidden_layers rnn_layers "
     "num_rnn_layers decoder_layers depth",
+    "model.tie_embeddings": "tied tie tie_weights tied_weights weight_tying tie_word_embeddings "
+    "share_embeddings share_decoder_input_output_embed tied_embeddings",
+    "model.head.components": "n_experts num_experts",
+    "model.head.dropout": "dropoutl",
     "model.dropout": "drop drop_rate dropout_rate dropout_prob dropout_p keep_prob "
     "keep_probability",
     "model.dropout.input": "dropouti dropout_in dropout_i input_dropout input_p spatial_dropout "
@@ -133,6 +137,8 @@ NOTES = {
     "training.schedule.warmup_share": "schedule one_cycle",
     "training.schedule.low_momentum": "schedule one_cycle",
     "training.schedule.final_learning_rate": "schedules cosine and linear",
+    "model.head.components": "head mixture",
+    "model.head.dropout": "head mixture",
     "model.cell.beta": "cell janet",
     "model.cell.rounds": "cells mogrifier and rlstm",
     "model.cell.rank": "cells mogrifier and rlstm",
@@ -198,9 +204,6 @@ EXPLAINED = {
     "shuffle_buffer buffer_size no_shuffle",
     "L1 regularization is not available in ptblm; 'training.weight_decay' is that of L2": "l1 "
     "l1_reg",
-    "tied embedding and softmax weights are not available in ptblm": "tied tie tie_weights "
-    "tied_weights weight_tying tie_embeddings tie_word_embeddings share_embeddings "
-    "share_decoder_input_output_embed tied_embeddings",
     "bidirectional models are not available in ptblm": "bidirectional bidir num_directions "
     "go_backwards",
     "lowercasing is not available in ptblm; convert the text first": "lowercase lower lower_case "

@@ -31,13 +31,8 @@ class DryRun:
         epochs: epochs of the run.
         first_steps: number of steps in `first_perplexity`.
         first_perplexity: perplexity of the first steps.
-<<<<<<< HEAD
         seconds_per_step: time of a step with the mean number of targets, after the first steps.
-        held_bytes: memory of weights, gradients and optimizer state.
-=======
-        seconds_per_step: time of a step after the first steps.
         held_bytes: memory of weights, averages of the weights, gradients and optimizer state.
->>>>>>> 26a3ea7e64b119c8b06a702a26c0daf5050a52b1
         peak_bytes: peak memory of the process or the GPU; None if it is unknown.
         notes: notes on the optimizer, and on texts that are short for the batch size and the number
             of steps.

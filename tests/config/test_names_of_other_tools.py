@@ -78,7 +78,7 @@ BATCHES = "training: {partial_shuffle: true, random_bptt: true, drop_state_proba
                 "model.emsize": "'model.embedding_size'",
                 "model.nhid": "'model.hidden_size'",
                 "model.nlayers": "'model.num_layers'",
-                "model.tied": "not available in ptblm",
+                "model.tied": "'model.tie_embeddings'",
                 "training.lr": "divide the SGD rate of a mean loss by num_steps",
                 "training.clip": "'training.max_grad_norm' (the gradient is that of the loss",
                 "training.bptt": "'training.num_steps'",

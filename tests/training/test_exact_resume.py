@@ -64,6 +64,25 @@ def test_resume_is_bit_exact_for_every_cell(
         assert_resume_is_exact(options)
 
 
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"tie_embeddings": True},
+        {"output_projection": 5},
+        {"sum_layers": True},
+        {"head": {"type": "mixture", "components": 3, "dropout": 0.3}, "tie_embeddings": True},
+    ],
+    ids=["tied", "projection", "sum", "mixture"],
+)
+def test_resume_is_bit_exact_for_every_head(
+    model: dict[str, Any], optimizer: str, fused: bool
+) -> None:
+    settings: dict[str, Any] = {"optimizer": optimizer, "learning_rate": OPTIMIZERS[optimizer]}
+    assert_resume_is_exact({"cell": model, "fused": fused, "average": "ema", **settings})
+
+
 def assert_resume_is_exact(options: dict[str, Any]) -> None:
     whole = make_trainer(**options)
     list(whole.records())
