@@ -150,7 +150,7 @@ def test_configs_of_other_tools_are_answered(
         ("learnign_rate", "learning_rate"),
         ("num_step", "num_steps"),
         ("epoch", "epochs"),
-        ("sead", "seed"),
+        ("seeed", "seed"),
         ("steps", None),
         ("shuffle", None),
         ("l2_penalty", None),
