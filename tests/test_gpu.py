@@ -16,6 +16,7 @@ from torch import Tensor
 from ptblm.backend.device import can_compile
 from ptblm.config.cells import CustomCellConfig
 from ptblm.config.loading import load_config
+from ptblm.config.schema import VARIANT_KEYS
 from ptblm.errors import DivergedError, UsageError
 from ptblm.run.dry_run import dry_run
 from ptblm.run.setup import RunComponents, setup_run
@@ -41,7 +42,7 @@ def _reset_compiler() -> Iterator[None]:
 
 
 SETTINGS = {"data.path": "sample", "model.hidden_size": 64, "training.epochs": 2}
-CELLS = ["lstm", "rnn", "gru", "slstm", "janet", "mogrifier"]
+CELLS = list(VARIANT_KEYS["model", "cell"].options)
 RATES = {
     "sgd": 0.5,
     "momentum": 0.1,
@@ -100,7 +101,7 @@ def assert_equal(ours: Trainer, theirs: Trainer) -> None:
 
 
 def kernel_of(cell: str) -> str:
-    if cell in ("lstm", "rnn", "gru"):
+    if cell in ("lstm", "rnn", "gru", "sru"):
         return "fused"
     return "compiled" if can_compile(torch.device("cuda")) else "unfused"
 

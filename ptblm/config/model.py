@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from ptblm.config.cells import CellConfig, LSTMConfig
+from ptblm.config.dropout import Dropout, DropoutConfig
 from ptblm.config.section import LARGEST, Section
 
 _Units = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -17,8 +18,8 @@ class ModelConfig(Section):
     cell: Annotated[
         CellConfig,
         Field(
-            description="recurrent cell: lstm, rnn, gru, slstm, janet, mogrifier, or a custom "
-            "cell as my_module:MyCell"
+            description="recurrent cell: lstm, rnn, gru, slstm, janet, mogrifier, rlstm, sru, "
+            "or a custom cell as my_module:MyCell"
         ),
     ] = LSTMConfig()
     hidden_size: Annotated[
@@ -41,19 +42,38 @@ class ModelConfig(Section):
             "null for hidden_size in each",
         ),
     ] = None
-    dropout: Annotated[
-        float,
+    tie_embeddings: Annotated[
+        bool, Field(description="whether the embedding is also the weight of the softmax")
+    ] = False
+    output_projection: Annotated[
+        int | None,
         Field(
-            ge=0,
-            lt=1,
-            description="dropout probability, after the embedding and after every layer; never "
-            "on the recurrent state",
+            ge=1,
+            le=1_000_000,
+            description="size of a linear map between the last layer and the softmax; null for no "
+            "map",
         ),
-    ] = 0.0
+    ] = None
+    sum_layers: Annotated[
+        bool,
+        Field(description="whether the softmax sees the sum of the outputs of all layers"),
+    ] = False
+    dropout: Annotated[
+        Dropout,
+        Field(description="dropout probabilities; a number stands for input, between and output"),
+    ] = DropoutConfig()
     initializer: Annotated[
-        Literal["uniform", "glorot_uniform", "orthogonal"],
+        Literal["uniform", "glorot_uniform", "orthogonal", "pytorch", "lecun_normal"],
         Field(
-            description="initializer of the recurrent layers: uniform, glorot_uniform or orthogonal"
+            description="initializer of the recurrent layers: uniform, glorot_uniform, orthogonal, "
+            "pytorch (uniform, bounded by the inverse root of the units) or lecun_normal"
+        ),
+    ] = "uniform"
+    softmax_bias: Annotated[
+        Literal["uniform", "zeros", "log_unigram"],
+        Field(
+            description="initial bias of the softmax: uniform (as the weights), zeros, or "
+            "log_unigram (the log of the relative frequencies in the training split)"
         ),
     ] = "uniform"
     initial_state: Annotated[
@@ -94,6 +114,26 @@ class ModelConfig(Section):
                             "sizes": str(self.layer_sizes[:20]),
                         },
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        units, table = self.units, self.embedding_size or self.hidden_size
+        projection = getattr(self.cell, "projection_size", None)
+        output = self.output_projection or projection or units[-1]
+        if self.sum_layers and len(set(units)) > 1:
+            raise PydanticCustomError(
+                "sum_layers",
+                "needs layers of one size",
+                {"key": "sum_layers", "value": True},
+            )
+        if self.tie_embeddings and output != table:
+            raise PydanticCustomError(
+                "tie_embeddings",
+                "needs an embedding as large as the input of the softmax: set "
+                "model.embedding_size to {output} or model.output_projection to {table}",
+                {"key": "tie_embeddings", "value": True, "output": output, "table": table},
+            )
         return self
 
     @property

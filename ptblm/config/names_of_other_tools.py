@@ -36,7 +36,8 @@ RENAMED = {
     "model.cell.projection_size": "proj_size num_proj projection_dim proj_dim",
     "model.cell.peepholes": "use_peepholes peephole",
     "model.cell.beta": "janet_beta",
-    "model.cell.rounds": "mogrifier_rounds",
+    "model.cell.rounds": "mogrifier_rounds feature_mask_rounds",
+    "model.cell.rank": "mogrifier_rank feature_mask_rank",
     "training.batch_size": "batchsize batch bs bsz bsize minibatch_size mini_batch_size "
     "train_batch_size per_device_train_batch_size max_sentences nbatch num_streams",
     "training.num_steps": "bptt bptt_len bptt_steps seq_len seq_length seq_size seqlen "
@@ -111,7 +112,8 @@ NOTES = {
     "training.schedule.low_momentum": "schedule one_cycle",
     "training.schedule.final_learning_rate": "schedules cosine and linear",
     "model.cell.beta": "cell janet",
-    "model.cell.rounds": "cell mogrifier",
+    "model.cell.rounds": "cells mogrifier and rlstm",
+    "model.cell.rank": "cells mogrifier and rlstm",
     "run.checkpoint_every": "such as '200 steps' or '5 minutes'",
 }
 

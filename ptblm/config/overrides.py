@@ -4,11 +4,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ptblm.config.dropout import expand_dropout
 from ptblm.config.schema import VARIANT_KEYS
 from ptblm.config.section import expand_variant
 from ptblm.config.yaml_document import KeyPath, Locations, parse_yaml, quote
 from ptblm.errors import ConfigError
 
+# The section that a value of another type can stand for.
+_SECTION_WITH_SHORTHAND = ("model", "dropout")
 _FLAGS = {"data.path": "--data", "model.cell.type": "--cell", "run.fused": "--no-fused"}
 
 
@@ -56,7 +59,8 @@ def apply_overrides(
     """Writes overrides into `data` and their command-line options into `locations`.
 
     Variants are chosen before options are set, so that the order of overrides does not matter.
-    Choosing another variant drops the options of the previous one.
+    Choosing another variant drops the options of the previous one, and a number for
+    `model.dropout` drops its other keys.
 
     Args:
         data: the config, modified in place.
@@ -65,7 +69,7 @@ def apply_overrides(
         problems: receives a line for each override that cannot be applied.
     """
     seen: dict[KeyPath, Override] = {}
-    for override in sorted(overrides, key=lambda o: not _chooses_variant(o)):
+    for override in sorted(overrides, key=lambda o: not _replaces_section(o)):
         earlier = seen.setdefault(override.path, override)
         if earlier is not override and earlier.value != override.value:
             problems.append(_contradiction(earlier, override))
@@ -98,7 +102,11 @@ def _contradiction(first: Override, second: Override) -> str:
 def _single_keys(override: Override) -> Iterator[Override]:
     """Splits an override of a whole variant into overrides of its `type` and its options."""
     option, path, value = override
-    if path not in VARIANT_KEYS:
+    if path == _SECTION_WITH_SHORTHAND and isinstance(value, dict):
+        yield Override(option, path, 0.0)
+        for key, item in value.items():
+            yield Override(option, (*path, key), item)
+    elif path not in VARIANT_KEYS:
         yield override
     elif isinstance(value, str):
         yield Override(option, (*path, "type"), value)
@@ -107,6 +115,10 @@ def _single_keys(override: Override) -> Iterator[Override]:
             yield Override(option, (*path, key), item)
     else:
         yield override
+
+
+def _replaces_section(override: Override) -> bool:
+    return override.path == _SECTION_WITH_SHORTHAND or _chooses_variant(override)
 
 
 def _chooses_variant(override: Override) -> bool:
@@ -132,6 +144,8 @@ def _apply(data: dict[str, Any], locations: Locations, override: Override) -> No
             ):
                 value = {}
             target[str(parent)] = value
+        if override.path[:depth] == _SECTION_WITH_SHORTHAND:
+            value = target[str(parent)] = expand_dropout(value)
         if not isinstance(value, dict):
             raise ConfigError(f"{override.option}: '{parent}' is not a section")
         target = value

@@ -100,6 +100,24 @@ class TrainingConfig(Section):
             "weights, times the learning rate, that is subtracted in each step",
         ),
     ] = 0.0
+    activation_regularization: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=LARGEST,
+            description="factor of the mean square of the output of the layers, after dropout, in "
+            "the loss (AR)",
+        ),
+    ] = 0.0
+    temporal_activation_regularization: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=LARGEST,
+            description="factor of the mean square of the change of that output, before dropout, "
+            "from one time step to the next, in the loss (TAR)",
+        ),
+    ] = 0.0
     average: Annotated[
         AverageConfig,
         Field(

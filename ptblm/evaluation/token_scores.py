@@ -109,7 +109,24 @@ def token_scores(
     chunks = list(_chunks(features, targets, _ELEMENTS // len(head.bias)))
     if not (measures.entropy or measures.rank or measures.top):
         return TokenScores(_nats(torch.cat([head.nll(*chunk) for chunk in chunks])))
-    found = [_measure(head, *chunk, measures) for chunk in chunks]
+    found = [_measure(head.log_probs(part), ids, measures) for part, ids in chunks]
+    return _as_scores(found, measures)
+
+
+def distribution_scores(log_probs: Tensor, targets: Tensor, measures: Measures) -> TokenScores:
+    """Scores tokens, given the distributions that predict them.
+
+    Args:
+        log_probs: log-probabilities, [N, V].
+        targets: ids, [N].
+        measures: what to compute besides -log p; the states are not known.
+    """
+    with torch.inference_mode():
+        return _as_scores([_measure(log_probs, targets, measures)], measures)
+
+
+def _as_scores(found: Sequence[tuple[Tensor, ...]], measures: Measures) -> TokenScores:
+    """Returns the results of `_measure` for consecutive parts of a text."""
     nll, entropy, rank, top_ids, top_nll = (torch.cat(each) for each in zip(*found, strict=True))
     return TokenScores(
         _nats(nll),
@@ -120,14 +137,16 @@ def token_scores(
     )
 
 
-def _measure(
-    head: Softmax, features: Tensor, targets: Tensor, measures: Measures
-) -> tuple[Tensor, ...]:
+def _measure(log_probs: Tensor, targets: Tensor, measures: Measures) -> tuple[Tensor, ...]:
     """Returns the fields of `TokenScores`; empty tensors for what is not wanted.
 
     -log p is computed as in `Softmax.nll`, so that it does not depend on the measures.
+
+    Args:
+        log_probs: log-probabilities, [N, V], which are overwritten.
+        targets: ids, [N].
+        measures: what to compute besides -log p.
     """
-    log_probs = head.log_probs(features)  # [N, V]
     target = log_probs.gather(1, targets[:, None])  # [N, 1]
     entropy = rank = top_ids = top_nll = targets[:0]
     if measures.top:

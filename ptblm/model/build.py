@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -16,10 +16,13 @@ from ptblm.model.cells.gru import GRUCell
 from ptblm.model.cells.janet import JANETCell
 from ptblm.model.cells.lstm import LSTMCell
 from ptblm.model.cells.mogrifier import MogrifierCell
+from ptblm.model.cells.rlstm import RLSTMCell
 from ptblm.model.cells.rnn import RNNCell
 from ptblm.model.cells.slstm import SLSTMCell
+from ptblm.model.cells.sru import SRUCell
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers.recurrent import RecurrentLayer
+from ptblm.model.layers.weight_drop import recurrent_weights
 
 _CELLS: dict[str, type[Cell]] = {
     "lstm": LSTMCell,
@@ -28,6 +31,8 @@ _CELLS: dict[str, type[Cell]] = {
     "slstm": SLSTMCell,
     "janet": JANETCell,
     "mogrifier": MogrifierCell,
+    "rlstm": RLSTMCell,
+    "sru": SRUCell,
 }
 _HINT = "see docs/custom-cells.md for how to write a cell; --debug prints the traceback"
 
@@ -49,7 +54,33 @@ def build_model(config: ModelConfig, vocab_size: int, *, fused: bool = True) -> 
     for units in config.units:
         input_size = layers[-1].cell.output_size if layers else embedding_size
         layers.append(RecurrentLayer(make(input_size, units), config.initial_state, fused=fused))
-    return LanguageModel(vocab_size, embedding_size, layers, config.dropout, fused=fused)
+    _check_dropout(config, layers)
+    return LanguageModel(
+        vocab_size,
+        embedding_size,
+        layers,
+        config.dropout,
+        output_projection=config.output_projection,
+        sum_layers=config.sum_layers,
+        tie_embeddings=config.tie_embeddings,
+        fused=fused,
+    )
+
+
+def _check_dropout(config: ModelConfig, layers: Sequence[RecurrentLayer]) -> None:
+    """Raises ConfigError if the cell does not support the dropout of recurrent connections."""
+    name = config.cell.type
+    if config.dropout.recurrent_weights and not recurrent_weights(layers[0]):
+        raise ConfigError(
+            f"model.dropout.recurrent_weights: {name} has no weights of the hidden state",
+            hint="set it to 0; in a custom cell, use Affine for these weights",
+        )
+    if config.dropout.recurrent_state and layers[0].cell.remembers_in_output:
+        raise ConfigError(
+            f"model.dropout.recurrent_state: {name} keeps its memory in the hidden state, which "
+            "dropout would erase",
+            hint="use model.dropout.recurrent_weights, or another cell",
+        )
 
 
 def is_custom_cell(config: ModelConfig) -> bool:

@@ -7,7 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-InitializerKind = Literal["uniform", "glorot_uniform", "orthogonal"]
+InitializerKind = Literal["uniform", "glorot_uniform", "orthogonal", "pytorch", "lecun_normal"]
+
+# Standard deviation of a standard normal distribution that is truncated at -2 and 2.
+_TRUNCATED_STD = 0.87962566103423978
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,10 @@ class Initializer:
     - orthogonal: orthonormal columns (Saxe et al. 2014) for weights that multiply the hidden
       state, glorot_uniform for weights that multiply the input. This is the default of recurrent
       layers in Keras.
+    - pytorch: uniform in [-1/sqrt(H), 1/sqrt(H)], with H the units of the layer. This is the
+      default of recurrent layers in PyTorch, except that the biases are zero.
+    - lecun_normal: normal with variance 1 / fan_in, truncated at two standard deviations (LeCun et
+      al. 1998, section 4.6). The variance is that after truncation, as in Keras.
 
     Attributes:
         kind: name of the distribution.
@@ -33,9 +40,16 @@ class Initializer:
         """Fills a single matrix, [outputs, inputs], in place."""
         if self.kind == "orthogonal":
             nn.init.orthogonal_(weight, generator=generator)
-            return
-        limit = math.sqrt(6 / sum(weight.shape)) if self.kind == "glorot_uniform" else self.scale
-        nn.init.uniform_(weight, -limit, limit, generator)
+        elif self.kind == "lecun_normal":
+            _lecun_normal(weight, generator)
+        else:
+            outputs, inputs = weight.shape
+            bound = {
+                "uniform": self.scale,
+                "glorot_uniform": math.sqrt(6 / (outputs + inputs)),
+                "pytorch": 1 / math.sqrt(inputs),
+            }[self.kind]
+            nn.init.uniform_(weight, -bound, bound, generator)
 
     def kernel(self, weight_ih: Tensor, weight_hh: Tensor, generator: torch.Generator) -> None:
         """Fills the two parts of an affine map in place.
@@ -54,7 +68,19 @@ class Initializer:
             nn.init.uniform_(weight_ih, -limit, limit, generator)
             nn.init.orthogonal_(weight_hh, generator=generator)
             return
-        glorot = math.sqrt(6 / (rows + input_size + weight_hh.shape[1]))
-        limit = glorot if self.kind == "glorot_uniform" else self.scale
+        if self.kind == "lecun_normal":
+            _lecun_normal(weight_ih, generator)
+            _lecun_normal(weight_hh, generator)
+            return
+        limit = {
+            "uniform": self.scale,
+            "glorot_uniform": math.sqrt(6 / (rows + input_size + weight_hh.shape[1])),
+            "pytorch": 1 / math.sqrt(weight_hh.shape[1]),
+        }[self.kind]
         nn.init.uniform_(weight_ih, -limit, limit, generator)
         nn.init.uniform_(weight_hh, -limit, limit, generator)
+
+
+def _lecun_normal(weight: Tensor, generator: torch.Generator) -> None:
+    std = math.sqrt(1 / weight.shape[1]) / _TRUNCATED_STD
+    nn.init.trunc_normal_(weight, 0.0, std, -2 * std, 2 * std, generator)

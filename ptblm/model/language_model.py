@@ -3,18 +3,20 @@
 Shapes: T time, B batch, V vocabulary, E embedding, H features.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ptblm.config.dropout import DropoutConfig
 from ptblm.model.embedding import Embedding
 from ptblm.model.heads.softmax import Softmax
 from ptblm.model.initializers import Initializer
-from ptblm.model.layers.dropout import dropout
-from ptblm.model.layers.recurrent import HiddenState, RecurrentLayer, RecurrentStack
+from ptblm.model.layers.dropout import dropout, word_dropout
+from ptblm.model.layers.recurrent import HiddenState, RecurrentLayer, RecurrentStack, StackOutput
 
-LossTerm = Callable[[Tensor], Tensor]
+LossTerm = Callable[[StackOutput], Tensor]
 
 
 class LanguageModel(nn.Module):
@@ -24,11 +26,16 @@ class LanguageModel(nn.Module):
         vocab_size: V.
         embedding_size: E, the input size of the lowest layer.
         layers: recurrent layers, from the lowest to the highest.
-        dropout: dropout probability after the embedding and after each layer.
+        dropout: dropout probabilities; None for no dropout.
+        output_projection: size of a linear map without bias between the layers and the head (Melis
+            et al. 2018, arXiv:1707.05589); None for no map.
+        sum_layers: whether the head sees the sum of the outputs of all layers.
+        tie_embeddings: whether the weight of the head is that of the embedding (Press & Wolf 2017,
+            arXiv:1608.05859; Inan et al. 2017, arXiv:1611.01462).
         fused: whether the loss uses a fused kernel.
 
     Attributes:
-        loss_terms: functions of the features, [T, B, H], whose scalar results are added to the
+        loss_terms: functions of the output of the layers, whose scalar results are added to the
             summed loss in training; empty by default.
     """
 
@@ -37,23 +44,51 @@ class LanguageModel(nn.Module):
         vocab_size: int,
         embedding_size: int,
         layers: Sequence[RecurrentLayer],
-        dropout: float = 0.0,
+        dropout: DropoutConfig | None = None,
         *,
+        output_projection: int | None = None,
+        sum_layers: bool = False,
+        tie_embeddings: bool = False,
         fused: bool = True,
     ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
-        self.dropout_rate = dropout
+        self.dropout = dropout or DropoutConfig()
         self.embedding = Embedding(vocab_size, embedding_size)
-        self.recurrent = RecurrentStack(layers, dropout)
-        self.head = Softmax(layers[-1].cell.output_size, vocab_size, fused=fused)
+        self.recurrent = RecurrentStack(layers, self.dropout, sum_layers=sum_layers)
+        size = layers[-1].cell.output_size
+        self.projection = (
+            nn.Parameter(torch.empty(output_projection, size)) if output_projection else None
+        )
+        self.head = Softmax(output_projection or size, vocab_size, fused=fused)
+        self.is_tied = tie_embeddings
         self.loss_terms: list[LossTerm] = []
+        self._tie_weights()
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Copies weights into the model, or assigns them, which keeps a tied model tied."""
+        result = super().load_state_dict(state_dict, strict=strict, assign=assign)
+        self._tie_weights()
+        return result
+
+    def _tie_weights(self) -> None:
+        """Makes the embedding the weight of the head, if the model is tied.
+
+        It is a parameter of the embedding only, so that it is counted, updated and saved once.
+        """
+        if self.is_tied:
+            self.head._parameters.pop("weight", None)
+            self.head.__dict__["weight"] = self.embedding.weight
 
     def initialize(self, initializer: Initializer, generator: torch.Generator) -> None:
-        """Initializes embedding and head uniformly, and recurrent layers with `initializer`."""
+        """Initializes embedding and head uniformly, and all other weights with `initializer`."""
         self.embedding.initialize(initializer.scale, generator)
         self.recurrent.initialize(initializer, generator)
-        self.head.initialize(initializer.scale, generator)
+        if self.projection is not None:
+            initializer.matrix(self.projection, generator)
+        self.head.initialize(initializer.scale, generator, only_bias=self.is_tied)
 
     def initial_state(self, batch_size: int) -> HiddenState:
         """Returns the hidden state before the first token of a text."""
@@ -89,11 +124,12 @@ class LanguageModel(nn.Module):
             The loss, a scalar: `scale` times the sum of all -log p(target) and loss terms;
             -log p(target) in nats, [B, T], detached; and the hidden state after the last token.
         """
-        features, hidden_state = self.features(inputs, hidden_state, generator)
-        loss, nll = self.head.loss(features.flatten(0, 1), targets.t().flatten(), scale)
+        output = self._run_layers(inputs, hidden_state, generator)
+        features = self._head_input(output.features).flatten(0, 1)
+        loss, nll = self.head.loss(features, targets.t().flatten(), scale)
         for term in self.loss_terms:
-            loss = loss + scale * term(features)
-        return loss, nll.view(inputs.t().shape).t(), hidden_state
+            loss = loss + scale * term(output)
+        return loss, nll.view(inputs.t().shape).t(), output.hidden_state
 
     def nll(
         self, inputs: Tensor, targets: Tensor, hidden_state: HiddenState
@@ -122,7 +158,21 @@ class LanguageModel(nn.Module):
             hidden_state: the hidden state before the first token.
             generator: draws the dropout masks; None disables dropout.
         """
+        output = self._run_layers(inputs, hidden_state, generator)
+        return self._head_input(output.features), output.hidden_state
+
+    def _run_layers(
+        self, inputs: Tensor, hidden_state: HiddenState, generator: torch.Generator | None
+    ) -> StackOutput:
         # Time is the first dimension, so that each time step is contiguous.
-        embedded = dropout(self.embedding(inputs.t()), self.dropout_rate, generator)  # [T, B, E]
-        features: tuple[Tensor, HiddenState] = self.recurrent(embedded, hidden_state, generator)
-        return features
+        ids, rates = inputs.t(), self.dropout
+        x = word_dropout(self.embedding(ids), ids, self.vocab_size, rates.embedding, generator)
+        x = dropout(x, rates.input, generator, locked=rates.locked)  # [T, B, E]
+        output: StackOutput = self.recurrent(x, hidden_state, generator)
+        return output
+
+    def _head_input(self, features: Tensor) -> Tensor:
+        """Returns the input of the head, [..., H]."""
+        if self.projection is None:
+            return features
+        return nn.functional.linear(features, self.projection)

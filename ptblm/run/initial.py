@@ -7,6 +7,7 @@ from pathlib import Path
 from ptblm.checkpoint.format import Checkpoint, load_checkpoint
 from ptblm.config.data import VocabularyConfig
 from ptblm.config.differences import config_differences
+from ptblm.config.dropout import DropoutConfig
 from ptblm.config.loading import load_config, override_config
 from ptblm.config.run import RunConfig
 from ptblm.config.schema import Config
@@ -19,7 +20,10 @@ from ptblm.run.directory import find_checkpoint
 from ptblm.run.load_model import check_finite, custom_cell_error
 
 # Keys of the model that do not change the function that the weights compute.
-_FREE_KEYS = {"model.dropout", "model.initializer", "model.init_scale"}
+_FREE_KEYS = {
+    *(f"model.dropout.{name}" for name in DropoutConfig.model_fields),
+    *("model.initializer", "model.init_scale", "model.softmax_bias"),
+}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,9 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ptblm.backend.allocator import keep_freed_memory
 from ptblm.backend.device import SelectedDevice, can_compile, select_device
 from ptblm.backend.matmul import MatmulBackend, select_matmul_backend
@@ -11,6 +14,7 @@ from ptblm.backend.precision import Precision, use_deterministic_kernels
 from ptblm.backend.randomness import derive_seed, make_generator, seed_global_generator
 from ptblm.checkpoint.structure import StructureMismatchError
 from ptblm.config.loading import override_config
+from ptblm.config.model import ModelConfig
 from ptblm.config.schema import Config
 from ptblm.corpus.batches import batchify
 from ptblm.corpus.corpus import Corpus, load_corpus
@@ -114,6 +118,8 @@ def setup_run(
     model = build_model(config.model, len(corpus.vocabulary), fused=run.fused)
     initializer = Initializer(config.model.initializer, config.model.init_scale)
     model.initialize(initializer, make_generator(training.seed, "initial weights"))
+    if config.model.softmax_bias != "uniform":
+        model.head.set_bias(_softmax_bias(config.model, corpus.vocabulary))
     if initial is not None:
         _load_initial_weights(model, initial)
     model.to(device)
@@ -134,6 +140,18 @@ def setup_run(
         capture=capture_on_cuda if captures else None,
     )
     return RunComponents(config, corpus, trainer, selected, matmul, initial)
+
+
+def _softmax_bias(config: ModelConfig, vocabulary: Vocabulary) -> Tensor:
+    """Returns the initial bias of the softmax, [V]: zeros or log_unigram.
+
+    With the log of the relative frequencies, a model starts as a unigram model. A token that the
+    training split lacks counts as half an occurrence.
+    """
+    if config.softmax_bias == "zeros":
+        return torch.zeros(len(vocabulary))
+    counts = torch.tensor(vocabulary.counts, dtype=torch.float64).clamp(min=0.5)
+    return (counts / counts.sum()).log().float()
 
 
 def _load_initial_weights(model: LanguageModel, initial: InitialModel) -> None:

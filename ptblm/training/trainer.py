@@ -30,6 +30,7 @@ from ptblm.training.cuda_graph import Capture, capture_step, steps_until_sync
 from ptblm.training.evaluation import evaluate, evaluation_texts
 from ptblm.training.optimizer import make_optimizer
 from ptblm.training.records import EpochDone, Record, RunDone, StepDone
+from ptblm.training.regularizers import regularizers
 from ptblm.training.saved_state import restore_trainer, trainer_state
 from ptblm.training.schedule import has_stopped_improving, learning_rate, scheduled_momentum
 from ptblm.training.state import TrainState
@@ -83,7 +84,8 @@ class Trainer:
         self.optimizer = make_optimizer(model.trainable_parameters(), config)
         self.averages = WeightAverages(model, config.average)
         on_cpu = precision.device.type == "cpu" and capture is None
-        model.embedding.sparse = self.optimizer.accepts_sparse and on_cpu
+        model.embedding.sparse = self.optimizer.accepts_sparse and on_cpu and not model.is_tied
+        model.loss_terms = regularizers(config)
         device = precision.device
         self.training_text = TrainingText(train, config, device)
         self.evaluation_texts = evaluation_texts(valid, test, config, device)

@@ -148,7 +148,7 @@ def test_problems_of_options_are_located_without_the_tag(tmp_path: Path) -> None
     assert file_problems(tmp_path, text) == [
         "my.yaml:4:5: model.cell.reset_gate: expected 'before' or 'after', got 'never'",
         "my.yaml:5:5: model.cell.forget_bias: unknown key for cell 'gru'; it is an option of "
-        "lstm, slstm, mogrifier",
+        "lstm, slstm, mogrifier, rlstm",
     ]
 
 

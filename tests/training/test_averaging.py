@@ -65,7 +65,7 @@ def assert_near(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 
 def mean(iterates: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: sum(w[name] for w in iterates) / len(iterates) for name in iterates[0]}
+    return {name: torch.stack([w[name] for w in iterates]).mean(0) for name in iterates[0]}
 
 
 def valid_perplexity(state: dict[str, Tensor], **settings: Any) -> float:
@@ -295,7 +295,7 @@ def test_updates_that_fp16_skips_are_not_averaged() -> None:
 
 def test_tied_parameters_stay_tied_in_the_average() -> None:
     trainer = make_trainer(**AVERAGES["ema"])
-    trainer.model.head.weight = trainer.model.embedding.weight
+    trainer.model.head.weight = trainer.model.embedding.weight  # type: ignore[assignment]
     tied = copy.deepcopy(trainer.model)
     assert tied.head.weight is tied.embedding.weight
     averages = type(trainer.averages)(tied, EMAConfig(decay=0.5))

@@ -21,7 +21,11 @@ class Cell(nn.Module):
     Attributes:
         state_sizes: size of each part of the state; (H,) unless a subclass sets it.
         output_size: size of the output; H unless a subclass sets it.
+        remembers_in_output: whether the first part of the state is also the memory of the cell, so
+            that dropout would erase what it remembers; False unless a subclass sets it.
     """
+
+    remembers_in_output = False
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -55,6 +59,18 @@ class Cell(nn.Module):
             The output, [B, output_size], and the next state.
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement step()")
+
+    def masked_step(self, mask: Tensor, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+        """Computes one time step with dropout of the first part of the state, which is the output.
+
+        Override this if the cell uses the output in several places.
+
+        Args:
+            mask: scaled dropout mask, [B, output_size].
+            x: see `step`.
+            state: see `step`.
+        """
+        return self.step(x, (state[0] * mask, *state[1:]))
 
     def initial_state(self, batch_size: int) -> CellState:
         """Returns the state before the first token. The default is zeros."""

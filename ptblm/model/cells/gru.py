@@ -37,6 +37,8 @@ class GRUCell(Cell):
         activation: "tanh", or "relu" or "linear" in place of tanh.
     """
 
+    remembers_in_output = True
+
     def __init__(
         self,
         input_size: int,

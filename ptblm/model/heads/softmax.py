@@ -29,10 +29,24 @@ class Softmax(nn.Module):
         self.weight = nn.Parameter(torch.empty(vocab_size, num_features))
         self.bias = nn.Parameter(torch.empty(vocab_size))
 
-    def initialize(self, scale: float, generator: torch.Generator) -> None:
-        """Initializes weight and bias uniformly in [-scale, scale]."""
-        nn.init.uniform_(self.weight, -scale, scale, generator)
+    def initialize(
+        self, scale: float, generator: torch.Generator, *, only_bias: bool = False
+    ) -> None:
+        """Initializes weight and bias uniformly in [-scale, scale].
+
+        Args:
+            scale: bound of the distribution.
+            generator: random number generator.
+            only_bias: whether the weight is that of the embedding, which is already initialized.
+        """
+        if not only_bias:
+            nn.init.uniform_(self.weight, -scale, scale, generator)
         nn.init.uniform_(self.bias, -scale, scale, generator)
+
+    @torch.no_grad()
+    def set_bias(self, bias: Tensor) -> None:
+        """Sets the bias, [V]."""
+        self.bias.copy_(bias)
 
     def loss(self, features: Tensor, targets: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor]:
         """Computes the loss of a training step.

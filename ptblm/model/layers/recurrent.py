@@ -6,15 +6,18 @@ Shapes: T time, B batch, I inputs of the layer.
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
+from ptblm.config.dropout import DropoutConfig
 from ptblm.model.cells.cell import Cell, CellState
 from ptblm.model.initializers import Initializer
 from ptblm.model.kernels.fused import fused_kernel
-from ptblm.model.layers.dropout import dropout
+from ptblm.model.layers.dropout import dropout, dropout_mask
+from ptblm.model.layers.weight_drop import dropped_weights
 
 logger = logging.getLogger(__name__)
 
@@ -99,25 +102,35 @@ class RecurrentLayer(nn.Module):
         state = self.cell.initial_state(batch_size)
         return tuple(map(torch.ones_like, state)) if self.initial_state_kind == "ones" else state
 
-    def forward(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+    def forward(
+        self, x: Tensor, state: CellState, state_mask: Tensor | None = None
+    ) -> tuple[Tensor, CellState]:
         """Runs the cell over time.
 
         Args:
             x: [T, B, I].
             state: parts of the state, each [B, size].
+            state_mask: dropout mask of the hidden state, [B, cell.output_size], for all time steps;
+                None for no dropout.
 
         Returns:
             The outputs of all time steps, [T, B, cell.output_size], and the last state.
         """
-        run = self._run_steps if self.fused is None else partial(self.fused, self.cell)
-        outputs, last = run(x, state)
+        if self.fused is None or state_mask is not None:
+            outputs, last = self._run_steps(x, state, state_mask)
+        else:
+            outputs, last = self.fused(self.cell, x, state)
         # The state keeps its type even if the kernel computes in another type.
         pairs = zip(last, state, strict=True)
         return outputs, tuple(part.to(before.dtype) for part, before in pairs)
 
-    def _run_steps(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+    def _run_steps(
+        self, x: Tensor, state: CellState, state_mask: Tensor | None
+    ) -> tuple[Tensor, CellState]:
         # In evaluation, each new batch size would trigger a recompilation.
         step = self.compiled if self.compiled and torch.is_grad_enabled() else self.cell.step
+        if state_mask is not None:
+            step = partial(self.cell.masked_step, state_mask)
         outputs = []
         for step_input in self.cell.inputs(x).unbind(0):
             output, state = step(step_input, state)
@@ -125,18 +138,37 @@ class RecurrentLayer(nn.Module):
         return torch.stack(outputs), state
 
 
+class StackOutput(NamedTuple):
+    """Results of all layers.
+
+    Attributes:
+        features: the output after dropout, [T, B, H].
+        undropped: the output before dropout, [T, B, H].
+        hidden_state: the hidden state after the last token.
+    """
+
+    features: Tensor
+    undropped: Tensor
+    hidden_state: HiddenState
+
+
 class RecurrentStack(nn.Module):
     """Stacked layers, with dropout after each layer, including the last.
 
     Args:
         layers: layers from the lowest to the highest.
-        dropout_rate: dropout probability after each layer.
+        dropout: the dropout probabilities.
+        sum_layers: whether the output is the sum of the outputs of all layers, before dropout
+            (Melis et al. 2020, arXiv:1909.01792, section 4.1), instead of that of the last layer.
     """
 
-    def __init__(self, layers: Sequence[RecurrentLayer], dropout_rate: float) -> None:
+    def __init__(
+        self, layers: Sequence[RecurrentLayer], dropout: DropoutConfig, *, sum_layers: bool = False
+    ) -> None:
         super().__init__()
         self.layers = cast(Sequence[RecurrentLayer], nn.ModuleList(layers))
-        self.dropout_rate = dropout_rate
+        self.dropout = dropout
+        self.sum_layers = sum_layers
 
     def initialize(self, initializer: Initializer, generator: torch.Generator) -> None:
         """Initializes every layer."""
@@ -159,11 +191,27 @@ class RecurrentStack(nn.Module):
 
     def forward(
         self, x: Tensor, hidden_state: HiddenState, generator: torch.Generator | None
-    ) -> tuple[Tensor, HiddenState]:
+    ) -> StackOutput:
         """Runs x, [T, B, I], through all layers. Dropout is applied only with a generator."""
-        last_states = []
+        rates, outputs, last_states = self.dropout, [], []
         for layer, state in zip(self.layers, hidden_state, strict=True):
-            x, last_state = layer(x, state)
-            x = dropout(x, self.dropout_rate, generator)
+            if outputs:
+                x = dropout(x, rates.between, generator, locked=rates.locked)
+            x, last_state = self._run(layer, x, state, generator)
+            outputs.append(x)
             last_states.append(last_state)
-        return x, tuple(last_states)
+        undropped = torch.stack(outputs).sum(0) if self.sum_layers else x
+        features = dropout(undropped, rates.output, generator, locked=rates.locked)
+        return StackOutput(features, undropped, tuple(last_states))
+
+    def _run(
+        self, layer: RecurrentLayer, x: Tensor, state: CellState, generator: torch.Generator | None
+    ) -> tuple[Tensor, CellState]:
+        """Runs a layer with dropout of its recurrent weights and its hidden state."""
+        weights = dropped_weights(layer, self.dropout.recurrent_weights, generator)
+        mask, rate = None, self.dropout.recurrent_state
+        if generator is not None and rate:
+            mask = dropout_mask(x.new_empty(x.shape[1], layer.cell.output_size), rate, generator)
+        if weights:
+            return cast(tuple[Tensor, CellState], functional_call(layer, weights, (x, state, mask)))
+        return cast(tuple[Tensor, CellState], layer(x, state, mask))
