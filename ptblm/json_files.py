@@ -114,14 +114,15 @@ def _integer_in_bounds(digits: str) -> int:
 
 def strict_json(content: dict[str, Any], indent: int | None = None) -> str:
     """Returns standard JSON, in which NaN and infinity become null."""
-    return json.dumps(_finite(content), indent=indent, allow_nan=False)
+    return json.dumps(finite(content), indent=indent, allow_nan=False)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Returns nested dicts and lists in which NaN and infinity are None."""
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

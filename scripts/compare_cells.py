@@ -24,6 +24,8 @@ CELLS = {
     "slstm": ["model.cell=slstm"],
     "janet": ["model.cell=janet"],
     "mogrifier": ["model.cell=mogrifier"],
+    "rlstm": ["model.cell=rlstm"],
+    "sru": ["model.cell=sru"],
     "rnn": ["model.cell=rnn"],
     "gru, reset before": ["model.cell=gru", "model.cell.reset_gate=before"],
     "lstm, peepholes": ["model.cell=lstm", "model.cell.peepholes=true"],

@@ -38,6 +38,10 @@ COMMANDS: dict[str, tuple[list[str], int]] = {
     "resume auto": (["train", *TINY, "--resume", "auto", "--run-dir", "PATH"], 2),
     "eval data": (["eval", "RUN", "--data", "PATH"], 3),
     "eval text": (["eval", "RUN", "--text", "PATH"], 3),
+    "ensemble": (["eval", "RUN", "PATH"], 4),
+    "settings": (["eval", "RUN", "--settings", "PATH"], 2),
+    "tune-eval": (["tune-eval", "PATH"], 4),
+    "tune-eval to": (["tune-eval", "RUN", "--data", "sample", "--max-tokens=9", "--to", "PATH"], 2),
     "score": (["score", "RUN", "PATH"], 3),
     "score table": (["score", "RUN", "PATH", "--table"], 3),
     "states": (["score", "RUN", "HERE/vocab.txt", "--states", "PATH"], 2),
@@ -57,7 +61,7 @@ COMMANDS: dict[str, tuple[list[str], int]] = {
     "download to": (["download-data", "--from", "RUN", "--to", "PATH"], 3),
 }
 WRITES = {"run dir", "overwrite", "resume auto", "download to"}
-WRITES |= {"import to", "predictions", "rescore to", "states"}
+WRITES |= {"import to", "predictions", "rescore to", "states", "tune-eval to"}
 # Commands that read a pipe, such as `--data <(command)`.
 READ_PIPES = {"data", "eval data", "eval text", "generate", "score", "score table", "pairs"}
 READ_PIPES |= {"rescore", "tune", "mix", "import corpus"}

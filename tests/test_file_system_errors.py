@@ -40,6 +40,8 @@ COMMANDS: dict[str, tuple[list[str], set[int]]] = {
     "dry run": (["train", "--dry-run", *TINY], {2, 3}),
     "eval": (["eval", "run"], {2, 3, 4}),
     "eval text": (["eval", "run", "--text", "text/test.txt"], {2, 3, 4}),
+    "settings": (["eval", "run", "--settings", "settings.yaml"], {2, 3, 4}),
+    "tune-eval": (["tune-eval", "run", "--max-tokens=20", "--to", "settings.json"], {2, 3, 4}),
     "generate": (["generate", "run", "--prompt-file", "text/test.txt", "--tokens=2"], {2, 3, 4}),
     "pairs": (["pairs", "run", "pairs.tsv", "--predictions", "predictions.tsv"], {2, 3, 4}),
     "rescore": (["rescore", "run", "nbest", "--format", "srilm", "--to", "rescored"], {2, 3, 4}),
@@ -59,6 +61,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("prepared")
     write_small_corpus(directory / "text")
     (directory / "my.yaml").write_text("training: {epochs: 1}\n")
+    (directory / "settings.yaml").write_text("temperature: 0.9\n")
     (directory / "pairs.tsv").write_text("grammatical\tungrammatical\nthe cat\ta cat\n")
     (directory / "nbest").write_text("-1 -2 2 the cat\n")
     model = {"encoder": nn.Embedding(4, 3), "rnn": nn.LSTM(3, 3), "decoder": nn.Linear(3, 4)}

@@ -80,7 +80,7 @@ def test_description_contains_commands_and_options() -> None:
     assert {"checkpoint show", "checkpoint verify", "config list"} <= set(commands)
     assert commands["train"]["resume"]["names"] == ["--resume"]
     assert "fp16" in commands["train"]["precision"]["type"]
-    assert commands["eval"]["checkpoint"]["default"] == "required"
+    assert commands["eval"]["checkpoints"]["default"] == "required"
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from torch import Tensor
 from ptblm.backend.device import can_compile
 from ptblm.config.cells import CustomCellConfig
 from ptblm.config.loading import load_config
+from ptblm.config.schema import VARIANT_KEYS
 from ptblm.errors import DivergedError, UsageError
 from ptblm.run.dry_run import dry_run
 from ptblm.run.setup import RunComponents, setup_run
@@ -41,7 +42,7 @@ def _reset_compiler() -> Iterator[None]:
 
 
 SETTINGS = {"data.path": "sample", "model.hidden_size": 64, "training.epochs": 2}
-CELLS = ["lstm", "rnn", "gru", "slstm", "janet", "mogrifier"]
+CELLS = list(VARIANT_KEYS["model", "cell"].options)
 RATES = {"sgd": 0.5, "momentum": 0.1, "adam": 0.001, "rmsprop": 0.001}
 
 
@@ -89,7 +90,7 @@ def assert_equal(ours: Trainer, theirs: Trainer) -> None:
 
 
 def kernel_of(cell: str) -> str:
-    if cell in ("lstm", "rnn", "gru"):
+    if cell in ("lstm", "rnn", "gru", "sru"):
         return "fused"
     return "compiled" if can_compile(torch.device("cuda")) else "unfused"
 
@@ -126,7 +127,7 @@ def test_fused_kernels_use_the_precision_of_the_run(
     components = make(model__cell=cell, run__precision=precision)
     trainer = components.trainer
     with trainer.precision.autocast():
-        features, state = trainer.model.features(trainer._batch(0).inputs, trainer.hidden_state)
+        features, state = trainer.model.features(trainer.epoch_text[0].inputs, trainer.hidden_state)
     assert features.dtype == dtype
     assert {part.dtype for layer in state for part in layer} == {torch.float32}
 
@@ -194,7 +195,7 @@ def test_captured_steps_never_wait_for_the_device(optimizer: str) -> None:
             trainer.model.head.bias[0].item()
         for index in range(1, 4):
             output = trainer.graphed_step(
-                trainer._batch(index), hidden_state, learning_rate=rate, seed=index
+                trainer.epoch_text[index], hidden_state, learning_rate=rate, seed=index
             )
             hidden_state = output.hidden_state
 

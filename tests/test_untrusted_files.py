@@ -293,6 +293,8 @@ PATH_COMMANDS = [
     ["config", "show", "PATH"],
     ["train", *TINY, "--data", "PATH", "--dry-run"],
     ["eval", "RUN", "--data", "PATH"],
+    ["eval", "RUN", "--settings", "PATH"],
+    ["tune-eval", "RUN", "PATH"],
     ["download-data", "--from", "PATH", "--to", "new"],
     ["score", "RUN", "PATH"],
     ["pairs", "RUN", "PATH"],

@@ -253,7 +253,8 @@ def _checkpoint(document: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpo
         ]
     except KeyError as error:
         raise StructureMismatchError(f"hidden_state.{error.args[0]}: missing") from None
-    return Checkpoint(**document, **groups, hidden_state=hidden_state)
+    fields: dict[str, Any] = {**document, **groups}
+    return Checkpoint(**fields, hidden_state=hidden_state)
 
 
 def _keys(config: dict[str, Any], prefix: str = "") -> set[str]:

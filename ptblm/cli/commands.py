@@ -21,6 +21,7 @@ from ptblm.cli.pairs import pairs
 from ptblm.cli.rescore import rescore
 from ptblm.cli.score import score
 from ptblm.cli.train import train
+from ptblm.cli.tune_eval import tune_eval
 from ptblm.terminal import print_output
 
 use_own_script()
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.command("train")(train)
 app.command("eval")(evaluate)
+app.command("tune-eval")(tune_eval)
 app.command("score")(score)
 app.command("pairs")(pairs)
 app.command("rescore")(rescore)

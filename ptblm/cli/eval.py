@@ -5,7 +5,16 @@ from typing import Annotated, Literal
 import typer
 
 from ptblm.cli.completion import complete_file
-from ptblm.cli.options import Cell, CheckpointOrRun, Data, Device, parse_name
+from ptblm.cli.evaluation_options import (
+    Cache,
+    Checkpoints,
+    Dynamic,
+    McSamples,
+    Settings,
+    Temperature,
+    load_typed_settings,
+)
+from ptblm.cli.options import Cell, Data, Device, parse_name
 from ptblm.cli.output import print_json
 from ptblm.errors import UsageError
 from ptblm.run.signals import clean_up_on_stop
@@ -13,7 +22,7 @@ from ptblm.terminal import print_output
 
 
 def evaluate(
-    checkpoint: CheckpointOrRun,
+    checkpoints: Checkpoints,
     split: Annotated[
         Literal["train", "valid", "test"] | None,
         typer.Option(help="Split of the corpus.", show_default="test"),
@@ -36,6 +45,11 @@ def evaluate(
             "by itself; or documents divided by blank lines."
         ),
     ] = "stream",
+    settings: Settings = None,
+    temperature: Temperature = None,
+    mc_samples: McSamples = None,
+    cache: Cache = None,
+    dynamic: Dynamic = None,
     vocabulary_size: Annotated[
         int | None,
         typer.Option(
@@ -59,7 +73,10 @@ def evaluate(
         bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
 ) -> None:
-    """Evaluate a trained model on a text: perplexity, bits and unknown tokens."""
+    """Evaluate a trained model on a text: perplexity, bits and unknown tokens.
+
+    Without other options, the weights are fixed, and the probabilities are those of the softmax.
+    """
     if text is not None and (split is not None or data is not None):
         raise UsageError(
             "--text replaces the corpus", hint="omit --split and --data, or omit --text"
@@ -67,9 +84,12 @@ def evaluate(
     from ptblm.cli.formats import evaluation_json, evaluation_lines
     from ptblm.run.evaluate import evaluate_checkpoint
 
+    chosen = load_typed_settings(settings, temperature, mc_samples, cache, dynamic)
     clean_up_on_stop()
     evaluation = evaluate_checkpoint(
-        checkpoint,
+        checkpoints[0],
+        ensemble=checkpoints[1:],
+        settings=chosen,
         split=split,
         data=data,
         text=text,

@@ -4,6 +4,7 @@ from typing import Any
 
 from ptblm.corpus.vocabulary import EOS, UNK
 from ptblm.evaluation.score import perplexity
+from ptblm.evaluation.scorers.description import method_name
 from ptblm.paths import shell_join
 from ptblm.reporting.bits import score_bits
 from ptblm.reporting.console import onednn_note
@@ -43,6 +44,9 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         **({} if words is None else {"words": words, "perplexity_per_word": per_word}),
         "perplexity_without_unk": None if without_unk is None else without_unk.perplexity,
         "protocol": evaluation.protocol,
+        "method": _method(evaluation),
+        "ensemble": [str(path) for path in evaluation.ensemble],
+        "settings": evaluation.settings.model_dump(exclude={"tuned"}),
         "computing": {
             "device": str(evaluation.device.device),
             "hardware": evaluation.device.hardware,
@@ -64,9 +68,12 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
     without_eos = score.without(EOS) if EOS in score.breakdown else None
     bits = "" if without_eos is None else f", {without_eos.bits:.4f} without {EOS}"
     progress = progress_text(evaluation.epochs, evaluation.steps)
+    is_static = evaluation.settings.is_static() and not evaluation.ensemble
     unigram = "" if evaluation.unigram is None else f"; unigram model {_shown(evaluation.unigram)}"
     lines = [
         f"checkpoint   {evaluation.checkpoint}, {progress}",
+        *(f"ensemble     {path}" for path in evaluation.ensemble),
+        *([] if is_static else [f"method       {_method(evaluation)}"]),
         f"text         {evaluation.text}",
         f"tokens       {score.tokens:,} scored",
         f"nats         {score.nats:.4f} per token",
@@ -98,6 +105,10 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
         f"protocol     {evaluation.protocol}",
         f"device       {evaluation.device}{onednn_note(evaluation.matmul)}",
     ]
+
+
+def _method(evaluation: Evaluation) -> str:
+    return method_name(evaluation.settings, 1 + len(evaluation.ensemble))
 
 
 def _shown(perplexity: float) -> str:

@@ -11,6 +11,15 @@ import typer
 
 from ptblm import __version__
 from ptblm.cli.completion import complete_file
+from ptblm.cli.evaluation_options import (
+    Cache,
+    Dynamic,
+    Ensemble,
+    McSamples,
+    Settings,
+    Temperature,
+    load_typed_settings,
+)
 from ptblm.cli.options import (
     Cell,
     CheckpointOrRun,
@@ -164,6 +173,12 @@ def score(
             "scores each sentence independently of the others.",
         ),
     ] = 64,
+    ensemble: Ensemble = None,
+    settings: Settings = None,
+    temperature: Temperature = None,
+    mc_samples: McSamples = None,
+    cache: Cache = None,
+    dynamic: Dynamic = None,
     cell: Cell = None,
     overrides: Annotated[
         list[str] | None,
@@ -186,8 +201,8 @@ def score(
         reject(only_for_table, "needs --table")
     from ptblm.reporting.score_formats import FORMATS
     from ptblm.reporting.score_formats.columns import Request, measures
-    from ptblm.run.load_model import load_trusted_model
     from ptblm.run.mixing import check_words, mixed_lines
+    from ptblm.run.pipelines import load_models, make_pipeline
     from ptblm.run.score import Scoring
 
     name = format_name or ("words" if table else "tsv")
@@ -209,8 +224,12 @@ def score(
             "token of a stream has none",
             hint="use --mode document, which starts after the token that ends a line",
         )
+    how = load_typed_settings(settings, temperature, mc_samples, cache, dynamic)
+    if states is not None and (ensemble or not how.is_static()):
+        raise UsageError("--states: the hidden states are those of one model with fixed weights")
     clean_up_on_stop()
-    loaded = load_trusted_model(checkpoint, device or "auto", cell)
+    models = load_models([checkpoint, *(ensemble or [])], device or "auto", cell)
+    loaded = models[0]
     if form.words_only and loaded.tokenizer.unit != "word":
         raise UsageError(
             f"--format {name} needs a model of words, and the tokens of the model are "
@@ -226,6 +245,7 @@ def score(
         tokenize,
         has_ids=name == "kaldi",
         batch_size=batch_size,
+        pipeline=make_pipeline(models, how, show_progress=True),
     )
     number = form.base if base is None else _BASES[base]
     carried = scoring.mode != "sentence"
@@ -250,8 +270,11 @@ def score(
     if not typed:  # an error at the start of a file precedes all output
         lines = _started(lines)
     if header:
+        from ptblm.evaluation.scorers.description import method_steps
+
         comments = _comments(loaded, scoring.mode, base or "2", tokenize)
-        print_rows([*comments, *([] if mix is None else [f"# mix: {mix}"])])
+        steps = [f"# evaluation: {step}" for step in method_steps(how.active(), len(models))]
+        print_rows([*comments, *steps, *([] if mix is None else [f"# mix: {mix}"])])
     print_rows(chain.from_iterable(form.write(lines, request)), at_once=typed)
 
 

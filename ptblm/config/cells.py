@@ -20,6 +20,31 @@ _ForgetBias = Annotated[
         description="constant added to the pre-activation of the forget gate; not trained",
     ),
 ]
+_ChronoSteps = Annotated[
+    int | None,
+    Field(
+        ge=3,
+        le=10**9,
+        description="longest memory, in time steps, that the forget biases are initialized for "
+        "(chrono initialization); null initializes them to zero",
+    ),
+]
+_CapInputGate = Annotated[
+    bool,
+    Field(description="whether the input gate is at most 1 - f, so that |c| stays at most 1"),
+]
+_Rounds = Annotated[
+    int, Field(ge=0, le=100, description="rounds in which input and state gate each other")
+]
+_Rank = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        le=1_000_000,
+        description="rank of the matrices of the rounds, which are then products of two factors; "
+        "null for full rank",
+    ),
+]
 _Activation = Annotated[
     Literal["tanh", "relu", "linear"],
     Field(description="activation of candidate and output: tanh, relu or linear"),
@@ -91,25 +116,42 @@ class JANETConfig(Variant):
             description="constant subtracted from the pre-activation of the input gate",
         ),
     ] = 1.0
-    chrono_steps: Annotated[
-        int | None,
-        Field(
-            ge=3,
-            le=10**9,
-            description="longest memory, in time steps, that the forget biases are initialized for "
-            "(chrono initialization); null initializes them to zero",
-        ),
-    ] = None
+    chrono_steps: _ChronoSteps = None
 
 
 class MogrifierConfig(Variant):
     """LSTM whose input and state gate each other (Melis et al. 2020)."""
 
     type: Literal["mogrifier"] = "mogrifier"
-    rounds: Annotated[
-        int, Field(ge=0, le=100, description="rounds in which input and state gate each other")
-    ] = 5
+    rounds: _Rounds = 5
+    rank: _Rank = None
     forget_bias: _ForgetBias = 0.0
+    cap_input_gate: _CapInputGate = False
+    chrono_steps: _ChronoSteps = None
+
+
+class RLSTMConfig(Variant):
+    """LSTM with rearranged gates, with or without mogrification (Melis 2022)."""
+
+    type: Literal["rlstm"] = "rlstm"
+    rounds: _Rounds = 0
+    rank: _Rank = None
+    forget_bias: _ForgetBias = 0.0
+    chrono_steps: _ChronoSteps = None
+
+
+class SRUConfig(Variant):
+    """Simple recurrent unit: fast, since its gates do not depend on the state (Lei et al. 2018)."""
+
+    type: Literal["sru"] = "sru"
+    highway_bias: Annotated[
+        float,
+        Field(
+            ge=-LARGEST,
+            le=LARGEST,
+            description="initial bias of the gate between output (1) and copied input (0)",
+        ),
+    ] = -3.0
 
 
 class CustomCellConfig(Variant):
@@ -148,6 +190,8 @@ CellConfig = Annotated[
     | Annotated[SLSTMConfig, Tag("slstm")]
     | Annotated[JANETConfig, Tag("janet")]
     | Annotated[MogrifierConfig, Tag("mogrifier")]
+    | Annotated[RLSTMConfig, Tag("rlstm")]
+    | Annotated[SRUConfig, Tag("sru")]
     | Annotated[CustomCellConfig, Tag(_CUSTOM)],
     Discriminator(_tag),
     BeforeValidator(lambda value: expand_variant(value, "lstm")),

@@ -38,6 +38,11 @@ class DropoutConfig(Section):
         _rate("of the hidden state before every time step; one mask for all time steps of a batch"),
     ] = 0.0
 
+    @classmethod
+    def everywhere(cls, rate: float) -> "DropoutConfig":
+        """Returns the section that a number stands for."""
+        return cls(**dict.fromkeys(_PLACES, rate))
+
 
 def expand_dropout(value: Any) -> Any:
     """Returns the section that a number stands for; any other value unchanged."""

@@ -81,7 +81,7 @@ def validate(
     if not isinstance(data, dict):
         location = document.locations.get((), "config")
         expected = "expected sections (data, model, training, run)"
-        raise ConfigError(f"{location}: {expected}, got {_show(data)}")
+        raise ConfigError(f"{location}: {expected}, got {show_value(data)}")
     locations = dict(document.locations)
     problems: list[str] = []
     apply_overrides(data, locations, parse_overrides(overrides, flags or {}, problems), problems)
@@ -168,14 +168,16 @@ def _explain(details: ErrorDetails, locations: Locations, listed: set[KeyPath]) 
         path = (*path, context["key"])
     if details["type"] == "extra_forbidden":
         message = explain_unknown_key(path, variant, listed)
+    elif details["type"] == "combination":  # its message contains the values of all keys
+        message = details["msg"]
     elif details["type"] == "union_tag_invalid":
         name = variant_type(value)
         expected, guess = explain_unknown_variant(path, name)
         chosen = value["type"] if isinstance(value, dict) else value
-        message = f"{expected}, got {_show(chosen)}{guess}"
+        message = f"{expected}, got {show_value(chosen)}{guess}"
     else:
-        show = _figure if _BOUNDS.keys() & context.keys() else _show
-        message = f"{_reword(details)}, got {show(value)}"
+        show = _figure if _BOUNDS.keys() & context.keys() else show_value
+        message = f"{reword(details)}, got {show(value)}"
     key = ".".join(shorten(str(part)) for part in path)
     if details["type"] == "union_tag_invalid" and isinstance(value, dict):
         path = (*path, "type")
@@ -210,7 +212,7 @@ _BOUNDS = {
 }
 
 
-def _reword(details: ErrorDetails) -> str:
+def reword(details: ErrorDetails) -> str:
     """Returns a readable message for a pydantic error."""
     context, key = details.get("ctx", {}), details["loc"][-1]
     match details["type"]:
@@ -247,7 +249,7 @@ def _reword(details: ErrorDetails) -> str:
             return details["msg"].replace("Input should be", "expected")
 
 
-def _show(value: Any) -> str:
+def show_value(value: Any) -> str:
     """Returns a short representation of a value for messages."""
     if value is None:
         return "nothing (null)"

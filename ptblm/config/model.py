@@ -20,8 +20,8 @@ class ModelConfig(Section):
     cell: Annotated[
         CellConfig,
         Field(
-            description="recurrent cell: lstm, rnn, gru, slstm, janet, mogrifier, or a custom "
-            "cell as my_module:MyCell"
+            description="recurrent cell: lstm, rnn, gru, slstm, janet, mogrifier, rlstm, sru, "
+            "or a custom cell as my_module:MyCell"
         ),
     ] = LSTMConfig()
     hidden_size: Annotated[
@@ -130,8 +130,8 @@ class ModelConfig(Section):
         problem = self.size_problem([projection or size for size in self.units])
         if problem is not None:
             key, message = problem
-            details = {"key": key, "value": True, "message": message}
-            raise PydanticCustomError("output_size", "{message}", details)
+            details = {"key": key, "message": message}
+            raise PydanticCustomError("combination", "{message}", details)
         return self
 
     def size_problem(self, output_sizes: Sequence[int]) -> tuple[str, str] | None:

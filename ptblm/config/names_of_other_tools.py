@@ -40,7 +40,8 @@ RENAMED = {
     "model.cell.projection_size": "proj_size num_proj projection_dim proj_dim",
     "model.cell.peepholes": "use_peepholes peephole",
     "model.cell.beta": "janet_beta",
-    "model.cell.rounds": "mogrifier_rounds",
+    "model.cell.rounds": "mogrifier_rounds feature_mask_rounds",
+    "model.cell.rank": "mogrifier_rank feature_mask_rank",
     "training.batch_size": "batchsize batch bs bsz bsize minibatch_size mini_batch_size "
     "train_batch_size per_device_train_batch_size max_sentences nbatch num_streams",
     "training.num_steps": "bptt bptt_len bptt_steps seq_len seq_length seq_size seqlen "
@@ -59,12 +60,21 @@ RENAMED = {
     "training.optimizer.beta1": "adam_beta1 beta_1 b1",
     "training.optimizer.beta2": "adam_beta2 beta_2 b2",
     "training.optimizer.epsilon": "eps adam_eps adam_epsilon optimizer_epsilon",
+    "training.weight_decay": "wdecay wd l2 l2_reg l2_penalty l2_regularization weight_decay_rate "
+    "kernel_regularizer",
+    "training.average": "averaging asgd asgd_start swa use_swa ema use_ema polyak polyak_averaging",
+    "training.average.decay": "ema_decay ema_rate",
+    "training.average.start": "swa_start swa_start_epoch",
+    "training.average.patience": "nonmono non_mono nonmonotonic",
+    "training.optimizer.momentum_decay": "nadam_momentum_decay schedule_decay",
     "training.schedule": "scheduler lr_scheduler lr_schedule lr_scheduler_type lr_policy "
     "learning_rate_schedule",
     "training.schedule.decay": "lr_decay lr_decay_rate lr_decay_factor lr_shrink lr_factor "
     "learning_rate_decay learning_rate_decay_rate anneal anneal_factor decay_factor gamma",
     "training.schedule.full_rate_epochs": "learning_rate_decay_after lr_decay_after decay_after "
     "start_decay_at decay_start lr_decay_start",
+    "training.schedule.warmup_share": "pct_start",
+    "training.schedule.low_momentum": "base_momentum min_momentum",
     "training.schedule.final_learning_rate": "min_lr lr_min final_lr end_lr eta_min",
     "training.early_stopping.patience": "early_stopping early_stop early_stopping_patience "
     "early_stopping_rounds es_patience stop_patience patience",
@@ -90,16 +100,26 @@ NOTES = {
     "training.max_grad_norm": "the gradient is that of the loss summed over num_steps, so multiply "
     "the limit for a mean loss by num_steps",
     "training.optimizer.decay": "optimizer rmsprop",
-    "training.optimizer.beta1": "optimizer adam",
-    "training.optimizer.beta2": "optimizer adam",
-    "training.optimizer.epsilon": "optimizers adam and rmsprop",
+    "training.optimizer.beta1": "optimizers adam, adamw, nadam and muon",
+    "training.optimizer.beta2": "optimizers adam, adamw, nadam and muon",
+    "training.optimizer.epsilon": "optimizers adam, adamw, nadam, muon and rmsprop",
+    "training.optimizer.momentum_decay": "optimizer nadam",
+    "training.weight_decay": "it applies to the loss summed over num_steps, so multiply the decay "
+    "of a mean loss by num_steps; that of adamw and muon stays the same",
+    "training.average": "ema, or for averaged SGD tail or nt with the optimizer sgd",
+    "training.average.decay": "average ema",
+    "training.average.start": "average tail, in epochs",
+    "training.average.patience": "average nt",
     "training.schedule.decay": "schedules tutorial and plateau",
     "training.schedule.full_rate_epochs": "schedule tutorial",
-    "training.schedule.final_learning_rate": "schedule cosine",
+    "training.schedule.warmup_share": "schedule one_cycle",
+    "training.schedule.low_momentum": "schedule one_cycle",
+    "training.schedule.final_learning_rate": "schedules cosine and linear",
     "model.head.components": "head mixture",
     "model.head.dropout": "head mixture",
     "model.cell.beta": "cell janet",
-    "model.cell.rounds": "cell mogrifier",
+    "model.cell.rounds": "cells mogrifier and rlstm",
+    "model.cell.rank": "cells mogrifier and rlstm",
     "run.checkpoint_every": "such as '200 steps' or '5 minutes'",
 }
 
@@ -141,11 +161,12 @@ EXPLAINED = {
     "use 'data.tokenizer: char' or another value": "char_level",
     "use 'data.path' with a directory of train.txt, valid.txt and test.txt": "train_path "
     "valid_path val_path test_path valid_file val_file test_file valid_data val_data test_data",
-    "use 'training.optimizer.beta1' and 'training.optimizer.beta2' (optimizer adam)": "betas "
-    "adam_betas",
+    "use 'training.optimizer.beta1' and 'training.optimizer.beta2' (optimizers adam, "
+    "adamw, nadam and muon)": "betas adam_betas",
     "use 'model.cell.forget_bias: 1.0'": "unit_forget_bias",
-    "use 'training.early_stopping.patience' to end training, or 'training.schedule.patience' "
-    "(schedule plateau) to decay the learning rate": "patience lr_patience",
+    "use 'training.early_stopping.patience' to end training, 'training.schedule.patience' "
+    "(schedule plateau) to decay the learning rate, or 'training.average.patience' (averages tail "
+    "and nt) to start averaging": "patience lr_patience",
     "the fastest exact implementation is chosen automatically": "rnn_mode cudnn compile jit "
     "torch_compile",
     "a file is split 90% train, 5% valid, 5% test, and other shares are not available in ptblm; "
@@ -163,8 +184,8 @@ EXPLAINED = {
     "'training.num_steps'": "steps_per_epoch epoch_size batches_per_epoch",
     "shuffling is not available in ptblm; batches follow the order of the text": "shuffle "
     "shuffle_data shuffle_buffer buffer_size no_shuffle",
-    "weight decay is not available in ptblm": "weight_decay wdecay wd l2 l2_reg l2_penalty "
-    "l2_regularization weight_decay_rate kernel_regularizer l1 l1_reg",
+    "L1 regularization is not available in ptblm; 'training.weight_decay' is that of L2": "l1 "
+    "l1_reg",
     "bidirectional models are not available in ptblm": "bidirectional bidir num_directions "
     "go_backwards",
     "lowercasing is not available in ptblm; convert the text first": "lowercase lower lower_case "
@@ -173,9 +194,9 @@ EXPLAINED = {
     "strip_punctuation normalize replace_numbers stopwords",
     "clipping of single gradient values is not available in ptblm; 'training.max_grad_norm' "
     "limits the norm of all gradients": "clipvalue clip_value grad_clip_value",
-    "Nesterov momentum is not available in ptblm": "nesterov",
+    "Nesterov momentum of SGD is not available in ptblm; the optimizers nadam and muon have "
+    "it": "nesterov",
     "AMSGrad is not available in ptblm": "amsgrad",
-    "averaged SGD is not available in ptblm": "nonmono asgd ema",
     "activation regularization is not available in ptblm": "alpha activity_regularizer",
     "label smoothing is not available in ptblm": "label_smoothing",
     "normalization layers are not available in ptblm": "batchnorm batch_norm layernorm layer_norm "

@@ -13,6 +13,17 @@ _Epsilon = Annotated[
     Field(ge=1e-30, le=LARGEST, description="constant added to the square root in the denominator"),
 ]
 
+# Learning rates that rarely diverge, by optimizer. Those that normalize the gradient need less.
+USUAL_RATES = {
+    "sgd": 1.0,
+    "momentum": 0.1,
+    "adam": 0.001,
+    "adamw": 0.001,
+    "nadam": 0.001,
+    "muon": 0.02,
+    "rmsprop": 0.001,
+}
+
 
 class SGDConfig(Variant):
     """Stochastic gradient descent."""

@@ -8,7 +8,7 @@ from ptblm.config.schema import SECTIONS, VARIANT_KEYS, Config
 from ptblm.config.yaml_document import KeyPath
 
 # Variants of other tools that resemble one of ptblm but are not misspellings of it.
-_OTHER_VARIANTS = {"adamw", "nadam", "radam", "adamp", "qlstm", "mlstm", "xlstm", "mgru"}
+_OTHER_VARIANTS = {"asgd", "radam", "adamp", "qlstm", "mlstm", "xlstm", "mgru"}
 
 
 def explain_unknown_key(path: KeyPath, variant: str | None, listed: set[KeyPath]) -> str:
@@ -62,9 +62,12 @@ def explain_unknown_variant(path: KeyPath, name: str) -> tuple[str, str]:
     custom = " or my_module:MyCell (a class in my_module.py)" if path[-1] == "cell" else ""
     choices = ", ".join(names[:-1]) + (", " if custom else " or ") + names[-1] + custom
     name = name.lower()
-    nearest = None if name in _OTHER_VARIANTS else closest(name, names)
-    guess = f"; did you mean '{nearest}'?" if nearest else ""
-    return f"expected {choices}", guess
+    expected = f"expected {choices}"
+    if name in _OTHER_VARIANTS:
+        answer = names_of_other_tools.answer(name)
+        return expected, f"; {answer}" if answer else ""
+    nearest = closest(name, names)
+    return expected, f"; did you mean '{nearest}'?" if nearest else ""
 
 
 def closest(name: str, names: Iterable[str]) -> str | None:

@@ -14,6 +14,7 @@ from ptblm.corpus.vocabulary import UNK
 from ptblm.evaluation.line_scores import Mode, ScoredLine, score_lines
 from ptblm.evaluation.score import Score
 from ptblm.evaluation.scorer import on_device, running_scores
+from ptblm.evaluation.scorers.pipeline import Pipeline, pipeline_scores
 from ptblm.evaluation.unigram import unigram_table
 from ptblm.model.language_model import LanguageModel
 
@@ -64,24 +65,37 @@ def protocol(mode: Mode, initial_state: str, tokenizer: Tokenizer) -> str:
     return _PROTOCOLS[mode].format(initial_state=initial_state, context=context)
 
 
-def evaluate(model: LanguageModel, tokenizer: Tokenizer, text: EncodedText) -> Iterator[Score]:
+def evaluate(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    text: EncodedText,
+    pipeline: Pipeline | None = None,
+) -> Iterator[Score]:
     """Yields the cumulative score after each chunk. The last score is the score of the text.
 
     Args:
         model: the model, in evaluation mode.
         tokenizer: the tokenizer of the text. Special tokens are also scored separately.
         text: the text, scored as one stream: the protocol of published test perplexities.
+        pipeline: computes the probabilities instead of `model`.
 
     Raises:
         DataError: if the text has fewer than two tokens.
     """
     streams = count_streams(len(text.ids), 1, 1, "text")
     ids = on_device(text.ids, next(model.parameters()).device)
-    yield from running_scores(model, ids, streams, special_ids=tokenizer.special_ids)
+    if pipeline is None:
+        yield from running_scores(model, ids, streams, special_ids=tokenizer.special_ids)
+    else:
+        yield from pipeline_scores(pipeline, ids, tokenizer.special_ids)
 
 
 def evaluate_lines(
-    model: LanguageModel, tokenizer: Tokenizer, lines: Iterable[Line], mode: Mode
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    lines: Iterable[Line],
+    mode: Mode,
+    pipeline: Pipeline | None = None,
 ) -> Iterator[LinesScore]:
     """Yields the cumulative score from time to time. The last score is the score of the text.
 
@@ -90,9 +104,10 @@ def evaluate_lines(
         tokenizer: the tokenizer of the text. Special tokens are also scored separately.
         lines: the lines of the text.
         mode: the mode; see `line_scores`.
+        pipeline: computes the probabilities instead of `model`.
     """
     total, yielded, unigram = LinesScore(), 0, unigram_table(tokenizer.vocabulary)
-    for scored in score_lines(model, lines, mode, tokenizer.line_end_id):
+    for scored in score_lines(model, lines, mode, tokenizer.line_end_id, pipeline=pipeline):
         total += _line_score(scored, tokenizer, unigram)
         if total.score.tokens >= yielded + _TOKENS_PER_SCORE:
             yield total

@@ -17,9 +17,16 @@ import numpy as np
 
 from ptblm.corpus.lines import Line
 from ptblm.corpus.vocabulary import Ids
-from ptblm.evaluation.scorer import default_chunk_steps
+from ptblm.evaluation.scorer import default_chunk_steps, on_device
+from ptblm.evaluation.scorers.pipeline import Pipeline
 from ptblm.evaluation.sequence_scores import BATCH_SIZE, score_piece, score_sequences
-from ptblm.evaluation.token_scores import Measures, TokenScores, concatenate, without_context
+from ptblm.evaluation.token_scores import (
+    Measures,
+    TokenScores,
+    concatenate,
+    distribution_scores,
+    without_context,
+)
 from ptblm.model.language_model import LanguageModel
 
 Mode = Literal["stream", "sentence", "document"]
@@ -47,6 +54,7 @@ def score_lines(
     measures: Measures | None = None,
     batch_size: int = BATCH_SIZE,
     eager: bool = False,
+    pipeline: Pipeline | None = None,
 ) -> Iterator[ScoredLine]:
     """Yields each line with its scores, in the order of the text, in bounded memory.
 
@@ -58,17 +66,20 @@ def score_lines(
         measures: what to compute besides -log p.
         batch_size: B, lines that are scored at once in mode "sentence". The rounding of a score
             depends on it; 1 scores each line independently of the others.
-        eager: whether to score each line before the next one is read.
+        eager: whether to score each line before the next one is read. Then the chunks of a pipeline
+            end with the lines.
+        pipeline: computes the probabilities instead of `model`. Where the hidden state is reset,
+            its cache and its weights are too.
     """
     measures = measures or Measures()
-    if mode == "sentence":
+    if mode == "sentence" and pipeline is None:
         window = _WINDOW_WITH_STATES if measures.states else _WINDOW
         for some in _windows(lines, 1 if eager else window):
             ids = [line.ids for line in some]
             scores = score_sequences(model, ids, context, measures=measures, batch_size=batch_size)
             yield from map(ScoredLine, some, scores)
     else:
-        yield from _score_stream(model, lines, mode, context, measures, eager=eager)
+        yield from _score_stream(model, lines, mode, context, measures, pipeline, eager=eager)
 
 
 def _windows(lines: Iterable[Line], tokens: int) -> Iterator[list[Line]]:
@@ -90,17 +101,20 @@ def _score_stream(
     mode: Mode,
     context: int,
     measures: Measures,
+    pipeline: Pipeline | None,
     *,
     eager: bool,
 ) -> Iterator[ScoredLine]:
-    """Scores lines with one hidden state, which is reset between documents."""
+    """Scores lines with one hidden state, which is reset between documents or sentences."""
     waiting: deque[Line] = deque()
-    sequence = _Sequence(model, None if mode == "stream" else context, measures)
+    sequence = _Sequence(model, None if mode == "stream" else context, measures, pipeline)
     for line in lines:
-        if mode == "document" and line.divides_documents:
+        divides = mode == "document" and line.divides_documents
+        if divides or mode == "sentence":
             sequence.score_rest()
             yield from sequence.take(waiting)
-            sequence = _Sequence(model, context, measures)
+            sequence = _Sequence(model, context, measures, pipeline)
+        if divides:
             continue
         waiting.append(line)
         sequence.add(line.ids)
@@ -118,14 +132,23 @@ class _Sequence:
         model: the model.
         context: id of the token before the first one; None if the first token is not scored.
         measures: what to compute besides -log p.
+        pipeline: computes the probabilities instead of the model.
     """
 
-    def __init__(self, model: LanguageModel, context: int | None, measures: Measures) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        context: int | None,
+        measures: Measures,
+        pipeline: Pipeline | None,
+    ) -> None:
         self._model = model
+        self._scorer = None if pipeline is None else pipeline.start()
         self._measures = measures
         self._previous = context
         self._hidden_state = model.initial_state(1)
-        self._steps = 1 if measures.states else default_chunk_steps(model)
+        steps = default_chunk_steps(model) if pipeline is None else pipeline.steps
+        self._steps = 1 if measures.states else steps
         self._unscored: list[Ids] = []
         self._scored: list[TokenScores] = []
         self._size = 0  # of unscored tokens
@@ -171,14 +194,22 @@ class _Sequence:
         inputs = np.insert(ids, 0, self._previous)
         for start in range(0, size, self._steps):
             end = min(start + self._steps, size)
-            (scores,), self._hidden_state = score_piece(
-                self._model,
-                inputs[None, start:end],
-                ids[None, start:end],
-                np.array([end - start]),
-                self._hidden_state,
-                self._measures,
-            )
-            self._scored.append(scores)
+            self._scored.append(self._chunk_scores(inputs[start:end], ids[start:end]))
         self._previous = int(inputs[size])
         self._unscored, self._size = [ids[size:]], self._size - size
+
+    def _chunk_scores(self, inputs: Ids, targets: Ids) -> TokenScores:
+        """Returns the scores of the targets, given the ids before them, both [T]."""
+        if self._scorer is not None:
+            device = next(self._model.parameters()).device
+            ids, next_ids = (on_device(part, device).long() for part in (inputs, targets))
+            return distribution_scores(self._scorer(ids, next_ids), next_ids, self._measures)
+        (scores,), self._hidden_state = score_piece(
+            self._model,
+            inputs[None],
+            targets[None],
+            np.array([len(targets)]),
+            self._hidden_state,
+            self._measures,
+        )
+        return scores

@@ -71,7 +71,7 @@ def running_scores(
                 tuple(part[-len(chunk) :] for part in layer) for layer in hidden_state
             )
             nll, hidden_state = model.nll(inputs, targets, hidden_state)
-            score += _chunk_score(nll.double(), targets, special_ids or {})
+            score += chunk_score(nll.double(), targets, special_ids or {})
         yield score
 
 
@@ -90,7 +90,7 @@ def _chunks(ids: Tensor, streams: int, chunk_steps: int) -> Iterator[Tensor]:
         yield ids[None, end:]
 
 
-def _chunk_score(nll: Tensor, targets: Tensor, special_ids: Mapping[str, int]) -> Score:
+def chunk_score(nll: Tensor, targets: Tensor, special_ids: Mapping[str, int]) -> Score:
     """Returns the score of a chunk, given -log p and the targets, both [B, T]."""
     sums = [nll.sum()]
     for index in special_ids.values():

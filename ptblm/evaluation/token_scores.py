@@ -107,7 +107,24 @@ def token_scores(head: Head, features: Tensor, targets: Tensor, measures: Measur
     chunks = list(_chunks(features, targets, _ELEMENTS // head.logits_per_position))
     if not (measures.entropy or measures.rank or measures.top):
         return TokenScores(_nats(torch.cat([head.nll(*chunk) for chunk in chunks])))
-    found = [_measure(head, *chunk, measures) for chunk in chunks]
+    found = [_measure(head.log_probs(part), ids, measures) for part, ids in chunks]
+    return _as_scores(found, measures)
+
+
+def distribution_scores(log_probs: Tensor, targets: Tensor, measures: Measures) -> TokenScores:
+    """Scores tokens, given the distributions that predict them.
+
+    Args:
+        log_probs: log-probabilities, [N, V].
+        targets: ids, [N].
+        measures: what to compute besides -log p; the states are not known.
+    """
+    with torch.inference_mode():
+        return _as_scores([_measure(log_probs, targets, measures)], measures)
+
+
+def _as_scores(found: Sequence[tuple[Tensor, ...]], measures: Measures) -> TokenScores:
+    """Returns the results of `_measure` for consecutive parts of a text."""
     nll, entropy, rank, top_ids, top_nll = (torch.cat(each) for each in zip(*found, strict=True))
     return TokenScores(
         _nats(nll),
@@ -118,14 +135,16 @@ def token_scores(head: Head, features: Tensor, targets: Tensor, measures: Measur
     )
 
 
-def _measure(
-    head: Head, features: Tensor, targets: Tensor, measures: Measures
-) -> tuple[Tensor, ...]:
+def _measure(log_probs: Tensor, targets: Tensor, measures: Measures) -> tuple[Tensor, ...]:
     """Returns the fields of `TokenScores`; empty tensors for what is not wanted.
 
-    -log p is computed as in `Head.nll`, so that it does not depend on the measures.
+    With a softmax, -log p is bit for bit that of `Head.nll`, whatever the measures.
+
+    Args:
+        log_probs: log-probabilities, [N, V], which are overwritten.
+        targets: ids, [N].
+        measures: what to compute besides -log p.
     """
-    log_probs = head.log_probs(features)  # [N, V]
     target = log_probs.gather(1, targets[:, None])  # [N, 1]
     entropy = rank = top_ids = top_nll = targets[:0]
     if measures.top:

@@ -17,8 +17,10 @@ from ptblm.model.cells.gru import GRUCell
 from ptblm.model.cells.janet import JANETCell
 from ptblm.model.cells.lstm import LSTMCell
 from ptblm.model.cells.mogrifier import MogrifierCell
+from ptblm.model.cells.rlstm import RLSTMCell
 from ptblm.model.cells.rnn import RNNCell
 from ptblm.model.cells.slstm import SLSTMCell
+from ptblm.model.cells.sru import SRUCell
 from ptblm.model.heads.head import Head
 from ptblm.model.heads.mixture import Mixture
 from ptblm.model.language_model import LanguageModel
@@ -32,6 +34,8 @@ _CELLS: dict[str, type[Cell]] = {
     "slstm": SLSTMCell,
     "janet": JANETCell,
     "mogrifier": MogrifierCell,
+    "rlstm": RLSTMCell,
+    "sru": SRUCell,
 }
 _HINT = "see docs/custom-cells.md for how to write a cell; --debug prints the traceback"
 

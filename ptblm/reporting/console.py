@@ -1,6 +1,7 @@
 """Shows a run in the terminal: introduction, progress, a row per epoch, summary."""
 
 from ptblm import __version__
+from ptblm.config.optimizers import USUAL_RATES, decouples_weight_decay
 from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import count_dropped, count_streams
 from ptblm.corpus.corpus import Corpus
@@ -12,8 +13,11 @@ from ptblm.reporting.table import epoch_row, header, summary
 from ptblm.terminal import counted, print_from_handler, print_messages
 from ptblm.training.records import EpochDone, Record, best_epoch
 
-# Adam and RMSProp normalize the gradient and need much smaller learning rates than SGD.
+# Learning rates above this are noted, unless they are usual for the optimizer.
 _HIGH_RATE = 0.1
+
+# Decoupled weight decay that shrinks the weights by less than this in a run has no effect.
+_LOW_DECAY = 0.01
 
 # Share of the training tokens that can be in no batch without a note.
 _MAX_DROPPED = 0.01
@@ -92,13 +96,8 @@ def introduction(info: RunInfo) -> list[str]:
         f"  precision   {config.run.precision}",
         f"  run         {info.path}",
     ]
-    training = config.training
-    if training.optimizer.type in ("adam", "rmsprop") and training.learning_rate > _HIGH_RATE:
-        lines.append(
-            f"  note        training.learning_rate is {training.learning_rate:g}; "
-            f"{training.optimizer.type} usually needs about 0.001"
-        )
-    lines += [f"  note        {note}" for note in batch_notes(corpus, training)]
+    notes = [*optimizer_notes(corpus, config.training), *batch_notes(corpus, config.training)]
+    lines += [f"  note        {note}" for note in notes]
     if info.initial_weights is not None:
         lines.append(f"  weights     initially those of {info.initial_weights}")
     if info.train_state.step:
@@ -112,6 +111,23 @@ def introduction(info: RunInfo) -> list[str]:
             verb = "becomes" if text.unknown == 1 else "become"
             lines.append(f"  unknown     {unknown} of {split} {verb} <unk>")
     return lines
+
+
+def optimizer_notes(corpus: Corpus, training: TrainingConfig) -> list[str]:
+    """Returns notes on a learning rate or weight decay that the optimizer rarely needs."""
+    kind, rate, decay = training.optimizer.type, training.learning_rate, training.weight_decay
+    notes = []
+    usual = USUAL_RATES[kind]
+    if usual < _HIGH_RATE < rate:
+        notes.append(f"training.learning_rate is {rate:g}; {kind} usually needs about {usual:g}")
+    steps = training.epochs * len(corpus.splits["train"].ids)
+    steps //= training.batch_size * training.num_steps
+    if decouples_weight_decay(training.optimizer) and 0 < rate * decay * steps < _LOW_DECAY:
+        notes.append(
+            f"training.weight_decay shrinks the weights by {rate * decay * steps:.1g} of their "
+            f"size in the whole run, which has no effect; {kind} usually needs 0.01 to 0.1"
+        )
+    return notes
 
 
 def batch_notes(corpus: Corpus, training: TrainingConfig) -> list[str]:

@@ -1,7 +1,6 @@
 """Evaluates a checkpoint on a split of a corpus or on a text file."""
 
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -11,16 +10,10 @@ import numpy as np
 
 from ptblm.backend.device import SelectedDevice
 from ptblm.backend.matmul import MatmulBackend
-from ptblm.config.data import DataConfig
-from ptblm.corpus.corpus import read_entropy_bound
+from ptblm.config.evaluation import EvaluationSettings
 from ptblm.corpus.layout import Split
 from ptblm.corpus.lines import count_words, lines_of
-from ptblm.corpus.preparing import notes, prepare_text
-from ptblm.corpus.reader import EncodedText, read_text
-from ptblm.corpus.source import Source, read_content, read_file
-from ptblm.corpus.splits import corpus_name, locate_corpus, prepare_splits, shadowed_note
 from ptblm.corpus.tokenizers.base import Tokenizer
-from ptblm.corpus.unknown_tokens import MAX_SHARE, unknown_tokens_note
 from ptblm.errors import CheckpointError, DataError, UsageError
 from ptblm.evaluation.evaluate import (
     LinesScore,
@@ -31,12 +24,16 @@ from ptblm.evaluation.evaluate import (
 )
 from ptblm.evaluation.line_scores import Mode
 from ptblm.evaluation.score import Score, perplexity
+from ptblm.evaluation.scorers.description import method_steps
+from ptblm.evaluation.scorers.pipeline import Pipeline
 from ptblm.evaluation.unigram import unigram_table
-from ptblm.paths import expand_path, shell_join
+from ptblm.paths import shell_join
 from ptblm.progress_bar import ProgressBar
 from ptblm.run.agreement import check_corpus, check_known_corpus
-from ptblm.run.load_model import LoadedModel, load_trusted_model
+from ptblm.run.evaluated_text import EvaluatedText, read_evaluated_file, read_evaluated_split
+from ptblm.run.load_model import LoadedModel
 from ptblm.run.memory import memory_errors
+from ptblm.run.pipelines import load_models, make_pipeline
 from ptblm.run.text_config import text_config
 
 
@@ -62,6 +59,8 @@ class Evaluation:
         device: the device of the computation.
         matmul: the library that computed matrix multiplications.
         protocol: description of the evaluation protocol.
+        settings: how probabilities were computed, without sections that change nothing.
+        ensemble: the other checkpoints of an ensemble.
     """
 
     checkpoint: Path
@@ -80,6 +79,8 @@ class Evaluation:
     device: SelectedDevice
     matmul: MatmulBackend
     protocol: str
+    settings: EvaluationSettings
+    ensemble: list[Path]
 
 
 @memory_errors(
@@ -89,6 +90,8 @@ class Evaluation:
 def evaluate_checkpoint(
     path: Path,
     *,
+    ensemble: Sequence[Path] = (),
+    settings: EvaluationSettings | None = None,
     split: Split | None = None,
     data: str | None = None,
     text: str | None = None,
@@ -103,6 +106,8 @@ def evaluate_checkpoint(
 
     Args:
         path: a checkpoint, or a run directory, whose last checkpoint is used.
+        ensemble: more checkpoints, whose probabilities are averaged with those of the first one.
+        settings: how probabilities are computed; None for the static evaluation.
         split: split of the corpus; None selects the test split.
         data: the corpus; None selects the corpus of the run.
         text: a file to evaluate on instead of a corpus; "-" reads standard input.
@@ -120,15 +125,22 @@ def evaluate_checkpoint(
         UsageError: if the device is not available, memory runs out, or `vocabulary_size` is less
             than the size of the vocabulary.
     """
-    loaded = load_trusted_model(path, device_name, cell)
+    models = load_models([path, *ensemble], device_name, cell)
+    loaded = models[0]
     tokenizer = loaded.tokenizer
     other_words = _other_words(tokenizer, vocabulary_size)
     config = text_config(loaded.config.data, overrides, data=data, is_other_text=text is not None)
     if text is None and data is None:
         check_known_corpus(loaded.corpus, loaded.path, "--data or --text")
         check_corpus(config, loaded.path)
-    found = _read(loaded, config, split or "test", text)
-    result = _score(loaded, found, mode, show_progress=show_progress)
+    found = (
+        read_evaluated_split(tokenizer, config, split or "test")
+        if text is None
+        else read_evaluated_file(tokenizer, config, text)
+    )
+    settings = settings or EvaluationSettings()
+    pipeline = make_pipeline(models, settings, show_progress=show_progress)
+    result = _score(loaded, found, mode, pipeline, show_progress=show_progress)
     score = result.score
     if not math.isfinite(score.nll) or not math.isfinite(score.perplexity):
         best = loaded.path.with_name("best.safetensors")
@@ -157,7 +169,14 @@ def evaluate_checkpoint(
         entropy_bound=found.entropy_bound if mode == "stream" else None,
         device=loaded.device,
         matmul=loaded.matmul,
-        protocol=protocol(mode, loaded.config.model.initial_state, tokenizer),
+        protocol="; ".join(
+            [
+                protocol(mode, loaded.config.model.initial_state, tokenizer),
+                *method_steps(settings.active(), len(models)),
+            ]
+        ),
+        settings=settings.active(),
+        ensemble=[other.path for other in models[1:]],
     )
 
 
@@ -176,60 +195,14 @@ def _other_words(tokenizer: Tokenizer, vocabulary_size: int | None) -> int | Non
     return vocabulary_size - len(vocabulary) + 1
 
 
-@dataclass(frozen=True)
-class _Text:
-    """A text to evaluate on.
-
-    Attributes:
-        source: the text, prepared for the tokenizer.
-        encoded: its ids.
-        name: its name in the output.
-        entropy_bound: the lowest possible expected perplexity, if known.
-        notes: remarks about the text, one line each.
-    """
-
-    source: Source
-    encoded: EncodedText
-    name: str
-    entropy_bound: float | None
-    notes: list[str]
-
-
-def _read(loaded: LoadedModel, config: DataConfig, split: Split, text: str | None) -> _Text:
-    """Reads the text to evaluate on."""
-    tokenizer = loaded.tokenizer
-    if text is not None:
-        as_is = config.format == "raw"
-        raw = (
-            read_content(sys.stdin.buffer.read(), "standard input", as_is=as_is)
-            if text == "-"
-            else read_file(expand_path(text), as_is=as_is)
-        )
-        prepared = prepare_text(raw, config)
-        encoded = read_text(prepared.source, tokenizer)
-        lines = notes([prepared], config) + _warnings(prepared.source, tokenizer, encoded)
-        return _Text(prepared.source, encoded, raw.name, None, lines)
-    corpus = locate_corpus(config, [split])
-    texts = prepare_splits(corpus, config)
-    source = texts.sources[split]
-    encoded = read_text(source, tokenizer)
-    bound = read_entropy_bound(corpus.location, tokenizer.name, split, encoded.sha256)
-    rule = "" if texts.rule is None else f", {texts.rule}"
-    name = f"{split} split of {corpus_name(config.path)}{rule}"
-    shadowed = shadowed_note(config.path)
-    lines = [] if shadowed is None else [shadowed]
-    lines += texts.notes + _warnings(source, tokenizer, encoded)
-    return _Text(source, encoded, name, bound, lines)
-
-
-def _warnings(source: Source, tokenizer: Tokenizer, text: EncodedText) -> list[str]:
-    """Returns a warning if many tokens of the text are unknown."""
-    if text.unknown <= MAX_SHARE * len(text.ids):
-        return []
-    return [unknown_tokens_note(source, tokenizer, text.unknown, len(text.ids))]
-
-
-def _score(loaded: LoadedModel, text: _Text, mode: Mode, *, show_progress: bool) -> LinesScore:
+def _score(
+    loaded: LoadedModel,
+    text: EvaluatedText,
+    mode: Mode,
+    pipeline: Pipeline | None,
+    *,
+    show_progress: bool,
+) -> LinesScore:
     """Returns the score of the text in the given mode.
 
     Raises:
@@ -242,10 +215,11 @@ def _score(loaded: LoadedModel, text: _Text, mode: Mode, *, show_progress: bool)
         counts = np.bincount(ids[1:], minlength=len(tokenizer.vocabulary))
         unigram = float(counts @ unigram_table(tokenizer.vocabulary))
         words = count_words(text.source)
-        scores = evaluate(model, tokenizer, text.encoded)
+        scores = evaluate(model, tokenizer, text.encoded, pipeline)
         results = (LinesScore(score, unknown, words, unigram) for score in scores)
     else:
-        results = evaluate_lines(model, tokenizer, lines_of(text.source, tokenizer), mode)
+        lines = lines_of(text.source, tokenizer)
+        results = evaluate_lines(model, tokenizer, lines, mode, pipeline)
     result = LinesScore()
     with ProgressBar(total) if show_progress else nullcontext() as bar:
         for result in results:

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ptblm.config.optimizers import USUAL_RATES
 from ptblm.config.schema import Config
 from ptblm.json_files import read_json
 from ptblm.paths import shell_join
 from ptblm.run.directory import RunDirectory
 
-# Learning rates that rarely diverge. A higher rate of a diverged run is not just halved.
-_USUAL_RATES = {"sgd": 1.0, "momentum": 0.1, "adam": 0.001, "rmsprop": 0.001}
 _USUAL_GRAD_NORM = 5.0
 _LARGE_GRAD_NORM = 100.0
 
@@ -57,8 +56,8 @@ def diverged_command(directory: RunDirectory, config: Config) -> str:
 def _stabilizing_changes(config: Config) -> list[str]:
     """Returns overrides that make divergence less likely: above all, a lower learning rate."""
     training = config.training
-    rate = training.learning_rate / 2
-    rate = min(rate, _USUAL_RATES.get(training.optimizer.type, rate))
+    # A rate above the usual one is not just halved.
+    rate = min(training.learning_rate / 2, USUAL_RATES[training.optimizer.type])
     changes = [f"training.learning_rate={rate:g}"]
     if training.schedule.options.get("final_learning_rate", 0.0) > rate:
         changes.append(f"training.schedule.final_learning_rate={rate / 10:g}")

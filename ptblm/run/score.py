@@ -17,6 +17,7 @@ from ptblm.corpus.unknown_tokens import MAX_SHARE, unknown_tokens_note
 from ptblm.corpus.word_splitting import Split, Splitting, word_splitter
 from ptblm.errors import CheckpointError
 from ptblm.evaluation.line_scores import Mode, ScoredLine, score_lines
+from ptblm.evaluation.scorers.pipeline import Pipeline
 from ptblm.evaluation.token_scores import Measures
 from ptblm.run.load_model import LoadedModel
 from ptblm.run.memory import memory_errors
@@ -37,6 +38,7 @@ class Scoring:
         splitting: how words are divided; see `word_splitting`.
         has_ids: whether the first word of each line is the id of an utterance, which is not scored.
         batch_size: lines that are scored at once in mode "sentence".
+        pipeline: computes the probabilities instead of the model; None for the static ones.
     """
 
     mode: Mode = "sentence"
@@ -44,6 +46,7 @@ class Scoring:
     splitting: Splitting = "none"
     has_ids: bool = False
     batch_size: int = 64
+    pipeline: Pipeline | None = None
 
 
 def score_text(
@@ -116,6 +119,7 @@ def score(
             measures=scoring.measures,
             batch_size=scoring.batch_size,
             eager=eager,
+            pipeline=scoring.pipeline,
         ):
             end = -1 if scoring.mode == "stream" and not scored.line.has_end else None
             if not np.isfinite(scored.scores.nll[without_context:end]).all():

@@ -75,7 +75,7 @@ def baseline_model(config: Config, vocab_size: int) -> BaselineModel:
         model.embedding_size or model.hidden_size,
         model.hidden_size,
         model.num_layers,
-        model.dropout,
+        model.dropout.output,
     )
 
 

@@ -10,8 +10,11 @@ from torch import Tensor
 from ptblm.backend.allocator import keep_freed_memory
 from ptblm.backend.device import select_device
 from ptblm.config.cells import LSTMConfig
+from ptblm.config.dropout import DropoutConfig
 from ptblm.config.loading import load_config, override_config
+from ptblm.config.model import ModelConfig
 from ptblm.config.schema import Config
+from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import batchify
 from ptblm.corpus.corpus import Corpus, load_corpus
 from ptblm.corpus.splits import corpus_path
@@ -76,12 +79,34 @@ def read_corpus(config: Config) -> Corpus:
 def non_baseline_options(config: Config) -> list[str]:
     """Returns the keys of a config that the PyTorch baseline does not support."""
     model, training = config.model, config.training
-    supported = LSTMConfig(forget_bias=model.cell.options.get("forget_bias", 0.0))
-    found = ["model.cell"] * (model.cell != supported)
-    found += ["model.initial_state"] * (model.initial_state != "zeros")
-    found += ["training.optimizer"] * (training.optimizer.type != "sgd")
-    found += ["training.warmup_steps"] * (training.warmup_steps > 0)
-    return found
+    same_model = ModelConfig(
+        cell=LSTMConfig(forget_bias=model.cell.options.get("forget_bias", 0.0)),
+        hidden_size=model.hidden_size,
+        embedding_size=model.embedding_size,
+        num_layers=model.num_layers,
+        dropout=DropoutConfig.everywhere(model.dropout.output),
+        initializer=model.initializer,
+        init_scale=model.init_scale,
+        softmax_bias=model.softmax_bias,
+    )
+    same_training = TrainingConfig(
+        batch_size=training.batch_size,
+        num_steps=training.num_steps,
+        epochs=training.epochs,
+        learning_rate=training.learning_rate,
+        schedule=training.schedule,
+        max_grad_norm=training.max_grad_norm,
+        seed=training.seed,
+    )
+    return [
+        f"{section}.{key}"
+        for section, found, same in (
+            ("model", model, same_model),
+            ("training", training, same_training),
+        )
+        for key in type(found).model_fields
+        if getattr(found, key) != getattr(same, key)
+    ]
 
 
 def model_device(components: RunComponents) -> torch.device:

@@ -168,7 +168,12 @@ def test_shared_and_strided_tensors_are_saved_by_value(saved: Path) -> None:
     + [
         f.name
         for f in dataclasses.fields(Checkpoint)
-        if f.name not in ("model", "optimizer", "hidden_state", "format", "path")
+        if f.name
+        not in (
+            *("model", "average", "short_average", "optimizer", "hidden_state"),
+            "format",
+            "path",
+        )
     ],
 )
 def test_each_key_of_the_document_is_needed(saved: Path, name: str) -> None:

@@ -62,7 +62,7 @@ run: {gpuid: -1, print_every: 1, checkpoint_dir: cv, init_from: x.t7}
 OTHERS = """\
 data: {min_count: 2, lowercase: true}
 model: {units: 64, rnn_type: GRU, bidirectional: true, recurrent_dropout: 0.1}
-training: {weight_decay: 1e-6, steps: 10, shuffle: true, clipnorm: 1, tokens-per-sample: 9}
+training: {wdecay: 1e-6, nonmono: 5, steps: 10, shuffle: true, clipnorm: 1, tokens-per-sample: 9}
 """
 
 
@@ -110,7 +110,8 @@ training: {weight_decay: 1e-6, steps: 10, shuffle: true, clipnorm: 1, tokens-per
                 "model.rnn_type": "'model.cell'",
                 "model.bidirectional": "not available in ptblm",
                 "model.recurrent_dropout": "not available in ptblm",
-                "training.weight_decay": "not available in ptblm",
+                "training.wdecay": "'training.weight_decay' (it applies to the loss summed over",
+                "training.nonmono": "'training.average.patience' (average nt)",
                 "training.steps": "not available in ptblm; use 'training.epochs'",
                 "training.shuffle": "not available in ptblm",
                 "training.clipnorm": "'training.max_grad_norm'",
@@ -142,7 +143,7 @@ def test_configs_of_other_tools_are_answered(
         ("sead", "seed"),
         ("steps", None),
         ("shuffle", None),
-        ("weight_decay", None),
+        ("l2_penalty", None),
         ("eval_val_every", None),
         ("see", "seed"),
         ("se", None),
@@ -176,7 +177,12 @@ def test_many_unknown_keys_are_counted(tmp_path: Path) -> None:
         ("model.hidden_size=abc", "expected a whole number, got 'abc'"),
         ("model.cell=:", "--set model.cell=:: ':' is not a valid YAML value"),
         ("training.epochs=[1", "--set training.epochs=[1: '[1' is not a valid YAML value"),
-        ("training.optimizer=adamw", "expected sgd, momentum, adam or rmsprop, got 'adamw'"),
+        ("training.optimizer=radam", "nadam, muon or rmsprop, got 'radam'"),
+        (
+            "training.optimizer=asgd",
+            "muon or rmsprop, got 'asgd'; use 'training.average' (ema, or for averaged SGD tail or nt "
+            "with the optimizer sgd)",
+        ),
     ],
 )
 def test_values_are_explained_in_plain_words(override: str, message: str) -> None:

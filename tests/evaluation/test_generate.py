@@ -103,7 +103,13 @@ def test_surprisal_of_samples_equals_the_entropy(options: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize(
     ("cell", "start"),
-    [("lstm", "zeros"), ("lstm", "learned"), ("gru", "ones"), ("mogrifier", "zeros")],
+    [
+        ("lstm", "zeros"),
+        ("lstm", "learned"),
+        ("gru", "ones"),
+        ("mogrifier", "zeros"),
+        ("sru", "zeros"),
+    ],
 )
 def test_batch_of_64_equals_64_single_samples(cell: str, start: str) -> None:
     model = in_float64(build(30, cell=cell, initial_state=start))

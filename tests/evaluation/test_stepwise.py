@@ -19,7 +19,7 @@ from tests.conftest import plain_environment
 IDS = np.array([2, 7, 7, 0, 1, 3, 9, 0, 4, 2] * 5)
 
 
-@pytest.fixture(params=["lstm", "gru", "rnn", "slstm"])
+@pytest.fixture(params=["lstm", "gru", "rnn", "slstm", "rlstm", "sru"])
 def model(request: pytest.FixtureRequest) -> LanguageModel:
     model = build_model(ModelConfig(hidden_size=16, num_layers=2, cell=request.param), 10)
     model.initialize(Initializer("uniform", 0.5), torch.Generator().manual_seed(0))

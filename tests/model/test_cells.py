@@ -17,8 +17,10 @@ from ptblm.model.cells.cell import Cell
 from ptblm.model.cells.gru import GRUCell
 from ptblm.model.cells.janet import JANETCell
 from ptblm.model.cells.lstm import LSTMCell
+from ptblm.model.cells.rlstm import RLSTMCell
 from ptblm.model.cells.rnn import RNNCell
 from ptblm.model.cells.slstm import SLSTMCell
+from ptblm.model.cells.sru import SRUCell
 from ptblm.model.initializers import Initializer
 from ptblm.model.interop.keras import load_keras_cell, to_keras_cell
 from ptblm.model.interop.tensorflow import load_tensorflow_cell, to_tensorflow_cell
@@ -66,6 +68,12 @@ CELLS: dict[str, dict[str, Any]] = {
     "janet, chrono": {"cell": "janet", "chrono_steps": 20, "beta": 0.5},
     "mogrifier": {"cell": "mogrifier"},
     "mogrifier, 2 rounds": {"cell": "mogrifier", "rounds": 2, "forget_bias": 1.0},
+    "mogrifier, rank": {"cell": "mogrifier", "rounds": 3, "rank": 2},
+    "mogrifier, cap": {"cell": "mogrifier", "rounds": 1, "cap_input_gate": True},
+    "rlstm": {"cell": "rlstm", "forget_bias": 0.5},
+    "rlstm, rounds": {"cell": "rlstm", "rounds": 2, "rank": 2, "chrono_steps": 20},
+    "sru": {"cell": "sru", "highway_bias": -1.0},
+    "sru, equal sizes": {"cell": "sru", "size": 4},
 }
 
 
@@ -195,6 +203,8 @@ def test_weight_conversion_round_trip(name: str) -> None:
         (GRUCell(4, 5, reset_gate="after"), load_tensorflow_cell),
         (JANETCell(4, 5), load_keras_cell),
         (LSTMCell(4, 5, peepholes=True), load_keras_cell),
+        (RLSTMCell(4, 5), load_tensorflow_cell),
+        (SRUCell(4, 5), load_keras_cell),
     ],
 )
 def test_converting_unsupported_cell_raises(cell: Cell, load: Any) -> None:
@@ -251,13 +261,15 @@ def test_gradients_match_finite_differences(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "size", "steps", "batch"),
     [(name, 3, 6, 2) for name in CELLS]
-    + [("lstm", 1, 1, 1), ("lstm", 17, 5, 3), ("gru, after", 1, 1, 1), ("rnn", 17, 5, 3)],
+    + [("lstm", 1, 1, 1), ("lstm", 17, 5, 3), ("gru, after", 1, 1, 1), ("rnn", 17, 5, 3)]
+    + [("sru", 1, 1, 1), ("sru", 17, 5, 3)],
 )
 def test_fused_kernels_match_step_by_step(name: str, size: int, steps: int, batch: int) -> None:
-    fused = make_layer(fused=True, size=size, **CELLS[name])
+    options = {"size": size, **CELLS[name]}
+    fused = make_layer(fused=True, **options)
     if fused.fused is None:
-        pytest.skip("torch has no fused kernel for this cell")
-    unfused = make_layer(fused=False, size=size, **CELLS[name])
+        pytest.skip("there is no fused kernel for this cell")
+    unfused = make_layer(fused=False, **options)
     for dtype, forward, gradient in ((torch.float64, 1e-12, 1e-12), (torch.float32, 1e-6, 1e-5)):
         ours, theirs = (run(layer.to(dtype), steps, batch) for layer in (unfused, fused))
         outputs = 1 + len(unfused.cell.state_sizes)
@@ -283,7 +295,7 @@ def test_fused_kernels_compute_in_requested_dtype(
 
 def test_cells_with_a_fused_kernel() -> None:
     fused = {name for name in CELLS if make_layer(fused=True, **CELLS[name]).fused}
-    assert fused == {"rnn", "rnn, relu", "lstm", "gru, after"}
+    assert fused == {"rnn", "rnn, relu", "lstm", "gru, after", "sru", "sru, equal sizes"}
 
 
 def test_subclass_of_fused_cell_is_not_fused() -> None:
@@ -294,7 +306,9 @@ def test_subclass_of_fused_cell_is_not_fused() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
-@pytest.mark.parametrize("name", ["lstm, peepholes", "gru, before", "janet", "mogrifier"])
+@pytest.mark.parametrize(
+    "name", ["lstm, peepholes", "gru, before", "janet", "mogrifier, rank", "rlstm"]
+)
 def test_compiled_step_matches_eager(name: str) -> None:
     """Tests graph capture only; tests/test_gpu.py runs the compiled kernels."""
     unfused, compiled = (make_layer(**CELLS[name]) for _ in range(2))
@@ -329,13 +343,6 @@ def test_sequence_can_be_split_at_any_step(name: str) -> None:
     rest, split_last = layer(x[3:], state)
     torch.testing.assert_close(torch.cat([first, rest]), whole, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(split_last, last, rtol=1e-12, atol=1e-12)
-
-
-def test_mogrifier_without_rounds_is_an_lstm() -> None:
-    unfused = make_layer(cell="lstm")
-    mogrifier = make_layer(cell="mogrifier", rounds=0)
-    for one, other in zip(run(unfused), run(mogrifier), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
 def test_slstm_gate_keeps_state_or_takes_candidate() -> None:

@@ -31,20 +31,22 @@ def test_keys_that_define_the_run_must_not_change(run: Path, ptblm: Ptblm) -> No
     assert contents(run) == before
 
 
-@pytest.mark.parametrize("schedule", ["tutorial", "plateau", "constant", "cosine"])
+@pytest.mark.parametrize(
+    "schedule", ["tutorial", "plateau", "constant", "cosine", "linear", "one_cycle"]
+)
 @pytest.mark.parametrize("diverged", [False, True])
-def test_epochs_may_change_except_with_cosine(schedule: str, diverged: bool) -> None:
-    """All learning rates of a cosine schedule depend on training.epochs."""
+def test_epochs_may_change_except_with_schedules_by_progress(schedule: str, diverged: bool) -> None:
+    """All learning rates of these schedules depend on training.epochs."""
     before = load_config("small", [f"training.schedule={schedule}"])
     after = override_config(before, ["training.epochs=20"])
-    if schedule != "cosine":
+    if schedule not in ("cosine", "linear", "one_cycle"):
         check_changes(before, after, diverged=diverged)
         return
     with pytest.raises(ConfigError) as caught:
         check_changes(before, after, diverged=diverged)
     assert caught.value.what == (
         "training.epochs: is 20, but the run has 13; a resumed run cannot change it "
-        "(every rate of a cosine schedule depends on training.epochs)"
+        f"(every rate of a {schedule} schedule depends on it)"
     )
     assert "training.epochs" not in (caught.value.hint or "")
 

@@ -7,6 +7,7 @@ import torch
 from ptblm.backend.precision import Precision
 from ptblm.backend.randomness import make_generator
 from ptblm.config.model import ModelConfig
+from ptblm.config.schema import VARIANT_KEYS
 from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import batchify
 from ptblm.model.build import build_model
@@ -16,6 +17,7 @@ from ptblm.training.records import Evaluating
 from ptblm.training.trainer import Trainer
 
 VOCABULARY = 13
+CELLS = list(VARIANT_KEYS["model", "cell"].options)
 
 # A learning rate for each optimizer.
 OPTIMIZERS = {

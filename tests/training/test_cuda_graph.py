@@ -18,6 +18,7 @@ from ptblm.training.cuda_graph import Body, CapturedTensors, capture_step, steps
 from ptblm.training.records import EpochDone, StepDone
 from ptblm.training.trainer import Trainer
 from tests.training.small_trainer import (
+    CELLS,
     OPTIMIZERS,
     assert_same_state,
     make_trainer,
@@ -98,7 +99,7 @@ def test_graphed_run_equals_eager_run_bit_for_bit(optimizer: str, log_every: int
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("start", ["zeros", "ones", "learned"])
-@pytest.mark.parametrize("cell", ["lstm", "rnn", "gru", "slstm", "janet", "mogrifier"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_graphed_run_equals_eager_run_for_every_cell(cell: str, start: str, precision: str) -> None:
     options: dict[str, Any] = {"cell": {"cell": cell, "initial_state": start}}
     eager = eager_trainer(precision=precision, **options)

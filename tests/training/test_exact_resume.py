@@ -11,6 +11,7 @@ from ptblm.model.kernels import fused
 from ptblm.training.records import EpochDone, Evaluating, StepDone
 from ptblm.training.trainer import Trainer
 from tests.training.small_trainer import (
+    CELLS,
     OPTIMIZERS,
     assert_same,
     assert_same_state,
@@ -51,7 +52,7 @@ def test_resume_is_bit_exact(stops: list[int]) -> None:
 
 @pytest.mark.parametrize("start", ["zeros", "learned"])
 @pytest.mark.parametrize("way", ["fused", "unfused", "onednn", "bf16"])
-@pytest.mark.parametrize("cell", ["lstm", "rnn", "gru", "slstm", "janet", "mogrifier"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_resume_is_bit_exact_for_every_cell(
     cell: str, way: str, start: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -215,7 +215,7 @@ def test_weight_decay_of_sgd_equals_decay_of_the_gradient(way: str) -> None:
 
 @pytest.mark.parametrize("name", ["momentum", "adam", "adamw", "nadam", "muon"])
 def test_momentum_can_change_in_every_step(name: str) -> None:
-    """With a scheduled momentum of zero, the second update does not depend on the first gradient."""
+    """With a momentum of zero, the second update does not depend on the first gradient."""
     results = []
     for first_gradient in (1.0, -3.0):
         parameters = {

@@ -103,7 +103,7 @@ def test_fused_step_equals_unfused(
 
 @pytest.mark.parametrize("shape", ODD_SHAPES, ids=str)
 @pytest.mark.parametrize(
-    ("cell", "min_units"), [("lstm", 1), ("lstm", 100), ("gru", 1), ("slstm", 1)]
+    ("cell", "min_units"), [("lstm", 1), ("lstm", 100), ("gru", 1), ("slstm", 1), ("sru", 1)]
 )
 def test_bf16_step_has_the_precision_of_bf16(
     cell: str, min_units: int, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,7 @@
 """The batches of each epoch: fixed, rotated, and of random length."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,7 +98,7 @@ def test_random_lengths_have_the_published_distribution() -> None:
     ],
     ids=["rotated", "drop_state", "random_num_steps", "all"],
 )
-def test_resume_is_bit_exact_with_each_option(options: dict[str, object]) -> None:
+def test_resume_is_bit_exact_with_each_option(options: dict[str, Any]) -> None:
     assert_resume_is_exact(options)
 
 
@@ -109,7 +110,7 @@ def test_options_that_are_off_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("option", [{"streams": "rotated"}, {"drop_state": 0.5}])
-def test_each_option_changes_training(option: dict[str, object]) -> None:
+def test_each_option_changes_training(option: dict[str, Any]) -> None:
     plain, other = make_trainer(), make_trainer(**option)
     for trainer in (plain, other):
         list(trainer.records())

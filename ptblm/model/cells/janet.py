@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ptblm.model.cells.cell import Affine, Cell, CellState
+from ptblm.model.cells.chrono import fill_forget_bias
 from ptblm.model.initializers import Initializer
 
 
@@ -44,9 +45,8 @@ class JANETCell(Cell):
         """Initializes the weights as in `Cell`, then the bias of the forget gate."""
         super().initialize(initializer, generator)
         if self.chrono_steps is not None:
-            with torch.no_grad():
-                forget = self.gates.bias[: self.hidden_size]
-                forget.uniform_(1, self.chrono_steps - 1, generator=generator).log_()
+            forget = self.gates.bias[: self.hidden_size]
+            fill_forget_bias(forget, self.chrono_steps, generator)
 
     def inputs(self, x: Tensor) -> Tensor:
         """Computes W x + b of both rows for all time steps, [T, B, 2H]."""

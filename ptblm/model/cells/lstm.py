@@ -10,6 +10,8 @@ from ptblm.model.cells.activations import (
     GateActivation,
 )
 from ptblm.model.cells.cell import Affine, Cell, CellState
+from ptblm.model.cells.chrono import fill_forget_bias
+from ptblm.model.initializers import Initializer
 
 
 class LSTMCell(Cell):
@@ -37,6 +39,10 @@ class LSTMCell(Cell):
         projection_size: size of h; None means no projection, and h has size H.
         gate_activation: "sigmoid", or "hard_sigmoid" in place of σ.
         activation: "tanh", or "relu" or "linear" in place of both tanh.
+        cap_input_gate: whether min(i, 1 - f) replaces i (Melis et al. 2020), so that |c| never
+            exceeds 1 if it starts with zeros.
+        chrono_steps: T_max, in time steps; b_f is initialized to log(u), with u uniform in
+            [1, T_max - 1], and b_i to -b_f (Tallec & Ollivier 2018). None means zero.
     """
 
     def __init__(
@@ -49,6 +55,8 @@ class LSTMCell(Cell):
         projection_size: int | None = None,
         gate_activation: GateActivation = "sigmoid",
         activation: Activation = "tanh",
+        cap_input_gate: bool = False,
+        chrono_steps: int | None = None,
     ) -> None:
         super().__init__(input_size, hidden_size)
         self.output_size = projection_size or hidden_size
@@ -56,11 +64,22 @@ class LSTMCell(Cell):
         self.forget_bias = forget_bias
         self.gate_activation = gate_activation
         self.activation = activation
+        self.cap_input_gate = cap_input_gate
+        self.chrono_steps = chrono_steps
         self.gates = Affine(input_size, self.output_size, 4 * hidden_size)
         self.peepholes = nn.Parameter(torch.empty(3, hidden_size)) if peepholes else None
         self.projection = (
             nn.Parameter(torch.empty(projection_size, hidden_size)) if projection_size else None
         )
+
+    def initialize(self, initializer: Initializer, generator: torch.Generator) -> None:
+        """Initializes the weights as in `Cell`, then the biases of forget and input gate."""
+        super().initialize(initializer, generator)
+        if self.chrono_steps is not None:
+            with torch.no_grad():
+                i, f, _, _ = self.gates.bias.chunk(4)
+                fill_forget_bias(f, self.chrono_steps, generator)
+                torch.neg(f, out=i)
 
     def inputs(self, x: Tensor) -> Tensor:
         """Computes W x + b of all four gates for all time steps, [T, B, 4H]."""
@@ -73,7 +92,10 @@ class LSTMCell(Cell):
         i, f, j, o = self.gates(x, h).chunk(4, dim=1)  # [B, H] each
         if self.peepholes is not None:
             i, f = i + self.peepholes[0] * c, f + self.peepholes[1] * c
-        c = gate(f + self.forget_bias) * c + gate(i) * activation(j)
+        i, f = gate(i), gate(f + self.forget_bias)
+        if self.cap_input_gate:
+            i = torch.minimum(i, 1 - f)
+        c = f * c + i * activation(j)
         if self.peepholes is not None:
             o = o + self.peepholes[2] * c
         h = gate(o) * activation(c)

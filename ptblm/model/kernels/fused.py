@@ -18,7 +18,9 @@ from ptblm.model.cells.cell import Cell, CellState
 from ptblm.model.cells.gru import GRUCell
 from ptblm.model.cells.lstm import LSTMCell
 from ptblm.model.cells.rnn import RNNCell
+from ptblm.model.cells.sru import SRUCell
 from ptblm.model.kernels.bf16_lstm import Bf16LSTM
+from ptblm.model.kernels.sru import SRURecurrence
 
 # cuDNN copies weights that are not contiguous in each call. The copy costs as much as reading them
 # once.
@@ -40,6 +42,8 @@ def fused_kernel(cell: Cell) -> FusedKernel | None:
         return cast(FusedKernel, _gru)
     if type(cell) is RNNCell and cell.activation in ("tanh", "relu"):
         return cast(FusedKernel, _rnn)
+    if type(cell) is SRUCell:
+        return cast(FusedKernel, _sru)
     return None
 
 
@@ -53,7 +57,7 @@ def _is_standard(cell: LSTMCell | GRUCell) -> bool:
 
 
 def _is_extended(cell: LSTMCell) -> bool:
-    return cell.peepholes is not None or cell.projection is not None
+    return cell.peepholes is not None or cell.projection is not None or cell.cap_input_gate
 
 
 def _lstm(cell: LSTMCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
@@ -82,6 +86,11 @@ def _rnn(cell: RNNCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]
     affine = cell.affine
     weights = [affine.weight_ih, affine.weight_hh, affine.bias, torch.zeros_like(affine.bias)]
     return _run(kernel, x, state, weights, _cuda_dtype(x))
+
+
+def _sru(cell: SRUCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+    outputs, c = SRURecurrence.apply(*cell.projections(x), *state)  # type: ignore[no-untyped-call]
+    return outputs, (c,)
 
 
 def _cuda_dtype(x: Tensor) -> torch.dtype | None:

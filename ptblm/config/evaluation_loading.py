@@ -1,0 +1,154 @@
+"""Loads the settings of an evaluation from a file and from options of the command line."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from ptblm.config.evaluation import (
+    CacheSettings,
+    DynamicSettings,
+    EvaluationSettings,
+    MonteCarloSettings,
+    Tuned,
+)
+from ptblm.config.loading import reword, show_value
+from ptblm.config.overrides import Override
+from ptblm.config.section import Section
+from ptblm.config.unknown_keys import closest
+from ptblm.config.yaml_document import (
+    MAX_PROBLEMS,
+    KeyPath,
+    Locations,
+    YamlDocument,
+    first_problems,
+    parse_yaml,
+)
+from ptblm.errors import ConfigError
+from ptblm.files import open_regular, os_errors
+
+_MAX_BYTES = 1_000_000
+_HINT = "`ptblm tune-eval` writes such a file"
+_SECTIONS: dict[str, type[Section]] = {
+    "monte_carlo": MonteCarloSettings,
+    "dynamic": DynamicSettings,
+    "cache": CacheSettings,
+    "tuned": Tuned,
+}
+
+
+@dataclass(frozen=True)
+class SettingsOptions:
+    """Settings as typed on the command line; None for an option that was not passed.
+
+    Attributes:
+        file: the file of the settings.
+        temperature: the temperature.
+        mc_samples: dropout samples.
+        cache: keys of the neural cache, such as "window=500,weight=0.1".
+        dynamic: keys of dynamic evaluation, such as "learning_rate=1e-4".
+    """
+
+    file: Path | None = None
+    temperature: float | None = None
+    mc_samples: int | None = None
+    cache: str | None = None
+    dynamic: str | None = None
+
+
+def load_settings(options: SettingsOptions) -> EvaluationSettings:
+    """Returns the settings of a file, with those of other options in place of the same keys.
+
+    Raises:
+        ConfigError: with every problem of the file and the options, each with its location.
+    """
+    document = YamlDocument({}, {}) if options.file is None else _read(options.file)
+    data = {} if document.data is None else document.data
+    locations = dict(document.locations)
+    problems: list[str] = []
+    if not isinstance(data, dict):
+        where = locations.get((), "settings")
+        raise ConfigError(f"{where}: expected keys ({_keys(())})", hint=_HINT)
+    for override in _overrides(options, problems):
+        *parents, key = override.path
+        target: dict[Any, Any] = data
+        for parent in parents:
+            if not isinstance(target.get(parent), dict):
+                target[parent] = {}
+            target = target[parent]
+        target[key] = override.value
+        locations[override.path] = override.option
+    try:
+        settings = EvaluationSettings.model_validate(data)
+    except ValidationError as error:
+        problems += [_explain(each, locations) for each in error.errors(include_url=False)]
+    if problems:
+        raise ConfigError(first_problems(problems[:MAX_PROBLEMS], len(problems)))
+    return settings
+
+
+def _read(path: Path) -> YamlDocument:
+    with (
+        os_errors(ConfigError, "the settings cannot be read", where=path, hint=_HINT),
+        open_regular(path) as file,
+    ):
+        raw = file.read(_MAX_BYTES + 1)
+    if len(raw) > _MAX_BYTES:
+        raise ConfigError(f"{path}: too large for settings (more than {_MAX_BYTES:,} bytes)")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text", hint=_HINT) from None
+    return parse_yaml(text, str(path))
+
+
+def _overrides(options: SettingsOptions, problems: list[str]) -> Iterator[Override]:
+    """Yields the values of the options; adds a line for each one that cannot be parsed."""
+    if options.temperature is not None:
+        yield Override("--temperature", ("temperature",), options.temperature)
+    if options.mc_samples is not None:
+        yield Override("--mc-samples", ("monte_carlo", "samples"), options.mc_samples)
+    for section, text in (("cache", options.cache), ("dynamic", options.dynamic)):
+        for each in [] if text is None else text.split(","):
+            option = f"--{section} {each}"
+            key, equals, value = (part.strip() for part in each.partition("="))
+            if not equals or not key:
+                keys = _keys((section,))
+                problems.append(f"{option}: expected KEY=VALUE,... with the keys {keys}")
+                continue
+            try:
+                yield Override(option, (section, key), parse_yaml(value, option).data)
+            except ConfigError as error:
+                problems += error.problems
+
+
+def _explain(details: ErrorDetails, locations: Locations) -> str:
+    """Formats a pydantic error as one line: location, key and problem."""
+    path: KeyPath = details["loc"]
+    kind = details["type"]
+    if kind == "extra_forbidden":
+        guess = closest(str(path[-1]), _fields(path[:-1]))
+        message = f"unknown key, did you mean '{guess}'?" if guess else "unknown key"
+        message += "" if guess else f"; the keys here are {_keys(path[:-1])}"
+    elif kind in ("model_type", "model_attributes_type"):
+        message = f"expected a section of keys ({_keys(path)})"
+    elif kind == "missing":
+        message = "missing"
+    else:
+        message = f"{reword(details)}, got {show_value(details['input'])}"
+    found = (locations[path[:n]] for n in range(len(path), -1, -1) if path[:n] in locations)
+    key = ".".join(map(str, path))
+    return ": ".join(str(part) for part in (next(found, None), key, message) if part)
+
+
+def _fields(path: KeyPath) -> list[str]:
+    """Returns the keys of a section."""
+    section = _SECTIONS.get(str(path[0]), EvaluationSettings) if path else EvaluationSettings
+    return list(section.model_fields)
+
+
+def _keys(path: KeyPath) -> str:
+    return ", ".join(_fields(path))

@@ -1,0 +1,88 @@
+"""Reads the text that a checkpoint is evaluated on: a split of a corpus, or a file."""
+
+import sys
+from dataclasses import dataclass
+
+from ptblm.config.data import DataConfig
+from ptblm.corpus.corpus import read_entropy_bound
+from ptblm.corpus.layout import Split
+from ptblm.corpus.preparing import notes, prepare_text
+from ptblm.corpus.reader import EncodedText, read_text
+from ptblm.corpus.source import Source, read_content, read_file
+from ptblm.corpus.splits import corpus_name, locate_corpus, prepare_splits, shadowed_note
+from ptblm.corpus.tokenizers.base import Tokenizer
+from ptblm.corpus.unknown_tokens import MAX_SHARE, unknown_tokens_note
+from ptblm.paths import expand_path
+
+
+@dataclass(frozen=True)
+class EvaluatedText:
+    """A text to evaluate on.
+
+    Attributes:
+        source: the text, prepared for the tokenizer.
+        encoded: its ids.
+        name: its name in the output.
+        entropy_bound: the lowest possible expected perplexity, if known.
+        notes: remarks about the text, one line each.
+    """
+
+    source: Source
+    encoded: EncodedText
+    name: str
+    entropy_bound: float | None
+    notes: list[str]
+
+
+def read_evaluated_file(tokenizer: Tokenizer, config: DataConfig, text: str) -> EvaluatedText:
+    """Reads a file.
+
+    Args:
+        tokenizer: the tokenizer.
+        config: how the text is read.
+        text: a path, or "-" for standard input.
+
+    Raises:
+        DataError: if the text cannot be read.
+    """
+    as_is = config.format == "raw"
+    raw = (
+        read_content(sys.stdin.buffer.read(), "standard input", as_is=as_is)
+        if text == "-"
+        else read_file(expand_path(text), as_is=as_is)
+    )
+    prepared = prepare_text(raw, config)
+    encoded = read_text(prepared.source, tokenizer)
+    lines = notes([prepared], config) + _warnings(prepared.source, tokenizer, encoded)
+    return EvaluatedText(prepared.source, encoded, raw.name, None, lines)
+
+
+def read_evaluated_split(tokenizer: Tokenizer, config: DataConfig, split: Split) -> EvaluatedText:
+    """Reads a split of a corpus. The files of the other splits are not opened.
+
+    Args:
+        tokenizer: the tokenizer.
+        config: the corpus, and how it is read.
+        split: the split.
+
+    Raises:
+        DataError: if the text cannot be read.
+    """
+    corpus = locate_corpus(config, [split])
+    texts = prepare_splits(corpus, config)
+    source = texts.sources[split]
+    encoded = read_text(source, tokenizer)
+    bound = read_entropy_bound(corpus.location, tokenizer.name, split, encoded.sha256)
+    rule = "" if texts.rule is None else f", {texts.rule}"
+    name = f"{split} split of {corpus_name(config.path)}{rule}"
+    shadowed = shadowed_note(config.path)
+    lines = [] if shadowed is None else [shadowed]
+    lines += texts.notes + _warnings(source, tokenizer, encoded)
+    return EvaluatedText(source, encoded, name, bound, lines)
+
+
+def _warnings(source: Source, tokenizer: Tokenizer, text: EncodedText) -> list[str]:
+    """Returns a warning if many tokens of the text are unknown."""
+    if text.unknown <= MAX_SHARE * len(text.ids):
+        return []
+    return [unknown_tokens_note(source, tokenizer, text.unknown, len(text.ids))]

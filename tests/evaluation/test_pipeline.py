@@ -1,0 +1,191 @@
+"""Scorers: neutral settings change nothing, and the settings equal loops over single tokens."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ptblm.backend.randomness import derive_seed
+from ptblm.config.evaluation import EvaluationSettings
+from ptblm.evaluation.scorer import running_scores
+from ptblm.evaluation.scorers.pipeline import Pipeline, pipeline_scores
+from ptblm.evaluation.scorers.reader import has_dropout
+from tests.evaluation.small_models import (
+    VOCABULARY,
+    all_log_probs,
+    log_probs_of,
+    plain_log_probs,
+    random_ids,
+    small_model,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+# Each stage alone, and all of them.
+STAGES: dict[str, dict[str, Any]] = {
+    "static": {},
+    "temperature": {"temperature": 0.7},
+    "Monte-Carlo": {"monte_carlo": {"samples": 3}},
+    "cache": {"cache": {"window": 5, "theta": 0.7, "weight": 0.3}},
+    "dynamic": {"dynamic": {"rule": "sgd", "learning_rate": 0.3, "segment_length": 4}},
+}
+STAGES["all"] = {key: value for stage in STAGES.values() for key, value in stage.items()}
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "mogrifier"])
+def test_neutral_pipeline_equals_static_bit_for_bit(cell: str) -> None:
+    """The stages run, although the command line would leave them out."""
+    model, ids = small_model(cell=cell).float(), random_ids(200)
+    *_, static = running_scores(model, ids, special_ids={"<unk>": 3})
+    neutral = EvaluationSettings(temperature=1.0, weights=[1.0])
+    *_, found = pipeline_scores(Pipeline([model], neutral, 35), ids, {"<unk>": 3})
+    assert found == static
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"temperature": 1.0},
+        {"monte_carlo": {"samples": 0}},
+        {"cache": {"weight": 0.0}},
+        {"dynamic": {"learning_rate": 0.0, "decay": 0.5}},
+    ],
+)
+def test_settings_that_change_nothing_are_static(settings: dict[str, Any]) -> None:
+    assert EvaluationSettings.model_validate(settings).is_static()
+
+
+@pytest.mark.parametrize("stage", [name for name in STAGES if name != "static"])
+def test_settings_that_change_something_are_not_static(stage: str) -> None:
+    assert not EvaluationSettings.model_validate(STAGES[stage]).is_static()
+
+
+@pytest.mark.parametrize("models", [1, 2])
+@pytest.mark.parametrize("stage", STAGES)
+def test_probabilities_sum_to_one(stage: str, models: int) -> None:
+    found = log_probs_of(
+        [small_model(seed) for seed in range(models)], random_ids(), **STAGES[stage]
+    )
+    assert found.shape == (59, VOCABULARY)
+    torch.testing.assert_close(found.exp().sum(1), torch.ones(59).double(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_token_does_not_change_predictions_before_it(stage: str) -> None:
+    """Every token is scored before cache and weights adapt to it."""
+    ids = random_ids(40)
+    before = log_probs_of([small_model()], ids, **STAGES[stage])
+    for position in (1, 2, 3, 4, 5, 20, 39):
+        changed = ids.clone()
+        changed[position] = (changed[position] + 1) % VOCABULARY
+        after = log_probs_of([small_model()], changed, **STAGES[stage])
+        assert torch.equal(after[:position], before[:position])
+        if position < 39:
+            assert not torch.equal(after[position], before[position])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_loaded_model_is_not_modified(stage: str) -> None:
+    model = small_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    pipeline = Pipeline([model], EvaluationSettings.model_validate(STAGES[stage]), 35)
+    first = all_log_probs(pipeline, random_ids())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    # A new text starts with the trained weights, an empty cache and the same masks.
+    assert torch.equal(all_log_probs(pipeline, random_ids()), first)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_temperature_divides_logits(temperature: float) -> None:
+    model, ids = small_model(), random_ids()
+    powers = plain_log_probs(model, ids).exp() ** (1 / temperature)
+    expected = powers / powers.sum(1, keepdim=True)
+    found = log_probs_of([model], ids, temperature=temperature)
+    torch.testing.assert_close(found.exp(), expected)
+
+
+def test_ensemble_is_mean_of_probabilities() -> None:
+    models, ids = [small_model(seed) for seed in range(3)], random_ids()
+    probs = torch.stack([plain_log_probs(model, ids).exp() for model in models])
+    torch.testing.assert_close(log_probs_of(models, ids).exp(), probs.mean(0))
+    weights = [0.5, 0.3, 0.2]
+    expected = sum(w * p for w, p in zip(weights, probs, strict=True))
+    torch.testing.assert_close(log_probs_of(models, ids, weights=weights).exp(), expected)
+    alone = log_probs_of(models, ids, weights=[0.0, 1.0, 0.0])
+    torch.testing.assert_close(alone.exp(), probs[1])
+
+
+def sampled_probs(ids: Tensor, sample: int, window: int, seed: int) -> Tensor:
+    """The probabilities of one dropout sample, whose masks are drawn for each window."""
+    model = small_model()
+    state, rows, generator = model.initial_state(1), [], torch.Generator()
+    with torch.no_grad():
+        for chunk, inputs in enumerate(ids[:-1].split(window)):
+            generator.manual_seed(derive_seed(seed, f"Monte-Carlo sample {sample}", chunk))
+            features, state = model.features(inputs[None], state, generator)
+            rows.append(model.head.log_probs(features[:, 0]).exp())
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize(("window", "seed"), [(7, 0), (35, 3)])
+def test_monte_carlo_is_mean_over_samples(window: int, seed: int) -> None:
+    """Each sample carries its own hidden state; the probabilities are averaged, not their logs."""
+    ids = random_ids()
+    samples = [sampled_probs(ids, sample, window, seed) for sample in range(4)]
+    settings = {"samples": 4, "seed": seed}
+    found = log_probs_of([small_model()], ids, window, monte_carlo=settings)
+    torch.testing.assert_close(found.exp(), torch.stack(samples).mean(0))
+    assert not torch.allclose(samples[0], samples[1])
+
+
+def test_monte_carlo_seed_decides_masks() -> None:
+    ids, model = random_ids(), small_model()
+    first, again, other = (
+        log_probs_of([model], ids, monte_carlo={"samples": 2, "seed": seed}) for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_temperature_applies_before_the_mean() -> None:
+    """The mean of tempered probabilities differs from the tempered mean."""
+    models, ids = [small_model(0), small_model(1)], random_ids()
+    each = [log_probs_of([model], ids, temperature=0.5).exp() for model in models]
+    found = log_probs_of(models, ids, temperature=0.5).exp()
+    torch.testing.assert_close(found, (each[0] + each[1]) / 2)
+
+
+def test_dropout_is_found_by_its_effect() -> None:
+    assert has_dropout(small_model(dropout=0.5))
+    assert not has_dropout(small_model(dropout=0.0))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_state_does_not_grow_with_the_text(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a scorer keeps after 800 tokens is as large as after 200."""
+    name = "ptblm.evaluation.scorers.pipeline.default_chunk_steps"
+    monkeypatch.setattr(name, lambda _: 50)
+    pipeline = Pipeline([small_model()], EvaluationSettings.model_validate(STAGES[stage]), 35)
+    sizes = []
+    for tokens in (201, 801):
+        scorer = pipeline.start()
+        for start in range(0, tokens - 1, pipeline.steps):
+            ids = random_ids(pipeline.steps + 1, seed=start)
+            scorer(ids[:-1], ids[1:])
+        sizes.append(total_elements(scorer))
+    assert sizes[0] == sizes[1] > 0
+
+
+def total_elements(value: Any) -> int:
+    """The elements of all tensors that an object refers to."""
+    if isinstance(value, Tensor):
+        return value.numel()
+    if isinstance(value, torch.nn.Module):
+        return sum(each.numel() for each in value.state_dict().values())
+    if isinstance(value, list | tuple):
+        return sum(map(total_elements, value))
+    if type(value).__module__.startswith("ptblm.evaluation"):
+        return sum(map(total_elements, vars(value).values()))
+    return 0
