@@ -90,9 +90,9 @@ def test_gradients_are_finite_differences(case: str) -> None:
         losses = []
         for sign in (1, -1):
             with torch.no_grad():
-                parameter += sign * step * direction
+                parameter.add_(sign * step * direction)
                 losses.append(loss_of(model).item())
-                parameter -= sign * step * direction
+                parameter.sub_(sign * step * direction)
         assert parameter.grad is not None
         expected = (losses[0] - losses[1]) / (2 * step)
         found = (parameter.grad * direction).sum().item()
