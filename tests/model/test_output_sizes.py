@@ -11,6 +11,7 @@ from ptblm.config.model import ModelConfig
 from ptblm.errors import ConfigError
 from ptblm.model.build import build_model
 from ptblm.model.initializers import Initializer
+from ptblm.model.interop.tensorflow import load_tensorflow_weights, to_tensorflow_weights
 from ptblm.model.language_model import LanguageModel
 
 IDS = torch.randint(11, (3, 6), generator=torch.Generator().manual_seed(2))
@@ -118,6 +119,15 @@ def test_nll_is_that_of_log_probs(case: str) -> None:
     expected = -log_probs.gather(2, IDS[:, 1:].t().unsqueeze(-1)).squeeze(-1).t()
     torch.testing.assert_close(nll, expected)
     torch.testing.assert_close(loss_of(model, None), nll.sum())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_tensorflow_has_no_equivalent(case: str) -> None:
+    model = make_model(**CASES[case])
+    with pytest.raises(TypeError, match="no tied embedding"):
+        to_tensorflow_weights(model, model.state_dict())
+    with pytest.raises(TypeError, match="no tied embedding"):
+        load_tensorflow_weights(model, {})
 
 
 def test_layers_of_different_sizes_have_no_sum() -> None:
