@@ -57,7 +57,8 @@ def build_model(config: ModelConfig, vocab_size: int, *, fused: bool = True) -> 
     layers: list[RecurrentLayer] = []
     for units in config.units:
         input_size = layers[-1].cell.output_size if layers else embedding_size
-        layers.append(RecurrentLayer(make(input_size, units), config.initial_state, fused=fused))
+        cell = make(input_size, units)
+        layers.append(RecurrentLayer(cell, config.initial_state, config.dropout, fused=fused))
     _check_dropout(config, layers)
     return assemble(config, vocab_size, layers, fused=fused)
 

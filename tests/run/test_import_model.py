@@ -160,7 +160,7 @@ def test_checkpoint_records_its_origin(lstm: Path, tmp_path: Path) -> None:
     sha256 = hashlib.sha256((tmp_path / "model.pt").read_bytes()).hexdigest()
     assert checkpoint.imported_from == {"file": "model.pt", "sha256": sha256, "kind": "examples"}
     assert checkpoint.vocabulary["tokens"] == WORDS
-    assert checkpoint.config["model"]["dropout"] == 0.25
+    assert checkpoint.config["model"]["dropout"]["output"] == 0.25
     code, _, output = run("checkpoint", "show", lstm)
     assert code == 0
     assert "imported     model.pt (examples)" in output

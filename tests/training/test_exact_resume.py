@@ -1,6 +1,7 @@
 """A run that is stopped and resumed ends bit for bit like an uninterrupted run."""
 
 import io
+import itertools
 from typing import Any
 
 import pytest
@@ -145,12 +146,24 @@ def test_resume_is_bit_exact_with_early_stopping(stops: list[int]) -> None:
     assert without_times(records) == without_times(whole_records)
 
 
+# Learning rate and momentum change in every step.
+CYCLE = {"type": "one_cycle", "low_momentum": 0.5}
+
+
 # Mid-epoch and at the end of an epoch; the warm-up ends in the second epoch.
 @pytest.mark.parametrize("warmup_steps", [0, 11])
-@pytest.mark.parametrize("schedule", ["tutorial", "plateau", "cosine", "constant"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("optimizer", "schedule"),
+    [
+        *itertools.product(("sgd", "momentum", "adam"), ("tutorial", "plateau", "cosine")),
+        *((optimizer, "linear") for optimizer in OPTIMIZERS),
+        *((optimizer, CYCLE) for optimizer in OPTIMIZERS if optimizer not in ("sgd", "rmsprop")),
+        ("rmsprop", "constant"),
+    ],
+    ids=str,
+)
 def test_resume_is_bit_exact_for_every_optimizer_and_schedule(
-    optimizer: str, schedule: str, warmup_steps: int
+    optimizer: str, schedule: Any, warmup_steps: int
 ) -> None:
     def make() -> Trainer:
         return make_trainer(
@@ -158,6 +171,7 @@ def test_resume_is_bit_exact_for_every_optimizer_and_schedule(
             learning_rate=OPTIMIZERS[optimizer],
             schedule=schedule,
             warmup_steps=warmup_steps,
+            weight_decay=0.01,
         )
 
     whole = make()

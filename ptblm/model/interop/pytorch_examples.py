@@ -18,6 +18,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ptblm.config.cells import CellConfig, GRUConfig, LSTMConfig, RNNConfig
+from ptblm.config.dropout import DropoutConfig
 from ptblm.config.model import ModelConfig
 from ptblm.model.interop.pytorch import from_pytorch_cell
 from ptblm.model.language_model import LanguageModel
@@ -29,6 +30,14 @@ _PARTS = "weight_ih|weight_hh|bias_ih|bias_hh"
 _PATTERNS: dict[Kind, re.Pattern[str]] = {
     "examples": re.compile(rf"rnn\.(?P<part>{_PARTS})_l(?P<layer>\d{{1,4}})"),
     "awd": re.compile(rf"rnns\.(?P<layer>\d{{1,4}})\.(?:module\.)?(?P<part>{_PARTS})_l0(?:_raw)?"),
+}
+# Keys of `model.dropout`, and the attributes that contain their values in AWD-LSTM.
+_AWD_DROPOUT = {
+    "input": "dropouti",
+    "between": "dropouth",
+    "output": "dropout",
+    "embedding": "dropoute",
+    "recurrent_weights": "rnns.0.dropout",
 }
 _AROUND = {"encoder.weight", "decoder.weight", "decoder.bias"}
 
@@ -116,7 +125,7 @@ def recognize(
         num_layers=len(sizes),
         layer_sizes=None if len(set(sizes)) == 1 else sizes,
         tie_embeddings=is_tied,
-        dropout=_dropout(attributes) if kind == "examples" else 0.0,
+        dropout=_dropout(kind, attributes),
     )
     return ForeignModel(kind, config, vocab_size, layers, "decoder.bias" in shapes, notes)
 
@@ -198,6 +207,14 @@ def _cell(rows_per_unit: set[int], attributes: Mapping[str, Any]) -> tuple[CellC
     raise UnsupportedModelError("its layers are not those of nn.LSTM, nn.GRU or nn.RNN")
 
 
-def _dropout(attributes: Mapping[str, Any]) -> float:
-    rate = attributes.get("drop.p")
-    return float(rate) if isinstance(rate, int | float) and 0 <= rate < 1 else 0.0
+def _dropout(kind: Kind, attributes: Mapping[str, Any]) -> DropoutConfig:
+    """Returns the dropout probabilities of the saved model; 0 for those that are not saved."""
+
+    def rate(name: str) -> float:
+        value = attributes.get(name)
+        return float(value) if isinstance(value, int | float) and 0 <= value < 1 else 0.0
+
+    if kind == "examples":
+        return DropoutConfig.everywhere(rate("drop.p"))
+    rates = {key: rate(name) for key, name in _AWD_DROPOUT.items()}
+    return DropoutConfig(locked=any(rates.values()), **rates)
