@@ -62,8 +62,6 @@ def explain(name: str) -> str | None:
 
 def _own_key(name: str) -> str | None:
     """Returns the only key of ptblm with this name, as "section.key"; None if it is ambiguous."""
-    if name in ("dropout", "model.dropout"):  # a section, which a number can stand for
-        return "model.dropout"
     keys = [f"{section}.{key}" for section, names in SECTIONS.items() for key in names]
     keys += [
         f"{'.'.join(map(str, path))}.{option}"
@@ -75,6 +73,8 @@ def _own_key(name: str) -> str | None:
     short = {key: "" if key.startswith(f"{dropout}.") else key.rpartition(".")[2] for key in keys}
     sections = SECTIONS.keys() - {dropout}
     found = [key for key in keys if name in (key, short[key]) and key not in sections]
+    if dropout in found:  # rather than the option of a head
+        return dropout
     return found[0] if len(found) == 1 else None
 
 

@@ -130,8 +130,8 @@ class ModelConfig(Section):
         problem = self.size_problem([projection or size for size in self.units])
         if problem is not None:
             key, message = problem
-            details = {"key": key, "value": True, "message": message}
-            raise PydanticCustomError("output_size", "{message}", details)
+            details = {"key": key, "message": message}
+            raise PydanticCustomError("combination", "{message}", details)
         return self
 
     def size_problem(self, output_sizes: Sequence[int]) -> tuple[str, str] | None:

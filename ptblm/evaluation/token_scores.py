@@ -138,7 +138,7 @@ def _as_scores(found: Sequence[tuple[Tensor, ...]], measures: Measures) -> Token
 def _measure(log_probs: Tensor, targets: Tensor, measures: Measures) -> tuple[Tensor, ...]:
     """Returns the fields of `TokenScores`; empty tensors for what is not wanted.
 
-    -log p is computed as in `Head.nll`, so that it does not depend on the measures.
+    With a softmax, -log p is bit for bit that of `Head.nll`, whatever the measures.
 
     Args:
         log_probs: log-probabilities, [N, V], which are overwritten.

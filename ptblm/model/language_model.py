@@ -68,9 +68,9 @@ class LanguageModel(nn.Module):
         self.loss_terms: list[LossTerm] = []
         self.is_tied = tie_embeddings
         if tie_embeddings:
-            self.head.weight = self.embedding.weight
-            self.register_state_dict_post_hook(_remove_tied_weight)
-            self.register_load_state_dict_post_hook(_tie_loaded_weight)
+            self.head.weight = self.embedding.get_parameter("weight")
+            self.register_state_dict_post_hook(_remove_tied_weight)  # type: ignore[no-untyped-call]
+            self.register_load_state_dict_post_hook(_tie_loaded_weight)  # type: ignore[no-untyped-call]
 
     def initialize(self, initializer: Initializer, generator: torch.Generator) -> None:
         """Initializes embedding and head uniformly, and all other weights with `initializer`."""
@@ -177,4 +177,4 @@ def _tie_loaded_weight(model: LanguageModel, incompatible_keys: Any) -> None:
     """Ties the weights again, as `assign=True` replaces that of the embedding."""
     missing = incompatible_keys.missing_keys
     missing[:] = [name for name in missing if not f".{name}".endswith(".head.weight")]
-    model.head.weight = model.embedding.weight
+    model.head.weight = model.embedding.get_parameter("weight")

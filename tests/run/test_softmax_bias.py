@@ -72,10 +72,18 @@ def test_weights_do_not_depend_on_the_bias() -> None:
 
 
 def test_penn_treebank_starts_at_the_unigram_perplexity(ptb_directory: Path) -> None:
-    """A step of 700 words; the unigram perplexity of the whole split is about 690."""
+    """Without word frequencies, the perplexity of the first step would be 10,000."""
     overrides = [f"data.path={ptb_directory}", "model.softmax_bias=log_unigram"]
     overrides += ["model.hidden_size=8", "model.init_scale=0.05"]
-    record = next(setup_run(load_config("medium", overrides)).trainer.records())
+    components = setup_run(load_config("medium", overrides))
+    counts = Counter(components.corpus.splits["train"].ids.tolist())
+    tokens = sum(counts.values())
+    entropy = -sum(n / tokens * math.log(n / tokens) for n in counts.values())
+    targets = components.trainer.epoch_text[0].targets.flatten().tolist()
+    expected = -sum(math.log(counts[i] / tokens) for i in targets) / len(targets)
+    record = next(components.trainer.records())
     assert isinstance(record, StepDone)
-    print(f"\nperplexity {math.exp(record.nll / record.tokens):.1f} at the first step")
-    assert 550 < math.exp(record.nll / record.tokens) < 800
+    first = record.nll / record.tokens
+    print(f"\nperplexity {math.exp(first):.1f} in step 1, {math.exp(entropy):.1f} of the split")
+    assert 650 < math.exp(entropy) < 700
+    assert first == pytest.approx(expected, abs=0.005)
