@@ -34,9 +34,7 @@ def dropout(*overrides: str, config: str = "medium") -> dict[str, Any]:
         (["={}"], {}),
     ],
 )
-def test_number_is_shorthand_for_three_keys(
-    overrides: list[str], expected: dict[str, Any]
-) -> None:
+def test_number_is_shorthand_for_three_keys(overrides: list[str], expected: dict[str, Any]) -> None:
     assert dropout(*overrides) == expected
 
 
@@ -46,7 +44,10 @@ def test_number_is_shorthand_for_three_keys(
         ("0.5", HALF),
         ("0", {}),
         ("{output: 0.5}", {"output": 0.5}),
-        ("\n    embedding: 0.1\n    recurrent_state: 0.2", {"embedding": 0.1, "recurrent_state": 0.2}),
+        (
+            "\n    embedding: 0.1\n    recurrent_state: 0.2",
+            {"embedding": 0.1, "recurrent_state": 0.2},
+        ),
     ],
 )
 def test_file_has_a_number_or_a_section(

@@ -136,7 +136,10 @@ def test_duplicate_key_names_both_lines(tmp_path: Path) -> None:
         ("model:\n  num_layers: 2.5\n", "my.yaml:2:3: model.num_layers: expected a whole number"),
         ("model:\n  num_layers: true\n", "expected a whole number, got true"),
         ("model:\n  dropout: .nan\n", "my.yaml:2:3: model.dropout: expected a finite number"),
-        ("model:\n  dropout: '0.5'\n", "my.yaml:2:3: model.dropout: expected a number or a section"),
+        (
+            "model:\n  dropout: '0.5'\n",
+            "my.yaml:2:3: model.dropout: expected a number or a section",
+        ),
         ("model: &a\n  num_layers: 2\ntraining: *a\n", "aliases"),
         ("model: !!python/object:os.system {}\n", "not supported"),
         ("training:\n  seed: " + "9" * 5000, "is not a valid value"),

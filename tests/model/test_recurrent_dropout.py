@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from ptblm.config.loading import load_config
 from ptblm.config.model import ModelConfig
 from ptblm.errors import ConfigError
 from ptblm.model.build import build_model
@@ -234,6 +233,7 @@ class WithLinear(Cell):
 """
 
 
+@pytest.mark.usefixtures("trusted_cells")
 def test_custom_cell_is_dropped_where_it_has_affine_maps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,23 +242,9 @@ def test_custom_cell_is_dropped_where_it_has_affine_maps(
     custom: Callable[[str], str] = "dropped_cells:{}".format
     ours, theirs = make_model(BOTH, custom("WithAffine")), make_model(BOTH, "rnn", fused=False)
     theirs.load_state_dict(
-        {
-            name.replace(".map.", ".affine."): value
-            for name, value in ours.state_dict().items()
-        }
+        {name.replace(".map.", ".affine."): value for name, value in ours.state_dict().items()}
     )
     torch.testing.assert_close(loss(ours), loss(theirs), rtol=1e-12, atol=0)
     make_model(STATE, custom("WithLinear"))
     with pytest.raises(ConfigError, match="WithLinear has no weights of the hidden state"):
         make_model(WEIGHTS, custom("WithLinear"))
-
-
-def test_rejected_combination_ends_with_one_message(
-    in_directory: Path,
-    ptblm: Any,
-) -> None:
-    options = ["--config", "test", "--set", "model.cell=gru"]
-    code, errors, _ = ptblm("train", *options, "--set", "model.dropout.recurrent_state=0.1")
-    assert code == 2
-    assert "error: model.dropout.recurrent_state: gru keeps its memory in the hidden" in errors
-    assert load_config("test", ["model.dropout.recurrent_state=0.1"]).model.dropout.recurrent_state

@@ -19,6 +19,7 @@ from ptblm.training.records import EpochDone, StepDone
 from ptblm.training.trainer import Trainer
 from tests.training.small_trainer import (
     CELLS,
+    DROPOUT,
     OPTIMIZERS,
     assert_same_state,
     make_trainer,
@@ -110,6 +111,16 @@ def test_graphed_run_equals_eager_run_for_every_cell(cell: str, start: str, prec
     # A learned initial state is trained by an eager step.
     ends = [record.step for record in records if isinstance(record, StepDone)]
     assert ends[:2] == ([1, 5] if start == "learned" else [5, 8])
+
+
+@pytest.mark.parametrize("cell", ["lstm", "mogrifier"])
+def test_graphed_run_equals_eager_run_with_dropout_everywhere(cell: str) -> None:
+    options: dict[str, Any] = {"cell": {"cell": cell, "dropout": DROPOUT}}
+    options |= {"activation_regularization": 2.0, "temporal_activation_regularization": 1.0}
+    eager, graphed = eager_trainer(**options), graphed_trainer(**options)
+    run(eager)
+    run(graphed)
+    assert_same_state(graphed, eager)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -12,6 +12,7 @@ from ptblm.training.records import EpochDone, Evaluating, StepDone
 from ptblm.training.trainer import Trainer
 from tests.training.small_trainer import (
     CELLS,
+    DROPOUT,
     OPTIMIZERS,
     assert_same,
     assert_same_state,
@@ -61,6 +62,18 @@ def test_resume_is_bit_exact_for_every_cell(
     options |= {"fused": way != "unfused", "precision": "bf16" if way == "bf16" else "fp32"}
     with use_matmul_backend("onednn" if way == "onednn" else "default"):
         assert_resume_is_exact(options)
+
+
+@pytest.mark.parametrize("way", ["fused", "unfused", "bf16"])
+@pytest.mark.parametrize("cell", ["lstm", "rnn", "mogrifier", "rlstm"])
+def test_resume_is_bit_exact_with_dropout_everywhere(
+    cell: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "MIN_BF16_UNITS", 1)
+    options: dict[str, Any] = {"cell": {"cell": cell, "dropout": DROPOUT}}
+    options |= {"fused": way != "unfused", "precision": "bf16" if way == "bf16" else "fp32"}
+    options |= {"activation_regularization": 2.0, "temporal_activation_regularization": 1.0}
+    assert_resume_is_exact(options)
 
 
 def assert_resume_is_exact(options: dict[str, Any]) -> None:
