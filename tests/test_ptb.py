@@ -5,11 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from ptblm.config.evaluation import EvaluationSettings
 from ptblm.config.loading import load_config
 from ptblm.corpus.lines import lines_of
 from ptblm.corpus.source import read_file
 from ptblm.evaluation.line_scores import Mode, score_lines
+from ptblm.evaluation.scorer import on_device, running_scores
+from ptblm.evaluation.scorers.pipeline import Pipeline, pipeline_scores, text_chunks
 from ptblm.run.setup import setup_run
 from ptblm.training.records import Evaluating, StepDone
 
@@ -62,3 +66,36 @@ def test_eval_modes_have_one_target_per_token(mode: Mode, tokens: int, ptb_direc
     )
     nll = np.concatenate([line.scores.nll for line in lines])
     assert np.isfinite(nll).sum() == tokens
+
+
+def test_neutral_settings_give_the_static_test_score(ptb_directory: Path) -> None:
+    """The distribution over 10,000 words is computed, and gives the same score bit for bit."""
+    overrides = [f"data.path={ptb_directory}", "model.hidden_size=2", "model.num_layers=1"]
+    components = setup_run(load_config("small", overrides))
+    model, special_ids = components.trainer.model.eval(), components.corpus.tokenizer.special_ids
+    ids = on_device(components.corpus.splits["test"].ids[:20_001], torch.device("cpu"))
+    *_, static = running_scores(model, ids, special_ids=special_ids)
+    neutral = Pipeline([model], EvaluationSettings(temperature=1.0), 20)
+    *_, found = pipeline_scores(neutral, ids, special_ids)
+    assert found == static
+    assert found.tokens == 20_000
+
+
+def test_probabilities_of_10000_words_sum_to_one(ptb_directory: Path) -> None:
+    overrides = [f"data.path={ptb_directory}", "model.hidden_size=4", "model.init_scale=1.0"]
+    components = setup_run(load_config("small", [*overrides, "model.dropout=0.5"]))
+    model = components.trainer.model.eval()
+    ids = on_device(components.corpus.splits["test"].ids[:201], torch.device("cpu"))
+    settings = EvaluationSettings.model_validate(
+        {
+            "temperature": 0.8,
+            "monte_carlo": {"samples": 3},
+            "cache": {"window": 50, "weight": 0.2},
+            "dynamic": {"rule": "sgd", "learning_rate": 0.1},
+        }
+    )
+    pipeline = Pipeline([model, model], settings, 20)
+    scorer = pipeline.start()
+    for inputs, targets in text_chunks(ids, pipeline.steps):
+        sums = scorer(inputs, targets).double().exp().sum(1)
+        torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-5)

@@ -62,6 +62,8 @@ def explain(name: str) -> str | None:
 
 def _own_key(name: str) -> str | None:
     """Returns the only key of ptblm with this name, as "section.key"; None if it is ambiguous."""
+    if name in ("dropout", "model.dropout"):  # a section, which a number can stand for
+        return "model.dropout"
     keys = [f"{section}.{key}" for section, names in SECTIONS.items() for key in names]
     keys += [
         f"{'.'.join(map(str, path))}.{option}"

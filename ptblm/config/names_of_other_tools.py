@@ -26,6 +26,10 @@ RENAMED = {
     "emb_size wordvec_size word_vec_size word_dim n_embd input_size decoder_embed_dim",
     "model.num_layers": "nlayers n_layers n_layer layers nb_layers num_hidden_layers rnn_layers "
     "num_rnn_layers decoder_layers depth",
+    "model.tie_embeddings": "tied tie tie_weights tied_weights weight_tying tie_word_embeddings "
+    "share_embeddings share_decoder_input_output_embed tied_embeddings",
+    "model.head.components": "n_experts num_experts",
+    "model.head.dropout": "dropoutl",
     "model.dropout": "drop drop_rate dropout_rate dropout_prob dropout_p keep_prob "
     "keep_probability",
     "model.dropout.input": "dropouti dropout_in dropout_i input_dropout input_p spatial_dropout "
@@ -54,6 +58,10 @@ RENAMED = {
     "sequence_length tokens_per_sample block_size context_length context_size unroll "
     "unroll_length unroll_steps num_unroll_steps timesteps time_steps num_timesteps input_length "
     "max_len maxlen max_seq_len max_seq_length chunk_len window_size",
+    "training.random_num_steps": "random_bptt random_seq_len",
+    "training.streams": "partial_shuffle",
+    "training.drop_state": "drop_state_prob drop_state_probability state_drop_probability "
+    "reset_hidden_prob",
     "training.epochs": "max_max_epoch max_epoch max_epochs num_epochs n_epochs nb_epoch nb_epochs "
     "nepochs num_train_epochs total_epochs",
     "training.learning_rate": "lr init_lr lr_init initial_lr initial_learning_rate base_lr "
@@ -123,11 +131,14 @@ NOTES = {
     "training.average.decay": "average ema",
     "training.average.start": "average tail, in epochs",
     "training.average.patience": "average nt",
+    "training.streams": "rotated",
     "training.schedule.decay": "schedules tutorial and plateau",
     "training.schedule.full_rate_epochs": "schedule tutorial",
     "training.schedule.warmup_share": "schedule one_cycle",
     "training.schedule.low_momentum": "schedule one_cycle",
     "training.schedule.final_learning_rate": "schedules cosine and linear",
+    "model.head.components": "head mixture",
+    "model.head.dropout": "head mixture",
     "model.cell.beta": "cell janet",
     "model.cell.rounds": "cells mogrifier and rlstm",
     "model.cell.rank": "cells mogrifier and rlstm",
@@ -188,13 +199,11 @@ EXPLAINED = {
     "n_iters niter max_update max_updates total_num_update",
     "the number of steps in an epoch follows from the text, 'training.batch_size' and "
     "'training.num_steps'": "steps_per_epoch epoch_size batches_per_epoch",
-    "shuffling is not available in ptblm; batches follow the order of the text": "shuffle "
-    "shuffle_data shuffle_buffer buffer_size no_shuffle",
+    "shuffling is not available in ptblm; batches follow the order of the text, and with "
+    "'training.streams: rotated' each stream begins at a random token": "shuffle shuffle_data "
+    "shuffle_buffer buffer_size no_shuffle",
     "L1 regularization is not available in ptblm; 'training.weight_decay' is that of L2": "l1 "
     "l1_reg",
-    "tied embedding and softmax weights are not available in ptblm": "tied tie tie_weights "
-    "tied_weights weight_tying tie_embeddings tie_word_embeddings share_embeddings "
-    "share_decoder_input_output_embed tied_embeddings",
     "bidirectional models are not available in ptblm": "bidirectional bidir num_directions "
     "go_backwards",
     "lowercasing is not available in ptblm; convert the text first": "lowercase lower lower_case "
@@ -207,6 +216,10 @@ EXPLAINED = {
     "it": "nesterov",
     "AMSGrad is not available in ptblm": "amsgrad",
     "label smoothing is not available in ptblm": "label_smoothing",
+    "a trained model is evaluated with a neural cache by `ptblm eval --cache`": "theta lambdasm "
+    "pointer",
+    "a trained model is evaluated dynamically by `ptblm eval --dynamic`": "lamb oldhyper "
+    "dynamic_eval dynamic_evaluation",
     "normalization layers are not available in ptblm": "batchnorm batch_norm layernorm layer_norm "
     "use_layer_norm",
     "Transformers are not available in ptblm": "nhead n_head num_heads num_attention_heads d_model "
@@ -220,8 +233,8 @@ EXPLAINED = {
     "num_samples outf sample_every",
     "use 'run.tensorboard' or read metrics.jsonl of the run": "wandb wandb_project use_wandb "
     "wandb_log mlflow log_format",
-    "the hidden state is always carried from batch to batch": "stateful return_sequences "
-    "return_state carry_hidden",
+    "the hidden state is carried from batch to batch, except for the random resets of "
+    "'training.drop_state'": "stateful return_sequences return_state carry_hidden",
 }
 
 

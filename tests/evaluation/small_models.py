@@ -13,7 +13,7 @@ from ptblm.model.language_model import LanguageModel
 VOCABULARY = 7
 
 
-def small_model(seed: int = 0, dropout: float = 0.5, **options: object) -> LanguageModel:
+def small_model(seed: int = 0, dropout: object = 0.5, **options: object) -> LanguageModel:
     """A model in float64, with large weights so that contexts matter."""
     config = ModelConfig.model_validate(
         {"hidden_size": 4, "num_layers": 2, "dropout": dropout, **options}

@@ -131,7 +131,16 @@ def test_one_update_by_rule_sgd() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"initial_state": "learned"}, {"cell": "rnn"}, {"num_layers": 1}, {"dropout": 0.9}]
+    "options",
+    [
+        {"initial_state": "learned"},
+        {"cell": "rnn"},
+        {"num_layers": 1},
+        {"dropout": 0.9},
+        {"dropout": {"recurrent_weights": 0.5, "embedding": 0.5}},
+        {"tie_embeddings": True, "sum_layers": True},
+        {"output_projection": 3},
+    ],
 )
 def test_all_models_adapt_without_dropout(options: dict[str, Any]) -> None:
     ids = random_ids(41)

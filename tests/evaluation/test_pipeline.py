@@ -11,6 +11,7 @@ from ptblm.config.evaluation import EvaluationSettings
 from ptblm.evaluation.scorer import running_scores
 from ptblm.evaluation.scorers.pipeline import Pipeline, pipeline_scores
 from ptblm.evaluation.scorers.reader import has_dropout
+from ptblm.model.language_model import LanguageModel
 from tests.evaluation.small_models import (
     VOCABULARY,
     all_log_probs,
@@ -33,7 +34,7 @@ STAGES: dict[str, dict[str, Any]] = {
 STAGES["all"] = {key: value for stage in STAGES.values() for key, value in stage.items()}
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "mogrifier"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "mogrifier", "rlstm", "sru"])
 def test_neutral_pipeline_equals_static_bit_for_bit(cell: str) -> None:
     """The stages run, although the command line would leave them out."""
     model, ids = small_model(cell=cell).float(), random_ids(200)
@@ -117,9 +118,8 @@ def test_ensemble_is_mean_of_probabilities() -> None:
     torch.testing.assert_close(alone.exp(), probs[1])
 
 
-def sampled_probs(ids: Tensor, sample: int, window: int, seed: int) -> Tensor:
+def sampled_probs(model: LanguageModel, ids: Tensor, sample: int, window: int, seed: int) -> Tensor:
     """The probabilities of one dropout sample, whose masks are drawn for each window."""
-    model = small_model()
     state, rows, generator = model.initial_state(1), [], torch.Generator()
     with torch.no_grad():
         for chunk, inputs in enumerate(ids[:-1].split(window)):
@@ -129,13 +129,18 @@ def sampled_probs(ids: Tensor, sample: int, window: int, seed: int) -> Tensor:
     return torch.cat(rows)
 
 
+DROPOUTS: list[Any] = [0.5, {"input": 0.4, "locked": True}, {"embedding": 0.4}]
+DROPOUTS += [{"recurrent_weights": 0.5}, {"recurrent_state": 0.3}]
+
+
+@pytest.mark.parametrize("dropout", DROPOUTS)
 @pytest.mark.parametrize(("window", "seed"), [(7, 0), (35, 3)])
-def test_monte_carlo_is_mean_over_samples(window: int, seed: int) -> None:
+def test_monte_carlo_is_mean_over_samples(window: int, seed: int, dropout: Any) -> None:
     """Each sample carries its own hidden state; the probabilities are averaged, not their logs."""
-    ids = random_ids()
-    samples = [sampled_probs(ids, sample, window, seed) for sample in range(4)]
+    ids, model = random_ids(), small_model(dropout=dropout)
+    samples = [sampled_probs(model, ids, sample, window, seed) for sample in range(4)]
     settings = {"samples": 4, "seed": seed}
-    found = log_probs_of([small_model()], ids, window, monte_carlo=settings)
+    found = log_probs_of([model], ids, window, monte_carlo=settings)
     torch.testing.assert_close(found.exp(), torch.stack(samples).mean(0))
     assert not torch.allclose(samples[0], samples[1])
 
@@ -157,8 +162,9 @@ def test_temperature_applies_before_the_mean() -> None:
     torch.testing.assert_close(found, (each[0] + each[1]) / 2)
 
 
-def test_dropout_is_found_by_its_effect() -> None:
-    assert has_dropout(small_model(dropout=0.5))
+@pytest.mark.parametrize("dropout", DROPOUTS)
+def test_dropout_is_found_by_its_effect(dropout: Any) -> None:
+    assert has_dropout(small_model(dropout=dropout))
     assert not has_dropout(small_model(dropout=0.0))
 
 

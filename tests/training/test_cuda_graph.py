@@ -98,6 +98,15 @@ def test_graphed_run_equals_eager_run_bit_for_bit(optimizer: str, log_every: int
     assert ends == fixed
 
 
+@pytest.mark.parametrize("start", ["zeros", "learned"])
+def test_graphed_steps_use_rotated_streams_and_resets(start: str) -> None:
+    options: dict[str, Any] = {"cell": {"initial_state": start}, "streams": "rotated"}
+    eager, graphed = (make(drop_state=0.3, **options) for make in (eager_trainer, graphed_trainer))
+    run(eager)
+    run(graphed)
+    assert_same_state(graphed, eager)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("start", ["zeros", "ones", "learned"])
 @pytest.mark.parametrize("cell", CELLS)

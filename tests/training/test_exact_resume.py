@@ -1,6 +1,7 @@
 """A run that is stopped and resumed ends bit for bit like an uninterrupted run."""
 
 import io
+import itertools
 from typing import Any
 
 import pytest
@@ -76,6 +77,25 @@ def test_resume_is_bit_exact_with_dropout_everywhere(
     assert_resume_is_exact(options)
 
 
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"tie_embeddings": True},
+        {"output_projection": 5},
+        {"sum_layers": True},
+        {"head": {"type": "mixture", "components": 3, "dropout": 0.3}, "tie_embeddings": True},
+    ],
+    ids=["tied", "projection", "sum", "mixture"],
+)
+def test_resume_is_bit_exact_for_every_head(
+    model: dict[str, Any], optimizer: str, fused: bool
+) -> None:
+    settings: dict[str, Any] = {"optimizer": optimizer, "learning_rate": OPTIMIZERS[optimizer]}
+    assert_resume_is_exact({"cell": model, "fused": fused, "average": "ema", **settings})
+
+
 def assert_resume_is_exact(options: dict[str, Any]) -> None:
     whole = make_trainer(**options)
     list(whole.records())
@@ -139,12 +159,24 @@ def test_resume_is_bit_exact_with_early_stopping(stops: list[int]) -> None:
     assert without_times(records) == without_times(whole_records)
 
 
+# Learning rate and momentum change in every step.
+CYCLE = {"type": "one_cycle", "low_momentum": 0.5}
+
+
 # Mid-epoch and at the end of an epoch; the warm-up ends in the second epoch.
 @pytest.mark.parametrize("warmup_steps", [0, 11])
-@pytest.mark.parametrize("schedule", ["tutorial", "plateau", "cosine", "constant"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("optimizer", "schedule"),
+    [
+        *itertools.product(("sgd", "momentum", "adam"), ("tutorial", "plateau", "cosine")),
+        *((optimizer, "linear") for optimizer in OPTIMIZERS),
+        *((optimizer, CYCLE) for optimizer in OPTIMIZERS if optimizer not in ("sgd", "rmsprop")),
+        ("rmsprop", "constant"),
+    ],
+    ids=str,
+)
 def test_resume_is_bit_exact_for_every_optimizer_and_schedule(
-    optimizer: str, schedule: str, warmup_steps: int
+    optimizer: str, schedule: Any, warmup_steps: int
 ) -> None:
     def make() -> Trainer:
         return make_trainer(
@@ -152,6 +184,7 @@ def test_resume_is_bit_exact_for_every_optimizer_and_schedule(
             learning_rate=OPTIMIZERS[optimizer],
             schedule=schedule,
             warmup_steps=warmup_steps,
+            weight_decay=0.01,
         )
 
     whole = make()

@@ -54,10 +54,11 @@ class Entries(NamedTuple):
         is_target = self.tokens == self.tokens[self.before :, None]  # [T, N + T]
         return (attention * is_target).sum(dim=1)
 
-    def probs(self, attention: Tensor, vocab_size: int) -> Tensor:
-        """Returns the probability of every token, [T, V]."""
-        zeros = attention.new_zeros(len(attention), vocab_size)
-        return zeros.scatter_add_(1, self.tokens.expand_as(attention), attention)
+    def probs(self, attention: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the W different tokens of the entries, [W], and their probabilities, [T, W]."""
+        words, index = self.tokens.unique(return_inverse=True)
+        zeros = attention.new_zeros(len(attention), len(words))
+        return words, zeros.scatter_add_(1, index.expand_as(attention), attention)
 
 
 class NeuralCache:
@@ -91,14 +92,18 @@ class NeuralCache:
         return Entries(features, targets, before)
 
 
-def mix_cache(log_probs: Tensor, cache_probs: Tensor, weight: float, is_empty: Tensor) -> Tensor:
+def mix_cache(
+    log_probs: Tensor, cache_probs: Tensor | None, weight: float, is_empty: Tensor
+) -> Tensor:
     """Returns the log-probabilities of the mixture of model and cache, in the shape of both.
 
     Args:
         log_probs: log-probabilities of the model, [T, ...].
-        cache_probs: probabilities of the cache, [T, ...].
+        cache_probs: probabilities of the cache, [T, ...]; None for tokens that it does not contain.
         weight: weight of the cache, greater than 0 and less than 1.
         is_empty: where the cache is empty, so that the model remains as it is, [T].
     """
-    mixed = torch.logaddexp(log_probs + math.log1p(-weight), cache_probs.log() + math.log(weight))
+    mixed = log_probs + math.log1p(-weight)
+    if cache_probs is not None:
+        mixed = torch.logaddexp(mixed, cache_probs.log() + math.log(weight))
     return torch.where(is_empty.view(-1, *(1 for _ in log_probs.shape[1:])), log_probs, mixed)

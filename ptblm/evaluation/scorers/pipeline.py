@@ -173,12 +173,15 @@ class TextScorer:
         targets: Tensor,
     ) -> Tensor:
         """Mixes the mean of the models with the mean of their caches, [T, V]."""
-        probs = torch.zeros_like(log_probs)
+        total = torch.zeros((), device=targets.device)
         for cache, part, share in zip(self._caches, features, self._shares, strict=True):
             entries = cache.read(part, targets)
-            attention = entries.attention(settings.window, settings.theta)
-            probs.add_(entries.probs(attention, log_probs.shape[1]), alpha=share)
-        return mix_cache(log_probs, probs, settings.weight, entries.is_empty)
+            words, probs = entries.probs(entries.attention(settings.window, settings.theta))
+            total = total + share * probs  # the words of all caches are the same
+        # Most of the vocabulary is not in the cache.
+        mixed = mix_cache(log_probs, None, settings.weight, entries.is_empty)
+        of_words = mix_cache(log_probs[:, words], total, settings.weight, entries.is_empty)
+        return mixed.index_copy_(1, words, of_words)
 
 
 def text_chunks(ids: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor]]:

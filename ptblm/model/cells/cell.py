@@ -84,7 +84,9 @@ class Cell(nn.Module):
         """
         for module in self.modules():
             if isinstance(module, Affine):
-                initializer.kernel(module.weight_ih, module.weight_hh, generator)
+                initializer.kernel(
+                    module.weight_ih, module.weight_hh, generator, units=self.hidden_size
+                )
                 nn.init.zeros_(module.bias)
                 continue
             for parameter in module.parameters(recurse=False):
