@@ -56,7 +56,8 @@ def batch(steps: int = STEPS) -> tuple[Tensor, Tensor]:
 def loss(model: LanguageModel, start: float = 0.3) -> Tensor:
     state = model.initial_state(BATCH)
     state = tuple(tuple(torch.full_like(part, start) for part in layer) for layer in state)
-    return model(*batch(), state, generator())[0]
+    result: Tensor = model(*batch(), state, generator())[0]
+    return result
 
 
 def gradients(model: LanguageModel) -> dict[str, Tensor]:
@@ -126,7 +127,7 @@ def test_raw_weights_are_trained_and_saved(cell: str, fused: bool) -> None:
         parameter = model.get_parameter(name)
         assert parameter.requires_grad
         with torch.no_grad():
-            parameter -= 0.1 * found[name]
+            parameter.sub_(0.1 * found[name])
         assert not torch.equal(parameter, before[name])
     assert loss(model) < loss(make_with(before, model, cell, fused))
 

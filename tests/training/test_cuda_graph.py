@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ptblm.backend.loss_scaler import LossScaler
+from ptblm.config.dropout import DropoutConfig
 from ptblm.errors import DivergedError
 from ptblm.model.cells.cell import Cell, CellState
 from ptblm.model.language_model import LanguageModel
@@ -286,7 +287,7 @@ class Delay(Cell):
 
 def test_state_that_shares_memory_with_the_previous_state(monkeypatch: pytest.MonkeyPatch) -> None:
     def with_delays(*_: Any, **__: Any) -> LanguageModel:
-        return LanguageModel(13, 6, [RecurrentLayer(Delay(6, 6))], 0.3)
+        return LanguageModel(13, 6, [RecurrentLayer(Delay(6, 6))], DropoutConfig.everywhere(0.3))
 
     monkeypatch.setattr("tests.training.small_trainer.build_model", with_delays)
     eager, graphed = eager_trainer(num_steps=1), graphed_trainer(num_steps=1)

@@ -92,7 +92,7 @@ def test_bf16_outputs_are_summed_in_fp32() -> None:
 def test_reported_perplexity_is_without_the_terms() -> None:
     """With a learning rate of 0, the perplexities are those of a run without the terms."""
 
-    def perplexities(**factors: float) -> list[tuple[Any, ...]]:
+    def perplexities(**factors: Any) -> list[tuple[Any, ...]]:
         trainer = make_trainer(learning_rate=1e-30, epochs=1, **factors)
         records = [r for r in trainer.records() if isinstance(r, EpochDone)]
         return [(r.train_perplexity, r.valid_perplexity) for r in records]
@@ -102,7 +102,7 @@ def test_reported_perplexity_is_without_the_terms() -> None:
 
 @pytest.mark.parametrize("factor", [AR, TAR])
 def test_trainer_adds_the_term_of_its_config(factor: str) -> None:
-    def trained(**factors: float) -> Trainer:
+    def trained(**factors: Any) -> Trainer:
         trainer = make_trainer(epochs=1, **factors)
         list(trainer.records())
         return trainer
