@@ -55,7 +55,7 @@ class DropoutConfig(Section):
     @classmethod
     def everywhere(cls, rate: float) -> "DropoutConfig":
         """Returns the section that a number stands for."""
-        return cls(**dict.fromkeys(_PLACES, rate))
+        return cls.model_validate(dict.fromkeys(_PLACES, rate))
 
 
 def expand_dropout(value: Any) -> Any:

@@ -97,7 +97,7 @@ def test_dropout_of_awd_lstm_is_recognized() -> None:
     )
     assert recognize(shapes_of(4), saved).config.dropout == expected
     assert recognize(shapes_of(4), {}).config.dropout == DropoutConfig()
-    bad = {name: value for name, value in zip(saved, [1, -1, 2.5, "0.5", None], strict=False)}
+    bad = dict(zip(saved, [1, -1, 2.5, "0.5", None, True, True], strict=True))
     assert recognize(shapes_of(4), bad).config.dropout == DropoutConfig()
 
 

@@ -19,6 +19,17 @@ from ptblm.training.trainer import Trainer
 VOCABULARY = 13
 CELLS = list(VARIANT_KEYS["model", "cell"].options)
 
+# Dropout everywhere.
+DROPOUT = {
+    "input": 0.2,
+    "between": 0.3,
+    "output": 0.4,
+    "locked": True,
+    "embedding": 0.1,
+    "recurrent_weights": 0.5,
+    "recurrent_state": 0.3,
+}
+
 # A learning rate for each optimizer.
 OPTIMIZERS = {
     "sgd": 1.0,

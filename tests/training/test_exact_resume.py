@@ -13,6 +13,7 @@ from ptblm.training.records import EpochDone, Evaluating, StepDone
 from ptblm.training.trainer import Trainer
 from tests.training.small_trainer import (
     CELLS,
+    DROPOUT,
     OPTIMIZERS,
     assert_same,
     assert_same_state,
@@ -74,6 +75,18 @@ def test_resume_is_bit_exact_for_every_cell(
 )
 def test_resume_is_bit_exact_with_state_dropout(cell: dict[str, Any]) -> None:
     assert_resume_is_exact({"cell": {"cell": cell, "dropout": {"recurrent_state": 0.3}}})
+
+
+@pytest.mark.parametrize("way", ["fused", "unfused", "bf16"])
+@pytest.mark.parametrize("cell", ["lstm", "rnn", "mogrifier", "rlstm"])
+def test_resume_is_bit_exact_with_dropout_everywhere(
+    cell: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "MIN_BF16_UNITS", 1)
+    options: dict[str, Any] = {"cell": {"cell": cell, "dropout": DROPOUT}}
+    options |= {"fused": way != "unfused", "precision": "bf16" if way == "bf16" else "fp32"}
+    options |= {"activation_regularization": 2.0, "temporal_activation_regularization": 1.0}
+    assert_resume_is_exact(options)
 
 
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])

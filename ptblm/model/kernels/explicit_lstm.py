@@ -1,8 +1,8 @@
 """An LSTM layer for CPUs with explicit forward and backward, for what torch's layer lacks.
 
 In mixed precision, matrix multiplications use bf16, and the rest uses fp32. The bf16 layer of torch
-is no faster than its fp32 layer. In any precision, the hidden state can have a dropout mask, and the
-input gate can be capped. One matrix multiplication computes the input projections of all time
+is no faster than its fp32 layer. In any precision, the hidden state can have a dropout mask, and
+the input gate can be capped. One matrix multiplication computes the input projections of all time
 steps, and one computes each weight gradient. Only the recurrent multiplications run once per time
 step.
 

@@ -227,7 +227,8 @@ class RecurrentStack(nn.Module):
         self, x: Tensor, hidden_state: HiddenState, generator: torch.Generator | None
     ) -> StackOutput:
         """Runs x, [T, B, I], through all layers. Dropout is applied only with a generator."""
-        rates, outputs, last_states = self.dropout, [], []
+        rates, last_states = self.dropout, []
+        outputs: list[Tensor] = []
         for layer, state in zip(self.layers, hidden_state, strict=True):
             if outputs:
                 x = dropout(x, rates.between, generator, locked=rates.locked)
