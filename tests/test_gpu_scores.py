@@ -7,9 +7,11 @@ import pytest
 import torch
 
 import ptblm
+from ptblm.config.evaluation import EvaluationSettings
 from ptblm.corpus.lines import lines_of
 from ptblm.corpus.source import bytes_source
 from ptblm.evaluation.line_scores import Mode, score_lines
+from ptblm.evaluation.scorers.pipeline import Pipeline
 from ptblm.evaluation.token_scores import Measures, TokenScores, concatenate
 from ptblm.run.load_model import load_model
 
@@ -19,12 +21,19 @@ pytestmark = [
 ]
 
 
-def scores(run: Path, device: str, mode: Mode, measures: Measures) -> TokenScores:
+def scores(
+    run: Path,
+    device: str,
+    mode: Mode,
+    measures: Measures,
+    settings: EvaluationSettings | None = None,
+) -> TokenScores:
     loaded = load_model(run, device)
+    pipeline = None if settings is None else Pipeline([loaded.model] * 2, settings, 5)
     text = "the cat sat\n\na dog ran on the mat\n" + "the dog " * 500
     lines = lines_of(bytes_source("text", text.encode()), loaded.tokenizer)
     context = loaded.tokenizer.line_end_id
-    scored = score_lines(loaded.model, lines, mode, context, measures=measures)
+    scored = score_lines(loaded.model, lines, mode, context, measures=measures, pipeline=pipeline)
     return concatenate([line.scores for line in scored])
 
 
@@ -41,6 +50,21 @@ def test_scores_agree_with_the_cpu(finished_run: Path, mode: Mode, measures: Mea
         assert (one is None) == (other is None)
         if one is not None and one.dtype.kind == "f":
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["stream", "sentence", "document"])
+def test_adaptive_scores_agree_with_the_cpu(finished_run: Path, mode: Mode) -> None:
+    """Gradients are computed with cuDNN although the model is in evaluation mode."""
+    settings = EvaluationSettings.model_validate(
+        {
+            "temperature": 0.9,
+            "cache": {"window": 9},
+            "dynamic": {"rule": "sgd", "learning_rate": 0.01},
+        }
+    )
+    expected = scores(finished_run, "cpu", mode, Measures(), settings)
+    found = scores(finished_run, "cuda", mode, Measures(), settings)
+    np.testing.assert_allclose(found.nll, expected.nll, rtol=1e-3, atol=1e-4)
 
 
 def test_generated_texts_are_those_of_the_cpu(finished_run: Path) -> None:

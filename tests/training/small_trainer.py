@@ -56,7 +56,9 @@ def make_trainer(
         "seed": seed,
     }
     config = TrainingConfig(**{**settings, **changes})
-    model_config = ModelConfig(hidden_size=6, num_layers=2, dropout=0.3, **(cell or {}))
+    model_config = ModelConfig.model_validate(
+        {"hidden_size": 6, "num_layers": 2, "dropout": 0.3, **(cell or {})}
+    )
     model = build_model(model_config, VOCABULARY, fused=fused)
     model.initialize(Initializer("uniform", 0.4), make_generator(seed, "initial weights"))
     return Trainer(

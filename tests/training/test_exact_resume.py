@@ -64,6 +64,18 @@ def test_resume_is_bit_exact_for_every_cell(
         assert_resume_is_exact(options)
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        {"type": "mogrifier", "rounds": 3, "rank": 2, "cap_input_gate": True, "chrono_steps": 9},
+        {"type": "rlstm", "rounds": 2, "rank": 2, "chrono_steps": 9},
+    ],
+    ids=str,
+)
+def test_resume_is_bit_exact_with_state_dropout(cell: dict[str, Any]) -> None:
+    assert_resume_is_exact({"cell": {"cell": cell, "dropout": {"recurrent_state": 0.3}}})
+
+
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_one_cycle_has_the_shape_of_fast_ai() -> None:
         ({"warmup_share": 0.5, "flat": 0.0, "cooldown": 0.5}, [0.1, 0.55, 1.0, 0.05, 0.0]),
     ],
 )
-def test_phases_of_one_cycle_may_be_empty(shares: dict[str, float], rates: list[float]) -> None:
+def test_phases_of_one_cycle_may_be_empty(shares: dict[str, Any], rates: list[float]) -> None:
     config = TrainingConfig(schedule=OneCycleSchedule(**shares), epochs=4)
     assert [rate(config, epoch) for epoch in range(5)] == pytest.approx(rates, abs=1e-12)
 
@@ -145,9 +145,10 @@ def test_phases_of_one_cycle_may_be_empty(shares: dict[str, float], rates: list[
 def test_momentum_of_one_cycle_falls_as_the_rate_rises(
     optimizer: dict[str, Any], high: float
 ) -> None:
-    schedule = {"type": "one_cycle", "warmup_share": 0.2, "flat": 0.2, "cooldown": 0.2}
-    schedule["low_momentum"] = 0.3
-    config = TrainingConfig(optimizer=optimizer, schedule=schedule, epochs=10)
+    shares = {"warmup_share": 0.2, "flat": 0.2, "cooldown": 0.2}
+    settings: dict[str, Any] = {"optimizer": optimizer, "epochs": 10}
+    settings["schedule"] = {"type": "one_cycle", "low_momentum": 0.3, **shares}
+    config = TrainingConfig(**settings)
 
     def momentum(epoch: int) -> float | None:
         return scheduled_momentum(config, epoch=epoch, batch=0, batches=10)
@@ -157,7 +158,7 @@ def test_momentum_of_one_cycle_falls_as_the_rate_rises(
     for epoch, value in enumerate(expected):
         if value is not None:
             assert momentum(epoch) == pytest.approx(value, rel=1e-12), epoch
-    without = TrainingConfig(optimizer=optimizer, schedule="one_cycle")
+    without = TrainingConfig(**{**settings, "schedule": "one_cycle"})
     assert scheduled_momentum(without, epoch=3, batch=0, batches=10) is None
 
 

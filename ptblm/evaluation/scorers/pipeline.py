@@ -68,11 +68,6 @@ class Pipeline:
         if dynamic is not None:
             self.steps = min(self.steps, dynamic.segment_length)
 
-    @property
-    def device(self) -> torch.device:
-        """The device of the models."""
-        return next(self._models[0].parameters()).device
-
     def start(self) -> "TextScorer":
         """Returns a scorer at the start of a text, with the trained weights and an empty cache.
 
