@@ -39,11 +39,13 @@ class Option:
 
 
 _DROPOUT = ("model.dropout=0.5",)
+_SMALL = ("data.vocabulary.size=1000",)  # a mixture is slow with a large one
 
 # Rates and factors hardly affect the time of a step.
 OPTIONS = [
     Option("tied embeddings", ("model.tie_embeddings=true",)),
     Option("sum of layers", ("model.sum_layers=true",)),
+    Option("softmax, mixture of 15", ("model.head=mixture", "model.head.components=15"), _SMALL),
     Option("dropout", _DROPOUT),
     Option("dropout, locked", ("model.dropout.locked=true",), _DROPOUT),
     Option("dropout, embedding", ("model.dropout.embedding=0.1",)),
@@ -56,6 +58,7 @@ OPTIONS = [
     Option("streams, rotated", ("training.streams=rotated",)),
     Option("drop_state", ("training.drop_state=0.01",)),
     Option("random_num_steps", ("training.random_num_steps=true",)),
+    Option("capped input gate", ("model.cell.cap_input_gate=true",)),
     Option("cell, mogrifier", ("model.cell=mogrifier",)),
     Option("cell, mogrifier of rank 40", ("model.cell=mogrifier", "model.cell.rank=40")),
     Option("cell, rlstm", ("model.cell=rlstm",)),
@@ -124,11 +127,11 @@ def options_header(name: str, config: Config) -> list[str]:
         "",
         f"options, {name}, {precision_of(config)}",
         f"ms per step of {tokens} tokens, median [quartiles]",
-        f"  {'':<28}{'without':>26}{'with':>26}{'with / without':>22}",
+        f"  {'':<28}{'without':>30}{'with':>30}{'with / without':>22}",
     ]
 
 
 def option_line(result: dict[str, Any]) -> str:
     """Returns the row of an option."""
     without, with_option = (result["ms_per_step"][name].text(2) for name in (WITHOUT, WITH))
-    return f"  {result['option']:<28}{without:>26}{with_option:>26}{result['ratio'].text(2):>22}"
+    return f"  {result['option']:<28}{without:>30}{with_option:>30}{result['ratio'].text(2):>22}"
