@@ -5,13 +5,15 @@
     python scripts/bench.py train --device cuda --precision bf16 --steps 1000
     python scripts/bench.py train --compile                 also torch.compile
     python scripts/bench.py profile --config medium         time per operator
+    python scripts/bench.py options --config medium         cost of each option
 
 The train section compares a step of `ptblm train` with a PyTorch baseline, tuned PyTorch, autocast
 and the GEMM-only time, which is the time of the matrix multiplications alone. Contenders alternate
 in windows, and results are medians. The evaluation section compares ptblm with PyTorch scoring one
 token at a time. The scores section compares `ptblm score` with and without columns, and batches
 with one sentence at a time. The corpus section compares ptblm with a simple Python reader. The
-startup section measures whole processes. Texts are random, so nothing is downloaded.
+startup section measures whole processes. The options section compares steps with and without each
+option of a model or recipe. Texts are random, so nothing is downloaded.
 """
 
 import enum
@@ -42,6 +44,7 @@ class Section(enum.StrEnum):
     CORPUS = "corpus"
     STARTUP = "startup"
     PROFILE = "profile"
+    OPTIONS = "options"
 
 
 class Precision(enum.StrEnum):
@@ -152,11 +155,15 @@ class Job:
 
 
 def measure(job: Job, section: Section, results: dict[str, Any]) -> None:
-    """Measures one section, or all except the profile. Prints tables and collects results."""
+    """Measures one section, or all except the profile and the options.
+
+    Prints tables and collects results.
+    """
     import torch
     from benchmark.corpus import bench_corpus, corpus_lines
     from benchmark.evaluation import bench_evaluation, bench_test_split, evaluation_lines
     from benchmark.hardware import describe_hardware
+    from benchmark.options import OPTIONS, bench_option, option_line, options_header
     from benchmark.profiling import profile_lines
     from benchmark.ptblm_run import make_config, pick_device
     from benchmark.scores import bench_scores, scores_lines
@@ -188,6 +195,14 @@ def measure(job: Job, section: Section, results: dict[str, Any]) -> None:
     if section == Section.PROFILE:
         for name, precision in itertools.product(job.configs, precisions):
             show(profile_lines(config(name, precision), steps))
+    if section == Section.OPTIONS:
+        results["options"] = []
+        for name, precision in itertools.product(job.configs, precisions):
+            show(options_header(name, config(name, precision)))
+            for option in OPTIONS:
+                found = {"config": name, **bench_option(config(name, precision), steps, option)}
+                results["options"].append(found)
+                show([option_line(found)])
     if wanted(Section.TRAIN):
         results["train"] = []
         for name, precision in itertools.product(job.configs, precisions):

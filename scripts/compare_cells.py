@@ -87,7 +87,7 @@ def _records(options: list[str], *, fused: bool) -> Iterator[Record]:
     trainer = setup_run(load_config("small", options)).trainer
     if not fused:  # disables only the kernels of the layers, unlike --no-fused
         for layer in trainer.model.recurrent.layers:
-            layer.fused = None
+            layer.fused = False
     return trainer.records()
 
 

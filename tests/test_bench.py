@@ -40,7 +40,8 @@ from benchmark.measure import (
     spread,
     time_alternately,
 )
-from benchmark.ptblm_run import training_steps
+from benchmark.options import OPTIONS, Option, bench_option, option_line
+from benchmark.ptblm_run import training_steps, with_overrides
 from benchmark.scores import bench_scores, scores_lines
 from benchmark.startup import bench_startup
 from benchmark.text import write_text
@@ -387,3 +388,21 @@ def test_jobs_are_timed_alternately() -> None:
     seconds = time_alternately(jobs, 2, lambda: None)
     assert "".join(calls) == "aaabbb" + "abab"
     assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2}
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_every_option_changes_the_config(option: Option) -> None:
+    without = with_overrides(config(), option.base)
+    assert with_overrides(without, option.overrides) != without
+
+
+@pytest.mark.parametrize("name", ["random_num_steps", "dropout, locked"])
+def test_cost_of_an_option_is_that_of_its_tokens(name: str, text: Path) -> None:
+    (option,) = [option for option in OPTIONS if option.name == name]
+    found = bench_option(config(data=str(text)), 4, option)
+    assert (found["windows"], found["steps_per_window"], found["tokens_per_step"]) == (4, 1, 400)
+    assert found["ms_per_step"].keys() == {"without", "with"}
+    for ms in found["ms_per_step"].values():
+        assert 0 < ms.low <= ms.median <= ms.high
+    assert found["ratio"].low > 0
+    assert option_line(found).split("  ")[1] == name

@@ -43,7 +43,15 @@ def _reset_compiler() -> Iterator[None]:
 
 SETTINGS = {"data.path": "sample", "model.hidden_size": 64, "training.epochs": 2}
 CELLS = list(VARIANT_KEYS["model", "cell"].options)
-RATES = {"sgd": 0.5, "momentum": 0.1, "adam": 0.001, "rmsprop": 0.001}
+RATES = {
+    "sgd": 0.5,
+    "momentum": 0.1,
+    "adam": 0.001,
+    "adamw": 0.001,
+    "nadam": 0.001,
+    "muon": 0.02,
+    "rmsprop": 0.001,
+}
 
 
 def settings(**changes: Any) -> list[str]:
@@ -87,6 +95,9 @@ def assert_equal(ours: Trainer, theirs: Trainer) -> None:
     assert found.keys() == expected.keys()
     for name, value in found.items():
         assert torch.equal(value, expected[name]), name
+    assert ours.averages.counts() == theirs.averages.counts()
+    for average, other in zip(ours.averages.tensors(), theirs.averages.tensors(), strict=True):
+        assert torch.equal(average, other)
 
 
 def kernel_of(cell: str) -> str:
@@ -314,13 +325,14 @@ def deterministic_options(optimizer: str, precision: str) -> dict[str, Any]:
         "run__precision": precision,
         "training__optimizer": optimizer,
         "training__learning_rate": RATES[optimizer],
+        "training__average": "two_tailed",
         "run__deterministic": True,
     }
 
 
 @pytest.mark.usefixtures("_restore_determinism")
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
-@pytest.mark.parametrize("optimizer", ["momentum", "adam", "rmsprop"])
+@pytest.mark.parametrize("optimizer", [name for name in RATES if name != "sgd"])
 def test_deterministic_captured_steps_equal_eager_ones_exactly(
     optimizer: str, precision: str
 ) -> None:
@@ -337,7 +349,7 @@ def test_deterministic_captured_steps_equal_eager_ones_exactly(
     ("precision", "optimizer"),
     [
         *((precision, "sgd") for precision in ("fp32", "tf32", "bf16", "fp16")),
-        *(("fp32", optimizer) for optimizer in ("momentum", "adam", "rmsprop")),
+        *(("fp32", optimizer) for optimizer in RATES if optimizer != "sgd"),
         ("fp16", "adam"),
     ],
 )

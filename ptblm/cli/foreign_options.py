@@ -4,7 +4,7 @@ import re
 import shlex
 
 from ptblm.config.names_of_other_tools import answer, normalize, replacement
-from ptblm.config.schema import SECTIONS, VARIANT_KEYS, Config
+from ptblm.config.schema import NUMBER_OR_SECTION, SECTIONS, VARIANT_KEYS, Config
 from ptblm.config.unknown_keys import sections_with_key
 
 # Options of ptblm that set a config key.
@@ -68,7 +68,13 @@ def _own_key(name: str) -> str | None:
         for path, variants in VARIANT_KEYS.items()
         for option in {option for options in variants.options.values() for option in options}
     ]
-    found = [key for key in keys if name in (key, key.rpartition(".")[2]) and key not in SECTIONS]
+    dropout = ".".join(map(str, NUMBER_OR_SECTION))
+    # Names such as `input` say what they mean only after `model.dropout`.
+    short = {key: "" if key.startswith(f"{dropout}.") else key.rpartition(".")[2] for key in keys}
+    sections = SECTIONS.keys() - {dropout}
+    found = [key for key in keys if name in (key, short[key]) and key not in sections]
+    if dropout in found:  # rather than the option of a head
+        return dropout
     return found[0] if len(found) == 1 else None
 
 

@@ -118,7 +118,7 @@ def _shown(perplexity: float) -> str:
 def dry_run_lines(dry_run: DryRun) -> list[str]:
     """Returns the estimates of a dry run as lines of text."""
     corpus, unit = dry_run.corpus, dry_run.corpus.tokenizer.unit
-    steps = dry_run.steps_per_epoch * dry_run.epochs
+    steps, tokens = dry_run.steps_per_epoch * dry_run.epochs, dry_run.tokens_per_step
     first = "first step" if dry_run.first_steps == 1 else f"first {dry_run.first_steps:,} steps"
     minutes = round(steps * dry_run.seconds_per_step / 60)
     where = " on the GPU" if dry_run.device.device.type == "cuda" else ""
@@ -131,7 +131,7 @@ def dry_run_lines(dry_run: DryRun) -> list[str]:
         f"device           {dry_run.device}",
         f"parameters       {dry_run.parameters:,}",
         f"steps per epoch  {dry_run.steps_per_epoch:,} of "
-        f"{counted(dry_run.tokens_per_step, 'token')}",
+        f"{counted(round(tokens), 'token')}{'' if tokens.is_integer() else ' on average'}",
         f"total steps      {steps:,} in {counted(dry_run.epochs, 'epoch')}",
         f"{first:<17}perplexity {dry_run.first_perplexity:.1f}",
         f"estimated time   {counted(minutes, 'minute')} of training, "

@@ -73,6 +73,8 @@ class LSTMConfig(Variant):
     ] = None
     gate_activation: _GateActivation = "sigmoid"
     activation: _Activation = "tanh"
+    cap_input_gate: _CapInputGate = False
+    chrono_steps: _ChronoSteps = None
 
 
 class RNNConfig(Variant):

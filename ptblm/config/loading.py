@@ -168,6 +168,8 @@ def _explain(details: ErrorDetails, locations: Locations, listed: set[KeyPath]) 
         path = (*path, context["key"])
     if details["type"] == "extra_forbidden":
         message = explain_unknown_key(path, variant, listed)
+    elif details["type"] == "combination":  # its message contains the values of all keys
+        message = details["msg"]
     elif details["type"] == "union_tag_invalid":
         name = variant_type(value)
         expected, guess = explain_unknown_variant(path, name)

@@ -1,12 +1,14 @@
 """Config keys of the model."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from ptblm.config.cells import CellConfig, LSTMConfig
+from ptblm.config.cells import CellConfig, CustomCellConfig, LSTMConfig
 from ptblm.config.dropout import Dropout, DropoutConfig
+from ptblm.config.heads import HeadConfig, SoftmaxConfig
 from ptblm.config.section import LARGEST, Section
 
 _Units = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -50,10 +52,14 @@ class ModelConfig(Section):
         Field(
             ge=1,
             le=1_000_000,
-            description="size of a linear map between the last layer and the softmax; null for no "
-            "map",
+            description="size of a linear map without bias between the last layer and the softmax; "
+            "null for no map",
         ),
     ] = None
+    head: Annotated[
+        HeadConfig,
+        Field(description="what computes the probabilities: softmax or mixture (of softmaxes)"),
+    ] = SoftmaxConfig()
     sum_layers: Annotated[
         bool,
         Field(description="whether the softmax sees the sum of the outputs of all layers"),
@@ -117,24 +123,34 @@ class ModelConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _check_sizes(self) -> Self:
-        units, table = self.units, self.embedding_size or self.hidden_size
+    def _check_output_sizes(self) -> Self:
+        if isinstance(self.cell, CustomCellConfig):  # only the cell knows its output size
+            return self
         projection = getattr(self.cell, "projection_size", None)
-        output = self.output_projection or projection or units[-1]
-        if self.sum_layers and len(set(units)) > 1:
-            raise PydanticCustomError(
-                "sum_layers",
-                "needs layers of one size",
-                {"key": "sum_layers", "value": True},
-            )
-        if self.tie_embeddings and output != table:
-            raise PydanticCustomError(
-                "tie_embeddings",
-                "needs an embedding as large as the input of the softmax: set "
-                "model.embedding_size to {output} or model.output_projection to {table}",
-                {"key": "tie_embeddings", "value": True, "output": output, "table": table},
-            )
+        problem = self.size_problem([projection or size for size in self.units])
+        if problem is not None:
+            key, message = problem
+            details = {"key": key, "message": message}
+            raise PydanticCustomError("combination", "{message}", details)
         return self
+
+    def size_problem(self, output_sizes: Sequence[int]) -> tuple[str, str] | None:
+        """Returns a key that cannot be combined with the sizes of the layers, and a message.
+
+        Args:
+            output_sizes: output size of each layer, from the lowest to the highest.
+        """
+        if self.sum_layers and len(set(output_sizes)) > 1:
+            return "sum_layers", f"needs layers of one size, not {list(output_sizes)[:20]}"
+        table = self.embedding_size or self.hidden_size
+        output = self.output_projection or output_sizes[-1]
+        if self.tie_embeddings and isinstance(self.head, SoftmaxConfig) and output != table:
+            return "tie_embeddings", (
+                f"needs an embedding as large as the input of the softmax, {output}, but its size "
+                f"is {table}; set model.embedding_size to {output} or model.output_projection to "
+                f"{table}"
+            )
+        return None
 
     @property
     def units(self) -> list[int]:

@@ -26,8 +26,22 @@ RENAMED = {
     "emb_size wordvec_size word_vec_size word_dim n_embd input_size decoder_embed_dim",
     "model.num_layers": "nlayers n_layers n_layer layers nb_layers num_hidden_layers rnn_layers "
     "num_rnn_layers decoder_layers depth",
+    "model.tie_embeddings": "tied tie tie_weights tied_weights weight_tying tie_word_embeddings "
+    "share_embeddings share_decoder_input_output_embed tied_embeddings",
+    "model.head.components": "n_experts num_experts",
+    "model.head.dropout": "dropoutl",
     "model.dropout": "drop drop_rate dropout_rate dropout_prob dropout_p keep_prob "
     "keep_probability",
+    "model.dropout.input": "dropouti dropout_in dropout_i input_dropout input_p spatial_dropout "
+    "decoder_dropout_in",
+    "model.dropout.between": "dropouth dropout_h hidden_dropout hidden_p inter_layer_dropout",
+    "model.dropout.output": "dropouto dropout_out dropout_o output_dropout output_p "
+    "decoder_dropout_out",
+    "model.dropout.locked": "variational locked_dropout lock_drop variational_dropout",
+    "model.dropout.embedding": "dropoute dropout_embed dropout_emb embed_dropout embed_p "
+    "embedding_dropout word_dropout",
+    "model.dropout.recurrent_weights": "wdrop weight_drop weight_dropout weight_p dropconnect",
+    "model.dropout.recurrent_state": "recurrent_dropout recurrent_dropout_rate state_dropout",
     "model.initializer": "kernel_initializer weight_init init_method initialization",
     "model.init_scale": "initrange init_range init_weight param_init uniform_scale",
     "model.initial_state": "init_state initial_hidden init_hidden",
@@ -44,6 +58,10 @@ RENAMED = {
     "sequence_length tokens_per_sample block_size context_length context_size unroll "
     "unroll_length unroll_steps num_unroll_steps timesteps time_steps num_timesteps input_length "
     "max_len maxlen max_seq_len max_seq_length chunk_len window_size",
+    "training.random_num_steps": "random_bptt random_seq_len",
+    "training.streams": "partial_shuffle",
+    "training.drop_state": "drop_state_prob drop_state_probability state_drop_probability "
+    "reset_hidden_prob",
     "training.epochs": "max_max_epoch max_epoch max_epochs num_epochs n_epochs nb_epoch nb_epochs "
     "nepochs num_train_epochs total_epochs",
     "training.learning_rate": "lr init_lr lr_init initial_lr initial_learning_rate base_lr "
@@ -51,6 +69,8 @@ RENAMED = {
     "training.max_grad_norm": "clip clip_norm clipnorm global_clipnorm clip_grad clip_grad_norm "
     "clip_gradients grad_clip grad_clip_norm grad_norm gradient_clip gradient_clipping "
     "gradient_clip_val max_gradient_norm max_norm",
+    "training.activation_regularization": "alpha ar activity_regularizer",
+    "training.temporal_activation_regularization": "tar",
     "training.optimizer": "optim optimiser opt optim_method use_optimizer trainer",
     "training.optimizer.decay": "decay_rate rmsprop_decay rho",
     "training.optimizer.beta1": "adam_beta1 beta_1 b1",
@@ -91,6 +111,11 @@ RENAMED = {
 NOTES = {
     "data.vocabulary.unk": "the unknown word as the text spells it",
     "model.dropout": "the probability to drop, not to keep",
+    "model.dropout.input": "with 'locked: true' for the masks of AWD-LSTM",
+    "model.dropout.between": "with 'locked: true' for the masks of AWD-LSTM",
+    "model.dropout.output": "with 'locked: true' for the masks of AWD-LSTM",
+    "training.activation_regularization": "with the value for a mean loss",
+    "training.temporal_activation_regularization": "with the value for a mean loss",
     "training.learning_rate": "the loss is summed over num_steps, so divide the SGD rate of a mean "
     "loss by num_steps",
     "training.max_grad_norm": "the gradient is that of the loss summed over num_steps, so multiply "
@@ -106,11 +131,14 @@ NOTES = {
     "training.average.decay": "average ema",
     "training.average.start": "average tail, in epochs",
     "training.average.patience": "average nt",
+    "training.streams": "rotated",
     "training.schedule.decay": "schedules tutorial and plateau",
     "training.schedule.full_rate_epochs": "schedule tutorial",
     "training.schedule.warmup_share": "schedule one_cycle",
     "training.schedule.low_momentum": "schedule one_cycle",
     "training.schedule.final_learning_rate": "schedules cosine and linear",
+    "model.head.components": "head mixture",
+    "model.head.dropout": "head mixture",
     "model.cell.beta": "cell janet",
     "model.cell.rounds": "cells mogrifier and rlstm",
     "model.cell.rank": "cells mogrifier and rlstm",
@@ -140,13 +168,6 @@ EXPLAINED = {
     "TensorFlow tutorial": "max_epoch",
     "use 'model.dropout', which is 1 - keep_prob": "keep_prob keep_probability input_keep_prob "
     "output_keep_prob",
-    "use 'model.dropout', which applies after the embedding and after every layer": "dropouti "
-    "dropouto dropout_in dropout_out dropout_embed dropout_emb embed_dropout embedding_dropout "
-    "input_dropout output_dropout decoder_dropout_in decoder_dropout_out spatial_dropout",
-    "dropout of recurrent states, weights and words is not available in ptblm; 'model.dropout' "
-    "applies after the embedding and after every layer": "dropouth dropoute wdrop weight_drop "
-    "weight_dropout recurrent_dropout recurrent_dropout_rate variational word_dropout "
-    "hidden_dropout locked_dropout",
     "the vocabulary is taken from the training text; use 'data.vocabulary.size' to limit "
     "it": "vocab_size",
     "use 'run.precision: fp16' or another value": "use_fp16 fp16 half float16 amp mixed_precision",
@@ -155,6 +176,8 @@ EXPLAINED = {
     "use 'data.tokenizer: char' or another value": "char_level",
     "use 'data.path' with a directory of train.txt, valid.txt and test.txt": "train_path "
     "valid_path val_path test_path valid_file val_file test_file valid_data val_data test_data",
+    "use 'training.temporal_activation_regularization' with the value for a mean loss, or "
+    "'model.cell.beta' (cell janet)": "beta",
     "use 'training.optimizer.beta1' and 'training.optimizer.beta2' (optimizers adam, "
     "adamw, nadam and muon)": "betas adam_betas",
     "use 'model.cell.forget_bias: 1.0'": "unit_forget_bias",
@@ -176,13 +199,11 @@ EXPLAINED = {
     "n_iters niter max_update max_updates total_num_update",
     "the number of steps in an epoch follows from the text, 'training.batch_size' and "
     "'training.num_steps'": "steps_per_epoch epoch_size batches_per_epoch",
-    "shuffling is not available in ptblm; batches follow the order of the text": "shuffle "
-    "shuffle_data shuffle_buffer buffer_size no_shuffle",
+    "shuffling is not available in ptblm; batches follow the order of the text, and with "
+    "'training.streams: rotated' each stream begins at a random token": "shuffle shuffle_data "
+    "shuffle_buffer buffer_size no_shuffle",
     "L1 regularization is not available in ptblm; 'training.weight_decay' is that of L2": "l1 "
     "l1_reg",
-    "tied embedding and softmax weights are not available in ptblm": "tied tie tie_weights "
-    "tied_weights weight_tying tie_embeddings tie_word_embeddings share_embeddings "
-    "share_decoder_input_output_embed tied_embeddings",
     "bidirectional models are not available in ptblm": "bidirectional bidir num_directions "
     "go_backwards",
     "lowercasing is not available in ptblm; convert the text first": "lowercase lower lower_case "
@@ -194,7 +215,6 @@ EXPLAINED = {
     "Nesterov momentum of SGD is not available in ptblm; the optimizers nadam and muon have "
     "it": "nesterov",
     "AMSGrad is not available in ptblm": "amsgrad",
-    "activation regularization is not available in ptblm": "alpha activity_regularizer",
     "label smoothing is not available in ptblm": "label_smoothing",
     "a trained model is evaluated with a neural cache by `ptblm eval --cache`": "theta lambdasm "
     "pointer",
@@ -213,8 +233,8 @@ EXPLAINED = {
     "num_samples outf sample_every",
     "use 'run.tensorboard' or read metrics.jsonl of the run": "wandb wandb_project use_wandb "
     "wandb_log mlflow log_format",
-    "the hidden state is always carried from batch to batch": "stateful return_sequences "
-    "return_state carry_hidden",
+    "the hidden state is carried from batch to batch, except for the random resets of "
+    "'training.drop_state'": "stateful return_sequences return_state carry_hidden",
 }
 
 

@@ -5,13 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ptblm.config.dropout import expand_dropout
-from ptblm.config.schema import VARIANT_KEYS
+from ptblm.config.schema import NUMBER_OR_SECTION, VARIANT_KEYS
 from ptblm.config.section import expand_variant
 from ptblm.config.yaml_document import KeyPath, Locations, parse_yaml, quote
 from ptblm.errors import ConfigError
 
-# The section that a value of another type can stand for.
-_SECTION_WITH_SHORTHAND = ("model", "dropout")
 _FLAGS = {"data.path": "--data", "model.cell.type": "--cell", "run.fused": "--no-fused"}
 
 
@@ -102,7 +100,7 @@ def _contradiction(first: Override, second: Override) -> str:
 def _single_keys(override: Override) -> Iterator[Override]:
     """Splits an override of a whole variant into overrides of its `type` and its options."""
     option, path, value = override
-    if path == _SECTION_WITH_SHORTHAND and isinstance(value, dict):
+    if path == NUMBER_OR_SECTION and isinstance(value, dict):
         yield Override(option, path, 0.0)
         for key, item in value.items():
             yield Override(option, (*path, key), item)
@@ -118,7 +116,7 @@ def _single_keys(override: Override) -> Iterator[Override]:
 
 
 def _replaces_section(override: Override) -> bool:
-    return override.path == _SECTION_WITH_SHORTHAND or _chooses_variant(override)
+    return override.path == NUMBER_OR_SECTION or _chooses_variant(override)
 
 
 def _chooses_variant(override: Override) -> bool:
@@ -144,7 +142,7 @@ def _apply(data: dict[str, Any], locations: Locations, override: Override) -> No
             ):
                 value = {}
             target[str(parent)] = value
-        if override.path[:depth] == _SECTION_WITH_SHORTHAND:
+        if override.path[:depth] == NUMBER_OR_SECTION:
             value = target[str(parent)] = expand_dropout(value)
         if not isinstance(value, dict):
             raise ConfigError(f"{override.option}: '{parent}' is not a section")

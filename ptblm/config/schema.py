@@ -25,6 +25,10 @@ class Config(Section):
     run: RunConfig = RunConfig()
 
 
+# The section that a number can stand for.
+NUMBER_OR_SECTION: KeyPath = ("model", "dropout")
+
+
 class VariantKey(NamedTuple):
     """A key whose value is one of several variants.
 

@@ -3,6 +3,7 @@
 Shapes: N tokens in the text, B batch_size, T num_steps.
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,9 +97,11 @@ def random_bounds(targets: int, num_steps: int, seed: int) -> list[int]:
     generator = np.random.default_rng(seed)
     bounds = [0]
     while bounds[-1] < targets:
-        base = num_steps if generator.random() < 0.95 else num_steps / 2
-        bounds.append(min(bounds[-1] + max(5, int(generator.normal(base, 5))), targets))
-    return bounds
+        count = (targets - bounds[-1]) // num_steps + 1
+        base = np.where(generator.random(count) < 0.95, num_steps, num_steps / 2)
+        lengths = np.maximum(generator.normal(base, 5).astype(np.int64), 5)
+        bounds += (bounds[-1] + lengths.cumsum()).tolist()
+    return [*bounds[: bisect_left(bounds, targets)], targets]
 
 
 def count_dropped(tokens: int, batch_size: int, num_steps: int) -> int:

@@ -31,8 +31,8 @@ def on_device(ids: Ids, device: torch.device) -> Tensor:
 
 def default_chunk_steps(model: LanguageModel) -> int:
     """Returns the tokens of a chunk, for which its largest tensor has a bounded size."""
-    vocab_size, hidden_size = model.head.weight.shape
-    return max(1, _ELEMENTS_PER_CHUNK // max(vocab_size, 4 * hidden_size))
+    head = model.head
+    return max(1, _ELEMENTS_PER_CHUNK // max(head.logits_per_position, 4 * head.num_features))
 
 
 def running_scores(

@@ -80,7 +80,7 @@ def _score_batch(
             for layer in start_state
         )
     )
-    size = _ELEMENTS // (4 * model.head.weight.shape[1]) // len(sequences)
+    size = _ELEMENTS // (4 * model.head.num_features) // len(sequences)
     steps = 1 if measures.states else max(1, size)
     for start in range(0, sizes[0], steps):
         rows = int((sizes > start).sum())

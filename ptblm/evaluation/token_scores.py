@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ptblm.model.heads.softmax import Softmax
+from ptblm.model.heads.head import Head
 
 # Elements of the logits that are computed at once.
 _ELEMENTS = 2**22
@@ -95,9 +95,7 @@ def without_context(one: TokenScores) -> TokenScores:
     )
 
 
-def token_scores(
-    head: Softmax, features: Tensor, targets: Tensor, measures: Measures
-) -> TokenScores:
+def token_scores(head: Head, features: Tensor, targets: Tensor, measures: Measures) -> TokenScores:
     """Scores tokens.
 
     Args:
@@ -106,7 +104,7 @@ def token_scores(
         targets: ids, [N].
         measures: what to compute besides -log p.
     """
-    chunks = list(_chunks(features, targets, _ELEMENTS // len(head.bias)))
+    chunks = list(_chunks(features, targets, _ELEMENTS // head.logits_per_position))
     if not (measures.entropy or measures.rank or measures.top):
         return TokenScores(_nats(torch.cat([head.nll(*chunk) for chunk in chunks])))
     found = [_measure(head.log_probs(part), ids, measures) for part, ids in chunks]
@@ -140,7 +138,7 @@ def _as_scores(found: Sequence[tuple[Tensor, ...]], measures: Measures) -> Token
 def _measure(log_probs: Tensor, targets: Tensor, measures: Measures) -> tuple[Tensor, ...]:
     """Returns the fields of `TokenScores`; empty tensors for what is not wanted.
 
-    -log p is computed as in `Softmax.nll`, so that it does not depend on the measures.
+    With a softmax, -log p is bit for bit that of `Head.nll`, whatever the measures.
 
     Args:
         log_probs: log-probabilities, [N, V], which are overwritten.

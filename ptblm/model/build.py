@@ -8,6 +8,7 @@ from functools import partial
 import torch
 
 from ptblm.config.cells import CustomCellConfig
+from ptblm.config.heads import MixtureConfig
 from ptblm.config.model import ModelConfig
 from ptblm.errors import ConfigError
 from ptblm.model.cells.cell import Cell
@@ -20,6 +21,8 @@ from ptblm.model.cells.rlstm import RLSTMCell
 from ptblm.model.cells.rnn import RNNCell
 from ptblm.model.cells.slstm import SLSTMCell
 from ptblm.model.cells.sru import SRUCell
+from ptblm.model.heads.head import Head
+from ptblm.model.heads.mixture import Mixture
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers.recurrent import RecurrentLayer
 from ptblm.model.layers.weight_drop import recurrent_weights
@@ -46,20 +49,51 @@ def build_model(config: ModelConfig, vocab_size: int, *, fused: bool = True) -> 
         fused: whether layers and head use fused kernels.
 
     Raises:
-        ConfigError: if a custom cell cannot be loaded or fails its test.
+        ConfigError: if a custom cell cannot be loaded or fails its test, or the sizes of the
+            layers do not fit the config.
     """
     make = custom_cells(config) if is_custom_cell(config) else partial(make_cell, config)
     embedding_size = config.embedding_size or config.hidden_size
     layers: list[RecurrentLayer] = []
     for units in config.units:
         input_size = layers[-1].cell.output_size if layers else embedding_size
-        layers.append(RecurrentLayer(make(input_size, units), config.initial_state, fused=fused))
+        cell = make(input_size, units)
+        layers.append(RecurrentLayer(cell, config.initial_state, config.dropout, fused=fused))
     _check_dropout(config, layers)
+    return assemble(config, vocab_size, layers, fused=fused)
+
+
+def assemble(
+    config: ModelConfig, vocab_size: int, layers: Sequence[RecurrentLayer], *, fused: bool = True
+) -> LanguageModel:
+    """Builds a language model around recurrent layers.
+
+    Args:
+        config: model section of the config.
+        vocab_size: number of tokens in the vocabulary.
+        layers: recurrent layers, from the lowest to the highest.
+        fused: whether the head uses a fused kernel.
+
+    Raises:
+        ConfigError: if the sizes of the layers do not fit the config.
+    """
+    problem = config.size_problem([layer.cell.output_size for layer in layers])
+    if problem is not None:
+        key, message = problem
+        raise ConfigError(f"model.{key}: {message}")
+    embedding_size = config.embedding_size or config.hidden_size
+    num_features = config.output_projection or layers[-1].cell.output_size
+    head: Head | None = None
+    if isinstance(config.head, MixtureConfig):
+        latent_size = embedding_size if config.tie_embeddings else num_features
+        options = config.head.options
+        head = Mixture(num_features, vocab_size, latent_size, **options, fused=fused)
     return LanguageModel(
         vocab_size,
         embedding_size,
         layers,
         config.dropout,
+        head=head,
         output_projection=config.output_projection,
         sum_layers=config.sum_layers,
         tie_embeddings=config.tie_embeddings,

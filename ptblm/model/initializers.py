@@ -51,7 +51,14 @@ class Initializer:
             }[self.kind]
             nn.init.uniform_(weight, -bound, bound, generator)
 
-    def kernel(self, weight_ih: Tensor, weight_hh: Tensor, generator: torch.Generator) -> None:
+    def kernel(
+        self,
+        weight_ih: Tensor,
+        weight_hh: Tensor,
+        generator: torch.Generator,
+        *,
+        units: int | None = None,
+    ) -> None:
         """Fills the two parts of an affine map in place.
 
         For glorot_uniform, both parts are treated as one matrix with I + H inputs, as in
@@ -61,6 +68,7 @@ class Initializer:
             weight_ih: weights of the input, [rows, I].
             weight_hh: weights of the hidden state, [rows, H].
             generator: random number generator.
+            units: units of the layer, if they are not H, as with a projection.
         """
         rows, input_size = weight_ih.shape
         if self.kind == "orthogonal":
@@ -75,7 +83,7 @@ class Initializer:
         limit = {
             "uniform": self.scale,
             "glorot_uniform": math.sqrt(6 / (rows + input_size + weight_hh.shape[1])),
-            "pytorch": 1 / math.sqrt(weight_hh.shape[1]),
+            "pytorch": 1 / math.sqrt(units or weight_hh.shape[1]),
         }[self.kind]
         nn.init.uniform_(weight_ih, -limit, limit, generator)
         nn.init.uniform_(weight_hh, -limit, limit, generator)

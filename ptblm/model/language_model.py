@@ -3,7 +3,7 @@
 Shapes: T time, B batch, V vocabulary, E embedding, H features.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ptblm.config.dropout import DropoutConfig
 from ptblm.model.embedding import Embedding
+from ptblm.model.heads.head import Head
 from ptblm.model.heads.softmax import Softmax
 from ptblm.model.initializers import Initializer
 from ptblm.model.layers.dropout import dropout, word_dropout
@@ -27,12 +28,14 @@ class LanguageModel(nn.Module):
         embedding_size: E, the input size of the lowest layer.
         layers: recurrent layers, from the lowest to the highest.
         dropout: dropout probabilities; None for no dropout.
+        head: the head; None for a softmax.
         output_projection: size of a linear map without bias between the layers and the head (Melis
             et al. 2018, arXiv:1707.05589); None for no map.
         sum_layers: whether the head sees the sum of the outputs of all layers.
         tie_embeddings: whether the weight of the head is that of the embedding (Press & Wolf 2017,
-            arXiv:1608.05859; Inan et al. 2017, arXiv:1611.01462).
-        fused: whether the loss uses a fused kernel.
+            arXiv:1608.05859; Inan et al. 2017, arXiv:1611.01462). `state_dict` contains it once, as
+            that of the embedding.
+        fused: whether the loss of a softmax uses a fused kernel.
 
     Attributes:
         loss_terms: functions of the output of the layers, whose scalar results are added to the
@@ -46,6 +49,7 @@ class LanguageModel(nn.Module):
         layers: Sequence[RecurrentLayer],
         dropout: DropoutConfig | None = None,
         *,
+        head: Head | None = None,
         output_projection: int | None = None,
         sum_layers: bool = False,
         tie_embeddings: bool = False,
@@ -60,27 +64,13 @@ class LanguageModel(nn.Module):
         self.projection = (
             nn.Parameter(torch.empty(output_projection, size)) if output_projection else None
         )
-        self.head = Softmax(output_projection or size, vocab_size, fused=fused)
-        self.is_tied = tie_embeddings
+        self.head = head or Softmax(output_projection or size, vocab_size, fused=fused)
         self.loss_terms: list[LossTerm] = []
-        self._tie_weights()
-
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
-        """Copies weights into the model, or assigns them, which keeps a tied model tied."""
-        result = super().load_state_dict(state_dict, strict=strict, assign=assign)
-        self._tie_weights()
-        return result
-
-    def _tie_weights(self) -> None:
-        """Makes the embedding the weight of the head, if the model is tied.
-
-        It is a parameter of the embedding only, so that it is counted, updated and saved once.
-        """
-        if self.is_tied:
-            self.head._parameters.pop("weight", None)
-            self.head.__dict__["weight"] = self.embedding.weight
+        self.is_tied = tie_embeddings
+        if tie_embeddings:
+            self.head.weight = self.embedding.get_parameter("weight")
+            self.register_state_dict_post_hook(_remove_tied_weight)  # type: ignore[no-untyped-call]
+            self.register_load_state_dict_post_hook(_tie_loaded_weight)  # type: ignore[no-untyped-call]
 
     def initialize(self, initializer: Initializer, generator: torch.Generator) -> None:
         """Initializes embedding and head uniformly, and all other weights with `initializer`."""
@@ -88,7 +78,7 @@ class LanguageModel(nn.Module):
         self.recurrent.initialize(initializer, generator)
         if self.projection is not None:
             initializer.matrix(self.projection, generator)
-        self.head.initialize(initializer.scale, generator, only_bias=self.is_tied)
+        self.head.initialize(initializer.scale, generator, is_tied=self.is_tied)
 
     def initial_state(self, batch_size: int) -> HiddenState:
         """Returns the hidden state before the first token of a text."""
@@ -125,8 +115,8 @@ class LanguageModel(nn.Module):
             -log p(target) in nats, [B, T], detached; and the hidden state after the last token.
         """
         output = self._run_layers(inputs, hidden_state, generator)
-        features = self._head_input(output.features).flatten(0, 1)
-        loss, nll = self.head.loss(features, targets.t().flatten(), scale)
+        features = self._head_input(output.features)
+        loss, nll = self.head.loss(features, targets.t(), scale, generator)
         for term in self.loss_terms:
             loss = loss + scale * term(output)
         return loss, nll.view(inputs.t().shape).t(), output.hidden_state
@@ -176,3 +166,15 @@ class LanguageModel(nn.Module):
         if self.projection is None:
             return features
         return nn.functional.linear(features, self.projection)
+
+
+def _remove_tied_weight(_: LanguageModel, state: dict[str, Any], prefix: str, *__: Any) -> None:
+    """Removes the weight of the head from a `state_dict`: it is that of the embedding."""
+    del state[f"{prefix}head.weight"]
+
+
+def _tie_loaded_weight(model: LanguageModel, incompatible_keys: Any) -> None:
+    """Ties the weights again, as `assign=True` replaces that of the embedding."""
+    missing = incompatible_keys.missing_keys
+    missing[:] = [name for name in missing if not f".{name}".endswith(".head.weight")]
+    model.head.weight = model.embedding.get_parameter("weight")

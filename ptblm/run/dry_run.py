@@ -10,7 +10,7 @@ import torch
 from ptblm.backend.device import SelectedDevice
 from ptblm.config.schema import Config
 from ptblm.corpus.corpus import Corpus
-from ptblm.reporting.console import batch_notes
+from ptblm.reporting.console import batch_notes, optimizer_notes
 from ptblm.run.directory import check_available
 from ptblm.run.initial import InitialModel
 from ptblm.run.memory import training_memory_errors
@@ -26,22 +26,23 @@ class DryRun:
         corpus: the text.
         device: the device.
         parameters: number of trainable parameters.
-        steps_per_epoch: steps in an epoch.
-        tokens_per_step: targets in a step.
+        steps_per_epoch: steps in the first epoch.
+        tokens_per_step: mean number of targets in a step.
         epochs: epochs of the run.
         first_steps: number of steps in `first_perplexity`.
         first_perplexity: perplexity of the first steps.
-        seconds_per_step: time of a step after the first steps.
-        held_bytes: memory of weights, gradients and optimizer state.
+        seconds_per_step: time of a step with the mean number of targets, after the first steps.
+        held_bytes: memory of weights, averages of the weights, gradients and optimizer state.
         peak_bytes: peak memory of the process or the GPU; None if it is unknown.
-        notes: notes on texts that are short for the batch size and the number of steps.
+        notes: notes on the optimizer, and on texts that are short for the batch size and the number
+            of steps.
     """
 
     corpus: Corpus
     device: SelectedDevice
     parameters: int
     steps_per_epoch: int
-    tokens_per_step: int
+    tokens_per_step: float
     epochs: int
     first_steps: int
     first_perplexity: float
@@ -77,32 +78,38 @@ def dry_run(
         # time per step. With CUDA graphs, a record covers several steps.
         records = islice(components.trainer.records(), 2)
         first, *rest = [record for record in records if isinstance(record, StepDone)]
-    seconds, steps = first.epoch_seconds, first.batch
+    seconds, tokens = first.epoch_seconds, first.epoch_tokens
     if rest:
-        seconds, steps = rest[0].epoch_seconds - seconds, rest[0].batch - steps
+        seconds, tokens = rest[0].epoch_seconds - seconds, rest[0].epoch_tokens - tokens
+    text = components.trainer.training_text.epoch(0)
+    tokens_per_step = text.count_targets(len(text)) / len(text)
     return DryRun(
         corpus=components.corpus,
         device=components.device,
         parameters=components.trainer.model.parameter_count(),
         steps_per_epoch=first.batches,
-        tokens_per_step=first.tokens,
+        tokens_per_step=tokens_per_step,
         epochs=config.training.epochs,
         first_steps=first.batch,
         first_perplexity=first.running_perplexity,
-        seconds_per_step=seconds / steps,
+        seconds_per_step=seconds / tokens * tokens_per_step,
         held_bytes=_held_bytes(components),
         peak_bytes=_peak_bytes(components.device.device),
-        notes=batch_notes(components.corpus, config.training),
+        notes=[
+            *optimizer_notes(components.corpus, config.training),
+            *batch_notes(components.corpus, config.training),
+        ],
     )
 
 
 def _held_bytes(components: RunComponents) -> int:
-    """Returns the memory of weights, optimizer state and gradients."""
+    """Returns the memory of weights, their averages, optimizer state and gradients."""
     optimizer = components.trainer.optimizer
+    averages = components.trainer.averages.tensors()
     weights = optimizer.parameters.values()
     gradients = [parameter.grad for parameter in weights if parameter.grad is not None]
     values = [g._values() if g.is_sparse else g for g in gradients]
-    return sum(t.nbytes for t in [*weights, *optimizer.state_dict().values(), *values])
+    return sum(t.nbytes for t in [*weights, *averages, *optimizer.state_dict().values(), *values])
 
 
 def _peak_bytes(device: torch.device) -> int | None:

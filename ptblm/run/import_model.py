@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ptblm.checkpoint.format import Checkpoint, current_versions, save_checkpoint
 from ptblm.checkpoint.pickle_file import PickleFile, open_pickle_file
-from ptblm.checkpoint.pickle_records import ObjectRecord
+from ptblm.checkpoint.pickle_records import ObjectRecord, TensorRecord
 from ptblm.checkpoint.pickled_module import PickledModule
 from ptblm.config.data import DataConfig, VocabularyConfig
 from ptblm.config.model import ModelConfig
@@ -47,7 +47,7 @@ from ptblm.training.state import TrainState
 
 logger = logging.getLogger(__name__)
 
-# fp16 weights double in fp32, and tied weights are stored twice.
+# fp16 weights double in fp32.
 _MAX_GROWTH = 4
 _MODEL_HINT = (
     "supported are models of PyTorch's word_language_model, neural-complexity and AWD-LSTM, with "
@@ -118,7 +118,13 @@ def import_model(
         name = "" if corpus is None else corpus_name(corpus)
         checkpoint = _checkpoint(file, foreign, config, words.vocabulary, name)
     model = model_from_checkpoint(checkpoint, config.model, path)
-    for note in [*foreign.notes, *words.notes, *_notes(file.module, corpus)]:
+    notes = [*foreign.notes, *words.notes]
+    if corpus is not None:
+        notes.append(
+            "the vocabulary contains the words of the valid and test splits, by the rule of the "
+            "program that trained the model"
+        )
+    for note in notes:
         logger.info(note)
     target = run_dir or first_free(path.stem or "imported")
     with lock_run_dir(target, created=run_dir is None) as directory, write_errors(target):
@@ -147,7 +153,15 @@ def _recognize(saved: PickledModule, kind: Kind | None) -> ForeignModel:
             if isinstance(parameters, dict) and "tail_vectors" in parameters:
                 raise UnsupportedModelError("it has an adaptive softmax")
     shapes = {name: tensor.shape for name, tensor in saved.tensors.items()}
-    return recognize(shapes, saved.attributes, kind)
+    encoder, decoder = (saved.tensors.get(f"{name}.weight") for name in ("encoder", "decoder"))
+    is_tied = encoder is not None and decoder is not None and _same_elements(encoder, decoder)
+    return recognize(shapes, saved.attributes, kind, is_tied=is_tied)
+
+
+def _same_elements(a: TensorRecord, b: TensorRecord) -> bool:
+    """Returns whether two tensors of a file are the same part of the same storage."""
+    keys = (a.storage.key, b.storage.key)
+    return keys[0] == keys[1] and (a.offset, a.shape, a.strides) == (b.offset, b.shape, b.strides)
 
 
 def _vocabulary(file: Path | None, corpus: str | None, size: int) -> ForeignVocabulary:
@@ -240,20 +254,3 @@ def _checkpoint(
         },
         imported_from={"file": file.path.name, "sha256": file.sha256, "kind": foreign.kind},
     )
-
-
-def _notes(saved: PickledModule, corpus: str | None) -> list[str]:
-    """Returns what differs from the file or may surprise, one line each."""
-    notes = []
-    if corpus is not None:
-        notes.append(
-            "the vocabulary contains the words of the valid and test splits, by the rule of the "
-            "program that trained the model"
-        )
-    encoder, decoder = saved.tensors["encoder.weight"], saved.tensors["decoder.weight"]
-    if (encoder.storage.key, encoder.offset) == (decoder.storage.key, decoder.offset):
-        notes.append(
-            "embedding and softmax share their weights in the file; ptblm stores them twice, and "
-            "`train --init` would train them separately"
-        )
-    return notes

@@ -1,5 +1,6 @@
 """Sets up a run from its config: device, corpus, model, trainer."""
 
+import logging
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -30,8 +31,10 @@ from ptblm.paths import expand_path
 from ptblm.run.initial import InitialModel
 from ptblm.run.load_model import load_weights
 from ptblm.run.vocabulary import checkpoint_vocabulary
-from ptblm.training.cuda_graph import capture_on_cuda
+from ptblm.training.cuda_graph import Capture, capture_on_cuda
 from ptblm.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,6 @@ def setup_run(
     if run.fused and can_compile(device):
         with precision.autocast():  # a different type would trigger a recompilation
             model.recurrent.compile_steps(training.batch_size)
-    # A graph has fixed shapes.
-    captures = run.fused and device.type == "cuda" and not training.random_num_steps
     trainer = Trainer(
         model,
         training,
@@ -137,9 +138,21 @@ def setup_run(
         test=splits.get("test"),
         special_ids=corpus.tokenizer.special_ids,
         log_every=run.log_every,
-        capture=capture_on_cuda if captures else None,
+        capture=_capture(config, device),
     )
     return RunComponents(config, corpus, trainer, selected, matmul, initial)
+
+
+def _capture(config: Config, device: torch.device) -> Capture | None:
+    """Returns the function that captures a step; None for eager steps."""
+    if not config.run.fused or device.type != "cuda":
+        return None
+    if config.training.random_num_steps:
+        logger.warning(
+            "training.random_num_steps runs steps without a CUDA graph, because their shapes differ"
+        )
+        return None
+    return capture_on_cuda
 
 
 def _softmax_bias(config: ModelConfig, vocabulary: Vocabulary) -> Tensor:

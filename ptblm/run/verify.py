@@ -12,9 +12,11 @@ from ptblm.checkpoint.format import Checkpoint
 from ptblm.checkpoint.structure import StructureMismatchError, check_structure
 from ptblm.config.model import ModelConfig
 from ptblm.config.schema import Config
-from ptblm.errors import CheckpointError
-from ptblm.model.build import is_custom_cell
+from ptblm.errors import CheckpointError, ConfigError
+from ptblm.model.build import assemble, is_custom_cell
+from ptblm.model.cells.cell import Cell
 from ptblm.model.language_model import LanguageModel
+from ptblm.model.layers.recurrent import RecurrentLayer
 from ptblm.run.load_model import check_finite, model_from_checkpoint, tokenizer_from_checkpoint
 from ptblm.training.averaging import NAMES, check_averages
 from ptblm.training.optimizer import SGD, make_optimizer
@@ -115,11 +117,17 @@ def _check_around_custom_cell(checkpoint: Checkpoint, config: ModelConfig) -> in
             f"model: {config.num_layers:,} layers expected, found {layers}"
         )
     around = {name: shape for name, shape in shapes.items() if name not in cells}
-    expected = {
-        "embedding.weight": [vocab_size, config.embedding_size or config.hidden_size],
-        "head.weight": [vocab_size, *around.get("head.weight", [])[1:2]],
-        "head.bias": [vocab_size],
-    }
+    # The output size of the cell is that of the map which the output goes through first.
+    names = ("projection", "head.latent_weight", "head.weight", "embedding.weight")
+    first = next((around[name] for name in names if name in around), [])
+    cell = Cell(1, 1)  # stands for the custom cell, without parameters
+    cell.output_size = first[-1] if first else 1
+    try:
+        with torch.device("meta"):
+            model = assemble(config, vocab_size, [RecurrentLayer(cell)] * layers)
+    except (ConfigError, RuntimeError) as error:  # a size that does not fit or is impossible
+        raise StructureMismatchError(f"model: {error}") from None
+    expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     if around != expected:
         raise StructureMismatchError(f"model: shapes {expected} expected, found {around}")
     return sum(tensor.numel() for tensor in checkpoint.model.values())

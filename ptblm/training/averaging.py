@@ -123,6 +123,11 @@ class WeightAverages:
         saved: dict[str, dict[str, Tensor]] = {name: {} for name in NAMES}
         return saved | {name: average.state_dict() for name, average in self._averages.items()}
 
+    def tensors(self) -> list[Tensor]:
+        """Returns all averaged weights and, before averaging starts, their memory."""
+        models = [average.model for average in self._averages.values()]
+        return [tensor for model in models for tensor in (*model.parameters(), *model.buffers())]
+
     def counts(self) -> dict[str, int]:
         """Returns the number of iterates in each average."""
         return {name: average.count for name, average in self._averages.items()}

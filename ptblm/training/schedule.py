@@ -19,7 +19,13 @@ _LOW_FACTOR = 0.1
 
 
 def learning_rate(
-    config: TrainingConfig, *, epoch: int, batch: int, batches: int, valid: Sequence[float]
+    config: TrainingConfig,
+    *,
+    epoch: int,
+    batch: int,
+    batches: int,
+    step: int,
+    valid: Sequence[float],
 ) -> float:
     """Returns the learning rate of a step: the scheduled rate times the warm-up factor.
 
@@ -27,11 +33,11 @@ def learning_rate(
         config: the training section.
         epoch: epoch of the step, from 0.
         batch: batch of the step within its epoch, from 0.
-        batches: batches in an epoch.
+        batches: batches in the epoch, which can differ between epochs.
+        step: updates before the step, which warm-up counts.
         valid: valid perplexity after each earlier epoch.
     """
-    step = epoch * batches + batch
-    progress = step / (config.epochs * batches)
+    progress = (epoch * batches + batch) / (config.epochs * batches)
     match config.schedule:
         case TutorialSchedule():
             rate = config.learning_rate * tutorial_factor(epoch, config.schedule)

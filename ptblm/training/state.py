@@ -91,7 +91,10 @@ def check_progress(state: TrainState, config: TrainingConfig, text: TrainingText
             and state.tokens == current.count_targets(state.batch)
         )
     elif config.random_num_steps:
-        is_possible = state.tokens >= state.batch
+        is_possible = (
+            state.tokens % config.batch_size == 0
+            and state.tokens >= state.batch * config.batch_size
+        )
     else:  # all epochs have the same number of batches
         batches = before // state.epoch if state.epoch > 0 else max(1, state.batch)
         is_possible = (

@@ -85,21 +85,24 @@ def reset_streams(
     learned initial state receives no gradient from a reset.
 
     Args:
-        hidden_state: the hidden state before a batch; each part is [B, size].
+        hidden_state: the hidden state before a batch; each part is [B, ...].
         initial: the hidden state before the first token of a text, in the same shape.
         rate: the probability.
         seed: seed of the draws.
     """
     generator = torch.Generator().manual_seed(seed)
-    streams = len(hidden_state[0][0])
-    is_reset = torch.rand(streams, 1, generator=generator) < rate  # [B, 1]
-    if not is_reset.any():
+    like = hidden_state[0][0]
+    is_reset = torch.rand(len(like), generator=generator) < rate  # [B]
+    if not is_reset.any():  # on the host
         return hidden_state
-    is_reset = is_reset.to(hidden_state[0][0].device, non_blocking=True)
+    is_reset = is_reset.to(like.device, non_blocking=True)
+
+    def reset(part: Tensor, start: Tensor) -> Tensor:
+        rows = is_reset.reshape(-1, *[1] * (part.dim() - 1))  # [B, 1] for a part [B, size]
+        return torch.where(rows, start.detach(), part)
+
     return tuple(
-        tuple(
-            torch.where(is_reset, start.detach(), part) for part, start in zip(*layers, strict=True)
-        )
+        tuple(reset(part, start) for part, start in zip(*layers, strict=True))
         for layers in zip(hidden_state, initial, strict=True)
     )
 

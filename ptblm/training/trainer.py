@@ -228,8 +228,9 @@ class Trainer:
         """Returns the learning rate `ahead` steps after the next step, within the epoch."""
         state, batches = self.train_state, len(self.epoch_text)
         batch, valid = min(state.batch + ahead, batches - 1), state.valid_perplexities
+        place = {"epoch": state.epoch, "batch": batch, "batches": batches}
         return learning_rate(
-            self.config, epoch=state.epoch, batch=batch, batches=batches, valid=valid
+            self.config, **place, step=state.step - state.batch + batch, valid=valid
         )
 
     def _initial_state(self) -> HiddenState:
@@ -267,8 +268,7 @@ class Trainer:
             DivergedError: if a value is not finite.
         """
         tensors = [*self.optimizer.parameters.values(), *self.optimizer.state_dict().values()]
-        for average in self.averages.state_dict().values():
-            tensors += average.values()
+        tensors += self.averages.tensors()
         if not all(bool(tensor.isfinite().all()) for tensor in tensors):
             problem = "weights or optimizer state not finite"
             raise DivergedError(self._metrics(math.nan, math.nan), problem)

@@ -1,6 +1,6 @@
 """Wraps the parts of ptblm that the benchmark uses: configs, runs, steps and scores."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +49,11 @@ def make_config(name: str, text: str, device: str, precision: str) -> Config:
 def with_log_every(config: Config, steps: int) -> Config:
     """Returns the config with `run.log_every` set; on CUDA, only logged steps synchronize."""
     return override_config(config, [], {LOG_EVERY: steps})
+
+
+def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
+    """Returns the config with overrides such as `model.tie_embeddings=true`."""
+    return override_config(config, list(overrides))
 
 
 def without_dropout(config: Config) -> Config:

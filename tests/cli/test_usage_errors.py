@@ -63,7 +63,7 @@ def test_hint_names_the_option_of_ptblm(typed: str, hint: str) -> None:
     [
         ("train --seed abc", "error: --seed: expected a whole number, got 'abc'"),
         ("train --tokenizer letter", "error: --tokenizer: 'letter' is not one of 'word', 'char'"),
-        ("train --tied", "--tied; tied embedding and softmax weights are not available in ptblm"),
+        ("train --tied", "--tied; use 'model.tie_embeddings'"),
         ("train --decay 1", "--decay; it is a key of 'training.optimizer' (option of rmsprop) and"),
         ("train --run-dir=", "error: --run-dir: expected a path, got ''"),
         ("train --resume=", "error: --resume: expected a path, got ''"),
@@ -108,14 +108,13 @@ def test_all_unknown_options_are_explained_at_once() -> None:
     assert code == 2
     assert [line for line in errors.splitlines() if line.startswith("error: ")] == [
         "error: no such option: --emsize; use 'model.embedding_size'",
-        "error: no such option: --tied; tied embedding and softmax weights are not available in "
-        "ptblm",
+        "error: no such option: --tied; use 'model.tie_embeddings'",
         "error: no such option: --epochs",
         "error: no such option: --dropout",
     ]
     assert errors.splitlines()[-1] == (
-        "  hint: pass --set model.embedding_size=650 --set training.epochs=40 "
-        "--set model.dropout=0.5"
+        "  hint: pass --set model.embedding_size=650 --set model.tie_embeddings=true "
+        "--set training.epochs=40 --set model.dropout=0.5"
     )
 
 

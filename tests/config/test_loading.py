@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ptblm.config.cells import LSTMConfig
+from ptblm.config.dropout import DropoutConfig
 from ptblm.config.loading import load_config, override_config, shipped_configs, validate
 from ptblm.config.schedules import TutorialSchedule
 from ptblm.config.schema import Config
@@ -51,7 +52,7 @@ def test_shipped_configs_equal_the_tutorial(name: str) -> None:
         model.hidden_size,
         schedule.full_rate_epochs,
         training.epochs,
-        1 - model.dropout,
+        1 - model.dropout.output,
         schedule.decay,
         training.batch_size,
     )
@@ -135,7 +136,10 @@ def test_duplicate_key_names_both_lines(tmp_path: Path) -> None:
         ("model:\n  num_layers: 2.5\n", "my.yaml:2:3: model.num_layers: expected a whole number"),
         ("model:\n  num_layers: true\n", "expected a whole number, got true"),
         ("model:\n  dropout: .nan\n", "my.yaml:2:3: model.dropout: expected a finite number"),
-        ("model:\n  dropout: '0.5'\n", "my.yaml:2:3: model.dropout: expected a number, got '0.5'"),
+        (
+            "model:\n  dropout: '0.5'\n",
+            "my.yaml:2:3: model.dropout: expected a number or a section",
+        ),
         ("model: &a\n  num_layers: 2\ntraining: *a\n", "aliases"),
         ("model: !!python/object:os.system {}\n", "not supported"),
         ("training:\n  seed: " + "9" * 5000, "is not a valid value"),
@@ -165,7 +169,7 @@ def test_unreadable_and_missing_files(tmp_path: Path) -> None:
 def test_overrides_split_at_the_first_equals_sign() -> None:
     config = load_config("small", ["data.path=a=b", "model.dropout=1e-1"])
     assert config.data.path == "a=b"
-    assert config.model.dropout == 0.1
+    assert config.model.dropout == DropoutConfig.everywhere(0.1)
 
 
 @pytest.mark.parametrize("text", ["", "model", "=3", "model.=3", ".x=1", "model.num_layers.x=1"])

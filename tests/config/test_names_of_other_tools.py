@@ -41,7 +41,7 @@ def test_each_name_has_one_answer(table: dict[str, str]) -> None:
     names = list(itertools.chain(*(text.split() for text in table.values())))
     assert len(names) == len(set(names))
     assert not {key.rpartition(".")[2] for key in KEYS} & (
-        set(names) - {"patience", "early_stopping"}
+        set(names) - {"patience", "early_stopping", "beta", "output"}
     )
 
 
@@ -64,6 +64,8 @@ data: {min_count: 2, lowercase: true}
 model: {units: 64, rnn_type: GRU, bidirectional: true, recurrent_dropout: 0.1}
 training: {wdecay: 1e-6, nonmono: 5, steps: 10, shuffle: true, clipnorm: 1, tokens-per-sample: 9}
 """
+# Options for the batches of a text.
+BATCHES = "training: {partial_shuffle: true, random_bptt: true, drop_state_probability: 0.01}\n"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ training: {wdecay: 1e-6, nonmono: 5, steps: 10, shuffle: true, clipnorm: 1, toke
                 "model.emsize": "'model.embedding_size'",
                 "model.nhid": "'model.hidden_size'",
                 "model.nlayers": "'model.num_layers'",
-                "model.tied": "not available in ptblm",
+                "model.tied": "'model.tie_embeddings'",
                 "training.lr": "divide the SGD rate of a mean loss by num_steps",
                 "training.clip": "'training.max_grad_norm' (the gradient is that of the loss",
                 "training.bptt": "'training.num_steps'",
@@ -109,7 +111,7 @@ training: {wdecay: 1e-6, nonmono: 5, steps: 10, shuffle: true, clipnorm: 1, toke
                 "model.units": "'model.hidden_size'",
                 "model.rnn_type": "'model.cell'",
                 "model.bidirectional": "not available in ptblm",
-                "model.recurrent_dropout": "not available in ptblm",
+                "model.recurrent_dropout": "use 'model.dropout.recurrent_state'",
                 "training.wdecay": "'training.weight_decay' (it applies to the loss summed over",
                 "training.nonmono": "'training.average.patience' (average nt)",
                 "training.steps": "not available in ptblm; use 'training.epochs'",
@@ -118,8 +120,16 @@ training: {wdecay: 1e-6, nonmono: 5, steps: 10, shuffle: true, clipnorm: 1, toke
                 "training.tokens-per-sample": "'training.num_steps'",
             },
         ),
+        (
+            BATCHES,
+            {
+                "training.partial_shuffle": "'training.streams' (rotated)",
+                "training.random_bptt": "'training.random_num_steps'",
+                "training.drop_state_probability": "'training.drop_state'",
+            },
+        ),
     ],
-    ids=["pytorch", "characters", "others"],
+    ids=["pytorch", "characters", "others", "batches"],
 )
 def test_configs_of_other_tools_are_answered(
     tmp_path: Path, text: str, answers: dict[str, str]
@@ -140,7 +150,7 @@ def test_configs_of_other_tools_are_answered(
         ("learnign_rate", "learning_rate"),
         ("num_step", "num_steps"),
         ("epoch", "epochs"),
-        ("sead", "seed"),
+        ("seeed", "seed"),
         ("steps", None),
         ("shuffle", None),
         ("l2_penalty", None),
@@ -180,8 +190,8 @@ def test_many_unknown_keys_are_counted(tmp_path: Path) -> None:
         ("training.optimizer=radam", "nadam, muon or rmsprop, got 'radam'"),
         (
             "training.optimizer=asgd",
-            "muon or rmsprop, got 'asgd'; use 'training.average' (ema, or for averaged SGD tail or nt "
-            "with the optimizer sgd)",
+            "got 'asgd'; use 'training.average' (ema, or for averaged SGD tail or nt with the "
+            "optimizer sgd)",
         ),
     ],
 )

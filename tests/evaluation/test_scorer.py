@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ptblm.config.dropout import DropoutConfig
 from ptblm.config.model import ModelConfig
 from ptblm.corpus.batches import count_streams
 from ptblm.evaluation.score import Score, perplexity
@@ -33,7 +34,10 @@ def score(model: LanguageModel, ids: torch.Tensor, chunk_steps: int | None = Non
 
 @pytest.fixture(scope="module")
 def model() -> LanguageModel:
-    model = build_model(ModelConfig(hidden_size=8, num_layers=2, dropout=0.5), vocab_size=17)
+    model = build_model(
+        ModelConfig(hidden_size=8, num_layers=2, dropout=DropoutConfig.everywhere(0.5)),
+        vocab_size=17,
+    )
     model.initialize(Initializer("uniform", 1.0), torch.Generator().manual_seed(0))
     return model
 

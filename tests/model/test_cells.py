@@ -25,6 +25,7 @@ from ptblm.model.initializers import Initializer
 from ptblm.model.interop.keras import load_keras_cell, to_keras_cell
 from ptblm.model.interop.tensorflow import load_tensorflow_cell, to_tensorflow_cell
 from ptblm.model.kernels import fused as fused_module
+from ptblm.model.kernels.fused import fused_kernel
 from ptblm.model.layers.recurrent import RecurrentLayer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -59,6 +60,8 @@ CELLS: dict[str, dict[str, Any]] = {
     "lstm, projection": {"cell": "lstm", "projection_size": 2},
     "lstm, peepholes, projection": {"cell": "lstm", "peepholes": True, "projection_size": 2},
     "lstm, hard_sigmoid": {"cell": "lstm", "gate_activation": "hard_sigmoid"},
+    "lstm, cap": {"cell": "lstm", "cap_input_gate": True, "chrono_steps": 20},
+    "lstm, cap, peepholes": {"cell": "lstm", "cap_input_gate": True, "peepholes": True},
     "lstm, linear": {"cell": "lstm", "activation": "linear"},
     "gru, before": {"cell": "gru", "reset_gate": "before"},
     "gru, after": {"cell": "gru", "reset_gate": "after"},
@@ -133,7 +136,7 @@ def test_cells_match_tensorflow_and_keras(
     }
     cell = GOLDEN_CELLS[name]().to(dtype)
     layer = RecurrentLayer(cell, fused=fused)
-    if fused and layer.fused is None:
+    if fused and layer.kernel != "fused":
         pytest.skip("torch has no fused kernel for this cell")
     weights = {key.removeprefix("w/"): theirs[key] for key in theirs if key.startswith("w/")}
     load, to = (
@@ -267,7 +270,7 @@ def test_gradients_match_finite_differences(name: str) -> None:
 def test_fused_kernels_match_step_by_step(name: str, size: int, steps: int, batch: int) -> None:
     options = {"size": size, **CELLS[name]}
     fused = make_layer(fused=True, **options)
-    if fused.fused is None:
+    if fused.kernel != "fused":
         pytest.skip("there is no fused kernel for this cell")
     unfused = make_layer(fused=False, **options)
     for dtype, forward, gradient in ((torch.float64, 1e-12, 1e-12), (torch.float32, 1e-6, 1e-5)):
@@ -294,15 +297,18 @@ def test_fused_kernels_compute_in_requested_dtype(
 
 
 def test_cells_with_a_fused_kernel() -> None:
-    fused = {name for name in CELLS if make_layer(fused=True, **CELLS[name]).fused}
-    assert fused == {"rnn", "rnn, relu", "lstm", "gru, after", "sru", "sru, equal sizes"}
+    layers = {name: make_layer(fused=True, **CELLS[name]) for name in CELLS}
+    fused = {name for name, layer in layers.items() if layer.kernel == "fused"}
+    on_cuda = {name for name, layer in layers.items() if fused_kernel(layer.cell, "cuda")}
+    assert on_cuda == {"rnn", "rnn, relu", "lstm", "gru, after", "sru", "sru, equal sizes"}
+    assert fused == on_cuda | {"lstm, cap"}
 
 
 def test_subclass_of_fused_cell_is_not_fused() -> None:
     class Subclass(LSTMCell):
         """May override the equations."""
 
-    assert RecurrentLayer(Subclass(3, 4)).fused is None
+    assert RecurrentLayer(Subclass(3, 4)).kernel == "unfused"
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")

@@ -1,15 +1,19 @@
 """Dropout: where it applies, and its expectation."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
+from ptblm.config.dropout import DropoutConfig
 from ptblm.config.model import ModelConfig
-from ptblm.model import language_model as language_model_module
 from ptblm.model.build import build_model
 from ptblm.model.initializers import Initializer
+from ptblm.model.language_model import LanguageModel
+from ptblm.model.layers import dropout as dropout_module
 from ptblm.model.layers import recurrent as recurrent_module
-from ptblm.model.layers.dropout import dropout
+from ptblm.model.layers.dropout import dropout, dropout_mask, word_dropout
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -44,30 +48,112 @@ def test_generator_determines_the_mask() -> None:
     assert not torch.equal(dropout(x, 0.5, generator(1)), dropout(x, 0.5, generator(2)))
 
 
-def test_dropout_follows_the_embedding_and_every_layer(
-    monkeypatch: pytest.MonkeyPatch,
+def test_locked_mask_is_the_same_at_every_time_step() -> None:
+    """And differs between streams, features and calls."""
+    source, x = generator(), torch.ones(20, 3, 50)
+    first, second = (dropout(x, 0.5, source, locked=True) for _ in range(2))
+    assert torch.equal(first, first[:1].expand_as(first))
+    assert len({tuple(stream.tolist()) for stream in first[0]}) == 3
+    assert not torch.equal(first, second)
+    many = dropout(torch.ones(2, 400, 500), 0.3, source, locked=True)
+    assert many.mean().item() == pytest.approx(1, abs=0.01)
+
+
+def test_word_has_one_fate_in_a_batch() -> None:
+    """Whole vectors are dropped, the same for all occurrences, and the others are scaled."""
+    ids = torch.randint(1000, (35, 200), generator=generator(1))
+    x = torch.ones(35, 200, 4)
+    dropped = word_dropout(x, ids, 1000, 0.25, generator())
+    vectors = torch.cat([ids[..., None], dropped], dim=-1).flatten(0, 1).unique(dim=0)
+    assert len(vectors) == len(ids.unique())
+    assert torch.equal(vectors[:, 1:], vectors[:, 1:2].expand(-1, 4))
+    values = vectors[:, 1].unique().tolist()
+    assert values == pytest.approx([0, 4 / 3], rel=3e-5)
+    assert (vectors[:, 1] > 0).double().mean().item() == pytest.approx(0.75, abs=0.05)
+    assert word_dropout(x, ids, 1000, 0.25, None) is x
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (0.4, [((5, 2, 3), 0.4), ((5, 2, 4), 0.4), ((5, 2, 4), 0.4)]),
+        (
+            {"input": 0.1, "between": 0.2, "output": 0.3},
+            [((5, 2, 3), 0.1), ((5, 2, 4), 0.2), ((5, 2, 4), 0.3)],
+        ),
+        (
+            {"input": 0.1, "between": 0.2, "output": 0.3, "locked": True},
+            [((1, 2, 3), 0.1), ((1, 2, 4), 0.2), ((1, 2, 4), 0.3)],
+        ),
+        (
+            {"output": 0.3, "embedding": 0.2, "recurrent_weights": 0.1, "recurrent_state": 0.5},
+            [((7,), 0.2), *[((16, 4), 0.1), ((2, 4), 0.5)] * 2, ((5, 2, 4), 0.3)],
+        ),
+    ],
+)
+def test_masks_are_drawn_in_a_fixed_order(
+    config: Any, expected: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three places for two layers; without the last one, before the softmax, medium overfits."""
+    """Without the one after the last layer, before the softmax, medium overfits."""
     seen: list[tuple[tuple[int, ...], float]] = []
 
-    def spy(x: Tensor, rate: float, source: torch.Generator | None) -> Tensor:
-        seen.append((tuple(x.shape), rate))
-        return dropout(x, rate, source)
+    def spy(like: Tensor, rate: float, source: torch.Generator) -> Tensor:
+        seen.append((tuple(like.shape), rate))
+        return dropout_mask(like, rate, source)
 
-    monkeypatch.setattr(language_model_module, "dropout", spy)
-    monkeypatch.setattr(recurrent_module, "dropout", spy)
-    model = build_model(
-        ModelConfig(hidden_size=4, num_layers=2, embedding_size=3, dropout=0.4), vocab_size=7
-    )
-    model.initialize(Initializer("uniform", 0.1), generator())
+    monkeypatch.setattr(dropout_module, "dropout_mask", spy)
+    monkeypatch.setattr(recurrent_module, "dropout_mask", spy)
+    model = make_model(dropout=config)
     ids = torch.zeros(2, 5, dtype=torch.long)
     model(ids, ids, model.initial_state(2), generator())
-    assert seen == [((5, 2, 3), 0.4), ((5, 2, 4), 0.4), ((5, 2, 4), 0.4)]
+    assert seen == expected
+
+
+def make_model(**options: Any) -> LanguageModel:
+    sizes = {"hidden_size": 4, "num_layers": 2, "embedding_size": 3}
+    model = build_model(ModelConfig.model_validate({**sizes, **options}), vocab_size=7)
+    model.initialize(Initializer("uniform", 0.5), generator())
+    return model
+
+
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+def test_dropped_words_have_no_gradient_as_inputs(sparse: bool) -> None:
+    model = make_model(dropout={"embedding": 0.5})
+    model.embedding.sparse = sparse
+    ids = torch.arange(7).repeat(2, 1)
+    model(ids, ids, model.initial_state(2), generator())[0].backward()
+    gradient = model.embedding.weight.grad
+    assert gradient is not None
+    assert gradient.is_sparse == sparse
+    is_dropped = dropout_mask(torch.empty(7), 0.5, generator()) == 0
+    assert 0 < is_dropped.sum() < 7
+    assert torch.equal((gradient.to_dense() == 0).all(dim=1), is_dropped)
+
+
+def test_words_are_not_dropped_from_a_tied_softmax() -> None:
+    """The gradient of a dropped word comes from the softmax only, which sees the whole table."""
+    sizes: dict[str, Any] = {"embedding_size": 4, "tie_embeddings": True}
+    model = make_model(dropout={"embedding": 0.5}, **sizes)
+    plain = make_model(**sizes)
+    ids = torch.arange(7).repeat(2, 1)
+    is_dropped = dropout_mask(torch.empty(7), 0.5, generator()) == 0
+    features, _ = model.features(ids, model.initial_state(2), generator())
+    with torch.no_grad():
+        plain.embedding.weight.mul_(dropout_mask(torch.empty(7), 0.5, generator())[:, None])
+    expected, _ = plain.features(ids, plain.initial_state(2))
+    torch.testing.assert_close(features, expected)  # as inputs, the words are dropped
+    _, nll, _ = model(ids, ids, model.initial_state(2), generator())
+    logits = features @ model.embedding.weight.t() + model.head.bias
+    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids.t().flatten())
+    torch.testing.assert_close(nll.mean(), losses.detach())
+    assert is_dropped.any()
 
 
 def test_hidden_state_is_never_dropped() -> None:
     """The carried state contains no zeros."""
-    model = build_model(ModelConfig(hidden_size=64, num_layers=1, dropout=0.9), vocab_size=7)
+    model = build_model(
+        ModelConfig(hidden_size=64, num_layers=1, dropout=DropoutConfig.everywhere(0.9)), 7
+    )
     model.initialize(Initializer("uniform", 0.5), generator())
     ids = torch.zeros(2, 5, dtype=torch.long)
     _, _, state = model(ids, ids, model.initial_state(2), generator())

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ptblm.config.cells import LSTMConfig
+from ptblm.config.dropout import DropoutConfig
 from ptblm.config.loading import load_config
 from ptblm.config.model import ModelConfig
 from ptblm.model.build import build_model
@@ -16,7 +17,12 @@ from ptblm.model.layers.recurrent import detach
 
 
 def make_model(dropout: float = 0.0, num_layers: int = 2) -> LanguageModel:
-    config = ModelConfig(hidden_size=4, num_layers=num_layers, embedding_size=3, dropout=dropout)
+    config = ModelConfig(
+        hidden_size=4,
+        num_layers=num_layers,
+        embedding_size=3,
+        dropout=DropoutConfig.everywhere(dropout),
+    )
     model = build_model(config, vocab_size=11).double()
     model.initialize(Initializer("uniform", 0.5), torch.Generator().manual_seed(0))
     return model

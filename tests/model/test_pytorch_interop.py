@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ptblm.config.cells import GRUConfig, LSTMConfig, RNNConfig
+from ptblm.config.dropout import DropoutConfig
 from ptblm.config.model import ModelConfig
 from ptblm.model.build import make_cell
 from ptblm.model.interop.pytorch import from_pytorch_cell
@@ -84,7 +85,20 @@ def test_sizes_of_the_layers_are_recognized() -> None:
     assert found.kind == "examples"
     assert (found.config.layer_sizes, found.config.num_layers) == (None, 2)
     assert (found.config.hidden_size, found.config.embedding_size) == (4, None)
-    assert found.config.dropout == 0.3
+    assert found.config.dropout == DropoutConfig.everywhere(0.3)
+
+
+def test_dropout_of_awd_lstm_is_recognized() -> None:
+    """`module.dropout` is that of nn.LSTM, which has one layer and hence no dropout."""
+    rates = {"dropouti": 0.4, "dropouth": 0.25, "dropout": 0.3, "dropoute": 0.1}
+    saved = {**rates, "rnns.0.dropout": 0.5, "rnns.0.module.dropout": 0, "wdrop": "x"}
+    expected = DropoutConfig(
+        input=0.4, between=0.25, output=0.3, locked=True, embedding=0.1, recurrent_weights=0.5
+    )
+    assert recognize(shapes_of(4), saved).config.dropout == expected
+    assert recognize(shapes_of(4), {}).config.dropout == DropoutConfig()
+    bad = dict(zip(saved, [1, -1, 2.5, "0.5", None, True, True], strict=True))
+    assert recognize(shapes_of(4), bad).config.dropout == DropoutConfig()
 
 
 def test_raw_weights_have_priority() -> None:

@@ -9,6 +9,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ptblm.config.model import ModelConfig
+from ptblm.errors import ConfigError
+from ptblm.model.build import build_model
 from ptblm.model.cells.sru import SRUCell
 from ptblm.model.initializers import Initializer
 from ptblm.model.kernels.sru import SRURecurrence
@@ -103,6 +106,19 @@ def test_initialization_is_that_of_the_authors() -> None:
     assert cell.weight_ih.abs().max().item() == pytest.approx(math.sqrt(3 / 300), rel=1e-3)
     assert cell.weight_ih.var().item() == pytest.approx(1 / 300, rel=0.02)
     assert cell.bias.tolist() == [0.0] * 200 + [-2.0] * 200
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("recurrent_state", "sru keeps its memory in the hidden state"),
+        ("recurrent_weights", "sru has no weights of the hidden state"),
+    ],
+)
+def test_dropout_of_recurrent_connections_is_an_error(key: str, message: str) -> None:
+    config = ModelConfig.model_validate({"cell": {"type": "sru"}, "dropout": {key: 0.1}})
+    with pytest.raises(ConfigError, match=message):
+        build_model(config, 10)
 
 
 def test_negative_highway_bias_copies_the_input() -> None:

@@ -1,6 +1,7 @@
 """The table of a run and its summary: aligned, within 80 columns, with bits and entropy bound."""
 
 import math
+from dataclasses import replace
 
 from ptblm.evaluation.score import Score
 from ptblm.reporting.table import epoch_row, header, summary
@@ -19,7 +20,11 @@ def test_table_is_aligned_and_fits_80_columns() -> None:
     assert bound.split() == ["bound", "10.16", f"{math.log2(10.156):.4f}"]
     # A fast device, a tiny learning rate, and an epoch at chance level.
     widest = EpochDone(100, 10**6, 0.0001234, 100_000.0, 100_000.0, 99_999.9, 9_999_999.0, True)
-    assert len(epoch_row(widest)) <= 80
+    assert len(epoch_row(replace(widest, averaged=5))) <= 80
+
+
+def test_row_says_whether_the_average_was_validated() -> None:
+    assert epoch_row(replace(ROW, averaged=1)) == epoch_row(ROW) + " avg"
 
 
 def test_star_marks_only_the_best_epoch() -> None:

@@ -90,10 +90,10 @@ def metrics(directory: Path) -> list[dict[str, Any]]:
 
 
 def assert_same_end(run: Path, expected: Path) -> None:
-    """Asserts that two runs have the same weights, optimizer state and metrics, bit for bit."""
+    """Asserts that two runs have the same weights, averages, state and metrics, bit for bit."""
     ours = load_checkpoint(last_checkpoint(run))
     theirs = load_checkpoint(last_checkpoint(expected))
-    for name in ("model", "optimizer"):
+    for name in ("model", "average", "short_average", "optimizer"):
         tensors, expected_tensors = getattr(ours, name), getattr(theirs, name)
         assert tensors.keys() == expected_tensors.keys()
         for key, tensor in expected_tensors.items():

@@ -14,7 +14,7 @@ from ptblm.config.loading import load_config
 from ptblm.errors import ConfigError, DivergedError
 from ptblm.json_files import write_json
 from ptblm.paths import shell_join
-from ptblm.run import load_model
+from ptblm.run import load_model, verify
 from ptblm.run.directory import RunDirectory
 from ptblm.run.hints import diverged_command, restart_command
 from tests.conftest import plain_environment
@@ -35,7 +35,8 @@ def test_weights_that_are_not_finite_are_never_saved(
     embedding[rare, 0] = float("nan")
     save_checkpoint(last, checkpoint)
     before = contents(last.parent)
-    monkeypatch.setattr(load_model, "check_finite", lambda *_: None)  # NaN after loading
+    for module in (load_model, verify):  # NaN after loading
+        monkeypatch.setattr(module, "check_finite", lambda *_: None)
     with pytest.raises(DivergedError, match="training diverged") as caught:
         resume(run, "training.epochs=2", "run.checkpoint_every=1 steps", "run.log_every=1")
     assert caught.value.exit_code == 5

@@ -160,7 +160,7 @@ def test_checkpoint_records_its_origin(lstm: Path, tmp_path: Path) -> None:
     sha256 = hashlib.sha256((tmp_path / "model.pt").read_bytes()).hexdigest()
     assert checkpoint.imported_from == {"file": "model.pt", "sha256": sha256, "kind": "examples"}
     assert checkpoint.vocabulary["tokens"] == WORDS
-    assert checkpoint.config["model"]["dropout"] == 0.25
+    assert checkpoint.config["model"]["dropout"]["output"] == 0.25
     code, _, output = run("checkpoint", "show", lstm)
     assert code == 0
     assert "imported     model.pt (examples)" in output
@@ -228,11 +228,30 @@ def test_existing_directory_needs_overwrite(lstm: Path, vocabulary: Path) -> Non
     assert run(*arguments, "--overwrite")[0] == 0
 
 
-def test_tied_weights_are_noted(in_directory: Path, small_corpus: Path) -> None:
-    save(in_directory, *CASES[4][1:], ids_of(small_corpus / "test.txt"))
-    code, errors, _ = run("import", "model.pt", "--vocab-from", "corpus")
+def test_tied_model_is_imported_as_tied(in_directory: Path, small_corpus: Path) -> None:
+    expected = save(in_directory, *CASES[4][1:], ids_of(small_corpus / "test.txt"))
+    code, errors, _ = run("import", "model.pt", "--vocab-from", "corpus", "-o", "run")
     assert code == 0
-    assert "embedding and softmax share their weights" in errors
+    assert "embedding and softmax share their weights, as model.tie_embeddings" in errors
+    checkpoint = load_checkpoint(last_checkpoint(Path("run")))
+    assert checkpoint.config["model"]["tie_embeddings"] is True
+    assert "head.weight" not in checkpoint.model
+    code, errors, output = run("eval", "run", "--split", "test", "--json")
+    assert code == 0, errors
+    assert json.loads(output)["perplexity"] == pytest.approx(expected, rel=1e-5)
+    code, errors, _ = run("checkpoint", "verify", "run")
+    assert code == 0, errors
+
+
+def test_equal_but_separate_weights_are_not_tied(in_directory: Path, small_corpus: Path) -> None:
+    def separate(model: Any, module: Any) -> Any:
+        return {name: each.clone() for name, each in model.state_dict().items()}
+
+    save(in_directory, CASES[4][1], separate, {}, ids_of(small_corpus / "test.txt"))
+    code, errors, _ = run("import", "model.pt", "--vocab-from", "corpus", "-o", "run")
+    assert code == 0, errors
+    model = load_checkpoint(last_checkpoint(Path("run"))).model
+    assert torch.equal(model["head.weight"], model["embedding.weight"])
 
 
 def test_other_spellings_of_special_tokens(

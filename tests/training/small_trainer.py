@@ -19,6 +19,17 @@ from ptblm.training.trainer import Trainer
 VOCABULARY = 13
 CELLS = list(VARIANT_KEYS["model", "cell"].options)
 
+# Dropout everywhere.
+DROPOUT = {
+    "input": 0.2,
+    "between": 0.3,
+    "output": 0.4,
+    "locked": True,
+    "embedding": 0.1,
+    "recurrent_weights": 0.5,
+    "recurrent_state": 0.3,
+}
+
 # A learning rate for each optimizer.
 OPTIMIZERS = {
     "sgd": 1.0,
@@ -56,7 +67,9 @@ def make_trainer(
         "seed": seed,
     }
     config = TrainingConfig(**{**settings, **changes})
-    model_config = ModelConfig(hidden_size=6, num_layers=2, dropout=0.3, **(cell or {}))
+    model_config = ModelConfig.model_validate(
+        {"hidden_size": 6, "num_layers": 2, "dropout": 0.3, **(cell or {})}
+    )
     model = build_model(model_config, VOCABULARY, fused=fused)
     model.initialize(Initializer("uniform", 0.4), make_generator(seed, "initial weights"))
     return Trainer(

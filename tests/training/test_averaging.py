@@ -65,7 +65,7 @@ def assert_near(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 
 def mean(iterates: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: sum(w[name] for w in iterates) / len(iterates) for name in iterates[0]}
+    return {name: torch.stack([w[name] for w in iterates]).mean(0) for name in iterates[0]}
 
 
 def valid_perplexity(state: dict[str, Tensor], **settings: Any) -> float:
@@ -293,19 +293,16 @@ def test_updates_that_fp16_skips_are_not_averaged() -> None:
     assert_near(average_of(trainer), mean(iterates))
 
 
-def test_tied_parameters_stay_tied_in_the_average() -> None:
-    trainer = make_trainer(**AVERAGES["ema"])
-    trainer.model.head.weight = trainer.model.embedding.weight
-    tied = copy.deepcopy(trainer.model)
-    assert tied.head.weight is tied.embedding.weight
-    averages = type(trainer.averages)(tied, EMAConfig(decay=0.5))
-    for value in (1.0, 4.0):
-        torch.nn.init.constant_(tied.embedding.weight, value)
-        averages.add(tied, 0.0, [])
-    assert averages.evaluated is not None
-    model = averages.evaluated.model
-    assert model.head.weight is model.embedding.weight
-    torch.testing.assert_close(model.head.weight, torch.full_like(model.head.weight, 3.0))
+def test_tied_weights_are_averaged_once_and_stay_tied() -> None:
+    settings: dict[str, Any] = {"cell": {"tie_embeddings": True}, **AVERAGES["tail"]}
+    trainer, restored = make_trainer(**settings), make_trainer(**settings)
+    iterates, _ = train(trainer)
+    assert_near(average_of(trainer), mean(iterates[10:]))
+    restored.load_state_dict(copy.deepcopy(trainer.state_dict()))
+    for average in (trainer.averages.evaluated, restored.averages.evaluated):
+        assert average is not None
+        assert average.model.head.weight is average.model.embedding.weight
+        assert torch.equal(average.model.head.weight, average_of(trainer)["embedding.weight"])
 
 
 def test_average_that_is_not_finite_is_not_saved() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ptblm.backend.loss_scaler import LossScaler
+from ptblm.config.dropout import DropoutConfig
 from ptblm.errors import DivergedError
 from ptblm.model.cells.cell import Cell, CellState
 from ptblm.model.language_model import LanguageModel
@@ -19,6 +20,7 @@ from ptblm.training.records import EpochDone, StepDone
 from ptblm.training.trainer import Trainer
 from tests.training.small_trainer import (
     CELLS,
+    DROPOUT,
     OPTIMIZERS,
     assert_same_state,
     make_trainer,
@@ -97,6 +99,15 @@ def test_graphed_run_equals_eager_run_bit_for_bit(optimizer: str, log_every: int
     assert ends == fixed
 
 
+@pytest.mark.parametrize("start", ["zeros", "learned"])
+def test_graphed_steps_use_rotated_streams_and_resets(start: str) -> None:
+    options: dict[str, Any] = {"cell": {"initial_state": start}, "streams": "rotated"}
+    eager, graphed = (make(drop_state=0.3, **options) for make in (eager_trainer, graphed_trainer))
+    run(eager)
+    run(graphed)
+    assert_same_state(graphed, eager)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("start", ["zeros", "ones", "learned"])
 @pytest.mark.parametrize("cell", CELLS)
@@ -110,6 +121,16 @@ def test_graphed_run_equals_eager_run_for_every_cell(cell: str, start: str, prec
     # A learned initial state is trained by an eager step.
     ends = [record.step for record in records if isinstance(record, StepDone)]
     assert ends[:2] == ([1, 5] if start == "learned" else [5, 8])
+
+
+@pytest.mark.parametrize("cell", ["lstm", "mogrifier"])
+def test_graphed_run_equals_eager_run_with_dropout_everywhere(cell: str) -> None:
+    options: dict[str, Any] = {"cell": {"cell": cell, "dropout": DROPOUT}}
+    options |= {"activation_regularization": 2.0, "temporal_activation_regularization": 1.0}
+    eager, graphed = eager_trainer(**options), graphed_trainer(**options)
+    run(eager)
+    run(graphed)
+    assert_same_state(graphed, eager)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -266,7 +287,7 @@ class Delay(Cell):
 
 def test_state_that_shares_memory_with_the_previous_state(monkeypatch: pytest.MonkeyPatch) -> None:
     def with_delays(*_: Any, **__: Any) -> LanguageModel:
-        return LanguageModel(13, 6, [RecurrentLayer(Delay(6, 6))], 0.3)
+        return LanguageModel(13, 6, [RecurrentLayer(Delay(6, 6))], DropoutConfig.everywhere(0.3))
 
     monkeypatch.setattr("tests.training.small_trainer.build_model", with_delays)
     eager, graphed = eager_trainer(num_steps=1), graphed_trainer(num_steps=1)

@@ -1,6 +1,7 @@
 """A run that is stopped and resumed ends bit for bit like an uninterrupted run."""
 
 import io
+import itertools
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from ptblm.training.records import EpochDone, Evaluating, StepDone
 from ptblm.training.trainer import Trainer
 from tests.training.small_trainer import (
     CELLS,
+    DROPOUT,
     OPTIMIZERS,
     assert_same,
     assert_same_state,
@@ -61,6 +63,49 @@ def test_resume_is_bit_exact_for_every_cell(
     options |= {"fused": way != "unfused", "precision": "bf16" if way == "bf16" else "fp32"}
     with use_matmul_backend("onednn" if way == "onednn" else "default"):
         assert_resume_is_exact(options)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        {"type": "mogrifier", "rounds": 3, "rank": 2, "cap_input_gate": True, "chrono_steps": 9},
+        {"type": "rlstm", "rounds": 2, "rank": 2, "chrono_steps": 9},
+    ],
+    ids=str,
+)
+def test_resume_is_bit_exact_with_state_dropout(cell: dict[str, Any]) -> None:
+    assert_resume_is_exact({"cell": {"cell": cell, "dropout": {"recurrent_state": 0.3}}})
+
+
+@pytest.mark.parametrize("way", ["fused", "unfused", "bf16"])
+@pytest.mark.parametrize("cell", ["lstm", "rnn", "mogrifier", "rlstm"])
+def test_resume_is_bit_exact_with_dropout_everywhere(
+    cell: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "MIN_BF16_UNITS", 1)
+    options: dict[str, Any] = {"cell": {"cell": cell, "dropout": DROPOUT}}
+    options |= {"fused": way != "unfused", "precision": "bf16" if way == "bf16" else "fp32"}
+    options |= {"activation_regularization": 2.0, "temporal_activation_regularization": 1.0}
+    assert_resume_is_exact(options)
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"tie_embeddings": True},
+        {"output_projection": 5},
+        {"sum_layers": True},
+        {"head": {"type": "mixture", "components": 3, "dropout": 0.3}, "tie_embeddings": True},
+    ],
+    ids=["tied", "projection", "sum", "mixture"],
+)
+def test_resume_is_bit_exact_for_every_head(
+    model: dict[str, Any], optimizer: str, fused: bool
+) -> None:
+    settings: dict[str, Any] = {"optimizer": optimizer, "learning_rate": OPTIMIZERS[optimizer]}
+    assert_resume_is_exact({"cell": model, "fused": fused, "average": "ema", **settings})
 
 
 def assert_resume_is_exact(options: dict[str, Any]) -> None:
@@ -126,12 +171,24 @@ def test_resume_is_bit_exact_with_early_stopping(stops: list[int]) -> None:
     assert without_times(records) == without_times(whole_records)
 
 
+# Learning rate and momentum change in every step.
+CYCLE = {"type": "one_cycle", "low_momentum": 0.5}
+
+
 # Mid-epoch and at the end of an epoch; the warm-up ends in the second epoch.
 @pytest.mark.parametrize("warmup_steps", [0, 11])
-@pytest.mark.parametrize("schedule", ["tutorial", "plateau", "cosine", "constant"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("optimizer", "schedule"),
+    [
+        *itertools.product(("sgd", "momentum", "adam"), ("tutorial", "plateau", "cosine")),
+        *((optimizer, "linear") for optimizer in OPTIMIZERS),
+        *((optimizer, CYCLE) for optimizer in OPTIMIZERS if optimizer not in ("sgd", "rmsprop")),
+        ("rmsprop", "constant"),
+    ],
+    ids=str,
+)
 def test_resume_is_bit_exact_for_every_optimizer_and_schedule(
-    optimizer: str, schedule: str, warmup_steps: int
+    optimizer: str, schedule: Any, warmup_steps: int
 ) -> None:
     def make() -> Trainer:
         return make_trainer(
@@ -139,6 +196,7 @@ def test_resume_is_bit_exact_for_every_optimizer_and_schedule(
             learning_rate=OPTIMIZERS[optimizer],
             schedule=schedule,
             warmup_steps=warmup_steps,
+            weight_decay=0.01,
         )
 
     whole = make()

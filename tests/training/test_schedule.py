@@ -1,6 +1,7 @@
 """Learning-rate schedules against hand-computed values, and warm-up of each."""
 
 import math
+from typing import Any
 
 import pytest
 
@@ -8,19 +9,23 @@ from ptblm.config.loading import load_config
 from ptblm.config.schedules import (
     ConstantSchedule,
     CosineSchedule,
+    LinearSchedule,
+    OneCycleSchedule,
     PlateauSchedule,
     ScheduleConfig,
     TutorialSchedule,
 )
 from ptblm.config.training import TrainingConfig
-from ptblm.training.schedule import has_stopped_improving, learning_rate
+from ptblm.errors import ConfigError
+from ptblm.training.schedule import has_stopped_improving, learning_rate, scheduled_momentum
 
 
 def rate(
     config: TrainingConfig, epoch: int = 0, batch: int = 0, valid: list[float] | None = None
 ) -> float:
     """Returns the learning rate in a run with ten batches per epoch."""
-    return learning_rate(config, epoch=epoch, batch=batch, batches=10, valid=valid or [])
+    place = {"epoch": epoch, "batch": batch, "batches": 10, "step": 10 * epoch + batch}
+    return learning_rate(config, **place, valid=valid or [])
 
 
 @pytest.mark.parametrize(
@@ -86,11 +91,108 @@ def test_cosine_decays_over_all_epochs() -> None:
 
 
 @pytest.mark.parametrize(
+    ("flat", "final", "rates"),
+    [
+        (0.5, 0.0, {0: 2.0, 19: 2.0, 20: 2.0, 21: 1.9, 30: 1.0, 39: 0.1, 40: 0.0}),
+        (0.0, 0.0, {0: 2.0, 1: 1.95, 20: 1.0, 39: 0.05}),
+        (0.75, 1.0, {0: 2.0, 30: 2.0, 35: 1.5, 39: 1.1, 40: 1.0}),
+    ],
+)
+def test_linear_is_flat_and_then_a_line_to_the_end(
+    flat: float, final: float, rates: dict[int, float]
+) -> None:
+    schedule = LinearSchedule(flat=flat, final_learning_rate=final)
+    config = TrainingConfig(schedule=schedule, learning_rate=2.0, epochs=4)
+    for step, expected in rates.items():
+        assert rate(config, step // 10, step % 10) == pytest.approx(expected, abs=1e-12)
+
+
+def test_one_cycle_has_the_shape_of_fast_ai() -> None:
+    """90 epochs: 7.5 up from a tenth, 37.5 flat, 37.5 down to a tenth, 7.5 cosine to zero."""
+    schedule = OneCycleSchedule(warmup_share=7.5 / 90, flat=37.5 / 90, cooldown=7.5 / 90)
+    config = TrainingConfig(schedule=schedule, learning_rate=5e-3, epochs=90)
+    rates = {0: 0.1, 3.7: 0.544, 7.5: 1.0, 30: 1.0, 45: 1.0, 60: 0.64, 82.5: 0.1, 85: 0.075, 90: 0}
+    for epoch, factor in rates.items():
+        batch = round((epoch - int(epoch)) * 10)
+        found = rate(config, int(epoch), batch)
+        assert found == pytest.approx(5e-3 * factor, rel=1e-9, abs=1e-12), epoch
+    last = rate(config, 89, 9)
+    assert 0 < last < 5e-3 * 0.1 * 1e-3
+
+
+@pytest.mark.parametrize(
+    ("shares", "rates"),
+    [
+        ({"warmup_share": 0.0, "flat": 1.0, "cooldown": 0.0}, [1.0] * 5),
+        ({"warmup_share": 1.0, "flat": 0.0, "cooldown": 0.0}, [0.1, 0.325, 0.55, 0.775, 1.0]),
+        ({"warmup_share": 0.0, "flat": 0.0, "cooldown": 0.0}, [1.0, 0.775, 0.55, 0.325, 0.1]),
+        ({"warmup_share": 0.5, "flat": 0.0, "cooldown": 0.5}, [0.1, 0.55, 1.0, 0.05, 0.0]),
+    ],
+)
+def test_phases_of_one_cycle_may_be_empty(shares: dict[str, Any], rates: list[float]) -> None:
+    config = TrainingConfig(schedule=OneCycleSchedule(**shares), epochs=4)
+    assert [rate(config, epoch) for epoch in range(5)] == pytest.approx(rates, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "high"),
+    [
+        ({"type": "adam", "beta1": 0.8}, 0.8),
+        ({"type": "momentum", "momentum": 0.9}, 0.9),
+        ({"type": "muon", "momentum": 0.95, "beta1": 0.5}, 0.95),
+    ],
+)
+def test_momentum_of_one_cycle_falls_as_the_rate_rises(
+    optimizer: dict[str, Any], high: float
+) -> None:
+    shares = {"warmup_share": 0.2, "flat": 0.2, "cooldown": 0.2}
+    settings: dict[str, Any] = {"optimizer": optimizer, "epochs": 10}
+    settings["schedule"] = {"type": "one_cycle", "low_momentum": 0.3, **shares}
+    config = TrainingConfig(**settings)
+
+    def momentum(epoch: int) -> float | None:
+        return scheduled_momentum(config, epoch=epoch, batch=0, batches=10)
+
+    middle = (high + 0.3) / 2
+    expected = [high, middle, 0.3, 0.3, 0.3, None, middle, None, high, high]
+    for epoch, value in enumerate(expected):
+        if value is not None:
+            assert momentum(epoch) == pytest.approx(value, rel=1e-12), epoch
+    without = TrainingConfig(**{**settings, "schedule": "one_cycle"})
+    assert scheduled_momentum(without, epoch=3, batch=0, batches=10) is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["schedule.low_momentum=0.5"], "the optimizer sgd has no momentum, got 0.5"),
+        (
+            ["schedule.low_momentum=0.95", "optimizer=adam"],
+            "must be at most the momentum of the optimizer, 0.9, got 0.95",
+        ),
+        (["schedule.flat=0.9"], "the sum of warmup_share, flat and cooldown must be at most 1"),
+        (
+            ["schedule={type: linear, final_learning_rate: 2.0}"],
+            "final_learning_rate: must be at most learning_rate, got 2",
+        ),
+        (["schedule={type: linear, flat: 1.0}"], "flat: must be less than 1, got 1"),
+    ],
+)
+def test_schedules_that_cannot_work_are_explained(overrides: list[str], problem: str) -> None:
+    chosen = [] if "schedule={" in overrides[0] else ["training.schedule=one_cycle"]
+    with pytest.raises(ConfigError) as caught:
+        load_config("small", [*chosen, *(f"training.{override}" for override in overrides)])
+    assert problem in caught.value.what
+
+
+@pytest.mark.parametrize(
     "schedule",
     [
         TutorialSchedule(full_rate_epochs=1),
         PlateauSchedule(),
         CosineSchedule(),
+        LinearSchedule(),
+        OneCycleSchedule(),
         ConstantSchedule(),
     ],
     ids=lambda schedule: schedule.type,

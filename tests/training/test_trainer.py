@@ -96,6 +96,7 @@ def test_every_step_has_the_rate_of_its_schedule() -> None:
         for step in steps:
             assert step.learning_rate == full * min(1.0, step.step / 10)
             place = {"epoch": epoch, "batch": step.batch - 1, "batches": 8}
+            place["step"] = step.step - 1
             again = learning_rate(trainer.config, **place, valid=valid[:epoch])
             assert step.learning_rate == again
         assert record.learning_rate == steps[-1].learning_rate

@@ -17,6 +17,7 @@ from tests.training.small_trainer import assert_same_state, make_trainer, weight
 from tests.training.test_exact_resume import assert_resume_is_exact
 
 CPU = torch.device("cpu")
+LINEAR = {"type": "linear", "flat": 0.0}
 TOKENS, STREAMS, STEPS = 1000, 4, 7  # streams of 250 tokens, 35 batches of 7 targets
 
 
@@ -52,6 +53,14 @@ def test_rotation_uses_each_token_once_with_one_false_join() -> None:
     joins = (targets != inputs + 1).sum(axis=1)
     assert joins.max() <= 1
     assert np.array_equal(inputs[:, 1:], targets[:, :-1])
+
+
+def test_rotation_does_not_copy_the_text() -> None:
+    ids = np.arange(TOKENS, dtype=np.uint16)
+    config = TrainingConfig(batch_size=STREAMS, num_steps=STEPS, streams="rotated")
+    text = TrainingText(batchify(ids, STREAMS, STEPS, "train"), config, CPU)
+    for epoch in (0, 1):
+        assert text.epoch(epoch).streams.data_ptr() == ids.ctypes.data
 
 
 def test_rotation_differs_between_epochs_rows_and_seeds() -> None:
@@ -127,6 +136,15 @@ def test_streams_are_reset_with_the_given_probability() -> None:
     assert torch.equal(c, torch.where(is_reset[:, None], 5.0, 2.0).expand(1000, 2))
 
 
+def test_reset_of_a_matrix_per_stream() -> None:
+    """A custom cell can have such a state; here with as many rows as streams."""
+    state, initial = torch.ones(3, 3, 2), torch.zeros(3, 3, 2)
+    ((part,),) = reset_streams(((state,),), ((initial,),), 0.5, seed=1)
+    is_reset = (part == 0).flatten(1)
+    assert torch.equal(is_reset.all(1), is_reset.any(1))
+    assert 0 < is_reset.all(1).sum() < 3
+
+
 def test_state_without_a_reset_is_returned_unchanged() -> None:
     state = ((torch.ones(2, 3),),)
     assert reset_streams(state, ((torch.zeros(2, 3),),), 1e-9, seed=1) is state
@@ -142,6 +160,22 @@ def test_learned_initial_state_is_used_in_resets() -> None:
     ((h, _), _) = reset_streams(hidden_state, initial, 0.9, derive_seed(5, "drop state", 1))
     assert (h == 0.25).all(dim=1).any()
     list(trainer.records())
+
+
+def test_warm_up_and_schedule_follow_the_steps_of_each_epoch() -> None:
+    """Warm-up counts updates; the schedule, the completed share of epochs."""
+    trainer = make_trainer(
+        random_num_steps=True, num_steps=7, warmup_steps=9, learning_rate=0.5, schedule=LINEAR
+    )
+    steps = [record for record in trainer.records() if isinstance(record, StepDone)]
+    assert len({record.batches for record in steps}) > 1
+    for count, record in enumerate(steps, start=1):
+        assert record.step == count
+        progress = (record.epoch - 1 + (record.batch - 1) / record.batches) / 3
+        expected = 0.5 * (1 - progress) * min(1, count / 9)
+        assert record.learning_rate == pytest.approx(expected)
+    targets = {record.epoch_tokens for record in steps if record.batch == record.batches}
+    assert targets == {3 * 32}
 
 
 def test_rate_times_length_of_the_mean_loss_is_one_rate_of_the_sum() -> None:

@@ -61,12 +61,12 @@ class Cell(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} does not implement step()")
 
     def masked_step(self, mask: Tensor, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """Computes one time step with dropout of the first part of the state, which is the output.
+        """Computes one time step with dropout of the first part of the state, such as h.
 
-        Override this if the cell uses the output in several places.
+        The next state is without dropout. Override this if other values are also to be masked.
 
         Args:
-            mask: scaled dropout mask, [B, output_size].
+            mask: scaled dropout mask of the first part of the state, in its shape.
             x: see `step`.
             state: see `step`.
         """
@@ -84,7 +84,9 @@ class Cell(nn.Module):
         """
         for module in self.modules():
             if isinstance(module, Affine):
-                initializer.kernel(module.weight_ih, module.weight_hh, generator)
+                initializer.kernel(
+                    module.weight_ih, module.weight_hh, generator, units=self.hidden_size
+                )
                 nn.init.zeros_(module.bias)
                 continue
             for parameter in module.parameters(recurse=False):

@@ -65,7 +65,24 @@ class RLSTMCell(Cell):
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """Computes one time step; the state is (h, c)."""
+        return self._step(x, *state)
+
+    def masked_step(self, mask: Tensor, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+        """Computes one time step with dropout of h, and of c' as the input of the output gate.
+
+        Both have the same mask, as in the paper. The next state is without dropout.
+
+        Args:
+            mask: scaled dropout mask, [B, H].
+            x: see `step`.
+            state: see `step`.
+        """
         h, c = state
+        return self._step(x, h * mask, c, mask)
+
+    def _step(
+        self, x: Tensor, h: Tensor, c: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, CellState]:
         if self.rounds:
             x, h = self.rounds.gate(x, h)
             x = self.gates.inputs(x)
@@ -73,5 +90,6 @@ class RLSTMCell(Cell):
         i, j = torch.sigmoid(i), torch.tanh(j)
         f = torch.sigmoid(self.forget(self.forget.inputs(i * j), h) + self.forget_bias)
         c = f * c + torch.minimum(i, 1 - f) * j
-        h = torch.sigmoid(self.output(c)) * torch.tanh(c)
+        o = torch.sigmoid(self.output(c if mask is None else c * mask))
+        h = o * torch.tanh(c)
         return h, (h, c)

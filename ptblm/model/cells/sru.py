@@ -34,6 +34,8 @@ class SRUCell(Cell):
             their input.
     """
 
+    remembers_in_output = True
+
     def __init__(self, input_size: int, hidden_size: int, *, highway_bias: float = -3.0) -> None:
         super().__init__(input_size, hidden_size)
         self.highway_bias = highway_bias

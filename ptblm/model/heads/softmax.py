@@ -4,62 +4,35 @@ Shapes: N positions, H features, V vocabulary.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from ptblm.model.heads.head import Head, at_least_fp32
 from ptblm.model.kernels.linear_cross_entropy import linear_cross_entropy
 
 
-class Softmax(nn.Module):
+class Softmax(Head):
     """Linear layer and softmax, which compute the probability of each token from features.
 
     Args:
         num_features: H.
         vocab_size: V.
         fused: whether `loss` uses the fused kernel, which computes loss and gradients in one pass.
-
-    Attributes:
-        weight: [V, H].
-        bias: [V].
     """
 
     def __init__(self, num_features: int, vocab_size: int, *, fused: bool = True) -> None:
-        super().__init__()
+        super().__init__(num_features, vocab_size, num_features)
         self.fused = fused
-        self.weight = nn.Parameter(torch.empty(vocab_size, num_features))
-        self.bias = nn.Parameter(torch.empty(vocab_size))
 
-    def initialize(
-        self, scale: float, generator: torch.Generator, *, only_bias: bool = False
-    ) -> None:
-        """Initializes weight and bias uniformly in [-scale, scale].
-
-        Args:
-            scale: bound of the distribution.
-            generator: random number generator.
-            only_bias: whether the weight is that of the embedding, which is already initialized.
-        """
-        if not only_bias:
-            nn.init.uniform_(self.weight, -scale, scale, generator)
-        nn.init.uniform_(self.bias, -scale, scale, generator)
-
-    @torch.no_grad()
-    def set_bias(self, bias: Tensor) -> None:
-        """Sets the bias, [V]."""
-        self.bias.copy_(bias)
-
-    def loss(self, features: Tensor, targets: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Computes the loss of a training step.
-
-        Args:
-            features: [N, H].
-            targets: ids, [N].
-            scale: factor on the summed loss.
-
-        Returns:
-            The loss, a scalar: `scale` times the sum of -log p(target); and -log p(target) in nats,
-            [N], detached.
-        """
+    def loss(
+        self,
+        features: Tensor,
+        targets: Tensor,
+        scale: float = 1.0,
+        generator: torch.Generator | None = None,  # noqa: ARG002
+    ) -> tuple[Tensor, Tensor]:
+        """Computes the loss of a training step; see `Head.loss`. There is no dropout."""
+        features, targets = features.flatten(0, -2), targets.flatten()
         if self.fused and torch.is_grad_enabled():
             return linear_cross_entropy(features, self.weight, self.bias, targets, scale)
         nll = self.nll(features, targets)
@@ -74,6 +47,4 @@ class Softmax(nn.Module):
         return functional.log_softmax(self._logits(features), dim=-1)
 
     def _logits(self, features: Tensor) -> Tensor:
-        """Returns logits in at least fp32, which the sum over V terms requires."""
-        logits = functional.linear(features, self.weight, self.bias)  # [N, V]
-        return logits if logits.dtype == torch.float64 else logits.float()
+        return at_least_fp32(functional.linear(features, self.weight, self.bias))  # [N, V]

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ptblm.config.cells import CellConfig, GRUConfig, LSTMConfig, RNNConfig
+from ptblm.config.dropout import DropoutConfig
 from ptblm.config.model import ModelConfig
 from ptblm.model.interop.pytorch import from_pytorch_cell
 from ptblm.model.language_model import LanguageModel
@@ -29,6 +30,14 @@ _PARTS = "weight_ih|weight_hh|bias_ih|bias_hh"
 _PATTERNS: dict[Kind, re.Pattern[str]] = {
     "examples": re.compile(rf"rnn\.(?P<part>{_PARTS})_l(?P<layer>\d{{1,4}})"),
     "awd": re.compile(rf"rnns\.(?P<layer>\d{{1,4}})\.(?:module\.)?(?P<part>{_PARTS})_l0(?:_raw)?"),
+}
+# Keys of `model.dropout`, and the attributes that contain their values in AWD-LSTM.
+_AWD_DROPOUT = {
+    "input": "dropouti",
+    "between": "dropouth",
+    "output": "dropout",
+    "embedding": "dropoute",
+    "recurrent_weights": "rnns.0.dropout",
 }
 _AROUND = {"encoder.weight", "decoder.weight", "decoder.bias"}
 
@@ -59,14 +68,21 @@ class ForeignModel:
 
     def names(self) -> list[str]:
         """Returns the names of all parameters that the model needs."""
-        around = sorted(_AROUND if self.has_output_bias else _AROUND - {"decoder.bias"})
-        return [*around, *(name for layer in self.layers for name in layer.values())]
+        absent = set() if self.has_output_bias else {"decoder.bias"}
+        if self.config.tie_embeddings:
+            absent.add("decoder.weight")
+        return [
+            *sorted(_AROUND - absent),
+            *(name for layer in self.layers for name in layer.values()),
+        ]
 
 
 def recognize(
     shapes: Mapping[str, Sequence[int]],
     attributes: Mapping[str, Any],
     kind: Kind | None = None,
+    *,
+    is_tied: bool = False,
 ) -> ForeignModel:
     """Returns the structure of a saved model.
 
@@ -74,6 +90,7 @@ def recognize(
         shapes: shape of each parameter, by its name.
         attributes: other values, such as "rnn.mode"; empty if only the parameters were saved.
         kind: the program; None to tell it from the names.
+        is_tied: whether embedding and softmax share their weights.
 
     Raises:
         UnsupportedModelError: if the parameters are not those of a supported model.
@@ -99,13 +116,16 @@ def recognize(
     if "decoder.bias" in shapes:
         _check_shape(shapes, "decoder.bias", [vocab_size])
     cell, notes = _cell(rows_per_unit, attributes)
+    if is_tied:
+        notes = [*notes, "embedding and softmax share their weights, as model.tie_embeddings"]
     config = ModelConfig(
         cell=cell,
         hidden_size=max(sizes),
         embedding_size=None if embedding_size == max(sizes) else embedding_size,
         num_layers=len(sizes),
         layer_sizes=None if len(set(sizes)) == 1 else sizes,
-        dropout=_dropout(attributes) if kind == "examples" else 0.0,
+        tie_embeddings=is_tied,
+        dropout=_dropout(kind, attributes),
     )
     return ForeignModel(kind, config, vocab_size, layers, "decoder.bias" in shapes, notes)
 
@@ -120,13 +140,14 @@ def convert(
         model: a model with the config `foreign.config`, which can be on the meta device.
         read: returns the fp32 tensor of a parameter, by its name.
     """
-    state = {
-        "embedding.weight": read("encoder.weight"),
-        "head.weight": read("decoder.weight"),
-    }
-    weight = state["head.weight"]
+    table = read("encoder.weight")
     has_bias = foreign.has_output_bias
-    state["head.bias"] = read("decoder.bias") if has_bias else weight.new_zeros(len(weight))
+    state = {
+        "embedding.weight": table,
+        "head.bias": read("decoder.bias") if has_bias else table.new_zeros(len(table)),
+    }
+    if not foreign.config.tie_embeddings:
+        state["head.weight"] = read("decoder.weight")
     for index, names in enumerate(foreign.layers):
         cell = model.recurrent.layers[index].cell
         weights = {part: read(name) for part, name in names.items()}
@@ -186,6 +207,14 @@ def _cell(rows_per_unit: set[int], attributes: Mapping[str, Any]) -> tuple[CellC
     raise UnsupportedModelError("its layers are not those of nn.LSTM, nn.GRU or nn.RNN")
 
 
-def _dropout(attributes: Mapping[str, Any]) -> float:
-    rate = attributes.get("drop.p")
-    return float(rate) if isinstance(rate, int | float) and 0 <= rate < 1 else 0.0
+def _dropout(kind: Kind, attributes: Mapping[str, Any]) -> DropoutConfig:
+    """Returns the dropout probabilities of the saved model; 0 for those that are not saved."""
+
+    def rate(name: str) -> float:
+        value = attributes.get(name)
+        return float(value) if isinstance(value, int | float) and 0 <= value < 1 else 0.0
+
+    if kind == "examples":
+        return DropoutConfig.everywhere(rate("drop.p"))
+    rates = {key: rate(name) for key, name in _AWD_DROPOUT.items()}
+    return DropoutConfig(locked=any(rates.values()), **rates)

@@ -105,7 +105,9 @@ def load_tensorflow_weights(model: LanguageModel, variables: Mapping[str, Any]) 
     Raises:
         KeyError: if a variable is missing.
         ValueError: if a variable has the wrong shape.
+        TypeError: if the tutorial's model has no equivalent of the output of `model`.
     """
+    _check_output(model)
     for index, layer in enumerate(model.recurrent.layers):
         prefix = _LAYER.format(index=index)
         names = ("kernel", "bias")
@@ -126,7 +128,11 @@ def to_tensorflow_weights(model: LanguageModel, tensors: Mapping[str, Tensor]) -
     Args:
         model: a language model with LSTM layers.
         tensors: weights or gradients, named like the parameters of `model`.
+
+    Raises:
+        TypeError: if the tutorial's model has no equivalent of the output of `model`.
     """
+    _check_output(model)
     outer = to_arrays({n: t for n, t in tensors.items() if not n.startswith("recurrent.")})
     variables = {
         "Model/embedding": outer["embedding.weight"],
@@ -139,6 +145,16 @@ def to_tensorflow_weights(model: LanguageModel, tensors: Mapping[str, Tensor]) -
         for name, array in to_tensorflow_cell(layer.cell, of_cell).items():
             variables[_LAYER.format(index=index) + name] = array
     return variables
+
+
+def _check_output(model: LanguageModel) -> None:
+    """Raises TypeError unless a separate softmax sees the output of the last layer."""
+    names = {n for n in model.state_dict() if not n.startswith("recurrent.")}
+    if names != {"embedding.weight", "head.weight", "head.bias"} or model.recurrent.sum_layers:
+        raise TypeError(
+            "the model of the TensorFlow tutorial has no tied embedding, output projection, sum of "
+            "layers or mixture"
+        )
 
 
 def _split_kernel(affine: str, kernel: Array, bias: Array, cell: Cell) -> Arrays:

@@ -19,7 +19,7 @@ from ptblm.model.cells.gru import GRUCell
 from ptblm.model.cells.lstm import LSTMCell
 from ptblm.model.cells.rnn import RNNCell
 from ptblm.model.cells.sru import SRUCell
-from ptblm.model.kernels.bf16_lstm import Bf16LSTM
+from ptblm.model.kernels.explicit_lstm import ExplicitLSTM
 from ptblm.model.kernels.sru import SRURecurrence
 
 # cuDNN copies weights that are not contiguous in each call. The copy costs as much as reading them
@@ -30,14 +30,23 @@ warnings.filterwarnings("ignore", "RNN module weights are not part of single con
 # instead of 40 ms in fp32, but 200 units take 5.3 ms instead of 3.1 ms.
 MIN_BF16_UNITS = 400
 
-FusedKernel = Callable[[Cell, Tensor, CellState], tuple[Tensor, CellState]]
+FusedKernel = Callable[[Cell, Tensor, CellState, Tensor | None], tuple[Tensor, CellState]]
 
 
-def fused_kernel(cell: Cell) -> FusedKernel | None:
-    """Returns the kernel that runs `cell` over [T, B, I], or None if there is none."""
+def fused_kernel(cell: Cell, device_type: str, *, masked: bool = False) -> FusedKernel | None:
+    """Returns the kernel that runs `cell` over [T, B, I], or None if there is none.
+
+    Args:
+        cell: the cell.
+        device_type: type of its device, such as "cpu".
+        masked: whether the hidden state has a dropout mask, [B, H], the last argument of a kernel.
+    """
     # `type` instead of `isinstance`, because a subclass may define different equations.
     if type(cell) is LSTMCell and _is_standard(cell) and not _is_extended(cell):
-        return cast(FusedKernel, _lstm)
+        is_explicit = masked or cell.cap_input_gate
+        return cast(FusedKernel, _lstm) if device_type == "cpu" or not is_explicit else None
+    if masked:
+        return None
     if type(cell) is GRUCell and _is_standard(cell) and cell.reset_gate == "after":
         return cast(FusedKernel, _gru)
     if type(cell) is RNNCell and cell.activation in ("tanh", "relu"):
@@ -57,23 +66,29 @@ def _is_standard(cell: LSTMCell | GRUCell) -> bool:
 
 
 def _is_extended(cell: LSTMCell) -> bool:
-    return cell.peepholes is not None or cell.projection is not None or cell.cap_input_gate
+    return cell.peepholes is not None or cell.projection is not None
 
 
-def _lstm(cell: LSTMCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+def _lstm(
+    cell: LSTMCell, x: Tensor, state: CellState, mask: Tensor | None
+) -> tuple[Tensor, CellState]:
     """Runs an LSTM. The second bias of the kernel is not trained and contains forget_bias."""
     gates, constant = cell.gates, torch.zeros_like(cell.gates.bias)
     constant[cell.hidden_size : 2 * cell.hidden_size] = cell.forget_bias
     bf16 = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-    if bf16 and uses_bf16(cell):
+    mixed = bf16 and uses_bf16(cell)
+    if mixed or mask is not None or cell.cap_input_gate:
         weights = [gates.weight_ih, gates.weight_hh, gates.bias + constant]
-        outputs, h, c = Bf16LSTM.apply(x, *state, *weights)  # type: ignore[no-untyped-call]
+        options = mask, cell.cap_input_gate, torch.bfloat16 if mixed else gates.bias.dtype
+        with torch.autocast("cpu", enabled=False):
+            run = ExplicitLSTM.apply
+            outputs, h, c = run(x, *state, *weights, *options)  # type: ignore[no-untyped-call]
         return outputs, (h, c)
     weights = [gates.weight_ih, gates.weight_hh, gates.bias, constant]
     return _run(torch.lstm, x, state, weights, torch.float32 if bf16 else _cuda_dtype(x))
 
 
-def _gru(cell: GRUCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+def _gru(cell: GRUCell, x: Tensor, state: CellState, _: None) -> tuple[Tensor, CellState]:
     """Runs a GRU. The second bias of the kernel is used only for the candidate."""
     bias = cast(Tensor, cell.candidate_bias)
     second = torch.cat([bias.new_zeros(2 * cell.hidden_size), bias])
@@ -81,14 +96,14 @@ def _gru(cell: GRUCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]
     return _run(torch.gru, x, state, weights, _cuda_dtype(x))
 
 
-def _rnn(cell: RNNCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+def _rnn(cell: RNNCell, x: Tensor, state: CellState, _: None) -> tuple[Tensor, CellState]:
     kernel = torch.rnn_tanh if cell.activation == "tanh" else torch.rnn_relu
     affine = cell.affine
     weights = [affine.weight_ih, affine.weight_hh, affine.bias, torch.zeros_like(affine.bias)]
     return _run(kernel, x, state, weights, _cuda_dtype(x))
 
 
-def _sru(cell: SRUCell, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+def _sru(cell: SRUCell, x: Tensor, state: CellState, _: None) -> tuple[Tensor, CellState]:
     outputs, c = SRURecurrence.apply(*cell.projections(x), *state)  # type: ignore[no-untyped-call]
     return outputs, (c,)
 

@@ -39,10 +39,8 @@ def linear_cross_entropy(
         The loss, a scalar; and -log p(target) in nats, [N], detached. On a CPU, p is rounded to the
         autocast type.
     """
-    device_type = features.device.type
-    autocast = torch.is_autocast_enabled(device_type)
-    dtype = torch.get_autocast_dtype(device_type) if autocast else weight.dtype
-    with torch.autocast(device_type, enabled=False):
+    dtype = autocast_dtype(features.device.type, weight.dtype)
+    with torch.autocast(features.device.type, enabled=False):
         loss, nll = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
             features, weight, bias, targets, scale, dtype
         )
@@ -83,7 +81,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             d_logits = p.mul_(scale).to(dtype)  # [C, V]
             if d_features is not None:
                 torch.mm(d_logits, kernel, out=d_features[part])
-            _accumulate(d_weight, d_logits, x, first=start == 0)
+            accumulate(d_weight, d_logits, x, first=start == 0)
             # The sum for a frequent token may overflow fp16, which only CUDA supports.
             on_cpu = features.device.type == "cpu"
             d_bias += d_logits.sum(0) if on_cpu else d_logits.sum(0, dtype=bias.dtype)
@@ -99,20 +97,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_loss: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
-        # Without another reference, autograd uses these tensors as .grad and does not copy them.
-        gradients, ctx.gradients = ctx.gradients, None
-        if gradients is None:
-            raise RuntimeError(
-                "linear_cross_entropy: backward was called twice; its gradients were freed"
-            )
-        if d_loss is None:
-            return (None,) * 6
-        # `loss.backward()` passes 1. Only a CPU can check the value without a synchronization.
-        if d_loss.device.type != "cpu" or d_loss != 1:
-            for gradient in gradients:
-                if gradient is not None:
-                    gradient.mul_(d_loss)
-        return (*gradients, None, None, None)
+        return (*take_gradients(ctx, d_loss), None, None, None)
 
 
 def _probabilities(
@@ -129,7 +114,33 @@ def _probabilities(
     return torch.softmax(logits, -1, out=logits), nll
 
 
-def _accumulate(d_weight: Tensor, d_logits: Tensor, x: Tensor, *, first: bool) -> None:
+def autocast_dtype(device_type: str, default: torch.dtype) -> torch.dtype:
+    """Returns the type of matrix multiplications: `default`, unless autocast is enabled."""
+    enabled = torch.is_autocast_enabled(device_type)
+    return torch.get_autocast_dtype(device_type) if enabled else default
+
+
+def take_gradients(ctx: Any, d_loss: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Returns the gradients that the forward pass left in `ctx.gradients`, times `d_loss`.
+
+    Raises:
+        RuntimeError: if they were already taken.
+    """
+    # Without another reference, autograd uses these tensors as .grad and does not copy them.
+    gradients, ctx.gradients = ctx.gradients, None
+    if gradients is None:
+        raise RuntimeError("cross-entropy: backward was called twice; its gradients were freed")
+    if d_loss is None:
+        return (None,) * len(gradients)
+    # `loss.backward()` passes 1. Only a CPU can check the value without a synchronization.
+    if d_loss.device.type != "cpu" or d_loss != 1:
+        for gradient in gradients:
+            if gradient is not None:
+                gradient.mul_(d_loss)
+    return tuple(gradients)
+
+
+def accumulate(d_weight: Tensor, d_logits: Tensor, x: Tensor, *, first: bool) -> None:
     """Adds a chunk's d_logits^T x to `d_weight`, [V, H]; the first chunk overwrites it."""
     if d_weight.dtype != x.dtype:  # bf16 is not precise enough to accumulate
         product = torch.mm(d_logits.t(), x)

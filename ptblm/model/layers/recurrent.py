@@ -5,7 +5,6 @@ Shapes: T time, B batch, I inputs of the layer.
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
@@ -15,14 +14,14 @@ from torch.func import functional_call
 from ptblm.config.dropout import DropoutConfig
 from ptblm.model.cells.cell import Cell, CellState
 from ptblm.model.initializers import Initializer
-from ptblm.model.kernels.fused import fused_kernel
+from ptblm.model.kernels.fused import FusedKernel, fused_kernel
 from ptblm.model.layers.dropout import dropout, dropout_mask
 from ptblm.model.layers.weight_drop import dropped_weights
 
 logger = logging.getLogger(__name__)
 
 HiddenState = tuple[CellState, ...]
-Step = Callable[[Tensor, CellState], tuple[Tensor, CellState]]
+Step = Callable[[Tensor, CellState, Tensor | None], tuple[Tensor, CellState]]
 InitialState = Literal["zeros", "ones", "learned"]
 Kernel = Literal["fused", "unfused", "compiled"]
 
@@ -39,6 +38,7 @@ class RecurrentLayer(nn.Module):
         cell: the cell.
         initial_state: "zeros" (or the initial state that the cell defines), "ones", or "learned"
             (trainable and initialized with zeros).
+        dropout: the dropout probabilities of recurrent weights and of the hidden state.
         fused: whether to use a fused kernel if there is one.
 
     Attributes:
@@ -47,12 +47,18 @@ class RecurrentLayer(nn.Module):
     """
 
     def __init__(
-        self, cell: Cell, initial_state: InitialState = "zeros", *, fused: bool = True
+        self,
+        cell: Cell,
+        initial_state: InitialState = "zeros",
+        dropout: DropoutConfig | None = None,
+        *,
+        fused: bool = True,
     ) -> None:
         super().__init__()
         self.cell = cell
         self.initial_state_kind = initial_state
-        self.fused = fused_kernel(cell) if fused else None
+        self.dropout = dropout or DropoutConfig()
+        self.fused = fused
         self.compiled: Step | None = None
         self.learned_state = nn.ParameterList(
             torch.empty(size) for size in cell.state_sizes if initial_state == "learned"
@@ -60,10 +66,14 @@ class RecurrentLayer(nn.Module):
 
     @property
     def kernel(self) -> Kernel:
-        """The kernel that runs the layer; see the class."""
-        if self.fused is not None:
+        """The kernel that runs the layer in training; see the class."""
+        device_type = next(self.parameters()).device.type
+        if self._fused_kernel(device_type, masked=self.dropout.recurrent_state > 0):
             return "fused"
         return "unfused" if self.compiled is None else "compiled"
+
+    def _fused_kernel(self, device_type: str, *, masked: bool) -> FusedKernel | None:
+        return fused_kernel(self.cell, device_type, masked=masked) if self.fused else None
 
     def initialize(self, initializer: Initializer, generator: torch.Generator) -> None:
         """Initializes all weights."""
@@ -81,14 +91,14 @@ class RecurrentLayer(nn.Module):
             batch_size: B; a different batch size would trigger a recompilation.
             backend: backend of torch.compile.
         """
-        if self.fused is not None:
+        if self.kernel == "fused":
             return
-        self.compiled = torch.compile(self.cell.step, backend=backend, dynamic=False)
+        self.compiled = torch.compile(self._step, backend=backend, dynamic=False)
         like = next(self.parameters())
+        x = like.new_zeros(2, batch_size, self.cell.input_size)
         try:
-            outputs, _ = self(
-                like.new_zeros(2, batch_size, self.cell.input_size), self.initial_state(batch_size)
-            )
+            generator = torch.Generator(like.device)
+            outputs, _ = self.run(x, self.initial_state(batch_size), generator)
             torch.autograd.grad(outputs.sum(), list(self.cell.parameters()), allow_unused=True)
         except Exception as error:  # the compiler can raise any exception
             self.compiled = None
@@ -102,40 +112,64 @@ class RecurrentLayer(nn.Module):
         state = self.cell.initial_state(batch_size)
         return tuple(map(torch.ones_like, state)) if self.initial_state_kind == "ones" else state
 
+    def run(
+        self, x: Tensor, state: CellState, generator: torch.Generator | None
+    ) -> tuple[Tensor, CellState]:
+        """Runs the cell over time with dropout of its recurrent weights and its hidden state.
+
+        Args:
+            x: see `forward`.
+            state: see `forward`.
+            generator: draws the masks, which are the same at every time step; None disables
+                dropout.
+        """
+        weights = dropped_weights(self, self.dropout.recurrent_weights, generator)
+        mask, rate = None, self.dropout.recurrent_state
+        if generator is not None and rate:
+            mask = dropout_mask(state[0], rate, generator)
+        result: tuple[Tensor, CellState] = (
+            functional_call(self, weights, (x, state, mask)) if weights else self(x, state, mask)
+        )
+        return result
+
     def forward(
-        self, x: Tensor, state: CellState, state_mask: Tensor | None = None
+        self, x: Tensor, state: CellState, mask: Tensor | None = None
     ) -> tuple[Tensor, CellState]:
         """Runs the cell over time.
 
         Args:
             x: [T, B, I].
             state: parts of the state, each [B, size].
-            state_mask: dropout mask of the hidden state, [B, cell.output_size], for all time steps;
-                None for no dropout.
+            mask: dropout mask of the first part of the state, [B, size], at every time step; None
+                for no dropout.
 
         Returns:
             The outputs of all time steps, [T, B, cell.output_size], and the last state.
         """
-        if self.fused is None or state_mask is not None:
-            outputs, last = self._run_steps(x, state, state_mask)
+        kernel = self._fused_kernel(x.device.type, masked=mask is not None)
+        if kernel is None:
+            outputs, last = self._run_steps(x, state, mask)
         else:
-            outputs, last = self.fused(self.cell, x, state)
+            outputs, last = kernel(self.cell, x, state, mask)
         # The state keeps its type even if the kernel computes in another type.
         pairs = zip(last, state, strict=True)
         return outputs, tuple(part.to(before.dtype) for part, before in pairs)
 
     def _run_steps(
-        self, x: Tensor, state: CellState, state_mask: Tensor | None
+        self, x: Tensor, state: CellState, mask: Tensor | None
     ) -> tuple[Tensor, CellState]:
         # In evaluation, each new batch size would trigger a recompilation.
-        step = self.compiled if self.compiled and torch.is_grad_enabled() else self.cell.step
-        if state_mask is not None:
-            step = partial(self.cell.masked_step, state_mask)
+        step = self.compiled if self.compiled and torch.is_grad_enabled() else self._step
         outputs = []
         for step_input in self.cell.inputs(x).unbind(0):
-            output, state = step(step_input, state)
+            output, state = step(step_input, state, mask)
             outputs.append(output)
         return torch.stack(outputs), state
+
+    def _step(self, x: Tensor, state: CellState, mask: Tensor | None) -> tuple[Tensor, CellState]:
+        if mask is None:
+            return self.cell.step(x, state)
+        return self.cell.masked_step(mask, x, state)
 
 
 class StackOutput(NamedTuple):
@@ -193,25 +227,14 @@ class RecurrentStack(nn.Module):
         self, x: Tensor, hidden_state: HiddenState, generator: torch.Generator | None
     ) -> StackOutput:
         """Runs x, [T, B, I], through all layers. Dropout is applied only with a generator."""
-        rates, outputs, last_states = self.dropout, [], []
+        rates, last_states = self.dropout, []
+        outputs: list[Tensor] = []
         for layer, state in zip(self.layers, hidden_state, strict=True):
             if outputs:
                 x = dropout(x, rates.between, generator, locked=rates.locked)
-            x, last_state = self._run(layer, x, state, generator)
+            x, last_state = layer.run(x, state, generator)
             outputs.append(x)
             last_states.append(last_state)
         undropped = torch.stack(outputs).sum(0) if self.sum_layers else x
         features = dropout(undropped, rates.output, generator, locked=rates.locked)
         return StackOutput(features, undropped, tuple(last_states))
-
-    def _run(
-        self, layer: RecurrentLayer, x: Tensor, state: CellState, generator: torch.Generator | None
-    ) -> tuple[Tensor, CellState]:
-        """Runs a layer with dropout of its recurrent weights and its hidden state."""
-        weights = dropped_weights(layer, self.dropout.recurrent_weights, generator)
-        mask, rate = None, self.dropout.recurrent_state
-        if generator is not None and rate:
-            mask = dropout_mask(x.new_empty(x.shape[1], layer.cell.output_size), rate, generator)
-        if weights:
-            return cast(tuple[Tensor, CellState], functional_call(layer, weights, (x, state, mask)))
-        return cast(tuple[Tensor, CellState], layer(x, state, mask))
