@@ -19,7 +19,7 @@ def tuned_lines(result: TunedSettings) -> list[str]:
         *(f"checkpoint   {file}" for file in files),
         f"text         {tuned.text}, {counted(tuned.tokens, 'token')} scored",
         f"before       perplexity {_shown(tuned.perplexity_before)}, static evaluation",
-        f"after        perplexity {_shown(tuned.perplexity_after)}, {method}",
+        f"after        perplexity {tuned.perplexity_after:.2f}, {method}",
         *(f"setting      {step}" for step in method_steps(settings, models)),
         *(
             f"edge         {key}: the best value is at the edge of the values that were tried"

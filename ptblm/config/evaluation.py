@@ -87,17 +87,18 @@ class Tuned(Section):
         checkpoints: the checkpoints.
         text: name of the text.
         tokens: targets of the text.
-        perplexity_before: perplexity of the static evaluation.
+        perplexity_before: perplexity of the static evaluation; None if it is not finite.
         perplexity_after: perplexity with the settings.
         edges: keys whose best value is the largest or smallest one that was tried.
-        tried: the values that were tried, each with the perplexity of the text.
+        tried: the values that were tried, each with the perplexity of the text; None if it is
+            not finite.
     """
 
     checkpoints: list[TunedCheckpoint]
     text: str
     tokens: int
     perplexity_before: float | None
-    perplexity_after: float | None
+    perplexity_after: float
     edges: list[str]
     tried: list[dict[str, float | None]]
 

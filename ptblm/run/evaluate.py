@@ -14,7 +14,7 @@ from ptblm.config.evaluation import EvaluationSettings
 from ptblm.corpus.layout import Split
 from ptblm.corpus.lines import count_words, lines_of
 from ptblm.corpus.tokenizers.base import Tokenizer
-from ptblm.errors import CheckpointError, DataError, UsageError
+from ptblm.errors import DataError, UsageError
 from ptblm.evaluation.evaluate import (
     LinesScore,
     evaluate,
@@ -27,13 +27,12 @@ from ptblm.evaluation.score import Score, perplexity
 from ptblm.evaluation.scorers.description import method_steps
 from ptblm.evaluation.scorers.pipeline import Pipeline
 from ptblm.evaluation.unigram import unigram_table
-from ptblm.paths import shell_join
 from ptblm.progress_bar import ProgressBar
 from ptblm.run.agreement import check_corpus, check_known_corpus
 from ptblm.run.evaluated_text import EvaluatedText, read_evaluated_file, read_evaluated_split
 from ptblm.run.load_model import LoadedModel
 from ptblm.run.memory import memory_errors
-from ptblm.run.pipelines import load_models, make_pipeline
+from ptblm.run.pipelines import load_models, make_pipeline, not_finite_error
 from ptblm.run.text_config import text_config
 
 
@@ -143,14 +142,7 @@ def evaluate_checkpoint(
     result = _score(loaded, found, mode, pipeline, show_progress=show_progress)
     score = result.score
     if not math.isfinite(score.nll) or not math.isfinite(score.perplexity):
-        best = loaded.path.with_name("best.safetensors")
-        raise CheckpointError(
-            "the weights give no finite perplexity",
-            where=str(loaded.path),
-            hint=shell_join(["ptblm", "eval", str(best)])
-            if best != loaded.path and best.is_file()
-            else "use another checkpoint",
-        )
+        raise not_finite_error(loaded.path, settings, "perplexity")
     return Evaluation(
         checkpoint=loaded.path,
         epochs=loaded.epochs,

@@ -15,6 +15,7 @@ from ptblm.evaluation.scorers.dynamic import gradient_rms
 from ptblm.evaluation.scorers.pipeline import Pipeline
 from ptblm.evaluation.scorers.reader import has_dropout
 from ptblm.files import open_regular, os_errors
+from ptblm.paths import shell_join
 from ptblm.progress_bar import ProgressBar
 from ptblm.run.agreement import check_corpus, check_known_corpus
 from ptblm.run.evaluated_text import read_evaluated_split
@@ -151,6 +152,29 @@ def _training_text(loaded: LoadedModel) -> EncodedText:
 def _with_hint(error: PtblmError) -> PtblmError:
     """Returns an error about the training text with what to do without that text."""
     return type(error)(error.problems, where=error.where, hint=_WITHOUT_TRAINING_TEXT)
+
+
+def not_finite_error(path: Path, settings: EvaluationSettings, what: str) -> PtblmError:
+    """Returns the error of an evaluation whose result is not finite.
+
+    Args:
+        path: the checkpoint.
+        settings: the settings of the evaluation.
+        what: what is not finite: "perplexity" or "scores".
+    """
+    if settings.active().dynamic is not None:
+        return UsageError(
+            f"dynamic evaluation gives no finite {what}",
+            hint="use a smaller learning_rate, or a larger decay or epsilon",
+        )
+    best = path.with_name("best.safetensors")
+    return CheckpointError(
+        f"the weights give no finite {what}",
+        where=str(path),
+        hint=shell_join(["ptblm", "eval", str(best)])
+        if what == "perplexity" and best != path and best.is_file()
+        else "use another checkpoint",
+    )
 
 
 def file_sha256(path: Path) -> str:

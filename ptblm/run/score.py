@@ -9,18 +9,19 @@ from functools import partial
 import numpy as np
 
 from ptblm.config.data import DataConfig
+from ptblm.config.evaluation import EvaluationSettings
 from ptblm.corpus.cleaning import Findings, notes
 from ptblm.corpus.lines import Line, read_lines, text_name, text_pieces
 from ptblm.corpus.source import bytes_source
 from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.unknown_tokens import MAX_SHARE, unknown_tokens_note
 from ptblm.corpus.word_splitting import Split, Splitting, word_splitter
-from ptblm.errors import CheckpointError
 from ptblm.evaluation.line_scores import Mode, ScoredLine, score_lines
 from ptblm.evaluation.scorers.pipeline import Pipeline
 from ptblm.evaluation.token_scores import Measures
 from ptblm.run.load_model import LoadedModel
 from ptblm.run.memory import memory_errors
+from ptblm.run.pipelines import not_finite_error
 from ptblm.run.text_config import text_config
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ def score(
 
     Raises:
         CheckpointError: if a score is not finite.
-        UsageError: if memory runs out.
+        UsageError: if memory runs out, or dynamic evaluation gives a score that is not finite.
     """
     with memory_errors(
         "during scoring", hint="pass a smaller --batch-size, or use a machine with more memory"
@@ -123,11 +124,8 @@ def score(
         ):
             end = -1 if scoring.mode == "stream" and not scored.line.has_end else None
             if not np.isfinite(scored.scores.nll[without_context:end]).all():
-                raise CheckpointError(
-                    "the weights give no finite scores",
-                    where=str(loaded.path),
-                    hint="use another checkpoint",
-                )
+                settings = scoring.pipeline.settings if scoring.pipeline else EvaluationSettings()
+                raise not_finite_error(loaded.path, settings, "scores")
             without_context = 0
             yield scored
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -29,7 +30,13 @@ from ptblm.run.agreement import check_corpus, check_known_corpus
 from ptblm.run.evaluated_text import read_evaluated_split
 from ptblm.run.load_model import LoadedModel
 from ptblm.run.memory import memory_errors
-from ptblm.run.pipelines import check_settings, file_sha256, load_models, training_rms
+from ptblm.run.pipelines import (
+    check_settings,
+    file_sha256,
+    load_models,
+    not_finite_error,
+    training_rms,
+)
 from ptblm.run.text_config import text_config
 from ptblm.terminal import escape
 
@@ -117,6 +124,8 @@ def tune_evaluation(request: TuneRequest, *, show_progress: bool = False) -> Tun
     tokens = text.encoded.ids[: None if request.max_tokens is None else request.max_tokens + 1]
     count_streams(len(tokens), 1, 1, "valid split")
     outcome = _tune(models, request, start, on_device(tokens, first.device.device), show_progress)
+    if not math.isfinite(outcome.after):
+        raise not_finite_error(first.path, start, "perplexity")
     settings = outcome.settings.model_copy(
         update={
             "tuned": Tuned(
@@ -126,10 +135,10 @@ def tune_evaluation(request: TuneRequest, *, show_progress: bool = False) -> Tun
                 ],
                 text=escape(text.name),
                 tokens=outcome.tokens,
-                perplexity_before=outcome.before,
+                perplexity_before=finite(outcome.before),
                 perplexity_after=outcome.after,
                 edges=outcome.edges,
-                tried=[dict(each) for each in outcome.tried],
+                tried=finite(outcome.tried),
             )
         }
     )

@@ -218,3 +218,12 @@ def test_table_is_scored_with_settings(models: Path, other: Path, tmp_path: Path
     table = score(models / "word", tmp_path / "table.tsv", "--table", *options)
     line = score(models / "word", tmp_path / "line.txt", *options)
     assert surprisals(table) == pytest.approx(surprisals(line)[:3])
+
+
+def test_dynamic_evaluation_that_diverges(models: Path, text: Path) -> None:
+    text.write_text("the cat ran .\na dog sat\n" * 40)
+    rate = ["--dynamic", "rule=sgd,learning_rate=1e30", "--mode", "document"]
+    for arguments in (["eval", models / "word", "--text", text], ["score", models / "word", text]):
+        message = fails(2, *arguments, *rate)
+        assert "error: dynamic evaluation gives no finite " in message
+        assert "hint: use a smaller learning_rate" in message

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
 from ptblm.config.evaluation_loading import SettingsOptions, load_settings
 from ptblm.run.pipelines import file_sha256
 from ptblm.run.tune_eval import settings_text
@@ -143,3 +144,15 @@ def test_errors(prepared: Path, arguments: list[str], code: int, message: str) -
     assert message in errors
     assert last_checkpoint(run).read_bytes() == before
     assert os.listdir() == []
+
+
+@pytest.mark.usefixtures("in_directory")
+def test_weights_without_a_finite_perplexity(prepared: Path) -> None:
+    checkpoint = load_checkpoint(last_checkpoint(prepared / "run0"))
+    checkpoint.model["head.weight"][:] = 1e38  # finite, but too large
+    checkpoint.model["head.weight"][::2] *= -1
+    save_checkpoint(Path("bad.safetensors"), checkpoint)
+    code, errors, _ = ptblm("tune-eval", "bad.safetensors")
+    assert code == 4
+    assert "error: the weights give no finite perplexity" in errors
+    assert not Path("eval-settings.json").exists()
