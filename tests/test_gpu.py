@@ -202,7 +202,7 @@ def test_captured_steps_draw_the_same_dropout_masks(optimizer: str) -> None:
 def test_captured_steps_equal_eager_ones_with_all_dropout(
     cell: str, kernel: str, precision: str
 ) -> None:
-    """DropConnect keeps the kernels of cuDNN; dropout of the hidden state needs a loop over time."""
+    """DropConnect keeps the kernels of cuDNN; dropout of the hidden state needs a loop."""
     dropout = {"input": 0.2, "between": 0.3, "output": 0.4, "locked": True, "embedding": 0.1}
     options: dict[str, Any] = {
         **{f"model__dropout__{key}": value for key, value in dropout.items()},
