@@ -1,7 +1,8 @@
 """Runs all GPU checks: tests, benchmark, and full training runs of large and medium.
 
     make gpu-check
-    python scripts/gpu_check.py --dry-run        # prints the commands
+    python scripts/gpu_check.py --dry-run                          # prints the commands
+    python scripts/gpu_check.py --train large-tied lstm-melis      # only trains these configs
 
 Training resumes an interrupted run. The script continues after a failed command and exits with
 code 1 if any command failed.
@@ -11,17 +12,21 @@ import argparse
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
 
 
-def commands(runs: Path) -> list[list[str]]:
+def commands(runs: Path, configs: Sequence[str] = ()) -> list[list[str]]:
     """Returns the commands in execution order.
 
     Args:
         runs: directory for the run directories and the results of the benchmark.
+        configs: configs to train, without any other command; empty for all checks.
     """
+    if configs:
+        return [train_command(config, runs / f"gpu-{Path(config).stem}") for config in configs]
     python = sys.executable
     benchmark = str(runs / "gpu-bench.json")
     return [
@@ -42,9 +47,10 @@ def main() -> int:
     """Runs the commands and returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="directory for results")
+    parser.add_argument("--train", nargs="+", metavar="CONFIG", help="only train these configs")
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     arguments = parser.parse_args()
-    todo = commands(arguments.runs.resolve())
+    todo = commands(arguments.runs.resolve(), arguments.train or [])
     if arguments.dry_run:
         print("\n".join(shlex.join(command) for command in todo))
         return 0

@@ -19,7 +19,7 @@ def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 
 def test_commands_are_accepted_by_their_programs(script: ModuleType, tmp_path: Path) -> None:
     """With `--help` added, each program parses its options and stops."""
-    for command in script.commands(tmp_path):
+    for command in [*script.commands(tmp_path), *script.commands(tmp_path, ["lstm-melis"])]:
         ended = subprocess.run(
             [*command, "--help"],
             cwd=REPOSITORY,
@@ -51,6 +51,13 @@ def test_all_commands_run_and_failures_are_reported(
     assert ran == script.commands(tmp_path / "runs")
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("exit code 5: " if expected else "all commands succeeded")
+
+
+def test_given_configs_are_trained_without_other_checks(script: ModuleType, tmp_path: Path) -> None:
+    first, second = script.commands(tmp_path, ["large-tied", "mine/other.yaml"])
+    assert first[first.index("--config") + 1] == "large-tied"
+    assert second[second.index("--config") + 1] == "mine/other.yaml"
+    assert second[second.index("--run-dir") + 1] == str(tmp_path / "gpu-other")
 
 
 def test_missing_gpu_is_an_error(
