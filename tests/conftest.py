@@ -33,6 +33,12 @@ FAST = ["--set", "model.hidden_size=8", "--set", "training.epochs=2", "--set", "
 FAST += ["--set", "training.batch_size=4", "--set", "training.num_steps=5"]
 
 
+SHIPPED_CONFIGS = [
+    *("small", "medium", "large", "small-tied", "medium-tied", "large-tied", "speedrun"),
+    *("awd-lstm", "lstm-melis", "mogrifier", "rlstm", "char", "char-lstm", "test"),
+]
+
+
 def load_script(name: str) -> ModuleType:
     """Imports a file of `scripts/` as a module."""
     spec = importlib.util.spec_from_file_location(name, REPOSITORY / "scripts" / f"{name}.py")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FAST, Ptblm, plain_environment
+from tests.conftest import FAST, SHIPPED_CONFIGS, Ptblm, plain_environment
 
 
 def test_help_does_not_import_torch() -> None:
@@ -149,17 +149,17 @@ def test_output_of_config_show_is_a_usable_config(
     assert result.returncode == 0, result.stderr
     assert "runs/mine-corpus" in result.stderr
     names = [line.split(":")[0] for line in ptblm("config", "list").stdout.splitlines()]
-    assert names == ["small", "medium", "large", "char", "test"]
+    assert names == SHIPPED_CONFIGS
 
 
 def test_shell_completes_configs_and_runs(ptblm: Ptblm, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("")
     (tmp_path / "runs" / "small-ptb").mkdir(parents=True)
     for line, expected in [
-        ("ptblm train --config m", {"medium", "mine.yaml"}),
+        ("ptblm train --config m", {"medium", "medium-tied", "mine.yaml", "mogrifier"}),
         ("ptblm train --resume r", {"runs/small-ptb"}),
         ("ptblm eval r", {"runs/small-ptb"}),
-        ("ptblm config show la", {"large"}),
+        ("ptblm config show la", {"large", "large-tied"}),
         ("ptblm eval x --split t", {"train", "test"}),
     ]:
         words = line.split()

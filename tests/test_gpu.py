@@ -194,6 +194,45 @@ def test_captured_steps_draw_the_same_dropout_masks(optimizer: str) -> None:
     assert max(abs(found[s] / other[s] - 1) for s in found) > 1e-3
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("cell", "kernel"),
+    [("lstm", "loop"), ("mogrifier", "loop"), ("rlstm", "loop"), ("gru", "fused")],
+)
+def test_captured_steps_equal_eager_ones_with_all_dropout(
+    cell: str, kernel: str, precision: str
+) -> None:
+    """DropConnect keeps the kernels of cuDNN; dropout of the hidden state needs a loop."""
+    dropout = {"input": 0.2, "between": 0.3, "output": 0.4, "locked": True, "embedding": 0.1}
+    options: dict[str, Any] = {
+        **{f"model__dropout__{key}": value for key, value in dropout.items()},
+        "model__dropout__recurrent_weights": 0.5,
+        "model__dropout__recurrent_state": 0.3 if kernel == "loop" else 0.0,
+        "model__cell": cell,
+        "training__activation_regularization": 2.0,
+        "training__temporal_activation_regularization": 1.0,
+        "training__learning_rate": 0.1,
+        "run__precision": precision,
+        "run__log_every": 7,
+    }
+    captured = make(**options)
+    loop = "compiled" if can_compile(torch.device("cuda")) else "unfused"
+    assert captured.trainer.model.recurrent.kernel == (loop if kernel == "loop" else kernel)
+    assert captured.trainer.graphed_step is not None
+    found, expected = first_steps(captured, 60), first_steps(make(eagerly=True, **options), 60)
+    assert_close(found, expected, rtol=1e-4 if precision == "fp32" else 3e-3)
+
+
+def test_capped_input_gate_on_cuda_equals_the_cpu() -> None:
+    """The explicit kernel on a CPU, the steps of the cell on CUDA."""
+    options: dict[str, Any] = {"model__cell__cap_input_gate": True, "training__learning_rate": 0.1}
+    cpu = make(run__device="cpu", **options)
+    assert cpu.trainer.model.recurrent.kernel == "fused"
+    components = make(run__log_every=1, **options)
+    assert components.trainer.model.recurrent.kernel != "fused"
+    assert_close(first_steps(components, 10), first_steps(cpu, 10), rtol=1e-4)
+
+
 @pytest.mark.parametrize("optimizer", RATES)
 def test_captured_steps_never_wait_for_the_device(optimizer: str) -> None:
     rate = RATES[optimizer]

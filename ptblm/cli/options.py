@@ -53,7 +53,7 @@ ConfigName = Annotated[
         "--config",
         "-c",
         metavar="NAME|FILE",
-        help="Shipped config (small, medium, large, char, test) or YAML file.",
+        help="Shipped config, such as small or medium (see `ptblm config list`), or YAML file.",
         show_default="small",
         parser=parse_name,
         autocompletion=complete_config,

@@ -28,15 +28,18 @@ from ptblm.paths import expand_path, shell_join
 from ptblm.shipped import shipped_directory
 
 MAX_CONFIG_BYTES = 1_000_000
-_CONFIG_HINT = "pass small, medium, large, char, test, or the path of a YAML file"
+_CONFIG_HINT = "pass a name that `ptblm config list` prints, or the path of a YAML file"
+_ORDER = [
+    *("small", "medium", "large", "small-tied", "medium-tied", "large-tied", "speedrun"),
+    *("awd-lstm", "lstm-melis", "mogrifier", "rlstm", "char", "char-lstm", "test"),
+]
 
 
 def shipped_configs() -> dict[str, Path]:
     """Returns the paths of the shipped configs by name, in the recommended order."""
     paths = {path.stem: path for path in shipped_directory("configs").glob("*.yaml")}
-    order = ["small", "medium", "large", "char", "test"]
-    names = [name for name in order if name in paths]
-    return {name: paths[name] for name in [*names, *sorted(paths.keys() - set(order))]}
+    names = [name for name in _ORDER if name in paths]
+    return {name: paths[name] for name in [*names, *sorted(paths.keys() - set(_ORDER))]}
 
 
 def load_config(

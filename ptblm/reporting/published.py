@@ -27,6 +27,7 @@ class PublishedResult(NamedTuple):
 _TUTORIAL = "TensorFlow tutorial, docstring"
 _RERUN = "tutorial maintainer, rerun of 2017"
 _PAPER = "Zaremba et al. 2014"
+_EXAMPLE = "PyTorch example, best epoch"
 
 PUBLISHED = {
     "small": [
@@ -45,6 +46,12 @@ PUBLISHED = {
         PublishedResult(_RERUN, 37.94, 82.75, 78.49),
         PublishedResult(_PAPER, None, 82.2, 78.4),
     ],
+    "small-tied": [PublishedResult(_EXAMPLE, None, None, 87.17)],
+    "medium-tied": [PublishedResult(_EXAMPLE, None, None, 75.96)],
+    "large-tied": [PublishedResult(_EXAMPLE, None, None, 72.30)],
+    "awd-lstm": [PublishedResult("salesforce/awd-lstm-lm, without fine-tuning", None, 61.2, 58.8)],
+    "lstm-melis": [PublishedResult("Melis et al. 2020, short schedule", None, 57.5, None)],
+    "mogrifier": [PublishedResult("Melis et al. 2020, short schedule", None, 54.1, None)],
 }
 
 

@@ -60,7 +60,7 @@ def complete(line: str, patch: pytest.MonkeyPatch, **environment: str) -> tuple[
         ("x" * 300, []),
         ("x" * 300 + "/", []),
         ("a\0b", []),
-        ("me", ["medium"]),
+        ("me", ["medium", "medium-tied"]),
     ],
 )
 def test_config_is_completed(

@@ -13,6 +13,7 @@ from ptblm.config.schema import Config
 from ptblm.config.show import config_document
 from ptblm.config.yaml_document import parse_yaml
 from ptblm.errors import ConfigError
+from tests.conftest import SHIPPED_CONFIGS
 
 
 def write(path: Path, text: str) -> str:
@@ -62,7 +63,7 @@ def test_shipped_configs_equal_the_tutorial(name: str) -> None:
 
 
 def test_all_shipped_configs_are_known() -> None:
-    assert list(shipped_configs()) == ["small", "medium", "large", "char", "test"]
+    assert list(shipped_configs()) == SHIPPED_CONFIGS
 
 
 def test_unknown_key_suggests_nearest(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from ptblm.config.section import Section, Variant
 from ptblm.config.show import config_document
 from ptblm.config.yaml_document import YamlDocument, parse_yaml
 from ptblm.errors import ConfigError
+from tests.conftest import SHIPPED_CONFIGS
 
 GRU_BEFORE = {
     "type": "gru",
@@ -76,7 +77,7 @@ def test_overrides_choose_a_variant_in_any_order(
 
 
 @pytest.mark.parametrize(("key", "name"), VARIANTS)
-@pytest.mark.parametrize("source", ["small", "medium", "large", "char", "test"])
+@pytest.mark.parametrize("source", SHIPPED_CONFIGS)
 def test_shipped_configs_take_every_variant(source: str, key: str, name: str) -> None:
     section, field = key.split(".")
     config = load_config(source, [f"{key}={name}"])
