@@ -125,12 +125,13 @@ def sampled_probs(model: LanguageModel, ids: Tensor, sample: int, window: int, s
         for chunk, inputs in enumerate(ids[:-1].split(window)):
             generator.manual_seed(derive_seed(seed, f"Monte-Carlo sample {sample}", chunk))
             features, state = model.features(inputs[None], state, generator)
-            rows.append(model.head.log_probs(features[:, 0]).exp())
+            rows.append(model.head.log_probs(features, generator)[:, 0].exp())
     return torch.cat(rows)
 
 
 DROPOUTS: list[Any] = [0.5, {"input": 0.4, "locked": True}, {"embedding": 0.4}]
 DROPOUTS += [{"recurrent_weights": 0.5}, {"recurrent_state": 0.3}]
+MIXTURE = {"type": "mixture", "components": 3, "dropout": 0.5}
 
 
 @pytest.mark.parametrize("dropout", DROPOUTS)
@@ -143,6 +144,20 @@ def test_monte_carlo_is_mean_over_samples(window: int, seed: int, dropout: Any) 
     found = log_probs_of([model], ids, window, monte_carlo=settings)
     torch.testing.assert_close(found.exp(), torch.stack(samples).mean(0))
     assert not torch.allclose(samples[0], samples[1])
+
+
+def test_samples_of_a_mixture_of_softmaxes_drop_latents() -> None:
+    """One mask for all time steps of a window, as in the loss of training."""
+    model, ids = small_model(dropout=0.0, head=MIXTURE), random_ids()
+    assert has_dropout(model)
+    state, generator = model.initial_state(1), torch.Generator()
+    generator.manual_seed(derive_seed(0, "Monte-Carlo sample 0", 0))
+    with torch.no_grad():
+        features, _ = model.features(ids[None, :-1], state, generator)
+        _, nll = model.head.loss(features, ids[1:, None], 1.0, generator)
+    found = log_probs_of([model], ids, 100, monte_carlo={"samples": 1})
+    torch.testing.assert_close(-found.gather(1, ids[1:, None]), nll.view(-1, 1))
+    torch.testing.assert_close(found.exp().sum(1), torch.ones(59).double())
 
 
 def test_monte_carlo_seed_decides_masks() -> None:

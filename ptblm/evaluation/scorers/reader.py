@@ -45,7 +45,7 @@ class ModelReader:
             features, self._sampled_states[sample] = self.model.features(
                 inputs[None], state, self._generator
             )
-            yield self.model.head.log_probs(features[:, 0])
+            yield self.model.head.log_probs(features, self._generator)[:, 0]
 
 
 def has_dropout(model: LanguageModel) -> bool:

@@ -73,8 +73,13 @@ class Head(nn.Module):
         """Returns -log p(target) in nats, [N], for features [N, H] and target ids [N]."""
         raise NotImplementedError(f"{type(self).__name__} does not implement nll()")
 
-    def log_probs(self, features: Tensor) -> Tensor:
-        """Returns the log-probability of every token, [N, V], for features [N, H]."""
+    def log_probs(self, features: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Returns the log-probability of every token, [..., V].
+
+        Args:
+            features: [N, H], or [T, B, H] if there is a generator.
+            generator: draws the dropout masks of the head; None disables its dropout.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not implement log_probs()")
 
 

@@ -75,10 +75,7 @@ class Mixture(Head):
 
         The dropout mask of the latents is the same at every time step of features [T, B, H].
         """
-        latents = self._latents(features)  # [..., K * E]
-        if generator is not None and self.dropout_rate:
-            like = latents.new_empty(latents.shape[-2:])  # [B, K * E]
-            latents = latents * dropout_mask(like, self.dropout_rate, generator)
+        latents = self._latents(features, generator)  # [..., K * E]
         latents = latents.reshape(-1, self.components, self.weight.shape[1])
         log_prior, targets = self._log_prior(features.flatten(0, -2)), targets.flatten()
         if self.fused and torch.is_grad_enabled():
@@ -91,23 +88,30 @@ class Mixture(Head):
         latents = self._latents(features).unflatten(-1, (self.components, -1))
         return self._nll(latents, self._log_prior(features), targets)
 
-    def log_probs(self, features: Tensor) -> Tensor:
-        """Returns the log-probability of every token, [N, V], for features [N, H]."""
-        latents = self._latents(features).unflatten(-1, (self.components, -1))
-        log_p = functional.log_softmax(self._logits(latents), dim=-1)  # [N, K, V]
-        return torch.logsumexp(self._log_prior(features).unsqueeze(-1) + log_p, dim=1)
+    def log_probs(self, features: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Returns the log-probability of every token; see `Head.log_probs`.
 
-    def _latents(self, features: Tensor) -> Tensor:
-        """Returns the input of the softmaxes, [..., K * E]."""
-        return torch.tanh(functional.linear(features, self.latent_weight, self.latent_bias))
+        The dropout mask of the latents is that of `loss`.
+        """
+        latents = self._latents(features, generator).unflatten(-1, (self.components, -1))
+        log_p = functional.log_softmax(self._logits(latents), dim=-1)  # [..., K, V]
+        return torch.logsumexp(self._log_prior(features).unsqueeze(-1) + log_p, dim=-2)
+
+    def _latents(self, features: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Returns the input of the softmaxes, [..., K * E], with dropout given a generator."""
+        latents = torch.tanh(functional.linear(features, self.latent_weight, self.latent_bias))
+        if generator is None or not self.dropout_rate:
+            return latents
+        like = latents.new_empty(latents.shape[-2:])  # [B, K * E]
+        return latents * dropout_mask(like, self.dropout_rate, generator)
 
     def _log_prior(self, features: Tensor) -> Tensor:
-        """Returns the log-probability of each component, [N, K]."""
+        """Returns the log-probability of each component, [..., K]."""
         logits = at_least_fp32(functional.linear(features, self.prior_weight))
         return functional.log_softmax(logits, dim=-1)
 
     def _logits(self, latents: Tensor) -> Tensor:
-        return at_least_fp32(functional.linear(latents, self.weight, self.bias))  # [N, K, V]
+        return at_least_fp32(functional.linear(latents, self.weight, self.bias))  # [..., K, V]
 
     def _nll(self, latents: Tensor, log_prior: Tensor, targets: Tensor) -> Tensor:
         """Returns -log p(target), [N], for latents [N, K, E]."""

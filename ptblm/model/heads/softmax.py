@@ -42,9 +42,13 @@ class Softmax(Head):
         """Returns -log p(target) in nats, [N], for features [N, H] and target ids [N]."""
         return functional.cross_entropy(self._logits(features), targets, reduction="none")
 
-    def log_probs(self, features: Tensor) -> Tensor:
-        """Returns the log-probability of every token, [N, V], for features [N, H]."""
+    def log_probs(
+        self,
+        features: Tensor,
+        generator: torch.Generator | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Returns the log-probability of every token; see `Head.log_probs`."""
         return functional.log_softmax(self._logits(features), dim=-1)
 
     def _logits(self, features: Tensor) -> Tensor:
-        return at_least_fp32(functional.linear(features, self.weight, self.bias))  # [N, V]
+        return at_least_fp32(functional.linear(features, self.weight, self.bias))  # [..., V]
