@@ -207,7 +207,9 @@ def test_unique_texts_are_distinct_and_in_order(run: Path) -> None:
     # They are the first occurrences among all samples.
     repeated = records(run, *options, "--samples", found[-1]["sample"])
     first = {record["text"]: record for record in reversed(repeated)}
-    assert sorted(first.values(), key=lambda record: int(record["sample"])) == found
+    expected = sorted(first.values(), key=lambda record: int(record["sample"]))
+    # The rounding of a sum depends on the number of samples that are drawn at once.
+    assert found == [{**each, "logprob": pytest.approx(each["logprob"])} for each in expected]
     assert found[-1]["sample"] > 6
     again = records(run, *options, "--samples", 6, "--unique", "--batch-size", 1)
     assert [record["text"] for record in again] == [record["text"] for record in found]

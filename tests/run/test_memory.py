@@ -14,7 +14,7 @@ import torch
 from ptblm.config.loading import load_config
 from ptblm.corpus.corpus import Corpus, load_corpus
 from ptblm.errors import UsageError
-from ptblm.run import evaluate, load_model, loop
+from ptblm.run import evaluate, evaluated_text, load_model, loop
 from ptblm.run.setup import setup_run
 from ptblm.run.train import train
 from tests.conftest import REPOSITORY, Ptblm, load_script, plain_environment
@@ -175,7 +175,7 @@ def test_out_of_memory_in_evaluation_is_a_usage_error(
         evaluate.evaluate_checkpoint(finished, text=text, device_name="cpu")
 
     score()
-    parts = [(evaluate, "evaluate"), (evaluate, "read_text")]
+    parts = [(evaluate, "evaluate"), (evaluated_text, "read_text")]
     parts += [(load_model, "model_from_checkpoint")]
     for module, function in parts:
         with monkeypatch.context() as patch:
