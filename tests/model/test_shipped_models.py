@@ -1,4 +1,4 @@
-"""The models of the shipped configs have as many parameters as the first line of the config says."""
+"""The models of shipped configs have as many parameters as the first line of the config states."""
 
 import re
 
