@@ -19,12 +19,13 @@ from ptblm.model.cells.custom import load_cell_class, source_hash
 from ptblm.model.cells.slstm import SLSTMCell
 from ptblm.model.initializers import Initializer
 from ptblm.model.layers.recurrent import RecurrentLayer
+from ptblm.model.layers.weight_drop import recurrent_weights
 from tests.conftest import REPOSITORY, Ptblm
 
 pytestmark = pytest.mark.usefixtures("trusted_cells")
 
 PAGE = (REPOSITORY / "docs" / "custom-cells.md").read_text(encoding="utf-8")
-CELL, WITH_OPTION, CHECKS, FASTER = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+CELL, WITH_OPTION, CHECKS, FASTER, AFFINE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 (CONFIG,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 
 OPTIONS = ["--data", "sample", "--set", "model.cell=page_cells:SLSTM", "--set"]
@@ -70,16 +71,18 @@ def test_documented_checks_pass(here: Path) -> None:
     exec(compile(CHECKS.replace("my_cells", "page_cells"), "checks.py", "exec"), {})
 
 
-def test_documented_fast_cell_equals_the_first_one(here: Path) -> None:
-    (here / "page_cells.py").write_text(CELL + FASTER)
+@pytest.mark.parametrize("name", ["FasterSLSTM", "AffineSLSTM"])
+def test_other_documented_cells_equal_the_first_one(here: Path, name: str) -> None:
+    (here / "page_cells.py").write_text(CELL + FASTER + AFFINE)
     layers = []
-    for name in ("SLSTM", "FasterSLSTM"):
-        layer = RecurrentLayer(load_cell_class(f"page_cells:{name}")(3, 4))
+    for cell in ("SLSTM", name):
+        layer = RecurrentLayer(load_cell_class(f"page_cells:{cell}")(3, 4))
         layer.initialize(Initializer("uniform", 0.5), torch.Generator().manual_seed(0))
         layers.append(layer)
     x = torch.randn(5, 2, 3)
-    first, fast = (layer(x, layer.initial_state(2))[0] for layer in layers)
-    torch.testing.assert_close(first, fast)
+    first, other = (layer(x, layer.initial_state(2))[0] for layer in layers)
+    torch.testing.assert_close(first, other)
+    assert len(recurrent_weights(layers[1])) == (name == "AffineSLSTM")
 
 
 def test_documented_option_is_set_by_config_and_command_line(here: Path) -> None:
