@@ -23,7 +23,7 @@ class RunConfig(Section):
         Literal["fp32", "tf32", "bf16", "fp16"],
         Field(
             description="precision of matrix multiplications: fp32, tf32, bf16 or fp16; on a CPU, "
-            "bf16 keeps LSTMs of fewer than 400 units in fp32, which is faster there"
+            "bf16 keeps LSTMs of fewer than 320 units in fp32, which is faster there"
         ),
     ] = "fp32"
     deterministic: Annotated[
