@@ -18,6 +18,7 @@ import torch
 from hypothesis import settings
 
 from ptblm.backend.matmul import use_matmul_backend
+from tests.new_process import run_command
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -128,15 +129,8 @@ def _ptblm_in(directory: Path) -> Ptblm:
     def run(
         *arguments: object, stdin: str = "", cwd: Path = directory
     ) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "ptblm", *map(str, arguments)],
-            cwd=cwd,
-            input=stdin,
-            env=plain_environment(),
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        words = [str(argument) for argument in arguments]
+        return run_command(words, cwd=cwd, env=plain_environment(), stdin=stdin)
 
     return run
 

@@ -1,6 +1,6 @@
 """What an analysis of a trained model contains: a passage, its hardest tokens, and averages.
 
-`ptblm report` shows it. All values are plain numbers and texts. Surprisal is -log2 p, in bits.
+A report shows it. All values are plain numbers and texts. Surprisal is -log2 p, in bits.
 """
 
 from dataclasses import dataclass
