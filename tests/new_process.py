@@ -83,7 +83,8 @@ def _command(arguments: list[str], cwd: Path, env: dict[str, str], _streams: _St
     os.chdir(cwd)
     sys.path.insert(0, str(cwd))
     sys.argv = [str(module.__file__), *arguments]
-    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, "w" if n else "r") for n in range(3))
+    streams = [os.fdopen(n, "w" if n else "r", closefd=False) for n in range(3)]
+    sys.stdin, sys.stdout, sys.stderr = streams
     main()
 
 

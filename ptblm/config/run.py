@@ -1,12 +1,21 @@
 """Config keys for the execution of a run: device, precision, checkpoints, logging."""
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from ptblm.config.section import Section
 
 CHECKPOINT_INTERVAL = r"^[1-9][0-9]{0,8} (steps?|minutes?)$"
+
+_UNITS = {"": 1, "k": 1000, "M": 10**6}
+
+
+def _parse_count(value: Any) -> Any:
+    """Returns a number such as "500k" or "1M" as an int; any other value is returned unchanged."""
+    match = re.fullmatch(r"([0-9]{1,12})([kM]?)", value) if isinstance(value, str) else None
+    return value if match is None else int(match[1]) * _UNITS[match[2]]
 
 
 class RunConfig(Section):
@@ -51,6 +60,13 @@ class RunConfig(Section):
             ge=0, le=10**6, description="numbered checkpoints to keep in addition to last and best"
         ),
     ] = 0
+    keep_at: Annotated[
+        list[Annotated[int, BeforeValidator(_parse_count), Field(ge=1, le=10**15)]] | None,
+        Field(
+            description="numbers of training tokens after which a checkpoint is kept, as in [500k, "
+            "1M]; the tokens of every epoch count; null for none"
+        ),
+    ] = None
     log_every: Annotated[
         int, Field(ge=1, le=10**9, description="steps between two records in metrics.jsonl")
     ] = 100

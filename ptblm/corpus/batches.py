@@ -35,6 +35,11 @@ class Batches:
         """The id that follows each id of `inputs`, in the same shape."""
         return self.streams[:, 1 : len(self) * self.num_steps + 1]
 
+    @property
+    def tokens(self) -> int:
+        """Number of targets in a batch, B * T."""
+        return len(self.streams) * self.num_steps
+
     def __len__(self) -> int:
         return (int(self.streams.shape[1]) - 1) // self.num_steps
 

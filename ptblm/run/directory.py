@@ -97,6 +97,10 @@ class RunDirectory:
         """Returns the path of the numbered checkpoint of a step."""
         return self.checkpoints / f"step-{step:09}.safetensors"
 
+    def at_tokens(self, tokens: int) -> Path:
+        """Returns the path of the checkpoint after a number of training tokens."""
+        return self.checkpoints / f"tokens-{short_count(tokens)}.safetensors"
+
     def all_checkpoints(self) -> list[Path]:
         """Returns the paths of all existing checkpoints.
 
@@ -123,6 +127,14 @@ class RunDirectory:
             if self.descriptor is not None and _is_same(path, self.descriptor):
                 return path
         return None
+
+
+def short_count(number: int) -> str:
+    """Returns a number as in `run.keep_at`: 1500000 is "1500k", and 2000000 is "2M"."""
+    for unit, size in (("M", 10**6), ("k", 1000)):
+        if number % size == 0:
+            return f"{number // size}{unit}"
+    return str(number)
 
 
 def _is_same(path: Path, descriptor: int) -> bool:

@@ -75,12 +75,12 @@ def run_loop(
                 **trainer.state_dict(),
             )
 
-        saver = CheckpointSaver(directory, config.run, make_checkpoint, step)
+        saver = CheckpointSaver(directory, config.run, make_checkpoint, trainer)
         try:
             for number, record in enumerate(best.records(components, directory.best), start=1):
                 for log in logs:
                     log.write(record)
-                saver.write(record, trainer.train_state.step, is_trained=trainer.is_trained)
+                saver.write(record)
                 if isinstance(record, RunDone):
                     saver.check_place()
                     return _finish(info, components, directory, record, reporter)
@@ -88,7 +88,7 @@ def run_loop(
                     saver.save_now()
                     raise Interrupted(stop.received, hint=resume_command(directory.path))
                 if (name := save.take()) is not None:
-                    saver.save_requested(trainer.train_state.step, name)
+                    saver.save_requested(name)
                 if number % _RECORDS_PER_RELEASE == 0:
                     corpus.release()
         except DivergedError as error:

@@ -14,18 +14,19 @@ from ptblm.files import advice, replacing
 from ptblm.run.directory import RunDirectory
 from ptblm.run.rescue import MakeCheckpoint, check_place, how_to_continue
 from ptblm.training.records import EpochDone, Evaluating, Record, StepDone
+from ptblm.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
 
 class CheckpointSaver:
-    """Saves a checkpoint at each interval and after every epoch.
+    """Saves a checkpoint at each interval, after every epoch, and at the counts of `run.keep_at`.
 
     Args:
         directory: the run directory.
         config: the `run` section of the config.
         make_checkpoint: returns a checkpoint of the current state.
-        step: completed steps of the run.
+        trainer: the trainer of the run.
     """
 
     def __init__(
@@ -33,35 +34,52 @@ class CheckpointSaver:
         directory: RunDirectory,
         config: RunConfig,
         make_checkpoint: MakeCheckpoint,
-        step: int,
+        trainer: Trainer,
     ) -> None:
         self._directory = directory
         self._keep = config.keep_checkpoints
         self._make_checkpoint = make_checkpoint
-        self._interval = CheckpointInterval(config.checkpoint_every, step)
+        self._trainer = trainer
+        self._interval = CheckpointInterval(config.checkpoint_every, trainer.train_state.step)
+        trained = trained_tokens(trainer)
+        self._keep_at = sorted(count for count in set(config.keep_at or []) if count > trained)
+        end = trainer.training_text.count_targets(trainer.config.epochs)
+        if self._keep_at and self._keep_at[-1] > end:
+            logger.warning(
+                f"run.keep_at: the run ends after {end:,} training tokens, before "
+                f"{self._keep_at[-1]:,}"
+            )
 
-    def write(self, record: Record, step: int, *, is_trained: bool) -> None:
+    def write(self, record: Record) -> None:
         """Saves a checkpoint if one is due after a record.
-
-        Args:
-            record: the record.
-            step: completed steps of the run.
-            is_trained: whether no epoch follows, so that a save after an epoch must succeed.
 
         Raises:
             CheckpointError: if the save after the last epoch fails.
         """
+        if isinstance(record, StepDone):
+            self._keep_if_due()
         if isinstance(record, EpochDone):
             if record.best:
                 save_or_warn(self._directory, self._directory.best, self._make_checkpoint)
-            self._save_last(step, must_succeed=is_trained)
-        elif isinstance(record, StepDone | Evaluating) and self._interval.is_due(step):
-            self._save_last(step, must_succeed=False)
+            # No epoch follows the last one, so its save must succeed.
+            self._save_last(must_succeed=self._trainer.is_trained)
+        elif isinstance(record, StepDone | Evaluating) and self._interval.is_due(self._step):
+            self._save_last(must_succeed=False)
 
-    def save_requested(self, step: int, signal_name: str) -> None:
+    @property
+    def _step(self) -> int:
+        return self._trainer.train_state.step
+
+    def _keep_if_due(self) -> None:
+        """Keeps a checkpoint for each count of `run.keep_at` that the last step reached."""
+        while self._keep_at and trained_tokens(self._trainer) >= self._keep_at[0]:
+            path = self._directory.at_tokens(self._keep_at.pop(0))
+            save_or_warn(self._directory, path, self._make_checkpoint)
+
+    def save_requested(self, signal_name: str) -> None:
         """Saves a checkpoint because a signal requested it; training continues."""
-        if self._save_last(step, must_succeed=False):
-            logger.info(f"{signal_name}: saved {self._directory.last}, step {step:,}")
+        if self._save_last(must_succeed=False):
+            logger.info(f"{signal_name}: saved {self._directory.last}, step {self._step:,}")
 
     def save_now(self) -> None:
         """Saves the last checkpoint before the run stops.
@@ -80,7 +98,7 @@ class CheckpointSaver:
         with contextlib.suppress(OSError):
             check_place(self._directory, self._make_checkpoint)
 
-    def _save_last(self, step: int, *, must_succeed: bool) -> bool:
+    def _save_last(self, *, must_succeed: bool) -> bool:
         """Saves the last checkpoint and a numbered one; returns whether it was saved."""
         saved = True
         if must_succeed:
@@ -88,9 +106,15 @@ class CheckpointSaver:
         else:
             saved = save_or_warn(self._directory, self._directory.last, self._make_checkpoint)
         if saved:
-            keep_numbered(self._directory, step, self._keep)
-        self._interval.restart(step)
+            keep_numbered(self._directory, self._step, self._keep)
+        self._interval.restart(self._step)
         return saved
+
+
+def trained_tokens(trainer: Trainer) -> int:
+    """Returns the number of targets since the start of the run."""
+    state = trainer.train_state
+    return trainer.training_text.count_targets(state.epoch) + state.tokens
 
 
 class CheckpointInterval:

@@ -138,6 +138,7 @@ def setup_run(
         test=splits.get("test"),
         special_ids=corpus.tokenizer.special_ids,
         log_every=run.log_every,
+        sync_at=[-(-tokens // batches.tokens) for tokens in run.keep_at or []],
         capture=_capture(config, device),
     )
     return RunComponents(config, corpus, trainer, selected, matmul, initial)

@@ -9,7 +9,7 @@ device inside a step.
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -251,15 +251,19 @@ def forbid_host_sync() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode(before)
 
 
-def steps_until_sync(step: int, batches_left: int, log_every: int) -> int:
+def steps_until_sync(
+    step: int, batches_left: int, log_every: int, sync_at: Sequence[int] = ()
+) -> int:
     """Returns the number of graphed steps before the next metrics are read.
 
     Metrics are read at fixed steps, so that a resumed run has the same records as an uninterrupted
-    run: at logged steps, at the end of an epoch, and every `_STEPS_PER_SYNC` steps.
+    run: at logged steps, at the end of an epoch, every `_STEPS_PER_SYNC` steps, and on request.
 
     Args:
         step: updates since the start of the run.
         batches_left: batches left in the epoch.
         log_every: steps between two logged records.
+        sync_at: other steps after which metrics are read.
     """
-    return min(_STEPS_PER_SYNC - step % _STEPS_PER_SYNC, log_every - step % log_every, batches_left)
+    until_fixed = [interval - step % interval for interval in (_STEPS_PER_SYNC, log_every)]
+    return min(*until_fixed, batches_left, *(other - step for other in sync_at if other > step))

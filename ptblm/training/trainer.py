@@ -8,7 +8,7 @@ Shapes: B batch, T time.
 
 import math
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -50,6 +50,7 @@ class Trainer:
         test: token ids to test on at the end, [N]; None for no test.
         special_ids: ids of the special tokens that are also scored separately, by token.
         log_every: steps between two logged records.
+        sync_at: other steps after which a record is needed.
         capture: captures steps as graphs; None for eager steps only.
 
     Attributes:
@@ -75,12 +76,13 @@ class Trainer:
         test: Ids | None,
         special_ids: Mapping[str, int] | None = None,
         log_every: int = 100,
+        sync_at: Sequence[int] = (),
         capture: Capture | None = None,
     ) -> None:
         self.model = model
         self.config = config
         self.precision = precision
-        self.log_every = log_every
+        self.log_every, self.sync_at = log_every, sync_at
         self.optimizer = make_optimizer(model.trainable_parameters(), config)
         self.averages = WeightAverages(model, config.average)
         on_cpu = precision.device.type == "cpu" and capture is None
@@ -174,9 +176,7 @@ class Trainer:
         )
 
     def _set_momentum(self, ahead: int) -> None:
-        state = self.train_state
-        batch, batches = state.batch + ahead, len(self.epoch_text)
-        momentum = scheduled_momentum(self.config, epoch=state.epoch, batch=batch, batches=batches)
+        momentum = scheduled_momentum(self.config, **self._place(ahead))
         if momentum is not None:
             self.optimizer.set_momentum(momentum)
 
@@ -195,7 +195,7 @@ class Trainer:
         if self.graphed_step is None or has_gradient:
             return self.step, 1
         state, left = self.train_state, len(self.epoch_text) - self.train_state.batch
-        return self.graphed_step, steps_until_sync(state.step, left, self.log_every)
+        return self.graphed_step, steps_until_sync(state.step, left, self.log_every, self.sync_at)
 
     def _backs_off(self) -> bool:
         """Returns whether the loss scaler handled the overflow by lowering the scale."""
@@ -226,12 +226,14 @@ class Trainer:
 
     def next_learning_rate(self, ahead: int = 0) -> float:
         """Returns the learning rate `ahead` steps after the next step, within the epoch."""
+        state, place = self.train_state, self._place(ahead)
+        step = state.step - state.batch + place["batch"]
+        return learning_rate(self.config, **place, step=step, valid=state.valid_perplexities)
+
+    def _place(self, ahead: int) -> dict[str, int]:
         state, batches = self.train_state, len(self.epoch_text)
-        batch, valid = min(state.batch + ahead, batches - 1), state.valid_perplexities
-        place = {"epoch": state.epoch, "batch": batch, "batches": batches}
-        return learning_rate(
-            self.config, **place, step=state.step - state.batch + batch, valid=valid
-        )
+        batch = min(state.batch + ahead, batches - 1)
+        return {"epoch": state.epoch, "batch": batch, "batches": batches}
 
     def _initial_state(self) -> HiddenState:
         return self.model.initial_state(self.config.batch_size)

@@ -74,6 +74,10 @@ class TrainingText:
             self._epoch, self._text = epoch, self._make(epoch)
         return self._text
 
+    def count_targets(self, epochs: int) -> int:
+        """Returns the number of targets in the first epochs, of which each has the same number."""
+        return epochs * self._text.count_targets(len(self._text))
+
     def count_batches(self, epochs: int) -> int:
         """Returns the number of batches in the first epochs."""
         if not self._config.random_num_steps:

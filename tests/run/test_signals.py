@@ -175,7 +175,8 @@ def test_save_signal_during_setup_is_kept(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("ptblm.run.train.setup_run", setup)
     monkeypatch.setattr(
-        "ptblm.run.saving.CheckpointSaver.save_requested", lambda _, *args: saved.append(args)
+        "ptblm.run.saving.CheckpointSaver.save_requested",
+        lambda saver, name: saved.append((saver._step, name)),
     )
     train(tiny_config(), tmp_path / "run")
     assert saved == [(1, "SIGUSR2")]
