@@ -13,6 +13,14 @@ from ptblm.terminal import escape
 _MIN_BAR, _MAX_BAR = 6, 12
 _DEFAULT_WIDTH = 80
 
+_hidden = False
+
+
+def hide(hidden: bool) -> None:
+    """Sets whether this process shows no progress bars."""
+    global _hidden
+    _hidden = hidden
+
 
 class ProgressBar:
     """A bar with text on a terminal. Other output is printed above it, see `external_write_mode`.
@@ -52,7 +60,7 @@ class ProgressBar:
                 bar_format=bar_format,
                 leave=False,
                 file=self._stream,
-                disable=not self._stream.isatty(),
+                disable=_hidden or not self._stream.isatty(),
             )
         self._bar.ncols = width
         self._bar.bar_format = bar_format

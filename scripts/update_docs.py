@@ -166,6 +166,7 @@ def normalize(text: str) -> str:
     text = re.sub(r"(?m)^( *device +).*$", r"\1#", text)
     text = re.sub(r"(?m)^( +\d+ +\S+) +\d.*$", r"\1 #", text)  # columns after the learning rate
     text = re.sub(r"(?<![\w.])[\d,]+\.\d+(?![\w.])", "#", text)
+    text = re.sub("[▁▂▃▄▅▆▇█]+", "#", text)
     return re.sub(r" +", " ", text)
 
 

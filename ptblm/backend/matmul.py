@@ -7,11 +7,14 @@ Therefore the error is measured first, and oneDNN is used only if its results ha
 """
 
 import contextlib
+import logging
 import platform
 from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
+
+logger = logging.getLogger(__name__)
 
 # "default" is the default of torch: MKL on most CPUs, cuBLAS on CUDA.
 MatmulBackend = Literal["default", "onednn"]
@@ -35,6 +38,9 @@ def select_matmul_backend(
     on_cpu = device.type == "cpu"
     backend: MatmulBackend = preferred_matmul_backend(previous) if on_cpu else "default"
     _set(backend)
+    if on_cpu:
+        reason = "as before in this run" if previous else "chosen for this processor"
+        logger.debug("library of matrix multiplications: %s, %s", backend, reason)
     return backend
 
 

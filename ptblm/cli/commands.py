@@ -16,12 +16,13 @@ from ptblm.cli.download import download_data
 from ptblm.cli.eval import evaluate
 from ptblm.cli.generate import generate
 from ptblm.cli.import_model import import_model
-from ptblm.cli.output import show_tracebacks
+from ptblm.cli.output import set_verbosity, show_tracebacks
 from ptblm.cli.pairs import pairs
 from ptblm.cli.rescore import rescore
 from ptblm.cli.score import score
 from ptblm.cli.train import train
 from ptblm.cli.tune_eval import tune_eval
+from ptblm.errors import UsageError
 from ptblm.terminal import print_output
 
 use_own_script()
@@ -56,6 +57,13 @@ def _options(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show a traceback with each error.")
     ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="Show only results, warnings and errors."),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show more notes, such as files and kernels.")
+    ] = False,
     _version: Annotated[
         bool,
         typer.Option(
@@ -64,5 +72,8 @@ def _options(
     ] = False,
 ) -> None:
     show_tracebacks(debug)
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose exclude each other", hint="pass one of them")
+    set_verbosity(quiet=quiet, verbose=verbose)
     # Libraries that torch loads end the process if the current directory does not exist.
     os.getcwd()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from traceback import TracebackException
 from typing import Any
 
+from ptblm import progress_bar
 from ptblm.errors import PtblmError
 from ptblm.json_files import strict_json
 from ptblm.terminal import print_messages, print_output
@@ -12,11 +13,31 @@ from ptblm.terminal import print_messages, print_output
 _MAX_FRAMES = 100  # of a traceback, the innermost
 
 _tracebacks = False
+_quiet = False
 
 
 def print_json(content: dict[str, Any]) -> None:
     """Writes a result to stdout as JSON, in which all that is not printable is escaped."""
     print_output(strict_json(content, indent=2).replace("\x7f", "\\u007f").split("\n"))
+
+
+def set_verbosity(*, quiet: bool, verbose: bool) -> None:
+    """Sets which log messages are shown, and whether progress is.
+
+    Args:
+        quiet: whether to show warnings and errors only.
+        verbose: whether to show details too.
+    """
+    global _quiet
+    _quiet = quiet
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    logging.getLogger("ptblm").setLevel(level)
+    progress_bar.hide(quiet)
+
+
+def is_quiet() -> bool:
+    """Returns whether only results, warnings and errors are shown."""
+    return _quiet
 
 
 def show_tracebacks(enabled: bool) -> None:
@@ -64,7 +85,7 @@ def configure_logging() -> None:
     Replaces the handlers of an earlier call.
     """
     logger = logging.getLogger("ptblm")
-    logger.setLevel(logging.INFO)
+    set_verbosity(quiet=False, verbose=False)
     logger.propagate = False
     logger.handlers = [_TerminalHandler()]
 

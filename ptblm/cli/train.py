@@ -8,6 +8,7 @@ import typer
 
 from ptblm.cli.completion import complete_directory, complete_run
 from ptblm.cli.options import Cell, ConfigName, Data, Device, Set, parse_path
+from ptblm.cli.output import is_quiet
 from ptblm.errors import UsageError
 from ptblm.run.signals import clean_up_on_stop
 from ptblm.terminal import print_output
@@ -130,7 +131,7 @@ def train(
             resume,
             resume="must",
             command=sys.argv,
-            reporter=ConsoleReporter(),
+            reporter=ConsoleReporter(quiet=is_quiet()),
         )
         return
     initial = None if init is None else load_initial_model(init, config, overrides, flags)
@@ -148,5 +149,5 @@ def train(
         overwrite=overwrite,
         initial=initial,
         command=sys.argv,
-        reporter=ConsoleReporter(),
+        reporter=ConsoleReporter(quiet=is_quiet()),
     )

@@ -47,6 +47,12 @@ def reword(error: ClickException, arguments: Sequence[str]) -> UsageError:
     command = context.command
     see_help = f"see `{' '.join(['ptblm', *path])} --help`"
     if isinstance(error, NoSuchOption):
+        if path and error.option_name in _global_options(context):
+            before = shlex.join(["ptblm", error.option_name, *path])
+            return UsageError(
+                f"{error.option_name} belongs before the command",
+                hint=f"pass it as in `{before} ...`",
+            )
         if path:
             return _unknown_options(error.option_name, words, command.params, "", see_help)
         train = command.commands["train"]  # an option before the command
@@ -73,6 +79,11 @@ def reword(error: ClickException, arguments: Sequence[str]) -> UsageError:
         shown = name if name.startswith("-") else error.param.metavar
         return UsageError(f"{shown}: {problem}", hint=see_help)
     return UsageError(_sentence(error.format_message()), hint=see_help)
+
+
+def _global_options(context: Any) -> set[str]:
+    """Returns the options that come before a command."""
+    return {name for option in context.find_root().command.params for name in option.opts}
 
 
 def _command_path(context: Any) -> list[str]:

@@ -1,5 +1,6 @@
 """Loads a config from a name or a file, applies overrides, and reports all problems at once."""
 
+import logging
 import os.path
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ from ptblm.errors import ConfigError
 from ptblm.files import open_regular, os_errors
 from ptblm.paths import expand_path, shell_join
 from ptblm.shipped import shipped_directory
+
+logger = logging.getLogger(__name__)
 
 MAX_CONFIG_BYTES = 1_000_000
 _CONFIG_HINT = "pass a name that `ptblm config list` prints, or the path of a YAML file"
@@ -57,6 +60,7 @@ def load_config(
         ConfigError: with every problem of the file and the overrides, each with its location.
     """
     path = _find(source)
+    logger.debug("reading the config %s", path)
     return validate(parse_yaml(_read(path), str(path)), overrides, flags)
 
 

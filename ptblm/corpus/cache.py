@@ -52,6 +52,7 @@ def cached_corpus(
         path = directory / "ids"
         cached = load_cache(path, entry)
         if cached is not None:
+            logger.debug("%s: read the encoded text from %s", name, path)
             return cached
         with _locked(directory, name):
             remove_temporary_files(directory, "ids")
@@ -59,6 +60,7 @@ def cached_corpus(
             cached = load_cache(path, entry)
             if cached is None:
                 write_cache(path, entry)
+                logger.debug("%s: encoded the text and wrote %s", name, path)
                 cached = load_cache(path, entry)
         if cached is None:
             raise OSError("the file differs from the written data")

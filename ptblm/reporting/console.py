@@ -24,18 +24,29 @@ _MAX_DROPPED = 0.01
 
 
 class ConsoleReporter:
-    """A `Reporter` that writes the results to stdout and everything else to stderr."""
+    """A `Reporter` that writes the results to stdout and everything else to stderr.
+
+    Args:
+        quiet: whether to write only the summary.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
 
     def start(self, info: RunInfo) -> None:
         """Prints the introduction, the header of the table, and the rows of completed epochs."""
         bounds = info.corpus.entropy_bounds
         self._progress = Progress(info.config.training.epochs, bounds)
+        if self._quiet:
+            return
         print_messages(introduction(info))
         rows = [epoch_row(done) for done in info.train_state.history]
         self._progress.print_lines(header(bounds) + rows)
 
     def write(self, record: Record) -> None:
         """Updates the progress bar and prints a row after each epoch."""
+        if self._quiet:
+            return
         self._progress.show(record)
         if isinstance(record, EpochDone):
             self._progress.print_lines([epoch_row(record)])
@@ -57,6 +68,9 @@ class ConsoleReporter:
             published,
             stopped_early=result.stopped_early,
         )
+        if self._quiet:
+            self._progress.print_lines(lines[1:])  # the first one separates them from the table
+            return
         self._progress.print_lines(lines)
         print_messages(["", *_next_commands(result)])
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from ptblm.progress_bar import ProgressBar
+from ptblm.reporting.remaining_time import RemainingTime
 from ptblm.reporting.table import EntropyBounds
 from ptblm.terminal import OutputError, print_lines, print_output
 from ptblm.training.records import EpochDone, Evaluating, Record, StepDone
@@ -27,6 +28,7 @@ class Progress:
 
     def __init__(self, epochs: int, bounds: EntropyBounds, stream: TextIO | None = None) -> None:
         self._epochs = epochs
+        self._remaining = RemainingTime(epochs)
         self._bounds = bounds
         self._stream = sys.stderr if stream is None else stream
         self._is_terminal = self._stream.isatty()
@@ -41,6 +43,7 @@ class Progress:
         elif isinstance(record, Evaluating):
             self._show_evaluating(record)
         elif isinstance(record, EpochDone):
+            self._remaining.after_epoch(record)
             self.close()
 
     def print_lines(self, lines: list[str]) -> None:
@@ -58,12 +61,10 @@ class Progress:
         self._task = ""
 
     def _show_step(self, record: StepDone) -> None:
-        seconds_per_batch = record.epoch_seconds / record.batch
-        epoch_left = seconds_per_batch * (record.batches - record.batch)
-        later_epochs = (self._epochs - record.epoch) * record.batches * seconds_per_batch
+        epoch_left, run_left = self._remaining.after_step(record)
         metrics = [
             f"perplexity {record.running_perplexity:.2f}",
-            f"{_duration(epoch_left)} left (run {_duration(epoch_left + later_epochs)})",
+            f"{_duration(epoch_left)} left (run {_duration(run_left)})",
             f"{record.tokens_per_second:,.0f} tokens/s",
         ]
         self._update(

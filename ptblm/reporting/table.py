@@ -1,6 +1,8 @@
 """The results table of a run, with one row per epoch, and the final summary."""
 
 import math
+import sys
+from collections.abc import Sequence
 
 from ptblm.corpus.layout import Split
 from ptblm.corpus.vocabulary import EOS
@@ -9,6 +11,9 @@ from ptblm.reporting.published import PublishedResult
 from ptblm.training.records import EpochDone, RunDone, best_epoch
 
 EntropyBounds = dict[Split, float]
+
+_LEVELS = "▁▂▃▄▅▆▇█"  # of a sparkline
+_MIN_EPOCHS, _MAX_EPOCHS = 3, 50
 
 # 70 characters wide; 76 with the star and the mark of an average.
 _COLUMNS = "{:>5}  {:>8}  {:>9}  {:>9}  {:>8}  {:>9}  {:>10}"
@@ -77,6 +82,7 @@ def summary(
     lines = [
         "",
         *([stopped] if stopped_early else []),
+        *_sparkline(history),
         f"valid perplexity {with_entropy_bound(last.valid_perplexity, bounds, 'valid')}",
         "no test perplexity: the corpus has no test split"
         if score is None
@@ -96,6 +102,28 @@ def summary(
         lines += ["", f"{'perplexity':<32}{'train':>9}{'valid':>9}{'test':>9}"]
         lines += [_published_row(result) for result in [ours, *published]]
     return lines
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Returns a curve of the logarithms of positive values, with a character for each value.
+
+    If there are more than 50 values, a character stands for the last of several values.
+    """
+    count = min(len(values), _MAX_EPOCHS)
+    logs = [math.log(values[len(values) * (i + 1) // count - 1]) for i in range(count)]
+    low, high = min(logs), max(logs)
+    top = len(_LEVELS) - 1
+    return "".join(_LEVELS[round(top * (log - low) / (high - low or 1))] for log in logs)
+
+
+def _sparkline(history: list[EpochDone]) -> list[str]:
+    """Returns the line with the curve, unless it is too short or stdout cannot show it."""
+    values = [done.valid_perplexity for done in history]
+    try:
+        _LEVELS.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return []
+    return [f"valid perplexity by epoch {sparkline(values)}"] if len(values) >= _MIN_EPOCHS else []
 
 
 def _bits_line(name: str, value: float) -> str:

@@ -166,3 +166,11 @@ def test_deleted_current_directory_is_not_a_bug(in_directory: Path) -> None:
         code, errors, _ = ptblm(*command.split())
         assert_clear(code, errors, 2, 3, 4)
         assert code != 0
+
+
+@pytest.mark.parametrize("words", [["train", "--debug"], ["config", "list", "-q"], ["eval", "-v"]])
+def test_option_before_the_command_is_not_one_of_the_command(words: list[str]) -> None:
+    code, errors, _ = ptblm(*words)
+    assert code == 2
+    assert f"error: {words[-1]} belongs before the command" in errors
+    assert f"`ptblm {words[-1]} {' '.join(words[:-1])} ...`" in errors

@@ -1,10 +1,13 @@
 """The table of a run and its summary: aligned, within 80 columns, with bits and entropy bound."""
 
+import io
 import math
 from dataclasses import replace
 
+import pytest
+
 from ptblm.evaluation.score import Score
-from ptblm.reporting.table import epoch_row, header, summary
+from ptblm.reporting.table import epoch_row, header, sparkline, summary
 from ptblm.training.records import EpochDone, RunDone
 from tests.reporting.records import EPOCH, TEST, WORSE_EPOCH
 
@@ -64,3 +67,23 @@ def test_summary_without_a_test_split() -> None:
         "train bits per character 3.0000",
         "valid bits per character 2.0000",
     ]
+
+
+def test_sparkline_is_the_curve_of_logarithms() -> None:
+    assert sparkline([128.0, 64.0, 32.0, 16.0, 8.0, 4.0, 2.0, 1.0]) == "█▇▆▅▄▃▂▁"
+    assert sparkline([5.0, 5.0]) == "▁▁"
+    many = sparkline([float(n) for n in range(1, 1001)])
+    assert len(many) == 50
+    assert list(many) == sorted(many)
+    assert many[-1] == "█"
+
+
+def test_summary_has_a_sparkline_if_the_terminal_can_show_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    epochs = [replace(EPOCH, epoch=n, valid_perplexity=2.0**-n) for n in (1, 2, 3)]
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    assert "valid perplexity by epoch █▅▁" in summary(epochs, TEST, "word", {}, [])
+    assert not any("by epoch" in line for line in summary(epochs[:2], TEST, "word", {}, []))
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert not any("by epoch" in line for line in summary(epochs, TEST, "word", {}, []))
