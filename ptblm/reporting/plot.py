@@ -1,14 +1,16 @@
 """Draws the learning curves of runs with Matplotlib, in the width of a column of a paper."""
 
 import io
+import logging
 import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ptblm.errors import UsageError
-from ptblm.reporting.history import RunHistory
+from ptblm.errors import CheckpointError, UsageError
+from ptblm.reporting.history import RunHistory, read_run
 from ptblm.reporting.plot_panels import COLORS, MARKERS, PANELS, Curves, run_line
 from ptblm.reporting.run_labels import run_labels
 from ptblm.reporting.timeline import Axis, timeline
@@ -17,9 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAX_RUNS = len(COLORS)
+logger = logging.getLogger(__name__)
 
 Form = Literal["png", "svg", "pdf"]
+FORMS: tuple[Form, ...] = ("png", "svg", "pdf")
 
 _WIDTH = 3.5  # inches: a column of most two-column layouts
 _HEIGHTS = {"perplexity": 2.0, "learning-rate": 1.0, "gradient-norm": 1.2, "speed": 1.0}  # inches
@@ -90,6 +93,27 @@ def _plotting() -> Iterator[None]:
         yield
 
 
+def read_recorded_runs(paths: Sequence[Path]) -> list[RunHistory]:
+    """Reads runs, without those that have not recorded anything yet.
+
+    Raises:
+        CheckpointError: if a path is not a run, or no run has recorded anything.
+        ConfigError: if a config is not valid.
+    """
+    found = [read_run(path) for path in paths]
+    recorded = [run for run in found if run.steps or run.epochs]
+    for run in found:
+        if not recorded:
+            raise CheckpointError(
+                "nothing to plot: no step or epoch is recorded yet",
+                where=str(run.path),
+                hint="wait for the first record, or lower run.log_every in the next run",
+            )
+        if not (run.steps or run.epochs):
+            logger.warning(f"{run.path}: no step or epoch is recorded yet; the run is left out")
+    return recorded
+
+
 def plot_runs(
     runs: Sequence[RunHistory], panels: Sequence[str] | None = None, axis: Axis = "steps"
 ) -> "Figure":
@@ -117,6 +141,9 @@ def plot_runs(
         curves = [_curves(run, axis, number, len(runs)) for number, run in enumerate(runs)]
         for name, axes in zip(names, grid.flat, strict=True):
             PANELS[name](axes, curves)
+            if not axes.lines:
+                middle = {"ha": "center", "va": "center", "transform": axes.transAxes}
+                axes.text(0.5, 0.5, "not recorded", **middle)
         _label_x_axis(grid.flat[-1], axis)
         figure.align_ylabels()
         if len(runs) == 1:

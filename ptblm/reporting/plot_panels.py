@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ptblm.config.unknown_keys import closest
+from ptblm.errors import UsageError
 from ptblm.reporting.history import RunHistory, StepMetrics
 from ptblm.training.records import EpochDone, best_epoch
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
@@ -88,11 +89,9 @@ def _draw_perplexity(axes: "Axes", all_curves: Sequence[Curves]) -> None:
         _mark_best(axes, each)
     for bound in sorted(set(filter(None, map(_valid_bound, all_curves)))):
         axes.axhline(bound, color=_DARK, linestyle=":", label=f"entropy bound {bound:.4g}")
-    handles, labels = axes.get_legend_handles_labels()
-    of_all = dict(zip(labels, handles, strict=True))  # each run has the same labels
-    if len(all_curves) > 1:
-        of_all = {label: _without_run(handle) for label, handle in of_all.items()}
-    _add_legend(axes, list(of_all.values()))
+    by_label = {line.get_label(): line for line in axes.lines}  # each run has the same labels
+    is_single = len(all_curves) == 1
+    _add_legend(axes, [line if is_single else _without_run(line) for line in by_label.values()])
 
 
 def _mark_best(axes: "Axes", curves: Curves) -> None:
@@ -102,9 +101,7 @@ def _mark_best(axes: "Axes", curves: Curves) -> None:
         return
     best = best_epoch(finite)
     value = best.valid_perplexity
-    x = next(
-        x for x, done in zip(curves.epochs, curves.run.epochs, strict=True) if done is best
-    )
+    x = next(x for x, done in zip(curves.epochs, curves.run.epochs, strict=True) if done is best)
     label = f"best: {value:.4g}, epoch {best.epoch}" if curves.is_single else "best epoch"
     style = {"color": curves.color, "marker": "*", "markersize": 9, "markeredgecolor": "white"}
     _draw(axes, [x], [value], label=label, linestyle="", markeredgewidth=0.6, zorder=3, **style)
@@ -132,10 +129,10 @@ def _draw_gradient_norm(axes: "Axes", all_curves: Sequence[Curves]) -> None:
                 axes, each, each.steps, norms, color=each.color, linewidth=0.8, label=label
             )
     for threshold in sorted({each.run.config.training.max_grad_norm for each in all_curves}):
-        if _is_positive(threshold):
+        if axes.lines and _is_positive(threshold):
             label = f"threshold {threshold:g}"
             axes.axhline(threshold, color=_DARK, linestyle=":", label=label)
-    _add_legend(axes, axes.get_legend_handles_labels()[0])
+    _add_legend(axes, list(axes.lines))
 
 
 def _draw_speed(axes: "Axes", all_curves: Sequence[Curves]) -> None:
@@ -156,6 +153,24 @@ PANELS: dict[str, Callable[["Axes", Sequence[Curves]], None]] = {
     "gradient-norm": _draw_gradient_norm,
     "speed": _draw_speed,
 }
+
+
+def panel_names(text: str) -> list[str]:
+    """Returns the names of panels in a text such as "perplexity,speed".
+
+    Raises:
+        UsageError: if there is no such panel, or a name occurs twice.
+    """
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        hint = f"the panels are {', '.join(PANELS)}"
+        if name not in PANELS:
+            guess = closest(name, PANELS)
+            guessed = f", did you mean '{guess}'?" if guess else ""
+            raise UsageError(f"--panels: no panel '{name}'{guessed}", hint=hint)
+        if names.count(name) > 1:
+            raise UsageError(f"--panels: '{name}' occurs twice", hint=hint)
+    return names
 
 
 def _steps_or_epochs(
@@ -182,7 +197,9 @@ def _draw(axes: "Axes", x: Sequence[float], y: Sequence[float], **style: Any) ->
         _is_shown(a) and (_is_positive(b) if is_log else _is_shown(b))
         for a, b in zip(x, y, strict=True)
     ]
-    axes.plot(x, [b if is_shown else math.nan for b, is_shown in zip(y, shown, strict=True)], **style)
+    axes.plot(
+        x, [b if is_shown else math.nan for b, is_shown in zip(y, shown, strict=True)], **style
+    )
 
 
 def _is_shown(value: float) -> bool:
@@ -214,18 +231,17 @@ def _use_log_scale(axes: "Axes") -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _without_run(line: "Artist") -> "Line2D":
+def _without_run(line: "Line2D") -> "Line2D":
     """Returns a line in a legend for a line of any run: its style without color and marker."""
     from matplotlib.lines import Line2D
 
-    assert isinstance(line, Line2D)
     shape = {"linestyle": line.get_linestyle(), "linewidth": line.get_linewidth()}
     if line.get_marker() == "*":
         shape |= {"marker": "*", "markersize": line.get_markersize(), "markeredgecolor": "white"}
     return Line2D([], [], color=_DARK, label=line.get_label(), **shape)
 
 
-def _add_legend(axes: "Axes", handles: Sequence["Artist"]) -> None:
+def _add_legend(axes: "Axes", handles: Sequence["Line2D"]) -> None:
     """Adds a legend above the panel, where it covers no curve."""
     if not handles:
         return

@@ -1,4 +1,4 @@
-"""Short names of runs that are shown together: what differs between their configs, or their names."""
+"""Short labels of runs that are shown together: what differs in their configs, or their names."""
 
 import json
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def run_labels(runs: Sequence[RunHistory]) -> list[str]:
         if not key.startswith("run.")
     }
     candidates = [
-        [_label_of_keys(run, list(found)) for run in runs] if len(found) <= _MAX_KEYS else [],
+        [_label_of_keys(run, list(found)) for run in runs if 0 < len(found) <= _MAX_KEYS],
         [run.name for run in runs],
         [f"{run.path.parent.name}/{run.name}" for run in runs],
     ]
