@@ -196,7 +196,7 @@ EPOCH = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     steps=st.lists(STEP, max_size=4),
     epochs=st.lists(EPOCH, max_size=3),
