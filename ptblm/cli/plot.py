@@ -36,7 +36,11 @@ def plot(
     ] = None,
     panels: Annotated[
         str,
-        typer.Option(metavar="NAMES", help="Panels from top to bottom, separated by commas."),
+        typer.Option(
+            metavar="NAMES",
+            help="Panels from top to bottom, separated by commas.",
+            show_default="perplexity,learning-rate,gradient-norm,speed",
+        ),
     ] = "perplexity,learning-rate,gradient-norm,speed",
     axis: Annotated[
         Literal["steps", "epochs", "tokens", "hours"],
@@ -58,7 +62,8 @@ def plot(
             f"{len(runs)} runs are too many for a legible plot",
             hint=f"pass at most {len(COLORS)}",
         )
+    recorded = read_recorded_runs(runs)
     path = to or (runs[0] / "plot.png" if len(runs) == 1 else Path("plot.png"))
     check_plot_file(path, overwrite=overwrite)
-    write_plot(plot_runs(read_recorded_runs(runs), names, axis), path)
+    write_plot(plot_runs(recorded, names, axis), path)
     print_output([f"written      {path}"])

@@ -40,6 +40,7 @@ _X_LABELS: dict[Axis, str] = {
 _STYLE = {
     "text.parse_math": False,
     "text.usetex": False,
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],  # Matplotlib contains the first
     "font.size": 7,
     "axes.linewidth": 0.6,
     "axes.labelsize": 7,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_plot_file(path: Path, *, overwrite: bool) -> None:
-    """Checks, before runs are read, that a plot can be written to a file.
+    """Checks, before a plot is drawn, that it can be written to a file.
 
     Args:
         path: the file.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#E69F00", "#56B4E9", "#767676"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<"]
 _LIGHT, _DARK = "#BBBBBB", "#444444"
-_MAX_MARKERS = 12  # on a line
+_MARKERS_OF_LINE = 12  # at least, if it has as many points
 _LEGEND_SIZE = 44  # characters of four labels that fit in a row
 
 # Values beyond are left out, as NaN is, because the ticks of an axis would overflow.
@@ -185,7 +185,7 @@ def _draw_marked(
     axes: "Axes", curves: Curves, x: Sequence[float], y: Sequence[float], **style: Any
 ) -> None:
     """Draws a line with some markers of the run."""
-    every = max(1, math.ceil(len(x) / _MAX_MARKERS))
+    every = max(1, len(x) // _MARKERS_OF_LINE)
     markers = (int(every * curves.offset), every)
     _draw(axes, x, y, marker=curves.marker, markevery=markers, **style)
 
