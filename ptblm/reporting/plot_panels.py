@@ -235,7 +235,7 @@ def _without_run(line: "Line2D") -> "Line2D":
     """Returns a line in a legend for a line of any run: its style without color and marker."""
     from matplotlib.lines import Line2D
 
-    shape = {"linestyle": line.get_linestyle(), "linewidth": line.get_linewidth()}
+    shape: dict[str, Any] = {"linestyle": line.get_linestyle(), "linewidth": line.get_linewidth()}
     if line.get_marker() == "*":
         shape |= {"marker": "*", "markersize": line.get_markersize(), "markeredgecolor": "white"}
     return Line2D([], [], color=_DARK, label=line.get_label(), **shape)

@@ -75,7 +75,8 @@ def test_lines_are_the_recorded_values() -> None:
     assert drawn["best: 150, epoch 2"] == ([200], [150])
     assert drawn["entropy bound 10.25"][1] == [10.25, 10.25]
     x, y = drawn["train, steps"]
-    assert (x, y) == (of_steps, pytest.approx([math.exp(step.nll) for step in run.steps]))
+    assert x == of_steps
+    assert y == pytest.approx([math.exp(step.nll) for step in run.steps])
     assert list(lines(learning_rate).values()) == [
         (of_steps, [step.learning_rate for step in run.steps])
     ]
