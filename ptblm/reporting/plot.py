@@ -169,6 +169,8 @@ def render(figure: "Figure", form: Form) -> bytes:
 
 def _curves(run: RunHistory, axis: Axis, number: int, count: int) -> Curves:
     steps, epochs = timeline(run)
+    if axis == "epochs" and not epochs:
+        logger.warning(f"{run.path}: no epoch is complete yet; plot its steps with --x steps")
     return Curves(
         run,
         steps=[getattr(position, axis) for position in steps],

@@ -1,5 +1,6 @@
 """`ptblm plot`: the file it writes, what it rejects, runs in progress."""
 
+import json
 import shutil
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -79,6 +80,16 @@ def test_run_without_records_is_left_out(run_directory: Path) -> None:
     assert (code, "no step or epoch is recorded yet" in errors) == (4, True)
     code, errors, _ = ptblm("plot", empty, run_directory, "--panels", "speed")
     assert (code, errors.startswith("warning: "), "left out" in errors) == (0, True, True)
+
+
+def test_steps_have_no_epoch_before_the_first_is_complete(run_directory: Path) -> None:
+    metrics = run_directory / "metrics.jsonl"
+    step = {"kind": "step", "epoch": 1, "step": 1, "learning_rate": 1, "nll": 5, "grad_norm": 1}
+    metrics.write_text(json.dumps({**step, "perplexity": 9, "tokens_per_second": 9}) + "\n")
+    code, errors, _ = ptblm("plot", run_directory, "--panels", "speed", "--x", "epochs")
+    assert code == 0
+    assert "warning: " in errors
+    assert "no epoch is complete yet" in errors
 
 
 def test_missing_matplotlib_is_one_message(
