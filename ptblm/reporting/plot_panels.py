@@ -113,7 +113,7 @@ def _draw_learning_rate(axes: "Axes", all_curves: Sequence[Curves]) -> None:
         x, records = _steps_or_epochs(each)
         values = [record.learning_rate for record in records]
         _draw_marked(axes, each, x, values, color=each.color)
-    axes.set_ylim(bottom=0)
+    _start_at_zero(axes)
 
 
 def _draw_gradient_norm(axes: "Axes", all_curves: Sequence[Curves]) -> None:
@@ -144,7 +144,7 @@ def _draw_speed(axes: "Axes", all_curves: Sequence[Curves]) -> None:
         x, records = _steps_or_epochs(each)
         values = [record.tokens_per_second for record in records]
         _draw_marked(axes, each, x, values, color=each.color)
-    axes.set_ylim(bottom=0)
+    _start_at_zero(axes)
 
 
 PANELS: dict[str, Callable[["Axes", Sequence[Curves]], None]] = {
@@ -229,6 +229,13 @@ def _use_log_scale(axes: "Axes") -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _start_at_zero(axes: "Axes") -> None:
+    """Starts the y-axis at zero, with a margin above the largest value."""
+    top = axes.get_ylim()[1]
+    if top > 0:
+        axes.set_ylim(0, 1.05 * top)
 
 
 def _without_run(line: "Line2D") -> "Line2D":
