@@ -53,6 +53,8 @@ COMMANDS: dict[str, tuple[list[str], int]] = {
     "rescore to": (["rescore", "RUN", "HERE/list", "--format", "srilm", "--to", "PATH"], 2),
     "tune": (["rescore", "RUN", "HERE/nbest", "--format", "kaldi", "--tune", "PATH"], 3),
     "mix": (["rescore", "RUN", "HERE/nbest", "--format", "kaldi", "--mix", "PATH"], 3),
+    "plot": (["plot", "PATH"], 4),
+    "plot to": (["plot", "RUN", "--to", "PATH/plot.png"], 2),
     "import": (["import", "PATH", "--vocab", "HERE/vocab.txt"], 4),
     "import vocabulary": (["import", "HERE/model.pt", "--vocab", "PATH"], 3),
     "import corpus": (["import", "HERE/model.pt", "--vocab-from", "PATH"], 3),
@@ -61,7 +63,7 @@ COMMANDS: dict[str, tuple[list[str], int]] = {
     "download to": (["download-data", "--from", "RUN", "--to", "PATH"], 3),
 }
 WRITES = {"run dir", "overwrite", "resume auto", "download to"}
-WRITES |= {"import to", "predictions", "rescore to", "states", "tune-eval to"}
+WRITES |= {"import to", "plot to", "predictions", "rescore to", "states", "tune-eval to"}
 # Commands that read a pipe, such as `--data <(command)`.
 READ_PIPES = {"data", "eval data", "eval text", "generate", "score", "score table", "pairs"}
 READ_PIPES |= {"rescore", "tune", "mix", "import corpus"}

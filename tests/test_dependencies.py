@@ -7,10 +7,11 @@ from tests.conftest import REPOSITORY
 
 
 def lower_bounds() -> dict[str, str]:
-    """The lower bound of each core dependency in pyproject.toml."""
+    """The lower bound of each core dependency, and of matplotlib, in pyproject.toml."""
     text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     bounds = {}
-    for requirement in tomllib.loads(text)["project"]["dependencies"]:
+    project = tomllib.loads(text)["project"]
+    for requirement in project["dependencies"] + project["optional-dependencies"]["plot"]:
         match = re.fullmatch(r"([a-z]+)>=([0-9.]+)(,<[0-9.]+)?", requirement)
         assert match, requirement
         bounds[match[1]] = match[2]

@@ -174,7 +174,8 @@ def test_checkpoint_with_one_changed_value(
 
 FILES = ["config.yaml", "environment.json", "metrics.jsonl", "result.json", "diverged.json", "lock"]
 FILES += ["checkpoints", "checkpoints/last.safetensors", "checkpoints/best.safetensors"]
-FILES += ["checkpoints/step-000000001.safetensors", "tensorboard", "tensorboard/events.out.a", "a"]
+FILES += ["checkpoints/step-000000001.safetensors", "tensorboard", "tensorboard/events.out.a"]
+FILES += ["a", "plot.png"]
 
 
 def link(target: str) -> Callable[[Path, Path], None]:
@@ -205,6 +206,7 @@ RUN_COMMANDS = [
     ["eval", "RUN"],
     ["checkpoint", "verify", "RUN"],
     ["train", "--init", "RUN", "--dry-run"],
+    ["plot", "RUN", "--overwrite"],
 ]
 
 
@@ -300,6 +302,8 @@ PATH_COMMANDS = [
     ["pairs", "RUN", "PATH"],
     ["rescore", "RUN", "PATH", "--format", "srilm"],
     ["generate", "RUN", "--prompt-file", "PATH"],
+    ["plot", "PATH"],
+    ["plot", "RUN", "--to", "PATH"],
     ["import", "PATH", "--vocab", "PATH"],
 ]
 

@@ -18,6 +18,7 @@ from ptblm.cli.generate import generate
 from ptblm.cli.import_model import import_model
 from ptblm.cli.output import set_verbosity, show_tracebacks
 from ptblm.cli.pairs import pairs
+from ptblm.cli.plot import plot
 from ptblm.cli.rescore import rescore
 from ptblm.cli.score import score
 from ptblm.cli.train import train
@@ -40,6 +41,7 @@ app.command("score")(score)
 app.command("pairs")(pairs)
 app.command("rescore")(rescore)
 app.command("generate")(generate)
+app.command("plot")(plot)
 app.command("import")(import_model)
 app.command("download-data")(download_data)
 app.add_typer(config_app, name="config")

@@ -7,6 +7,7 @@ checkpoints/        last.safetensors, best.safetensors, and optional numbered ch
 result.json         the final results
 diverged.json       the metrics of the last step, if the run diverged
 tensorboard/        optional TensorBoard curves
+plot.png            optional plot, or plot.svg, plot.pdf
 lock                locked while a process uses the directory
 """
 
@@ -31,7 +32,8 @@ _OTHER_RUN_DIR = "pass another --run-dir"
 
 _OWN_FILES = re.compile(
     r"(config\.yaml|environment\.json(\.bad)?|metrics\.jsonl|result\.json|diverged\.json|lock"
-    r"|checkpoints/[^/]+\.safetensors(\.bad)?|tensorboard/events\.[^/]+)"
+    r"|checkpoints/[^/]+\.safetensors(\.bad)?|tensorboard/events\.[^/]+"
+    r"|plot\.(png|svg|pdf))"
     rf"({TEMPORARY_PATTERN})?"
 )
 

@@ -1,0 +1,65 @@
+"""Short labels of runs that are shown together: what differs in their configs, or their names."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ptblm.config.differences import config_differences
+from ptblm.reporting.history import RunHistory
+from ptblm.terminal import escape
+
+_MAX_KEYS = 3
+_MAX_LENGTH = 40
+
+
+def run_labels(runs: Sequence[RunHistory]) -> list[str]:
+    """Returns a label for each run, of at most 40 printable characters.
+
+    The labels are the config keys that differ, as in "seed=1", if these are few and differ for each
+    run; otherwise the names of the run directories. Keys of the section `run` do not count, because
+    they do not change the model.
+    """
+    found = {
+        key: None
+        for other in runs[1:]
+        for key, _, _ in config_differences(runs[0].config, other.config)
+        if not key.startswith("run.")
+    }
+    candidates = [
+        [_label_of_keys(run, list(found)) for run in runs if 0 < len(found) <= _MAX_KEYS],
+        [run.name for run in runs],
+        [f"{run.path.parent.name}/{run.name}" for run in runs],
+    ]
+    for labels in candidates:
+        shortened = [_shortened(label) for label in labels]
+        if len(set(shortened)) == len(runs):
+            return shortened
+    return [f"{number}: {_shortened(run.name)}" for number, run in enumerate(runs, 1)]
+
+
+def _label_of_keys(run: RunHistory, keys: Sequence[str]) -> str:
+    """Returns text such as "cell=gru, seed=1"; a key whose last part is ambiguous is complete."""
+    last_parts = [key.rpartition(".")[2] for key in keys]
+    names = [
+        part if last_parts.count(part) == 1 else key
+        for key, part in zip(keys, last_parts, strict=True)
+    ]
+    values = [_value(run, key) for key in keys]
+    return ", ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
+
+
+def _value(run: RunHistory, key: str) -> str:
+    """Returns the value of a key as text; the value of a variant, such as a cell, is its name."""
+    value: Any = run.config.model_dump()
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if isinstance(value, dict):
+        value = value.get("type")
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _shortened(label: str) -> str:
+    """Returns the start and the end of a label, with control characters escaped."""
+    label = escape(label)
+    half = _MAX_LENGTH // 2
+    return label if len(label) <= _MAX_LENGTH else f"{label[: half - 1]}…{label[-half:]}"
