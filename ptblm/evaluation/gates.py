@@ -1,7 +1,6 @@
 """Activations of the gate that decides what a recurrent layer keeps, token by token.
 
-The gates are computed with the equations of the cell, not with a fused kernel, which does not return
-them.
+The gates are computed with the equations of the cell, because a fused kernel does not return them.
 
 Shapes: T tokens, H units of a layer.
 """

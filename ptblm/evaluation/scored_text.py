@@ -73,18 +73,15 @@ class ScoredText:
     def token(self, line: int, index: int) -> ScoredToken:
         """Returns a token, given the indices of its line and of the token in the line."""
         place = int(self.text.starts[line]) + index
-        scores = self.scores[place : place + 1]
-        assert scores.rank is not None
-        assert scores.top_ids is not None
-        assert scores.top_nll is not None
+        nll, _, rank, top_ids, top_nll, _ = self.scores[place : place + 1].arrays
         tokens, known = self.text.lines[line].tokens, self.tokenizer.vocabulary.tokens
-        top = zip(scores.top_ids[0].tolist(), scores.top_nll[0].tolist(), strict=True)
+        top = zip(top_ids[0].tolist(), top_nll[0].tolist(), strict=True)
         return ScoredToken(
             tokens[index] if index < len(tokens) else self.tokenizer.line_end,
-            float(scores.nll[0]) / math.log(2),
-            int(scores.rank[0]),
+            float(nll[0]) / math.log(2),
+            int(rank[0]),
             bool(self.text.unknown[place]),
-            [Candidate(known[each], math.exp(-nll)) for each, nll in top],
+            [Candidate(known[each], math.exp(-nats)) for each, nats in top],
         )
 
 

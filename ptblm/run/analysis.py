@@ -64,11 +64,11 @@ def analyze_model(
         show_progress: whether to show a progress bar on a terminal.
 
     Raises:
-        CheckpointError: if a score is not finite.
+        CheckpointError: if a score is not finite, or the checkpoint names a corpus that the user
+            has not agreed to read.
         DataError: if the text cannot be read, for example because the corpus was removed, or is too
             short.
-        UsageError: if the user has not agreed to read the corpus that the checkpoint names, or
-            memory runs out.
+        UsageError: if memory runs out.
     """
     config = text_config(loaded.config.data, [], data=data)
     if data is None:
@@ -90,12 +90,13 @@ def analyze_model(
         raise not_finite_error(loaded.path, EvaluationSettings(), "scores")
     scored = ScoredText(text, scores, loaded.tokenizer)
     unit = loaded.tokenizer.unit
-    gate_tokens, gates = _gates(loaded.model, text)
+    shown = passage(scored, _PASSAGE_LINES, _PASSAGE_TOKENS.get(unit, _PASSAGE_CHARACTERS))
+    gate_tokens, gates = _gates(loaded.model, text, len(shown))
     return ModelAnalysis(
         text=source.name if text.is_whole else f"{source.name}, first {len(text.ids):,} tokens",
         tokens=tokens,
         perplexity=perplexity(scored.nll, tokens),
-        passage=passage(scored, _PASSAGE_LINES, _PASSAGE_TOKENS.get(unit, _PASSAGE_CHARACTERS)),
+        passage=shown,
         hardest=hardest_tokens(scored, _HARDEST, _CONTEXT.get(unit, _CONTEXT_CHARACTERS)),
         by_frequency=groups_by_frequency(scored),
         by_position=groups_by_position(scored),
@@ -106,12 +107,14 @@ def analyze_model(
     )
 
 
-def _gates(model: LanguageModel, text: EncodedLines) -> tuple[list[str], list[GateMap]]:
-    """Returns the tokens of a short line near the start of the text, and the gates along it.
+def _gates(
+    model: LanguageModel, text: EncodedLines, passage_lines: int
+) -> tuple[list[str], list[GateMap]]:
+    """Returns the tokens of a short line of the passage, and the gates along it.
 
     Without a short line, the start of a longer one is used; without that, there are no gates.
     """
-    lines = text.lines[:_PASSAGE_LINES]
+    lines = text.lines[:passage_lines]
     sizes = [len(line.tokens) for line in lines]
     short = [number for number, size in enumerate(sizes) if size in _GATE_TOKENS]
     long = [number for number, size in enumerate(sizes) if size >= _GATE_TOKENS.stop]
