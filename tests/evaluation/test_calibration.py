@@ -44,7 +44,7 @@ def deviations(bins: list[CalibrationBin]) -> list[float]:
 
 def test_model_is_calibrated_for_its_own_tokens() -> None:
     found = deviations(bins_of(*drawn()))
-    assert len(found) > 10
+    assert len(found) >= 8
     assert np.abs(found).max() < 4.5
 
 

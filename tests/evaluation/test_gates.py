@@ -1,5 +1,7 @@
 """Gates along a text: against the NumPy LSTM, and against what the gate does in each cell."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -34,7 +36,7 @@ def test_lstm_gates_equal_the_numpy_reference() -> None:
     assert [(each.layer, each.gate) for each in found] == [(1, "forget"), (2, "forget")]
     x = model.embedding.get_parameter("weight").detach().numpy()[ids]  # [T, H]
     for layer, values in zip(model.recurrent.layers, in_order(found), strict=True):
-        affine = layer.cell.gates
+        affine: Any = layer.cell.gates
         weight = torch.cat([affine.weight_ih, affine.weight_hh], dim=1)
         i, f, j, o = weight.chunk(4)  # TensorFlow and the reference use the order i, j, f, o
         kernel = torch.cat([i, j, f, o]).t().detach().numpy()
@@ -107,7 +109,7 @@ def test_gate_is_the_share_of_the_memory_that_is_kept(cell: Cell) -> None:
     ids=lambda each: each if isinstance(each, str) else type(each).__name__,
 )
 @torch.no_grad()
-def test_gate_multiplies_the_memory_without_a_candidate(cell: Cell, name: str) -> None:
+def test_gate_multiplies_the_memory_without_a_candidate(cell: Any, name: str) -> None:
     """These gates depend on the memory. With a candidate of 0, they are all that changes it."""
     cell = make(cell)
     start = UNITS if isinstance(cell, JANETCell) else 2 * UNITS
