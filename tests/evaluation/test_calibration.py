@@ -18,7 +18,7 @@ def drawn() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(2)
     model = small_model()
     with torch.no_grad():
-        model.head.weight *= 12  # small and large probabilities
+        model.head.weight.mul_(12)  # small and large probabilities
         ids = torch.randint(VOCABULARY, (CONTEXTS, STEPS), generator=generator)
         features, _ = model.features(ids, model.initial_state(CONTEXTS))
         log_probs = model.head.log_probs(features.flatten(0, 1))

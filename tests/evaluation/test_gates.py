@@ -34,7 +34,7 @@ def test_lstm_gates_equal_the_numpy_reference() -> None:
     ids = random_ids(12).numpy()
     found = gate_maps(model, ids[:5], ids[5:])
     assert [(each.layer, each.gate) for each in found] == [(1, "forget"), (2, "forget")]
-    x = model.embedding.get_parameter("weight").detach().numpy()[ids]  # [T, H]
+    x: Any = model.embedding.get_parameter("weight").detach().numpy()[ids]  # [T, H]
     for layer, values in zip(model.recurrent.layers, in_order(found), strict=True):
         affine: Any = layer.cell.gates
         weight = torch.cat([affine.weight_ih, affine.weight_hh], dim=1)
