@@ -42,7 +42,8 @@ def test_lstm_gates_equal_the_numpy_reference() -> None:
         kernel = torch.cat([i, j, f, o]).t().detach().numpy()
         i, f, j, o = affine.bias.chunk(4)
         bias = torch.cat([i, j, f, o]).detach().numpy()
-        h = c = np.zeros((1, UNITS))
+        h: Any = np.zeros((1, UNITS))
+        c: Any = h
         outputs, gates = [], []
         for row in x:
             h, c, step = lstm_step(row[None], h, c, kernel, bias)
