@@ -41,7 +41,8 @@ class HardToken(NamedTuple):
     """A token with a high surprisal, in its context.
 
     Attributes:
-        before: the tokens before it in its line, joined by spaces.
+        before: the last tokens before it in its line, joined by spaces if they are words. Like all
+            texts here, it is not escaped, and can contain control characters.
         scored: the token.
         line: number of its line in the text, from 1.
     """
@@ -103,7 +104,8 @@ class ModelAnalysis:
         text: name of the text, such as "valid split of ptb".
         tokens: number of analyzed tokens.
         perplexity: their perplexity.
-        passage: lines of the text, token by token.
+        passage: lines of the text, token by token, with the tokens that end lines but without the
+            first token of the text, which has no context and is not scored.
         hardest: the tokens with the highest surprisal, the highest first.
         by_frequency: groups by occurrences in training, rarest first; empty if these are unknown.
         by_position: groups by position in the line, first position first.
