@@ -5,6 +5,8 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+RUN_HINT = "pass a run directory, such as runs/small-ptb"
+
 
 def expand_path(text: str) -> Path:
     """Returns a path with `~` and `$VARIABLE` expanded as in a shell.

@@ -53,6 +53,8 @@ COMMANDS: dict[str, tuple[list[str], int]] = {
     "rescore to": (["rescore", "RUN", "HERE/list", "--format", "srilm", "--to", "PATH"], 2),
     "tune": (["rescore", "RUN", "HERE/nbest", "--format", "kaldi", "--tune", "PATH"], 3),
     "mix": (["rescore", "RUN", "HERE/nbest", "--format", "kaldi", "--mix", "PATH"], 3),
+    "compare": (["compare", "PATH"], 4),
+    "compare with": (["compare", "RUN", "--against", "PATH"], 4),
     "plot": (["plot", "PATH"], 4),
     "plot to": (["plot", "RUN", "--to", "PATH/plot.png"], 2),
     "import": (["import", "PATH", "--vocab", "HERE/vocab.txt"], 4),

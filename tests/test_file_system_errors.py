@@ -45,6 +45,7 @@ COMMANDS: dict[str, tuple[list[str], set[int]]] = {
     "generate": (["generate", "run", "--prompt-file", "text/test.txt", "--tokens=2"], {2, 3, 4}),
     "pairs": (["pairs", "run", "pairs.tsv", "--predictions", "predictions.tsv"], {2, 3, 4}),
     "rescore": (["rescore", "run", "nbest", "--format", "srilm", "--to", "rescored"], {2, 3, 4}),
+    "compare": (["compare", "run"], {2, 4}),
     "plot": (["plot", "run", "--panels=speed", "--to", "plot.svg"], {2, 4}),
     "import": (["import", "model.pt", "--vocab", "vocab.txt", "-o", "new"], {2, 3, 4}),
     "score": (["score", "run", "text/test.txt"], {2, 3, 4}),

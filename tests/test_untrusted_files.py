@@ -303,6 +303,7 @@ PATH_COMMANDS = [
     ["rescore", "RUN", "PATH", "--format", "srilm"],
     ["generate", "RUN", "--prompt-file", "PATH"],
     ["plot", "PATH"],
+    ["compare", "PATH", "RUN", "--by-seed"],
     ["plot", "RUN", "--to", "PATH"],
     ["import", "PATH", "--vocab", "PATH"],
 ]

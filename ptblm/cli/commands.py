@@ -10,6 +10,7 @@ import typer
 
 from ptblm import __version__
 from ptblm.cli.checkpoint_commands import checkpoint_app
+from ptblm.cli.compare import compare
 from ptblm.cli.completion import use_own_script
 from ptblm.cli.config_commands import config_app
 from ptblm.cli.download import download_data
@@ -41,6 +42,7 @@ app.command("score")(score)
 app.command("pairs")(pairs)
 app.command("rescore")(rescore)
 app.command("generate")(generate)
+app.command("compare")(compare)
 app.command("plot")(plot)
 app.command("import")(import_model)
 app.command("download-data")(download_data)

@@ -1,4 +1,4 @@
-"""Compares two configs key by key."""
+"""Compares configs key by key."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +12,18 @@ def config_differences(before: Config, after: Config) -> list[tuple[str, object,
     If the variants of a key such as "model.cell" differ, the two values are their names.
     """
     return list(_differences("", before.model_dump(), after.model_dump()))
+
+
+def config_value(config: Config, key: str) -> object:
+    """Returns the value of a key, such as "model.hidden_size".
+
+    The value of a variant, such as "model.cell", is its name. The value of an option that a variant
+    does not have is None.
+    """
+    value: Any = config.model_dump()
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value.get("type", value) if isinstance(value, dict) else value
 
 
 def _differences(

@@ -20,6 +20,7 @@ from ptblm.config.schema import Config
 from ptblm.errors import CheckpointError
 from ptblm.files import open_regular, os_errors
 from ptblm.json_files import JsonError, parse_json, read_json
+from ptblm.paths import RUN_HINT
 from ptblm.training.records import EpochDone, best_epoch
 
 logger = logging.getLogger(__name__)
@@ -27,8 +28,6 @@ logger = logging.getLogger(__name__)
 # Bounds for files of strangers. A run of a million steps that records every tenth is below them.
 MAX_METRICS_BYTES = 100_000_000
 MAX_LINE_BYTES = 65_536
-
-_HINT = "pass a run directory, such as runs/small-ptb"
 
 
 class StepMetrics(NamedTuple):
@@ -131,15 +130,15 @@ def read_run(path: Path) -> RunHistory:
         ConfigError: if its config is not valid.
     """
     config = path / "config.yaml"
-    with os_errors(CheckpointError, where=path, hint=_HINT):
+    with os_errors(CheckpointError, where=path, hint=RUN_HINT):
         if not path.is_dir():
             what = "not a run directory" if os.path.lexists(path) else "no such run directory"
-            raise CheckpointError(what, where=os.path.abspath(path), hint=_HINT)
+            raise CheckpointError(what, where=os.path.abspath(path), hint=RUN_HINT)
         if not config.exists():
             raise CheckpointError(
                 "no run in this directory: config.yaml is missing",
                 where=os.path.abspath(path),
-                hint=_HINT,
+                hint=RUN_HINT,
             )
         is_diverged = (path / "diverged.json").exists()
     steps, epochs = _read_metrics(path / "metrics.jsonl")

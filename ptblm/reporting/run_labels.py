@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
-from ptblm.config.differences import config_differences
+from ptblm.config.differences import config_differences, config_value
 from ptblm.reporting.history import RunHistory
 from ptblm.terminal import escape
 
@@ -37,25 +36,21 @@ def run_labels(runs: Sequence[RunHistory]) -> list[str]:
     return [f"{number}: {_shortened(run.name)}" for number, run in enumerate(runs, 1)]
 
 
-def _label_of_keys(run: RunHistory, keys: Sequence[str]) -> str:
-    """Returns text such as "cell=gru, seed=1"; a key whose last part is ambiguous is complete."""
+def short_names(keys: Sequence[str]) -> list[str]:
+    """Returns the last part of each key, or the whole key if that is ambiguous."""
     last_parts = [key.rpartition(".")[2] for key in keys]
-    names = [
+    return [
         part if last_parts.count(part) == 1 else key
         for key, part in zip(keys, last_parts, strict=True)
     ]
-    values = [_value(run, key) for key in keys]
-    return ", ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
 
 
-def _value(run: RunHistory, key: str) -> str:
-    """Returns the value of a key as text; the value of a variant, such as a cell, is its name."""
-    value: Any = run.config.model_dump()
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    if isinstance(value, dict):
-        value = value.get("type")
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+def _label_of_keys(run: RunHistory, keys: Sequence[str]) -> str:
+    """Returns text such as "cell=gru, seed=1"; a key whose last part is ambiguous is complete."""
+    names = short_names(keys)
+    values = [config_value(run.config, key) for key in keys]
+    texts = [value if isinstance(value, str) else json.dumps(value) for value in values]
+    return ", ".join(f"{name}={text}" for name, text in zip(names, texts, strict=True))
 
 
 def _shortened(label: str) -> str:

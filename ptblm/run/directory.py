@@ -22,11 +22,10 @@ from pathlib import Path
 from ptblm.errors import CheckpointError, UsageError
 from ptblm.files import TEMPORARY_PATTERN, os_errors, remove_temporary_files
 from ptblm.json_files import read_json
-from ptblm.paths import shell_join
+from ptblm.paths import RUN_HINT, shell_join
 
 RUNS = Path("runs")
 LOCK_NAME = "lock"
-RUN_HINT = "pass a run directory, such as runs/small-ptb"
 _SUFFIX = ".safetensors"
 _OTHER_RUN_DIR = "pass another --run-dir"
 

@@ -16,7 +16,8 @@ from ptblm.config.schema import Config
 from ptblm.config.show import config_document
 from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError, DataError
 from ptblm.files import open_regular, os_errors, write_text
-from ptblm.run.directory import RUN_HINT, RUNS, RunDirectory
+from ptblm.paths import RUN_HINT
+from ptblm.run.directory import RUNS, RunDirectory
 from ptblm.run.hints import diverged_command, init_command, restart_command, resume_command
 from ptblm.run.setup import RunComponents
 from ptblm.run.verify import check_finite_state
@@ -221,9 +222,8 @@ def reproducibility_warnings(checkpoint: Checkpoint, components: RunComponents) 
     """Returns the reasons why resuming the run may not be bit-exact."""
     before = {**checkpoint.versions, **checkpoint.computing}
     after = {**current_versions(), **components.computing()}
-    before["device"], after["device"] = (
-        computing["device"].partition(":")[0] for computing in (before, after)
-    )
+    for computing in (before, after):
+        computing["device"] = computing["device"].partition(":")[0]
     names = {
         "device": "the device",
         "ptblm": "the version of ptblm",

@@ -1,0 +1,66 @@
+"""`ptblm compare --against`: models on the same sentences."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from ptblm.errors import UsageError
+from ptblm.run.compare import ratios_to
+from ptblm.run.evaluate import evaluate_checkpoint
+from ptblm.run.train import train
+from tests.conftest import Ptblm
+from tests.run.helpers import tiny_config
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("compared")
+    for name, overrides in {
+        "small": ["model.hidden_size=2"],
+        "large": ["model.hidden_size=40", "training.epochs=2"],
+        "characters": ["data.tokenizer=char"],
+    }.items():
+        train(tiny_config(*overrides), directory / name)
+    return directory
+
+
+def test_interval_covers_one_for_copies_and_excludes_it_for_others(runs: Path) -> None:
+    same, large = ratios_to(runs / "small", [runs / "small", runs / "large"])
+    assert same.low <= 1 <= same.high
+    assert large.high < 1
+    ratio = [evaluate_checkpoint(runs / name).score.perplexity for name in ("large", "small")]
+    assert large.ratio == pytest.approx(ratio[0] / ratio[1], rel=1e-9)
+    assert large.sentences > 100
+    assert math.isclose(large.ratio, math.sqrt(large.low * large.high), rel_tol=0.02)
+
+
+def test_models_with_other_tokens_are_rejected(runs: Path) -> None:
+    with pytest.raises(UsageError, match="vocabularies differ"):
+        ratios_to(runs / "small", [runs / "characters"])
+
+
+def test_command_prints_a_sentence_for_each_run(runs: Path, ptblm: Ptblm) -> None:
+    result = ptblm("compare", runs / "large", runs / "small", "--against", runs / "small")
+    assert result.returncode == 0, result.stderr
+    *_, large, small = result.stdout.splitlines()
+    assert "test perplexity of large: " in large
+    assert "lower than that of small (95% interval -" in large
+    assert "equal to that of small" in small
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--curves", "--by-seed"], "--curves prints recorded values"),
+        (["--by-seed", "--against", "x"], "omit --by-seed"),
+        (["--split", "valid"], "belong to --against"),
+        (["--sort", "loss"], "no column loss"),
+    ],
+)
+def test_options_that_do_not_fit_are_rejected(
+    options: list[str], message: str, runs: Path, ptblm: Ptblm
+) -> None:
+    result = ptblm("compare", runs / "small", *options)
+    assert result.returncode == 2
+    assert message in result.stderr
