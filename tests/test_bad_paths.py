@@ -53,6 +53,8 @@ COMMANDS: dict[str, tuple[list[str], int]] = {
     "rescore to": (["rescore", "RUN", "HERE/list", "--format", "srilm", "--to", "PATH"], 2),
     "tune": (["rescore", "RUN", "HERE/nbest", "--format", "kaldi", "--tune", "PATH"], 3),
     "mix": (["rescore", "RUN", "HERE/nbest", "--format", "kaldi", "--mix", "PATH"], 3),
+    "export": (["export", "PATH", "--to", "safetensors"], 4),
+    "export to": (["export", "RUN", "--to", "safetensors", "-o", "PATH/x"], 2),
     "compare": (["compare", "PATH"], 4),
     "compare with": (["compare", "RUN", "--against", "PATH"], 4),
     "plot": (["plot", "PATH"], 4),
@@ -65,7 +67,15 @@ COMMANDS: dict[str, tuple[list[str], int]] = {
     "download to": (["download-data", "--from", "RUN", "--to", "PATH"], 3),
 }
 WRITES = {"run dir", "overwrite", "resume auto", "download to"}
-WRITES |= {"import to", "plot to", "predictions", "rescore to", "states", "tune-eval to"}
+WRITES |= {
+    "export to",
+    "import to",
+    "plot to",
+    "predictions",
+    "rescore to",
+    "states",
+    "tune-eval to",
+}
 # Commands that read a pipe, such as `--data <(command)`.
 READ_PIPES = {"data", "eval data", "eval text", "generate", "score", "score table", "pairs"}
 READ_PIPES |= {"rescore", "tune", "mix", "import corpus"}

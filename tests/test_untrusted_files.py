@@ -304,6 +304,8 @@ PATH_COMMANDS = [
     ["generate", "RUN", "--prompt-file", "PATH"],
     ["plot", "PATH"],
     ["compare", "PATH", "RUN", "--by-seed"],
+    ["export", "PATH", "--to", "safetensors"],
+    ["export", "RUN", "--to", "safetensors", "-o", "PATH"],
     ["plot", "RUN", "--to", "PATH"],
     ["import", "PATH", "--vocab", "PATH"],
 ]

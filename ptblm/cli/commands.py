@@ -15,6 +15,7 @@ from ptblm.cli.completion import use_own_script
 from ptblm.cli.config_commands import config_app
 from ptblm.cli.download import download_data
 from ptblm.cli.eval import evaluate
+from ptblm.cli.export import export
 from ptblm.cli.generate import generate
 from ptblm.cli.import_model import import_model
 from ptblm.cli.output import set_verbosity, show_tracebacks
@@ -45,6 +46,7 @@ app.command("generate")(generate)
 app.command("compare")(compare)
 app.command("plot")(plot)
 app.command("import")(import_model)
+app.command("export")(export)
 app.command("download-data")(download_data)
 app.add_typer(config_app, name="config")
 app.add_typer(checkpoint_app, name="checkpoint")

@@ -53,3 +53,41 @@ def from_pytorch_cell(cell: Cell, weights: Mapping[str, Tensor]) -> dict[str, Te
     parameters[f"{affine}.weight_hh"] = weights["weight_hh"]
     parameters[f"{affine}.bias"] = (first + second).float()
     return parameters
+
+
+def to_pytorch_cell(cell: Cell) -> dict[str, Tensor]:
+    """Returns the weights of the layer of PyTorch that equals a cell: the inverse of the above.
+
+    Returns:
+        `weight_ih`, [rows, I], `weight_hh`, [rows, H], `bias_ih` and `bias_hh`, [rows].
+        `forget_bias` is part of `bias_hh`.
+
+    Raises:
+        TypeError: if PyTorch has no equivalent cell.
+    """
+    match cell:
+        case LSTMCell(
+            peepholes=None,
+            projection=None,
+            cap_input_gate=False,
+            gate_activation="sigmoid",
+            activation="tanh",
+        ) if type(cell) is LSTMCell:
+            affine, second = cell.gates, torch.zeros_like(cell.gates.bias.detach())
+            second[cell.hidden_size : 2 * cell.hidden_size] = cell.forget_bias
+        case GRUCell(reset_gate="after", gate_activation="sigmoid", activation="tanh") if (
+            type(cell) is GRUCell and cell.candidate_bias is not None
+        ):
+            affine, second = cell.gates, torch.zeros_like(cell.gates.bias.detach())
+            second[2 * cell.hidden_size :] = cell.candidate_bias.detach()
+        case RNNCell(activation="tanh" | "relu") if type(cell) is RNNCell:
+            affine, second = cell.affine, torch.zeros_like(cell.affine.bias.detach())
+        case _:
+            name = type(cell).__name__.removesuffix("Cell")
+            raise TypeError(f"PyTorch has no equivalent of {name} with these options")
+    return {
+        "weight_ih": affine.weight_ih.detach(),
+        "weight_hh": affine.weight_hh.detach(),
+        "bias_ih": affine.bias.detach(),
+        "bias_hh": second.detach(),
+    }
