@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[list[str], set[int]]] = {
     "pairs": (["pairs", "run", "pairs.tsv", "--predictions", "predictions.tsv"], {2, 3, 4}),
     "rescore": (["rescore", "run", "nbest", "--format", "srilm", "--to", "rescored"], {2, 3, 4}),
     "compare": (["compare", "run"], {2, 4}),
+    "report": (["report", "run", "--no-analysis"], {2, 4}),
     "export": (["export", "run", "--to", "safetensors"], {2, 4}),
     "plot": (["plot", "run", "--panels=speed", "--to", "plot.svg"], {2, 4}),
     "import": (["import", "model.pt", "--vocab", "vocab.txt", "-o", "new"], {2, 3, 4}),

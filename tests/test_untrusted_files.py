@@ -175,7 +175,7 @@ def test_checkpoint_with_one_changed_value(
 FILES = ["config.yaml", "environment.json", "metrics.jsonl", "result.json", "diverged.json", "lock"]
 FILES += ["checkpoints", "checkpoints/last.safetensors", "checkpoints/best.safetensors"]
 FILES += ["checkpoints/step-000000001.safetensors", "tensorboard", "tensorboard/events.out.a"]
-FILES += ["a", "plot.png"]
+FILES += ["a", "plot.png", "report.html"]
 
 
 def link(target: str) -> Callable[[Path, Path], None]:
@@ -304,6 +304,9 @@ PATH_COMMANDS = [
     ["generate", "RUN", "--prompt-file", "PATH"],
     ["plot", "PATH"],
     ["compare", "PATH", "RUN", "--by-seed"],
+    ["report", "RUN", "--overwrite"],
+    ["report", "PATH", "--no-analysis"],
+    ["report", "RUN", "--to", "PATH", "--no-analysis"],
     ["export", "PATH", "--to", "safetensors"],
     ["export", "RUN", "--to", "safetensors", "-o", "PATH"],
     ["plot", "RUN", "--to", "PATH"],

@@ -21,6 +21,7 @@ from ptblm.cli.import_model import import_model
 from ptblm.cli.output import set_verbosity, show_tracebacks
 from ptblm.cli.pairs import pairs
 from ptblm.cli.plot import plot
+from ptblm.cli.report import report
 from ptblm.cli.rescore import rescore
 from ptblm.cli.score import score
 from ptblm.cli.train import train
@@ -45,6 +46,7 @@ app.command("rescore")(rescore)
 app.command("generate")(generate)
 app.command("compare")(compare)
 app.command("plot")(plot)
+app.command("report")(report)
 app.command("import")(import_model)
 app.command("export")(export)
 app.command("download-data")(download_data)

@@ -59,6 +59,11 @@ def _aligned(rows: Sequence[Sequence[str]], to_the_right: Sequence[bool] = ()) -
     ]
 
 
+def table_cells(comparison: Comparison) -> list[list[str]]:
+    """Returns the names of the columns and the rows, as texts for people."""
+    return [short_names(comparison.columns), *_texts(comparison)]
+
+
 def markdown_lines(comparison: Comparison) -> list[str]:
     """Returns a table in Markdown."""
     numeric = _numeric_columns(comparison)

@@ -32,7 +32,7 @@ _OTHER_RUN_DIR = "pass another --run-dir"
 _OWN_FILES = re.compile(
     r"(config\.yaml|environment\.json(\.bad)?|metrics\.jsonl|result\.json|diverged\.json|lock"
     r"|checkpoints/[^/]+\.safetensors(\.bad)?|tensorboard/events\.[^/]+"
-    r"|plot\.(png|svg|pdf))"
+    r"|(plot\.(png|svg|pdf)|report\.html))"
     rf"({TEMPORARY_PATTERN})?"
 )
 
