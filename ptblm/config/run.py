@@ -71,5 +71,13 @@ class RunConfig(Section):
         int, Field(ge=1, le=10**9, description="steps between two records in metrics.jsonl")
     ] = 100
     tensorboard: Annotated[
-        bool, Field(description="whether to write TensorBoard curves to tensorboard/")
+        bool,
+        Field(description="whether to write TensorBoard curves and results to tensorboard/"),
+    ] = False
+    histograms: Annotated[
+        bool,
+        Field(
+            description="whether to write TensorBoard histograms of weights and of the last "
+            "gradients after each epoch"
+        ),
     ] = False

@@ -56,7 +56,9 @@ def run_loop(
             stack.callback(metrics.close)
             logs: list[MetricsFile | TensorBoard | Reporter] = [reporter, metrics]
             if config.run.tensorboard:
-                logs.append(TensorBoard(directory.tensorboard, step + 1, log_every))
+                model = trainer.model if config.run.histograms else None
+                places = directory.tensorboard, step + 1, log_every
+                logs.append(TensorBoard(*places, config, model, trainer.train_state.history))
                 stack.callback(logs[-1].close)
         stack.callback(reporter.close)
         reporter.start(info)
