@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +70,24 @@ def test_variants_are_compared_by_name_and_option() -> None:
     assert [row["model.cell.forget_bias"] for row in table.rows] == [0.0, None, 1.0]
 
 
+def test_options_of_a_variant_are_compared_with_each_other() -> None:
+    """Also if the first run has another variant."""
+    before = run("before", "model.cell={type: gru, reset_gate: before}", "training.seed=2")
+    runs = [run("lstm"), GRU, before, run("sgd", "training.schedule=constant")]
+    table = compare_runs(runs, by_seed=True)
+    keys = ["model.cell", "model.cell.reset_gate", "training.schedule"]
+    assert table.columns[1:4] == keys
+    assert [row["runs"] for row in table.rows] == ["lstm", "gru", "before", "sgd"]
+    assert [row["model.cell.reset_gate"] for row in table.rows] == [None, "after", "before", None]
+
+
+def test_runs_with_equal_names_show_their_parents() -> None:
+    runs = [run("x/small"), run("y/small", "training.seed=2"), run("y/gru")]
+    assert [row["run"] for row in compare_runs(runs).rows] == ["x/small", "y/small", "y/gru"]
+    assert compare_runs(runs, by_seed=True).rows[0]["runs"] == "x/small, y/small, y/gru"
+    assert {point[0] for point in curves(runs)} == {"x/small", "y/small", "y/gru"}
+
+
 def test_keys_of_the_output_are_no_columns() -> None:
     table = compare_runs([run("one"), run("two", "run.log_every=7", "run.keep_at=[1M]")])
     assert table.columns[:2] == ["run", "parameters"]
@@ -96,7 +115,10 @@ def test_unfinished_runs_are_marked_and_not_averaged() -> None:
 def test_rows_are_sorted_by_any_column() -> None:
     table = compare_runs([run("x", test=None), GRU, SEEDS[0]])
     assert [row["run"] for row in sort_rows(table, "test").rows] == ["s1", "gru", "x"]
-    assert [row["run"] for row in sort_rows(table, "cell").rows] == ["gru", "x", "s1"]
+    assert [row["run"] for row in sort_rows(table, "cell").rows] == ["gru", "s1", "x"]
+    assert [row["run"] for row in sort_rows(table, "valid").rows] == ["gru", "s1", "x"]
+    folded = sort_rows(compare_runs([run("x", test=None), *SEEDS, GRU], by_seed=True), "n")
+    assert [row["n"] for row in folded.rows] == [1, 3]
     with pytest.raises(UsageError, match="no column loss"):
         sort_rows(table, "loss")
 
@@ -171,8 +193,17 @@ def test_curves_are_a_long_table() -> None:
 
 def test_directory_of_runs_stands_for_its_runs(tmp_path: Path, finished_run: Path) -> None:
     for name in ("b", "a"):
-        (tmp_path / name).symlink_to(finished_run)
+        shutil.copytree(finished_run, tmp_path / name)
     (tmp_path / "empty").mkdir()
     assert [run.name for run in read_runs([tmp_path, finished_run])] == ["a", "b", "run"]
     with pytest.raises(CheckpointError, match="no run in this directory"):
         read_runs([tmp_path / "empty"])
+
+
+def test_run_that_is_named_twice_is_read_once(tmp_path: Path, finished_run: Path) -> None:
+    (tmp_path / "link").symlink_to(finished_run)
+    again = [finished_run, tmp_path, finished_run.parent / "." / finished_run.name]
+    assert [run.path for run in read_runs(again)] == [finished_run]
+    shutil.copytree(finished_run, tmp_path / "other")
+    mixed = [finished_run, tmp_path / "other", tmp_path / "link"]
+    assert [run.name for run in read_runs(mixed)] == ["run", "other"]
