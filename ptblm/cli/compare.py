@@ -96,6 +96,7 @@ def compare(
             data=data,
             cell=cell,
             device_name=device or "auto",
+            show_progress=True,
         )
     comparison = compare_runs(histories, by_seed=by_seed, ratios=ratios)
     if sort is not None:

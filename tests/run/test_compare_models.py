@@ -2,12 +2,14 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ptblm.errors import UsageError
+from ptblm.errors import DataError, UsageError
 from ptblm.run.compare import ratios_to
 from ptblm.run.evaluate import evaluate_checkpoint
+from ptblm.run.load_model import LoadedModel, load_trusted_model
 from ptblm.run.train import train
 from tests.conftest import Ptblm
 from tests.run.helpers import tiny_config
@@ -20,6 +22,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "small": ["model.hidden_size=2"],
         "large": ["model.hidden_size=40", "training.epochs=2"],
         "characters": ["data.tokenizer=char"],
+        "bytes": ["data.tokenizer=byte"],
     }.items():
         train(tiny_config(*overrides), directory / name)
     return directory
@@ -36,8 +39,36 @@ def test_interval_covers_one_for_copies_and_excludes_it_for_others(runs: Path) -
 
 
 def test_models_with_other_tokens_are_rejected(runs: Path) -> None:
-    with pytest.raises(UsageError, match="vocabularies differ"):
+    with pytest.raises(UsageError, match="its vocabulary differs"):
         ratios_to(runs / "small", [runs / "characters"])
+
+
+def test_text_without_a_target_is_rejected(runs: Path, tmp_path: Path) -> None:
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.txt").write_text("a")
+    with pytest.raises(DataError, match="the test split has fewer than two tokens"):
+        ratios_to(runs / "bytes", [runs / "bytes"], data=str(tmp_path))
+
+
+def test_lines_without_a_target_are_not_sentences(runs: Path, tmp_path: Path) -> None:
+    """The first token of a text has no context."""
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.txt").write_text("\nthe the\n\nthe\n")
+    (interval,) = ratios_to(runs / "small", [runs / "large"], data=str(tmp_path))
+    assert interval.sentences == 3
+    assert math.isfinite(interval.high)
+
+
+def test_each_model_is_loaded_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+
+    def load(path: Path, *options: Any) -> LoadedModel:
+        loaded.append(path.name)
+        return load_trusted_model(path, *options)
+
+    monkeypatch.setattr("ptblm.run.compare.load_trusted_model", load)
+    ratios_to(runs / "small", [runs / "large", runs / "small"])
+    assert loaded == ["small", "large"]
 
 
 def test_command_prints_a_sentence_for_each_run(runs: Path, ptblm: Ptblm) -> None:
