@@ -15,7 +15,8 @@ from ptblm.errors import CheckpointError, UsageError
 from ptblm.evaluation.bootstrap import RatioInterval
 from ptblm.files import os_errors
 from ptblm.paths import RUN_HINT
-from ptblm.reporting.history import RunHistory, read_run
+from ptblm.reporting.history import RunHistory, StepMetrics, read_run
+from ptblm.training.records import EpochDone
 
 SEED = "training.seed"
 
@@ -168,17 +169,13 @@ def curves(runs: Sequence[RunHistory]) -> Iterator[tuple[str, int, int, str, flo
     The names are those of metrics.jsonl. A value that is not finite is None.
     """
     for run_name, run in zip(run_names(runs), runs, strict=True):
-        steps = [(step.step, step.epoch, step._asdict()) for step in run.steps]
-        epochs = [(done.step, done.epoch, vars(done)) for done in run.epochs]
-        points = [
-            (step, epoch, name, value)
-            for step, epoch, values in steps + epochs
-            for name, value in values.items()
-            if name not in ("step", "epoch", "best", "averaged")
-        ]
-        for step, epoch, name, value in sorted(points, key=lambda point: point[0]):
-            is_finite = value is not None and math.isfinite(value)
-            yield run_name, step, epoch, name, value if is_finite else None
+        records: list[StepMetrics | EpochDone] = [*run.steps, *run.epochs]
+        for record in sorted(records, key=lambda record: record.step):
+            values = record._asdict() if isinstance(record, StepMetrics) else vars(record)
+            for name, value in values.items():
+                if name not in ("step", "epoch", "best", "averaged"):
+                    is_finite = value is not None and math.isfinite(value)
+                    yield run_name, record.step, record.epoch, name, value if is_finite else None
 
 
 def _run_row(name: str, run: RunHistory, keys: Sequence[str]) -> Row:

@@ -14,7 +14,7 @@ from ptblm.errors import CheckpointError, UsageError
 from ptblm.evaluation.bootstrap import RatioInterval
 from ptblm.reporting.compare import compare_runs, curves, read_runs, sort_rows
 from ptblm.reporting.comparison_formats import (
-    csv_text,
+    csv_lines,
     curves_csv,
     json_document,
     latex_lines,
@@ -151,6 +151,13 @@ def test_latex_table_has_escaped_names() -> None:
     ]
 
 
+def test_latex_row_does_not_start_with_an_argument() -> None:
+    r"""`\\\\` takes a following `[...]` as a length, and a following `*` too."""
+    rows = latex_lines(compare_runs([run("[1]"), run("*x"), run("<a|b>")]))[4:7]
+    names = ["{[}1]", "{*}x", r"\textless{}a\textbar{}b\textgreater{}"]
+    assert [row.partition(" & ")[0] for row in rows] == names
+
+
 def test_markdown_table_has_escaped_names() -> None:
     lines = markdown_lines(compare_runs([run("a|b*\x1b")]))
     assert lines[1] == "| --- | ---: | ---: | ---: | ---: | ---: |"
@@ -159,7 +166,7 @@ def test_markdown_table_has_escaped_names() -> None:
 
 def test_csv_and_json_have_all_digits() -> None:
     table = compare_runs(SEEDS, by_seed=True)
-    (row,) = csv.DictReader(csv_text(table).splitlines())
+    (row,) = csv.DictReader(csv_lines(table))
     assert row["runs"] == "s1, s2, s3"
     assert float(row["test_sd"]) == statistics.stdev([81.0, 84.0, 89.0])
     assert json.loads(json.dumps(json_document(table)))["rows"][0]["test_high"] == 89.0
@@ -174,7 +181,7 @@ def test_ratio_is_a_sentence_or_columns() -> None:
         "test perplexity of s2: equal to that of medium "
         "(95% interval +0.0% to +0.0%, 3,761 sentences)",
     ]
-    row = next(csv.DictReader(csv_text(table).splitlines()))
+    row = next(csv.DictReader(csv_lines(table)))
     assert [row[name] for name in ("ratio", "ratio_low", "ratio_high")] == [
         "0.969",
         "0.96",
@@ -184,10 +191,12 @@ def test_ratio_is_a_sentence_or_columns() -> None:
 
 def test_curves_are_a_long_table() -> None:
     broken = replace(GRU, steps=[StepMetrics(1, 9, 0.5, float("nan"), None, 9.0, 100.0)])
-    rows = list(csv.DictReader(curves_csv(curves([SEEDS[0], broken])).splitlines()))
+    rows = list(csv.DictReader(curves_csv(curves([SEEDS[0], broken]))))
     assert {"run": "s1", "step": "50", "epoch": "2", "name": "nll", "value": "2.0"} in rows
     found = {(row["run"], row["step"], row["name"]): row["value"] for row in rows}
     assert found["s1", "100", "valid_perplexity"] == "4.0"
+    order = [int(row["step"]) for row in rows if row["run"] == "s1"]
+    assert order == sorted(order)
     assert found["gru", "9", "nll"] == found["gru", "9", "grad_norm"] == ""
 
 

@@ -1,12 +1,15 @@
 """`ptblm compare --against`: models on the same sentences."""
 
+import csv
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ptblm.errors import DataError, UsageError
+from ptblm.reporting.history import read_run
 from ptblm.run.compare import ratios_to
 from ptblm.run.evaluate import evaluate_checkpoint
 from ptblm.run.load_model import LoadedModel, load_trusted_model
@@ -78,6 +81,21 @@ def test_command_prints_a_sentence_for_each_run(runs: Path, ptblm: Ptblm) -> Non
     assert "test perplexity of large: " in large
     assert "lower than that of small (95% interval -" in large
     assert "equal to that of small" in small
+
+
+def test_curves_are_csv_with_quoted_names(runs: Path, tmp_path: Path, ptblm: Ptblm) -> None:
+    shutil.copytree(runs / "small", tmp_path / 'a,"b\n')
+    result = ptblm("compare", tmp_path, runs / "large", "--curves")
+    assert result.returncode == 0, result.stderr
+    rows = list(csv.DictReader(result.stdout.splitlines()))
+    assert list(rows[0]) == ["run", "step", "epoch", "name", "value"]
+    assert {row["run"] for row in rows} == {'a,"b\\n', "large"}
+    valid = [row["value"] for row in rows if row["name"] == "valid_perplexity"]
+    assert [float(value) for value in valid] == [
+        done.valid_perplexity
+        for name in ("small", "large")
+        for done in read_run(runs / name).epochs
+    ]
 
 
 @pytest.mark.parametrize(
