@@ -1,5 +1,6 @@
 """`ptblm compare`."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +12,7 @@ from ptblm.cli.options import Cell, Data, Device, parse_path
 from ptblm.cli.output import print_json
 from ptblm.errors import UsageError
 from ptblm.run.signals import clean_up_on_stop
-from ptblm.terminal import print_output
+from ptblm.terminal import print_output, print_rows
 
 
 def compare(
@@ -83,7 +84,7 @@ def compare(
     clean_up_on_stop()
     histories = read_runs(runs)
     if curves:
-        print_output(formats.curves_csv(recorded_curves(histories)).split("\n"))
+        print_rows(formats.curves_csv(recorded_curves(histories)))
         return
     ratios = None
     if against is not None:
@@ -96,6 +97,7 @@ def compare(
             data=data,
             cell=cell,
             device_name=device or "auto",
+            show_progress=True,
         )
     comparison = compare_runs(histories, by_seed=by_seed, ratios=ratios)
     if sort is not None:
@@ -106,11 +108,12 @@ def compare(
         case "latex":
             print_output(formats.latex_lines(comparison))
         case "csv":
-            print_output(formats.csv_text(comparison).split("\n"))
+            print_output(formats.csv_lines(comparison))
         case "json":
             print_json(formats.json_document(comparison))
         case "table":
             lines = formats.table_lines(comparison, shutil.get_terminal_size().columns)
             if against is not None:
-                lines += ["", *formats.ratio_sentences(comparison, against.name, split or "test")]
+                other = Path(os.path.abspath(against)).name
+                lines += ["", *formats.ratio_sentences(comparison, other, split or "test")]
             print_output(lines)

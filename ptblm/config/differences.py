@@ -1,6 +1,6 @@
 """Compares configs key by key."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ptblm.config.schema import Config
@@ -24,6 +24,44 @@ def config_value(config: Config, key: str) -> object:
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return value.get("type", value) if isinstance(value, dict) else value
+
+
+def differing_keys(configs: Sequence[Config]) -> list[str]:
+    """Returns the keys whose values are not equal in all configs, in the order of the configs.
+
+    The options of a variant are compared among the configs that have this variant.
+    """
+    values: dict[tuple[str, tuple[str, ...]], set[str]] = {}
+    for config in configs:
+        for key, variants, value in _entries("", (), config.model_dump()):
+            values.setdefault((key, variants), set()).add(repr(value))
+    places = {key: place for place, key in enumerate(dict.fromkeys(key for key, _ in values))}
+
+    def order(key: str) -> list[int]:
+        parts = key.split(".")
+        return [places[".".join(parts[:count])] for count in range(1, len(parts) + 1)]
+
+    return sorted({key for (key, _), found in values.items() if len(found) > 1}, key=order)
+
+
+def _entries(
+    prefix: str, variants: tuple[str, ...], section: dict[str, Any]
+) -> Iterator[tuple[str, tuple[str, ...], object]]:
+    """Yields each key with the variants that it belongs to, and its value.
+
+    The value of a variant is its name, and that of another section is its class.
+    """
+    for name, value in section.items():
+        key = f"{prefix}{name}"
+        if not isinstance(value, dict):
+            yield key, variants, value
+        elif "type" in value:
+            yield key, variants, value["type"]
+            options = {option: each for option, each in value.items() if option != "type"}
+            yield from _entries(f"{key}.", (*variants, value["type"]), options)
+        else:
+            yield key, variants, dict
+            yield from _entries(f"{key}.", variants, value)
 
 
 def _differences(

@@ -6,11 +6,12 @@ Both models have scored the same sentences, so their difference is resampled sen
 Shapes: S sentences.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ptblm.evaluation.score import perplexity
 
 _LEVEL = 95  # percent
 _MAX_GROUPS = 20_000
@@ -49,7 +50,7 @@ def perplexity_ratio(
     Args:
         nll: -log p of each sentence with the first model, [S], in nats.
         other_nll: -log p of each sentence with the second model, [S].
-        tokens: number of tokens of each sentence, [S].
+        tokens: number of tokens of each sentence, at least 1, [S].
         resamples: number of resampled texts.
         seed: random seed.
     """
@@ -65,5 +66,5 @@ def perplexity_ratio(
         ratios.append(difference[drawn].sum(axis=1) / size[drawn].sum(axis=1))
     tail = (100 - _LEVEL) / 2
     low, high = np.percentile(np.concatenate(ratios), [tail, 100 - tail])
-    ratio, low, high = (math.exp(x) for x in (difference.sum() / size.sum(), low, high))
-    return RatioInterval(ratio, low, high, sentences)
+    ratio = perplexity(difference.sum(), size.sum())
+    return RatioInterval(ratio, perplexity(low, 1), perplexity(high, 1), sentences)

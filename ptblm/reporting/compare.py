@@ -4,17 +4,19 @@ Runs that differ only by the seed can be one row.
 """
 
 import math
+import os
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ptblm.config.differences import config_differences, config_value
+from ptblm.config.differences import config_value, differing_keys
 from ptblm.errors import CheckpointError, UsageError
 from ptblm.evaluation.bootstrap import RatioInterval
 from ptblm.files import os_errors
 from ptblm.paths import RUN_HINT
-from ptblm.reporting.history import RunHistory, read_run
+from ptblm.reporting.history import RunHistory, StepMetrics, read_run
+from ptblm.training.records import EpochDone
 
 SEED = "training.seed"
 
@@ -43,6 +45,7 @@ class Spread(NamedTuple):
 
 Cell = object  # None, a value of a config key, a number, a Spread or a RatioInterval
 Row = dict[str, Cell]
+_NamedRun = tuple[str, RunHistory]
 
 # The results of a run, by the name of their column.
 _RESULTS: dict[str, Callable[[RunHistory], float | None]] = {
@@ -66,13 +69,16 @@ class Comparison(NamedTuple):
 
 
 def read_runs(paths: Sequence[Path]) -> list[RunHistory]:
-    """Reads runs, and all runs in directories of runs.
+    """Reads runs, and all runs in directories of runs. A run that is named twice is read once.
 
     Raises:
         CheckpointError: if a path is neither.
         ConfigError: if the config of a run is not valid.
     """
-    return [read_run(path) for path in _run_directories(paths)]
+    found: dict[str, Path] = {}
+    for path in _run_directories(paths):
+        found.setdefault(os.path.realpath(path), path)
+    return [read_run(path) for path in found.values()]
 
 
 def _run_directories(paths: Sequence[Path]) -> Iterator[Path]:
@@ -81,6 +87,16 @@ def _run_directories(paths: Sequence[Path]) -> Iterator[Path]:
             is_run = (path / "config.yaml").exists()
             configs = [] if is_run else sorted(path.glob("*/config.yaml"))
         yield from [config.parent for config in configs] or [path]
+
+
+def run_names(runs: Sequence[RunHistory]) -> list[str]:
+    """Returns the names of run directories, with as many parents as make them unique."""
+    paths = [run.path.parts for run in runs]
+    for length in range(1, max(map(len, paths), default=0) + 1):
+        names = [os.path.join(*parts[-length:]) for parts in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [str(run.path) for run in runs]
 
 
 def compare_runs(
@@ -96,13 +112,14 @@ def compare_runs(
         by_seed: whether runs that differ only by the seed become one row.
         ratios: the ratio of the perplexity of each run to that of another run.
     """
-    keys = _differing_keys(runs)
+    hidden = {*_OUTPUT_KEYS, SEED} if by_seed else _OUTPUT_KEYS
+    keys = [key for key in differing_keys([run.config for run in runs]) if key not in hidden]
+    named = list(zip(run_names(runs), runs, strict=True))
     if by_seed:
-        keys = [key for key in keys if key != SEED]
-        rows = [_seeds_row(group, keys) for group in _groups(runs, keys)]
+        rows = [_seeds_row(group, keys) for group in _groups(named, keys)]
         first = ["runs", *keys, "n"]
     else:
-        rows = [_run_row(run, keys) for run in runs]
+        rows = [_run_row(name, run, keys) for name, run in named]
         first = ["run", *keys]
     columns = [*first, "parameters", *_RESULTS]
     if ratios is not None:
@@ -115,7 +132,9 @@ def compare_runs(
 
 
 def sort_rows(comparison: Comparison, by: str) -> Comparison:
-    """Returns the table with its rows in ascending order of a column; empty cells are last.
+    """Returns the table with its rows in ascending order of a column.
+
+    Empty cells are last, and after them rows without a finished run.
 
     Args:
         comparison: the table.
@@ -132,6 +151,8 @@ def sort_rows(comparison: Comparison, by: str) -> Comparison:
         )
 
     def place(row: Row) -> tuple[int, float, str]:
+        if row["state"] in ("unfinished", "diverged") or row.get("n") == 0:
+            return 3, 0.0, ""
         value = row[ends[0]]
         if isinstance(value, Spread | RatioInterval):
             value = value[0]
@@ -147,67 +168,40 @@ def curves(runs: Sequence[RunHistory]) -> Iterator[tuple[str, int, int, str, flo
 
     The names are those of metrics.jsonl. A value that is not finite is None.
     """
-    for run in runs:
-        steps = [(step.step, step.epoch, step._asdict()) for step in run.steps]
-        epochs = [(done.step, done.epoch, vars(done)) for done in run.epochs]
-        points = [
-            (step, epoch, name, value)
-            for step, epoch, values in steps + epochs
-            for name, value in values.items()
-            if name not in ("step", "epoch", "best", "averaged")
-        ]
-        for step, epoch, name, value in sorted(points, key=lambda point: point[0]):
-            is_finite = value is not None and math.isfinite(value)
-            yield run.name, step, epoch, name, value if is_finite else None
+    for run_name, run in zip(run_names(runs), runs, strict=True):
+        records: list[StepMetrics | EpochDone] = [*run.steps, *run.epochs]
+        for record in sorted(records, key=lambda record: record.step):
+            values = record._asdict() if isinstance(record, StepMetrics) else vars(record)
+            for name, value in values.items():
+                if name not in ("step", "epoch", "best", "averaged"):
+                    is_finite = value is not None and math.isfinite(value)
+                    yield run_name, record.step, record.epoch, name, value if is_finite else None
 
 
-def _differing_keys(runs: Sequence[RunHistory]) -> list[str]:
-    """Returns the keys that are not equal in all configs, in the order of the config."""
-    found = {
-        key for run in runs for key, _, _ in config_differences(runs[0].config, run.config)
-    } - _OUTPUT_KEYS
-    order = list(_all_keys(runs))
-    return sorted(found, key=order.index)
-
-
-def _all_keys(runs: Sequence[RunHistory]) -> dict[str, None]:
-    keys: dict[str, None] = {}
-    for run in runs:
-        _add_keys(keys, "", run.config.model_dump())
-    return keys
-
-
-def _add_keys(keys: dict[str, None], prefix: str, section: dict[str, object]) -> None:
-    for name, value in section.items():
-        keys[f"{prefix}{name}"] = None
-        if isinstance(value, dict):
-            _add_keys(keys, f"{prefix}{name}.", value)
-
-
-def _run_row(run: RunHistory, keys: Sequence[str]) -> Row:
+def _run_row(name: str, run: RunHistory, keys: Sequence[str]) -> Row:
     values = {key: config_value(run.config, key) for key in keys}
-    results = {name: result(run) for name, result in _RESULTS.items()}
-    return {"run": run.name, **values, "parameters": run.parameters, **results, "state": run.state}
+    results = {column: result(run) for column, result in _RESULTS.items()}
+    return {"run": name, **values, "parameters": run.parameters, **results, "state": run.state}
 
 
-def _groups(runs: Sequence[RunHistory], keys: Sequence[str]) -> list[list[RunHistory]]:
+def _groups(runs: Sequence[_NamedRun], keys: Sequence[str]) -> list[list[_NamedRun]]:
     """Returns the runs with equal values of all keys, in the order of their first runs."""
-    groups: dict[str, list[RunHistory]] = {}
-    for run in runs:
+    groups: dict[str, list[_NamedRun]] = {}
+    for name, run in runs:
         values = repr([config_value(run.config, key) for key in keys])
-        groups.setdefault(values, []).append(run)
+        groups.setdefault(values, []).append((name, run))
     return list(groups.values())
 
 
-def _seeds_row(runs: Sequence[RunHistory], keys: Sequence[str]) -> Row:
+def _seeds_row(named: Sequence[_NamedRun], keys: Sequence[str]) -> Row:
     """Returns the row of runs that differ only by the seed. Unfinished runs are not averaged."""
-    finished = [run for run in runs if run.state == "finished"]
-    row = _run_row((finished or list(runs))[0], keys)
-    unfinished = len(runs) - len(finished)
-    state = "finished" if not unfinished else f"{unfinished} of {len(runs)} not finished"
+    finished = [run for _, run in named if run.state == "finished"]
+    names = ", ".join(name for name, _ in named)
+    row = _run_row(names, (finished or [run for _, run in named])[0], keys)
+    unfinished = len(named) - len(finished)
+    state = "finished" if not unfinished else f"{unfinished} of {len(named)} not finished"
     spreads = {name: _spread(map(result, finished)) for name, result in _RESULTS.items()}
-    names = [run.name for run in runs]
-    return {**row, "runs": ", ".join(names), "n": len(finished), **spreads, "state": state}
+    return {**row, "runs": names, "n": len(finished), **spreads, "state": state}
 
 
 def _spread(values: "Iterator[float | None]") -> Spread | None:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ptblm.evaluation.bootstrap import RatioInterval
@@ -19,6 +19,12 @@ _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    # At the start of a row, these would be arguments of the line break before it.
+    "[": "{[}",
+    "*": "{*}",
 }
 
 
@@ -86,17 +92,19 @@ def latex_lines(comparison: Comparison) -> list[str]:
     ]
 
 
-def csv_text(comparison: Comparison) -> str:
-    """Returns the table as CSV (RFC 4180), with separate columns for means and intervals."""
+def csv_lines(comparison: Comparison) -> list[str]:
+    """Returns the lines of a CSV table (RFC 4180). Means and intervals are several columns."""
     rows = [_flat(comparison, row) for row in comparison.rows]
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    return _csv(columns, [[_csv_value(row.get(name)) for name in columns] for row in rows])
+    cells = ([_csv_value(row.get(name)) for name in columns] for row in rows)
+    return [_csv_row(columns), *map(_csv_row, cells)]
 
 
-def curves_csv(points: Any) -> str:
-    """Returns curves as a long table in CSV; see `ptblm.reporting.compare.curves`."""
-    rows = [[_csv_value(value) for value in point] for point in points]
-    return _csv(["run", "step", "epoch", "name", "value"], rows)
+def curves_csv(points: Iterable[Sequence[Cell]]) -> Iterator[str]:
+    """Yields the rows of a long table of curves; see `ptblm.reporting.compare.curves`."""
+    yield "run,step,epoch,name,value"
+    for point in points:
+        yield _csv_row([_csv_value(value) for value in point])
 
 
 def json_document(comparison: Comparison) -> dict[str, Any]:
@@ -188,12 +196,10 @@ def _flat(comparison: Comparison, row: dict[str, Cell]) -> dict[str, Any]:
     return cells
 
 
-def _csv(columns: Sequence[str], rows: Any) -> str:
+def _csv_row(cells: Sequence[Cell]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue().removesuffix("\n")
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue()
 
 
 def _csv_value(cell: Any) -> Any:
@@ -204,7 +210,7 @@ def _csv_value(cell: Any) -> Any:
 
 
 def _markdown(text: str) -> str:
-    return re.sub(r"([\\|`*_<>\[\]])", r"\\\1", escape(text))
+    return re.sub(r"([\\|`*_~$&<>\[\]])", r"\\\1", escape(text))
 
 
 def _latex(text: str) -> str:

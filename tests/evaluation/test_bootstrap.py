@@ -39,6 +39,13 @@ def test_interval_agrees_with_the_delta_method(sentences: int) -> None:
     assert math.log(found.high) == pytest.approx(mean + 1.96 * error, abs=0.12 * error)
 
 
+def test_ratio_beyond_the_range_of_floats_is_infinite() -> None:
+    tokens = np.array([2, 3])
+    found = perplexity_ratio(np.array([1e5, 1.0]), np.array([1.0, 1.0]), tokens)
+    assert found == (math.inf, 1.0, math.inf, 2)
+    assert perplexity_ratio(np.array([1.0, 1.0]), np.array([1e5, 1.0]), tokens).ratio == 0
+
+
 def test_equal_models_have_a_ratio_of_one() -> None:
     nll, tokens = np.random.default_rng(0).random(50), np.full(50, 3)
     assert perplexity_ratio(nll, nll, tokens)[:3] == (1.0, 1.0, 1.0)

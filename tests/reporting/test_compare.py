@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from ptblm.errors import CheckpointError, UsageError
 from ptblm.evaluation.bootstrap import RatioInterval
 from ptblm.reporting.compare import compare_runs, curves, read_runs, sort_rows
 from ptblm.reporting.comparison_formats import (
-    csv_text,
+    csv_lines,
     curves_csv,
     json_document,
     latex_lines,
@@ -69,6 +70,24 @@ def test_variants_are_compared_by_name_and_option() -> None:
     assert [row["model.cell.forget_bias"] for row in table.rows] == [0.0, None, 1.0]
 
 
+def test_options_of_a_variant_are_compared_with_each_other() -> None:
+    """Also if the first run has another variant."""
+    before = run("before", "model.cell={type: gru, reset_gate: before}", "training.seed=2")
+    runs = [run("lstm"), GRU, before, run("sgd", "training.schedule=constant")]
+    table = compare_runs(runs, by_seed=True)
+    keys = ["model.cell", "model.cell.reset_gate", "training.schedule"]
+    assert table.columns[1:4] == keys
+    assert [row["runs"] for row in table.rows] == ["lstm", "gru", "before", "sgd"]
+    assert [row["model.cell.reset_gate"] for row in table.rows] == [None, "after", "before", None]
+
+
+def test_runs_with_equal_names_show_their_parents() -> None:
+    runs = [run("x/small"), run("y/small", "training.seed=2"), run("y/gru")]
+    assert [row["run"] for row in compare_runs(runs).rows] == ["x/small", "y/small", "y/gru"]
+    assert compare_runs(runs, by_seed=True).rows[0]["runs"] == "x/small, y/small, y/gru"
+    assert {point[0] for point in curves(runs)} == {"x/small", "y/small", "y/gru"}
+
+
 def test_keys_of_the_output_are_no_columns() -> None:
     table = compare_runs([run("one"), run("two", "run.log_every=7", "run.keep_at=[1M]")])
     assert table.columns[:2] == ["run", "parameters"]
@@ -96,7 +115,10 @@ def test_unfinished_runs_are_marked_and_not_averaged() -> None:
 def test_rows_are_sorted_by_any_column() -> None:
     table = compare_runs([run("x", test=None), GRU, SEEDS[0]])
     assert [row["run"] for row in sort_rows(table, "test").rows] == ["s1", "gru", "x"]
-    assert [row["run"] for row in sort_rows(table, "cell").rows] == ["gru", "x", "s1"]
+    assert [row["run"] for row in sort_rows(table, "cell").rows] == ["gru", "s1", "x"]
+    assert [row["run"] for row in sort_rows(table, "valid").rows] == ["gru", "s1", "x"]
+    folded = sort_rows(compare_runs([run("x", test=None), *SEEDS, GRU], by_seed=True), "n")
+    assert [row["n"] for row in folded.rows] == [1, 3]
     with pytest.raises(UsageError, match="no column loss"):
         sort_rows(table, "loss")
 
@@ -129,6 +151,13 @@ def test_latex_table_has_escaped_names() -> None:
     ]
 
 
+def test_latex_row_does_not_start_with_an_argument() -> None:
+    r"""`\\\\` takes a following `[...]` as a length, and a following `*` too."""
+    rows = latex_lines(compare_runs([run("[1]"), run("*x"), run("<a|b>")]))[4:7]
+    names = ["{[}1]", "{*}x", r"\textless{}a\textbar{}b\textgreater{}"]
+    assert [row.partition(" & ")[0] for row in rows] == names
+
+
 def test_markdown_table_has_escaped_names() -> None:
     lines = markdown_lines(compare_runs([run("a|b*\x1b")]))
     assert lines[1] == "| --- | ---: | ---: | ---: | ---: | ---: |"
@@ -137,7 +166,7 @@ def test_markdown_table_has_escaped_names() -> None:
 
 def test_csv_and_json_have_all_digits() -> None:
     table = compare_runs(SEEDS, by_seed=True)
-    (row,) = csv.DictReader(csv_text(table).splitlines())
+    (row,) = csv.DictReader(csv_lines(table))
     assert row["runs"] == "s1, s2, s3"
     assert float(row["test_sd"]) == statistics.stdev([81.0, 84.0, 89.0])
     assert json.loads(json.dumps(json_document(table)))["rows"][0]["test_high"] == 89.0
@@ -152,7 +181,7 @@ def test_ratio_is_a_sentence_or_columns() -> None:
         "test perplexity of s2: equal to that of medium "
         "(95% interval +0.0% to +0.0%, 3,761 sentences)",
     ]
-    row = next(csv.DictReader(csv_text(table).splitlines()))
+    row = next(csv.DictReader(csv_lines(table)))
     assert [row[name] for name in ("ratio", "ratio_low", "ratio_high")] == [
         "0.969",
         "0.96",
@@ -162,17 +191,28 @@ def test_ratio_is_a_sentence_or_columns() -> None:
 
 def test_curves_are_a_long_table() -> None:
     broken = replace(GRU, steps=[StepMetrics(1, 9, 0.5, float("nan"), None, 9.0, 100.0)])
-    rows = list(csv.DictReader(curves_csv(curves([SEEDS[0], broken])).splitlines()))
+    rows = list(csv.DictReader(curves_csv(curves([SEEDS[0], broken]))))
     assert {"run": "s1", "step": "50", "epoch": "2", "name": "nll", "value": "2.0"} in rows
     found = {(row["run"], row["step"], row["name"]): row["value"] for row in rows}
     assert found["s1", "100", "valid_perplexity"] == "4.0"
+    order = [int(row["step"]) for row in rows if row["run"] == "s1"]
+    assert order == sorted(order)
     assert found["gru", "9", "nll"] == found["gru", "9", "grad_norm"] == ""
 
 
 def test_directory_of_runs_stands_for_its_runs(tmp_path: Path, finished_run: Path) -> None:
     for name in ("b", "a"):
-        (tmp_path / name).symlink_to(finished_run)
+        shutil.copytree(finished_run, tmp_path / name)
     (tmp_path / "empty").mkdir()
     assert [run.name for run in read_runs([tmp_path, finished_run])] == ["a", "b", "run"]
     with pytest.raises(CheckpointError, match="no run in this directory"):
         read_runs([tmp_path / "empty"])
+
+
+def test_run_that_is_named_twice_is_read_once(tmp_path: Path, finished_run: Path) -> None:
+    (tmp_path / "link").symlink_to(finished_run)
+    again = [finished_run, tmp_path, finished_run.parent / "." / finished_run.name]
+    assert [run.path for run in read_runs(again)] == [finished_run]
+    shutil.copytree(finished_run, tmp_path / "other")
+    mixed = [finished_run, tmp_path / "other", tmp_path / "link"]
+    assert [run.name for run in read_runs(mixed)] == ["run", "other"]
