@@ -182,4 +182,4 @@ def _down(value: int) -> range:
 
 def onednn_note(matmul: str) -> str:
     """Returns a suffix for the device if oneDNN computes matrix multiplications."""
-    return "; matrix multiplications by oneDNN" if matmul == "onednn" else ""
+    return "; GEMM by oneDNN" if matmul == "onednn" else ""
