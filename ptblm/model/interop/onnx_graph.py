@@ -100,7 +100,7 @@ def scorer_graph(model: PlainModel, end_id: int, metadata: Mapping[str, str]) ->
     unit = graph.constant("unit", np.array([1], np.int64))
     column_shape = graph.node(
         "Concat",
-        [graph.node("Unsqueeze", [size, zero_axis(graph)], "sizes"), unit],
+        [graph.node("Unsqueeze", [size, _zero_axis(graph)], "sizes"), unit],
         "column",
         axis=0,
     )
@@ -133,7 +133,7 @@ def scorer_graph(model: PlainModel, end_id: int, metadata: Mapping[str, str]) ->
     return graph.model("ptblm_scorer", inputs, [_float("nll", ["N"])], metadata)
 
 
-def zero_axis(graph: _Graph) -> str:
+def _zero_axis(graph: _Graph) -> str:
     """Adds the axis 0 as a constant and returns its name."""
     return graph.constant("axis_0", np.array([0], np.int64))
 
