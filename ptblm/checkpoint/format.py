@@ -6,7 +6,6 @@ metadata. Nothing is pickled, so an untrusted file cannot run code.
 """
 
 import copy
-import logging
 import platform
 import reprlib
 from dataclasses import dataclass, field, replace
@@ -42,8 +41,6 @@ _DOCUMENT_FIELDS = [
 # The fields that are tensors by name.
 _GROUPS = ("model", "average", "short_average", "optimizer")
 _DISK_HINT = "check the disk, or use another --run-dir"
-logger = logging.getLogger(__name__)
-
 _PATH_HINT = "pass a run directory such as runs/small-ptb, or a checkpoint file"
 
 
@@ -159,7 +156,6 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     document["hidden_state"] = [len(layer) for layer in checkpoint.hidden_state]
     try:
         write_tensor_file(path, document, _named_tensors(checkpoint))
-        logger.debug("saved %s, step %s", path, f"{checkpoint.trained()[1]:,}")
     except ReadBackError as error:
         raise DamagedCheckpointError(str(error), where=str(path), hint=_DISK_HINT) from None
     except (TensorFileError, TypeError, ValueError) as error:

@@ -155,6 +155,7 @@ def save_or_warn(directory: RunDirectory, path: Path, make_checkpoint: MakeCheck
     try:
         check_place(directory, make_checkpoint)
         save_checkpoint(path, make_checkpoint())
+        logger.debug(f"saved {path}")
     except (OSError, DamagedCheckpointError) as error:
         reason = error.strerror or error if isinstance(error, OSError) else error.what
         logger.warning(f"{path} was not saved ({reason}); training continues")
@@ -172,6 +173,7 @@ def save_or_raise(directory: RunDirectory, make_checkpoint: MakeCheckpoint) -> N
     try:
         check_place(directory, make_checkpoint)
         save_checkpoint(directory.last, make_checkpoint())
+        logger.debug(f"saved {directory.last}")
     except (OSError, DamagedCheckpointError) as error:
         reason = error.strerror or error if isinstance(error, OSError) else error.what
         todo = advice(error) if isinstance(error, OSError) else "check the disk"

@@ -14,6 +14,7 @@ class Recorder(ConsoleReporter):
     """Also records the evaluations."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.evaluations: list[Evaluating] = []
 
     def write(self, record: Record) -> None:
