@@ -166,6 +166,16 @@ def test_metrics_are_read_at_fixed_steps(log_every: int) -> None:
     assert ends == {s for s in range(1, 41) if s % 5 == 0 or s % log_every == 0}
 
 
+def test_requested_steps_have_a_record_of_their_own() -> None:
+    """The steps at which `run.keep_at` keeps a checkpoint, within and at the end of an epoch."""
+    eager, trainer = eager_trainer(), graphed_trainer()
+    trainer.sync_at = [3, 8, 13]
+    list(eager.records())
+    steps = [record.step for record in trainer.records() if isinstance(record, StepDone)]
+    assert steps == [3, 5, 8, 10, 13, 15, 16, 20, 24]
+    assert_same_state(trainer, eager)
+
+
 def test_host_waits_once_per_record(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the launches; inside a graph it cannot."""
     trainer = graphed_trainer(optimizer="momentum", learning_rate=0.1)
