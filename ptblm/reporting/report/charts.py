@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 _WIDTH, _HEIGHT = 640, 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 46
+_GAP = 8  # between the lowest point and the labels of the x-axis
 _MAX_POINTS = 400
 _MIN_LABEL_GAP = 44  # pixels between the labels of the x-axis
 
@@ -44,11 +45,13 @@ class Axis:
         label: its name, with its unit.
         log: whether it is logarithmic.
         whole: whether only whole numbers are labeled.
+        zero: whether a linear axis contains zero.
     """
 
     label: str
     log: bool = False
     whole: bool = False
+    zero: bool = False
 
 
 def line_chart(title: str, series: Sequence[Series], x: Axis, y: Axis) -> str:
@@ -57,9 +60,10 @@ def line_chart(title: str, series: Sequence[Series], x: Axis, y: Axis) -> str:
     points = [point for _, kept in drawn for point in kept if point is not None]
     if not points:
         return ""
-    horizontal = _scale([p[0] for p in points], x.log, _LEFT, _WIDTH - _RIGHT)
-    vertical = _scale([p[1] for p in points], y.log, _HEIGHT - _BOTTOM, _TOP)
-    parts = [*_grid(points, x, y, horizontal, vertical)]
+    xs, ys = [p[0] for p in points], [p[1] for p in points] + [0.0] * y.zero
+    horizontal = _scale(xs, x.log, _LEFT, _WIDTH - _RIGHT)
+    vertical = _scale(ys, y.log, _HEIGHT - _BOTTOM - _GAP, _TOP)
+    parts = [*_grid(xs, ys, x, y, horizontal, vertical)]
     for each, kept in drawn:
         style = f"line c{each.color}{' dashed' if each.dashed else ''}"
         path = _path(kept, horizontal, vertical)
@@ -88,18 +92,19 @@ def heat_map(title: str, columns: Sequence[str], values: Sequence[Sequence[float
     parts = []
     for number, (label, column) in enumerate(zip(columns, values, strict=True)):
         left = number * cell_width
-        parts += [
-            f'<rect class="cell" x="{left}" y="{row * cell_height}" width="{cell_width}" '
-            f'height="{cell_height}" fill-opacity="{min(max(value, 0), 1):.2f}"/>'
+        cells = (
+            f'<path d="M0 {row * cell_height}h{cell_width}v{cell_height}h-{cell_width}z" '
+            f'fill-opacity="{min(max(value, 0), 1):.2g}"/>'
             for row, value in enumerate(column)
-        ]
+        )
+        parts.append(f'<g class="cell" transform="translate({left})">{"".join(cells)}</g>')
         middle, top = left + cell_width / 2, rows * cell_height + 6
         parts.append(
             f'<text class="tick" transform="translate({middle:.0f} {top}) rotate(60)">'
             f"{html.escape(_shortened(label))}</text>"
         )
     width = len(columns) * cell_width + labels // 2
-    return _svg(title, width, rows * cell_height + labels, parts)
+    return _svg(title, width, rows * cell_height + labels, parts, "map")
 
 
 def ticks(low: float, high: float, *, log: bool, count: int = 5) -> list[float]:
@@ -129,34 +134,43 @@ def short_number(value: float) -> str:
     return f"{value:,.0f}" if value == round(value) else f"{value:.4g}"
 
 
-def _svg(title: str, width: int, height: int, parts: Sequence[str]) -> str:
+def _svg(title: str, width: int, height: int, parts: Sequence[str], style: str = "chart") -> str:
     return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" xmlns="http://www.w3.org/2000/svg">'
+        f'<svg class="{style}" width="{width}" viewBox="0 0 {width} {height}" role="img">'
         f"<title>{html.escape(title)}</title>{''.join(parts)}</svg>"
     )
 
 
 def _grid(
-    points: Sequence[Point], x: Axis, y: Axis, horizontal: "_Scale", vertical: "_Scale"
+    xs: Sequence[float],
+    ys: Sequence[float],
+    x: Axis,
+    y: Axis,
+    horizontal: "_Scale",
+    vertical: "_Scale",
 ) -> list[str]:
-    """Returns the lines, the numbers and the names of both axes."""
+    """Returns the lines, the numbers and the names of both axes.
+
+    A narrow page shows larger text, and hides every second number of the x-axis and the name of
+    the y-axis, which the title of the chart repeats.
+    """
     parts = []
-    ys = [p[1] for p in points]
     for value in ticks(min(ys), max(ys), log=y.log):
         at = vertical(value)
         parts.append(f'<path class="grid" d="M{_LEFT} {at:.1f}H{_WIDTH - _RIGHT}"/>')
         parts.append(_text(_LEFT - 6, at + 4, short_number(value), "tick end"))
-    xs = [p[0] for p in points]
-    last = -math.inf
+    last, labels = -math.inf, 0
     for value in ticks(min(xs), max(xs), log=x.log, count=8):
         at = horizontal(value)
         if at - last >= _MIN_LABEL_GAP and (value == round(value) or not x.whole):
             last = at
-            parts.append(_text(at, _HEIGHT - _BOTTOM + 16, short_number(value), "tick middle"))
+            style = "tick middle wide" if labels % 2 else "tick middle"
+            labels += 1
+            parts.append(_text(at, _HEIGHT - _BOTTOM + 18, short_number(value), style))
     parts.append(_text((_LEFT + _WIDTH) / 2, _HEIGHT - 4, x.label, "name middle"))
     middle = (_HEIGHT - _BOTTOM) / 2
     parts.append(
-        f'<text class="name middle" transform="translate(12 {middle:.0f}) rotate(-90)">'
+        f'<text class="name middle wide" transform="translate(12 {middle:.0f}) rotate(-90)">'
         f"{html.escape(y.label)}</text>"
     )
     return parts

@@ -8,8 +8,10 @@ from ptblm.evaluation.analysis import ModelAnalysis
 from ptblm.reporting.history import RunHistory, StepMetrics
 from ptblm.reporting.report.charts import Axis, Point, Series, heat_map, line_chart
 from ptblm.reporting.timeline import timeline
+from ptblm.terminal import escape
 
 _MAX_ROWS = 60
+_MAX_TOKEN = 40  # characters
 
 
 class Figure(NamedTuple):
@@ -59,15 +61,16 @@ def calibration_figure(analysis: ModelAnalysis) -> Figure:
 
 def gate_figures(analysis: ModelAnalysis) -> list[Figure]:
     """Returns the activations of the gates along a line."""
+    tokens = [escape(token[:_MAX_TOKEN]) for token in analysis.gate_tokens]
     return [
         Figure(
             title := f"Layer {each.layer}, {each.gate} gate",
-            heat_map(title, analysis.gate_tokens, each.values),
+            heat_map(title, tokens, each.values),
             [],
             ["token", *(f"unit {unit}" for unit in each.units)],
             [
                 [token, *(f"{value:.2f}" for value in values)]
-                for token, values in zip(analysis.gate_tokens, each.values, strict=True)
+                for token, values in zip(tokens, each.values, strict=True)
             ],
         )
         for each in analysis.gates
@@ -133,7 +136,12 @@ def _steps(
             )
         rows += [[label, f"{a:,.0f}", f"{b:.6g}"] for a, b in points]
     return _figure(
-        title, series, Axis("step", whole=True), Axis(name, log=log), ["run", "step", name], rows
+        title,
+        series,
+        Axis("step", whole=True),
+        Axis(name, log=log, zero=not log),
+        ["run", "step", name],
+        rows,
     )
 
 

@@ -33,6 +33,11 @@ _HERE = Path(__file__).parent
 _CLASSES = 8  # of surprisal, for colors
 _BITS_PER_CLASS = 2.5
 
+# Bounds of what a page contains of each run, because its files can be those of a stranger.
+_MAX_TOP = 3
+_MAX_EPOCHS, _MAX_ROWS = 200, 100
+_MAX_TOKEN, _MAX_LINE, _MAX_VALUE = 40, 300, 500  # characters
+
 
 @dataclass(frozen=True)
 class AnalyzedModel:
@@ -78,7 +83,9 @@ def report_page(runs: Sequence[RunHistory], models: Sequence[AnalyzedModel]) -> 
         style=style,
         style_hash=digest,
         title=labels[0] if len(runs) == 1 else f"{len(runs)} runs",
-        comparison=table_cells(comparison),
+        comparison=[
+            [_shortened(cell, _MAX_VALUE) for cell in row] for row in table_cells(comparison)
+        ],
         published=_published(runs),
         figures=figures_of_runs(runs, labels),
         runs=[
@@ -103,14 +110,17 @@ def _run(run: RunHistory, label: str, model: AnalyzedModel) -> dict[str, Any]:
         "label": label,
         "state": run.state,
         "nearest": name,
-        "differences": [(key, _value(old), _value(new)) for key, old, new in differences],
+        "differences": [
+            (key, _value(old), _value(new)) for key, old, new in differences[:_MAX_ROWS]
+        ],
         "environment": _environment(run, model.corpus_sha256 or {}),
-        "note": model.note,
+        "note": _shortened(model.note, 4 * _MAX_VALUE),
         "analysis": analysis,
         "passage": [] if analysis is None else [map(_token, line) for line in analysis.passage],
         "hardest": []
         if analysis is None
-        else [(each.before, _token(each.scored), each.line) for each in analysis.hardest],
+        else [(_ending(each.before), _token(each.scored), each.line) for each in analysis.hardest],
+        "samples": [] if analysis is None else list(map(_sample, analysis.samples)),
         "groups": [] if analysis is None else _groups(analysis),
         "calibration": None if analysis is None else calibration_figure(analysis),
         "gates": [] if analysis is None else gate_figures(analysis),
@@ -147,7 +157,7 @@ def _published(runs: Sequence[RunHistory]) -> list[list[str]]:
             if isinstance(each, dict):
                 values = [each.get(split) for split in ("train", "valid", "test")]
                 rows[str(each.get("source"))[:200]] = [_perplexity(value) for value in values]
-    return [[source, *values] for source, values in rows.items()]
+    return [[source, *values] for source, values in rows.items()][:_MAX_ROWS]
 
 
 def _environment(run: RunHistory, hashes: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -170,7 +180,7 @@ def _environment(run: RunHistory, hashes: Mapping[str, str]) -> list[tuple[str, 
         ("threads", computing.get("threads", "")),
         ("platform", environment.get("platform", "")),
     ]
-    return [(name, str(value)[:2000]) for name, value in rows if value != ""]
+    return [(name, _shortened(str(value), 4 * _MAX_VALUE)) for name, value in rows if value != ""]
 
 
 def _groups(analysis: ModelAnalysis) -> list[dict[str, Any]]:
@@ -201,13 +211,33 @@ def _bar(perplexity: float) -> int:
 def _token(scored: ScoredToken) -> dict[str, Any]:
     """Returns what the page shows of a token."""
     return {
-        "text": escape(scored.token),
+        "text": _shortened(scored.token, _MAX_TOKEN),
         "shade": min(_CLASSES - 1, int(scored.surprisal / _BITS_PER_CLASS)),
         "bits": f"{scored.surprisal:.1f}",
         "rank": f"{scored.rank:,}",
         "unknown": scored.unknown,
-        "top": [(escape(each.token), f"{each.probability:.1%}") for each in scored.top],
+        "top": [
+            (_shortened(each.token, _MAX_TOKEN), f"{each.probability:.1%}")
+            for each in scored.top[:_MAX_TOP]
+        ],
     }
+
+
+def _sample(text: str) -> list[str]:
+    """Returns the lines of a generated text."""
+    return [_shortened(line, 4 * _MAX_LINE) for line in text.split("\n")[:_MAX_ROWS]]
+
+
+def _shortened(text: str, size: int) -> str:
+    """Returns the start of a text, on one line."""
+    text = escape(text[: size + 1])
+    return text if len(text) <= size else f"{text[:size]}…"
+
+
+def _ending(text: str) -> str:
+    """Returns the end of a long context, on one line."""
+    text = escape(text[-_MAX_LINE - 1 :])
+    return text if len(text) <= _MAX_LINE else f"…{text[-_MAX_LINE:]}"
 
 
 def _data(runs: Sequence[RunHistory], labels: Sequence[str]) -> list[dict[str, Any]]:
@@ -219,7 +249,8 @@ def _data(runs: Sequence[RunHistory], labels: Sequence[str]) -> list[dict[str, A
             "valid_perplexity": _finite(run.valid_perplexity),
             "test_perplexity": run.test_perplexity,
             "epochs": [
-                {name: _finite(value) for name, value in vars(done).items()} for done in run.epochs
+                {name: _finite(value) for name, value in vars(done).items()}
+                for done in run.epochs[:: -(-len(run.epochs) // _MAX_EPOCHS) or 1]
             ],
         }
         for run, label in zip(runs, labels, strict=True)
@@ -235,4 +266,4 @@ def _perplexity(value: object) -> str:
 
 
 def _value(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return _shortened(value if isinstance(value, str) else json.dumps(value), _MAX_VALUE)
