@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from ptblm.checkpoint.plain_tensor_file import write_plain_tensor_file
 from ptblm.config.show import config_document
 from ptblm.corpus.vocabulary import EOS, UNK
 from ptblm.errors import UsageError
@@ -20,7 +21,6 @@ from ptblm.run.load_model import LoadedModel, load_trusted_model
 Form = Literal["safetensors", "onnx", "transformers"]
 
 _NAMES = {"safetensors": "safetensors", "onnx": "ONNX", "transformers": "a Transformers model"}
-_PACKAGES = {"safetensors": ("safetensors",), "onnx": ("onnx",), "transformers": ("safetensors",)}
 _MAX_NAME = 100  # characters; file systems allow 255 bytes
 _MISSING = "pip install 'ptblm[export]'"
 
@@ -54,7 +54,7 @@ def export_model(
     """
     if form != "onnx" and (int8 or scorer):
         raise UsageError("--int8 and --scorer belong to --to onnx")
-    _check_packages([*_PACKAGES[form], *(["onnxruntime"] if int8 else [])])
+    _check_packages(["onnx"] * (form == "onnx") + ["onnxruntime"] * int8)
     name = _name(path)[:_MAX_NAME]
     target = directory or Path(f"{name}-{form}")
     _check_free(target)
@@ -166,10 +166,7 @@ def _plain(loaded: LoadedModel, form: str) -> PlainModel:
 
 
 def _write_safetensors(loaded: LoadedModel, to: Path) -> str:
-    from safetensors.torch import save_file
-
-    state = {name: tensor.contiguous() for name, tensor in loaded.model.state_dict().items()}
-    save_file(state, to / "model.safetensors", metadata={"format": "pt"})
+    write_plain_tensor_file(to / "model.safetensors", loaded.model.state_dict())
     (to / "config.yaml").write_text(config_document(loaded.config), encoding="utf-8")
     _write_json(to / "vocabulary.json", loaded.tokenizer.vocabulary.as_dict())
     return (
@@ -242,8 +239,6 @@ def _quantize(path: Path) -> None:
 
 
 def _write_transformers(loaded: LoadedModel, to: Path) -> str:
-    from safetensors.torch import save_file
-
     from ptblm.model.interop.transformers_files import (
         MODELING_FILE,
         model_config,
@@ -261,7 +256,7 @@ def _write_transformers(loaded: LoadedModel, to: Path) -> str:
     is_tied = loaded.model.is_tied
     vocabulary = loaded.tokenizer.vocabulary
     weights = model_weights(model, is_tied=is_tied)
-    save_file(weights, to / "model.safetensors", metadata={"format": "pt"})
+    write_plain_tensor_file(to / "model.safetensors", weights)
     config = model_config(model, loaded.tokenizer.line_end_id, is_tied=is_tied)
     _write_json(to / "config.json", config)
     unknown = UNK if UNK in vocabulary.ids else None

@@ -1,12 +1,14 @@
 """Exports: equal results in other programs, the files of a directory, and what is rejected."""
 
+import errno
 import json
 import math
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ import yaml
 from ptblm.checkpoint.format import load_checkpoint
 from ptblm.errors import UsageError
 from ptblm.json_files import read_json
-from ptblm.run.export import export_model
+from ptblm.run.export import Form, export_model
 from ptblm.run.load_model import LoadedModel, load_model
 from ptblm.run.train import train
 from tests.conftest import REPOSITORY, Ptblm
@@ -155,6 +157,41 @@ def test_safetensors_reload_bit_for_bit(run: Path, tmp_path: Path) -> None:
     vocabulary = read_json(tmp_path / "out" / "vocabulary.json")
     assert vocabulary == checkpoint.vocabulary
     assert yaml.safe_load((tmp_path / "out" / "config.yaml").read_text()) == checkpoint.config
+
+
+@pytest.mark.parametrize("form", ["safetensors", "onnx", "transformers"])
+def test_full_disk_is_one_error_and_leaves_nothing(
+    form: Form, lstm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    # Every write to a file ends in one of these.
+    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(UsageError, match="No space left"):
+        export_model(lstm, form, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_safetensors_needs_no_package(lstm: Path, tmp_path: Path) -> None:
+    program = (
+        "import importlib.abc, sys\n"
+        "class Absent(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name.split('.')[0] in ('safetensors', 'onnx', 'onnxruntime'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from pathlib import Path\n"
+        "from ptblm.run.export import export_model\n"
+        "for form in ('safetensors', 'transformers'):\n"
+        "    export_model(Path(sys.argv[1]), form, Path(form))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", program, str(lstm)]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    for form in ("safetensors", "transformers"):
+        assert (tmp_path / form / "model.safetensors").is_file()
 
 
 def test_transformers_directory_gives_the_same_logits(run: Path, tmp_path: Path) -> None:
