@@ -14,7 +14,9 @@ from ptblm.corpus.vocabulary import EOS, UNK
 from ptblm.errors import UsageError
 from ptblm.files import os_errors
 from ptblm.json_files import read_json
-from ptblm.model.interop.plain_layers import PlainModel, plain_model
+from ptblm.model.cells.cell import Cell
+from ptblm.model.interop.onnx_layers import onnx_layer
+from ptblm.model.interop.plain_layers import Layer, PlainModel, plain_model, pytorch_layer
 from ptblm.reporting.model_card import CardInfo, CardResult, model_card
 from ptblm.run.load_model import LoadedModel, load_trusted_model
 
@@ -149,14 +151,14 @@ def _results(loaded: LoadedModel) -> list[CardResult]:
     return [CardResult(split, value) for split, value in found if isinstance(value, float)]
 
 
-def _plain(loaded: LoadedModel, form: str) -> PlainModel:
+def _plain(loaded: LoadedModel, form: str, convert: Callable[[Cell], Layer]) -> PlainModel[Layer]:
     """Returns the plain layers of a model.
 
     Raises:
         UsageError: if it has none.
     """
     try:
-        return plain_model(loaded.model)
+        return plain_model(loaded.model, convert)
     except TypeError as error:
         raise UsageError(
             f"the model cannot be exported as {form}: {error}",
@@ -181,7 +183,7 @@ def _write_onnx(loaded: LoadedModel, to: Path, *, int8: bool, scorer: bool) -> s
 
     from ptblm.model.interop.onnx_graph import language_model_graph, scorer_graph
 
-    model = _plain(loaded, "ONNX")
+    model = _plain(loaded, "ONNX", onnx_layer)
     states = [part for layer in model.initial_state for part in layer]
     if scorer and any(bool(part.any()) for part in states):
         raise UsageError(
@@ -192,6 +194,8 @@ def _write_onnx(loaded: LoadedModel, to: Path, *, int8: bool, scorer: bool) -> s
     end = loaded.tokenizer.line_end_id
     vocabulary = loaded.tokenizer.vocabulary
     metadata = {"tokens": json.dumps(vocabulary.tokens), "end_id": str(end)}
+    if any(bool(part.any()) for part in states):
+        metadata["initial_state"] = json.dumps([part.tolist() for part in states])
     if scorer:
         metadata = {
             "model_type": "rnnlm",
@@ -212,11 +216,12 @@ def _write_onnx(loaded: LoadedModel, to: Path, *, int8: bool, scorer: bool) -> s
             "`model.onnx` scores sentences: inputs `x`, [N, L], and `x_lens`, [N]; output `nll`, "
             "[N], -log p of each sentence and its end in nats (the interface of sherpa-onnx).\n"
         )
+    start = "the `initial_state` of its metadata" if "initial_state" in metadata else "zeros"
     return (
         "`model.onnx` continues from a state: inputs are `tokens`, [batch, time], and the state of "
-        "each layer, zeros before the first token of a text; outputs are `logp`, log-probabilities "
-        "in nats, and the states after the last token. `vocabulary.json` contains the tokens in "
-        f"the order of their ids. Token {end} ends a line.\n"
+        f"each layer, {start} before the first token of a text; outputs are `logp`, "
+        "log-probabilities in nats, and the states after the last token. `vocabulary.json` "
+        f"contains the tokens in the order of their ids. Token {end} ends a line.\n"
     )
 
 
@@ -252,7 +257,7 @@ def _write_transformers(loaded: LoadedModel, to: Path) -> str:
             where=str(loaded.path),
             hint="use --to onnx or --to safetensors",
         )
-    model = _plain(loaded, "a Transformers model")
+    model = _plain(loaded, "a Transformers model", pytorch_layer)
     is_tied = loaded.model.is_tied
     vocabulary = loaded.tokenizer.vocabulary
     weights = model_weights(model, is_tied=is_tied)

@@ -36,6 +36,13 @@ MODELS = {
     "learned": ["model.initial_state=learned"],
 }
 MODELS["tied"] += ["model.tie_embeddings=true"]
+# ONNX has operators that equal these cells, PyTorch has not.
+IN_ONNX = {
+    "peepholes": ["model.cell.peepholes=true", "model.cell.forget_bias=1"],
+    "activations": ["model.cell.gate_activation=hard_sigmoid", "model.cell.activation=linear"],
+    "before": ["model.cell.type=gru", "model.cell.reset_gate=before"],
+    "linear": ["model.cell.type=rnn", "model.cell.activation=linear"],
+}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -78,6 +85,31 @@ def test_onnx_equals_ptblm_for_any_batch_and_length(run: Path, tmp_path: Path) -
         tokens = torch.randint(loaded.model.vocab_size, shape, generator=generator)
         logp, *_ = model.run(None, {"tokens": tokens.numpy(), **initial(loaded, model, shape[0])})
         np.testing.assert_allclose(logp, log_probs(loaded, tokens), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", IN_ONNX)
+def test_onnx_equals_options_of_cells(name: str, tmp_path: Path) -> None:
+    train(tiny_config(*IN_ONNX[name], "training.learning_rate=0.1"), tmp_path / "run")
+    export_model(tmp_path / "run", "onnx", tmp_path / "onnx")
+    loaded, model = load_model(tmp_path / "run"), session(tmp_path / "onnx")
+    tokens = torch.arange(24).reshape(2, 12)
+    logp, *_ = model.run(None, {"tokens": tokens.numpy(), **initial(loaded, model, 2)})
+    np.testing.assert_allclose(logp, log_probs(loaded, tokens), rtol=0, atol=1e-5)
+    export_model(tmp_path / "run", "onnx", tmp_path / "scorer", scorer=True)
+    (nll,) = session(tmp_path / "scorer").run(
+        ["nll"], {"x": tokens[:, 1:].numpy(), "x_lens": np.array([11, 4])}
+    )
+    assert np.isfinite(nll).all()
+    with pytest.raises(UsageError, match="PyTorch has no equivalent"):
+        export_model(tmp_path / "run", "transformers", tmp_path / "out")
+
+
+def test_onnx_file_has_the_initial_state(tmp_path: Path) -> None:
+    train(tiny_config("model.initial_state=ones"), tmp_path / "run")
+    export_model(tmp_path / "run", "onnx", tmp_path / "onnx")
+    metadata = session(tmp_path / "onnx").get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["initial_state"]) == [[1.0] * 4] * 4
+    assert "`initial_state`" in (tmp_path / "onnx" / "README.md").read_text()
 
 
 def test_onnx_continues_from_its_state(run: Path, tmp_path: Path) -> None:
@@ -273,8 +305,8 @@ def test_names_of_strangers_are_text_in_the_card(lstm: Path, tmp_path: Path) -> 
     ("overrides", "message"),
     [
         (["model.cell=mogrifier"], "no equivalent of Mogrifier"),
-        (["model.cell.peepholes=true"], "no equivalent of LSTM with these options"),
-        (["model.cell.type=gru", "model.cell.reset_gate=before"], "no equivalent of GRU"),
+        (["model.cell.projection_size=3"], "no equivalent of LSTM with these options"),
+        (["model.cell.cap_input_gate=true"], "no equivalent of LSTM with these options"),
         (["model.head=mixture"], "not a plain softmax"),
     ],
 )
