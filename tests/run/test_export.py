@@ -346,6 +346,56 @@ def test_command_lists_files_and_keeps_existing_ones(lstm: Path, ptblm: Ptblm) -
     assert "create the parent directory" in nowhere.stderr
 
 
+def test_overwrite_replaces_exports_only(lstm: Path, tmp_path: Path, ptblm: Ptblm) -> None:
+    target = tmp_path / "out"
+    command = ["export", lstm, "--overwrite", "-o", target, "--to"]
+    for form in ("safetensors", "onnx"):
+        assert ptblm(*command, form).returncode == 0
+    assert sorted(os.listdir(target)) == ["README.md", "model.onnx", "vocabulary.json"]
+    (target / "notes").write_text("mine")
+    (tmp_path / "link").symlink_to(target)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "empty").mkdir()
+    for name, problem in {
+        "out": "contains notes",
+        "link": "is a file or a link",
+        "file": "is a file or a link",
+        "empty": "does not contain an export",
+    }.items():
+        with pytest.raises(UsageError, match=problem):
+            export_model(lstm, "onnx", tmp_path / name, overwrite=True)
+    assert sorted(os.listdir(tmp_path)) == ["empty", "file", "link", "out"]
+
+
+def test_failed_overwrite_keeps_the_old_export(
+    lstm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out"
+    export_model(lstm, "onnx", target)
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    rename = Path.rename
+
+    def failing(self: Path, to: Path) -> Path:
+        if self.name.endswith(".part"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(UsageError, match="Input/output error"):
+        export_model(lstm, "safetensors", target, overwrite=True)
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_model_that_is_too_large_for_onnx_is_rejected(
+    lstm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ptblm.run.export._MAX_ONNX_BYTES", 1000)
+    with pytest.raises(UsageError, match="holds at most 2 GB") as caught:
+        export_model(lstm, "onnx", tmp_path / "out")
+    assert "--to safetensors" in str(caught.value)
+
+
 def test_missing_package_is_named(
     lstm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
