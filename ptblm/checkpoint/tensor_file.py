@@ -85,12 +85,10 @@ def write_tensor_file(
         ReadBackError: if the bytes read back differ from the written bytes.
         TensorFileError: if a tensor cannot be stored, or the header is too large to be read.
     """
-    contents = {name: _dense(name, tensor) for name, tensor in tensors.items()}
-    # Tensors with larger items come first, so that every tensor is aligned to its item size.
-    names = sorted(contents, key=lambda name: (-contents[name].itemsize, name))
-    parts = [_bytes_of(contents[name]) for name in names]
+    contents = in_file_order(tensors)
+    parts = [bytes_of(tensor) for tensor in contents.values()]
     text = json.dumps(document)
-    header = _header(text, {name: contents[name] for name in names})
+    header = header_of({"sha256": _NO_DIGEST, "ptblm": text}, contents)
     if len(header) > MAX_HEADER_BYTES:
         raise TensorFileError(f"the header would have {len(header):,} bytes, which is too large")
     try:  # what is written can also be read
@@ -157,7 +155,7 @@ def read_tensor_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with ThreadPoolExecutor(1) as hashing:
             for name, dtype, shape, _, nbytes in entries:
                 content = _allocated(nbytes)
-                for chunk in _chunks([_bytes_of(content)]):
+                for chunk in _chunks([bytes_of(content)]):
                     if file.readinto(chunk) != len(chunk):
                         raise TensorFileError("truncated while being read")
                     hashing.submit(digest.update, chunk)
@@ -165,6 +163,17 @@ def read_tensor_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if digest.hexdigest().encode() != start[len(HEADER_START) :]:
         raise TensorFileError("damaged: the digest does not match")
     return _parsed(document, tensor_bytes), tensors
+
+
+def in_file_order(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the tensors of a file as contiguous CPU tensors, in the order of the file.
+
+    Raises:
+        TensorFileError: if a tensor cannot be stored.
+    """
+    # Tensors with larger items come first, so that every tensor is aligned to its item size.
+    names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
+    return {name: _dense(name, tensors[name]) for name in names}
 
 
 def _dense(name: str, tensor: Tensor) -> Tensor:
@@ -175,14 +184,15 @@ def _dense(name: str, tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
 
 
-def _bytes_of(tensor: Tensor) -> memoryview:
+def bytes_of(tensor: Tensor) -> memoryview:
+    """Returns the memory of a contiguous CPU tensor."""
     array: Any = tensor.reshape(-1).view(torch.uint8).numpy()
     return memoryview(array)
 
 
-def _header(document: str, contents: Mapping[str, Tensor]) -> bytes:
-    """Returns the header with zeros in place of the digest, padded to align the tensors."""
-    entries: dict[str, Any] = {"__metadata__": {"sha256": _NO_DIGEST, "ptblm": document}}
+def header_of(metadata: Mapping[str, str], contents: Mapping[str, Tensor]) -> bytes:
+    """Returns the header of a file with these tensors, padded to align them."""
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
     for name, tensor in contents.items():
         begin, end = end, end + tensor.nbytes

@@ -42,11 +42,22 @@ def export(
             "--scorer", help="Export an ONNX model that scores sentences, for sherpa-onnx."
         ),
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the directory if it is an export.")
+    ] = False,
     cell: Cell = None,
 ) -> None:
     """Export a trained model to files that other programs read."""
     from ptblm.run.export import export_model
 
     clean_up_on_stop()
-    path, files = export_model(checkpoint, form, directory, int8=int8, scorer=scorer, cell=cell)
+    path, files = export_model(
+        checkpoint,
+        form,
+        directory,
+        int8=int8,
+        scorer=scorer,
+        overwrite=overwrite,
+        cell=cell,
+    )
     print_output([f"written      {path / file}" for file in files])

@@ -2,26 +2,27 @@
 
 import json
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from ptblm.checkpoint.plain_tensor_file import write_plain_tensor_file
 from ptblm.config.show import config_document
 from ptblm.corpus.vocabulary import EOS, UNK
 from ptblm.errors import UsageError
-from ptblm.files import os_errors
 from ptblm.json_files import read_json
-from ptblm.model.interop.plain_layers import PlainModel, plain_model
+from ptblm.model.cells.cell import Cell
+from ptblm.model.interop.onnx_layers import onnx_layer
+from ptblm.model.interop.plain_layers import Layer, PlainModel, plain_model, pytorch_layer
 from ptblm.reporting.model_card import CardInfo, CardResult, model_card
+from ptblm.run.export_directory import CARD, check_target, new_directory
 from ptblm.run.load_model import LoadedModel, load_trusted_model
 
 Form = Literal["safetensors", "onnx", "transformers"]
 
 _NAMES = {"safetensors": "safetensors", "onnx": "ONNX", "transformers": "a Transformers model"}
-_PACKAGES = {"safetensors": ("safetensors",), "onnx": ("onnx",), "transformers": ("safetensors",)}
 _MAX_NAME = 100  # characters; file systems allow 255 bytes
+_MAX_ONNX_BYTES = 2**31 - 2**24  # the limit of protobuf, with room for the vocabulary
 _MISSING = "pip install 'ptblm[export]'"
 
 
@@ -32,6 +33,7 @@ def export_model(
     *,
     int8: bool = False,
     scorer: bool = False,
+    overwrite: bool = False,
     cell: str | None = None,
 ) -> tuple[Path, list[str]]:
     """Exports the model of a checkpoint to a new directory.
@@ -42,6 +44,7 @@ def export_model(
         directory: the directory to create; None for NAME-FORMAT in the current directory.
         int8: whether to quantize the weights of an ONNX model to 8 bits.
         scorer: whether to export an ONNX model that scores sentences, for sherpa-onnx.
+        overwrite: whether to replace an existing export.
         cell: the custom cell of the checkpoint, which the caller agrees to run.
 
     Returns:
@@ -54,20 +57,20 @@ def export_model(
     """
     if form != "onnx" and (int8 or scorer):
         raise UsageError("--int8 and --scorer belong to --to onnx")
-    _check_packages([*_PACKAGES[form], *(["onnxruntime"] if int8 else [])])
+    _check_packages(["onnx"] * (form == "onnx") + ["onnxruntime"] * int8)
     name = _name(path)[:_MAX_NAME]
     target = directory or Path(f"{name}-{form}")
-    _check_free(target)
+    check_target(target, overwrite=overwrite)
     loaded = load_trusted_model(path, "cpu", cell)
     writers: dict[Form, Callable[[LoadedModel, Path], str]] = {
         "safetensors": _write_safetensors,
         "onnx": lambda model, to: _write_onnx(model, to, int8=int8, scorer=scorer),
         "transformers": _write_transformers,
     }
-    with _new_directory(target) as temporary:
+    with new_directory(target) as temporary:
         usage = writers[form](loaded, temporary)
         card = model_card(_card_info(loaded, name, form, usage))
-        (temporary / "README.md").write_text(card, encoding="utf-8")
+        (temporary / CARD).write_text(card, encoding="utf-8")
         files = sorted(file.name for file in temporary.iterdir())
     return target, files
 
@@ -86,36 +89,6 @@ def _check_packages(names: list[str]) -> None:
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"the export requires the {missing[0]} package", hint=_MISSING)
-
-
-def _check_free(target: Path) -> None:
-    with os_errors(UsageError, "-o: cannot be created", where=target):
-        if target.exists() or target.is_symlink():
-            raise UsageError(
-                "the directory of the export exists",
-                where=str(target),
-                hint="pass another directory with -o, or delete it",
-            )
-        if not target.absolute().parent.is_dir():
-            raise UsageError(
-                "-o: its parent directory does not exist",
-                where=str(target),
-                hint="create the parent directory",
-            )
-
-
-@contextmanager
-def _new_directory(target: Path) -> Iterator[Path]:
-    """Yields a temporary directory that becomes `target` when the block succeeds."""
-    with os_errors(UsageError, "the export cannot be written", where=target):
-        parent = target.absolute().parent
-        temporary = Path(tempfile.mkdtemp(dir=parent, prefix=f"{target.name}.", suffix=".part"))
-        try:
-            temporary.chmod(0o755)
-            yield temporary
-            temporary.rename(target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _card_info(loaded: LoadedModel, name: str, form: Form, usage: str) -> CardInfo:
@@ -149,14 +122,14 @@ def _results(loaded: LoadedModel) -> list[CardResult]:
     return [CardResult(split, value) for split, value in found if isinstance(value, float)]
 
 
-def _plain(loaded: LoadedModel, form: str) -> PlainModel:
+def _plain(loaded: LoadedModel, form: str, convert: Callable[[Cell], Layer]) -> PlainModel[Layer]:
     """Returns the plain layers of a model.
 
     Raises:
         UsageError: if it has none.
     """
     try:
-        return plain_model(loaded.model)
+        return plain_model(loaded.model, convert)
     except TypeError as error:
         raise UsageError(
             f"the model cannot be exported as {form}: {error}",
@@ -166,10 +139,7 @@ def _plain(loaded: LoadedModel, form: str) -> PlainModel:
 
 
 def _write_safetensors(loaded: LoadedModel, to: Path) -> str:
-    from safetensors.torch import save_file
-
-    state = {name: tensor.contiguous() for name, tensor in loaded.model.state_dict().items()}
-    save_file(state, to / "model.safetensors", metadata={"format": "pt"})
+    write_plain_tensor_file(to / "model.safetensors", loaded.model.state_dict())
     (to / "config.yaml").write_text(config_document(loaded.config), encoding="utf-8")
     _write_json(to / "vocabulary.json", loaded.tokenizer.vocabulary.as_dict())
     return (
@@ -184,7 +154,14 @@ def _write_onnx(loaded: LoadedModel, to: Path, *, int8: bool, scorer: bool) -> s
 
     from ptblm.model.interop.onnx_graph import language_model_graph, scorer_graph
 
-    model = _plain(loaded, "ONNX")
+    model = _plain(loaded, "ONNX", onnx_layer)
+    size = 4 * (loaded.model.parameter_count() + loaded.model.is_tied * model.weight.numel())
+    if size > _MAX_ONNX_BYTES:
+        raise UsageError(
+            f"an ONNX file holds at most 2 GB, and the model has {size / 1e9:.1f} GB",
+            where=str(loaded.path),
+            hint="--to safetensors exports every model",
+        )
     states = [part for layer in model.initial_state for part in layer]
     if scorer and any(bool(part.any()) for part in states):
         raise UsageError(
@@ -195,6 +172,8 @@ def _write_onnx(loaded: LoadedModel, to: Path, *, int8: bool, scorer: bool) -> s
     end = loaded.tokenizer.line_end_id
     vocabulary = loaded.tokenizer.vocabulary
     metadata = {"tokens": json.dumps(vocabulary.tokens), "end_id": str(end)}
+    if any(bool(part.any()) for part in states):
+        metadata["initial_state"] = json.dumps([part.tolist() for part in states])
     if scorer:
         metadata = {
             "model_type": "rnnlm",
@@ -215,11 +194,12 @@ def _write_onnx(loaded: LoadedModel, to: Path, *, int8: bool, scorer: bool) -> s
             "`model.onnx` scores sentences: inputs `x`, [N, L], and `x_lens`, [N]; output `nll`, "
             "[N], -log p of each sentence and its end in nats (the interface of sherpa-onnx).\n"
         )
+    start = "the `initial_state` of its metadata" if "initial_state" in metadata else "zeros"
     return (
         "`model.onnx` continues from a state: inputs are `tokens`, [batch, time], and the state of "
-        "each layer, zeros before the first token of a text; outputs are `logp`, log-probabilities "
-        "in nats, and the states after the last token. `vocabulary.json` contains the tokens in "
-        f"the order of their ids. Token {end} ends a line.\n"
+        f"each layer, {start} before the first token of a text; outputs are `logp`, "
+        "log-probabilities in nats, and the states after the last token. `vocabulary.json` "
+        f"contains the tokens in the order of their ids. Token {end} ends a line.\n"
     )
 
 
@@ -242,8 +222,6 @@ def _quantize(path: Path) -> None:
 
 
 def _write_transformers(loaded: LoadedModel, to: Path) -> str:
-    from safetensors.torch import save_file
-
     from ptblm.model.interop.transformers_files import (
         MODELING_FILE,
         model_config,
@@ -257,11 +235,11 @@ def _write_transformers(loaded: LoadedModel, to: Path) -> str:
             where=str(loaded.path),
             hint="use --to onnx or --to safetensors",
         )
-    model = _plain(loaded, "a Transformers model")
+    model = _plain(loaded, "a Transformers model", pytorch_layer)
     is_tied = loaded.model.is_tied
     vocabulary = loaded.tokenizer.vocabulary
     weights = model_weights(model, is_tied=is_tied)
-    save_file(weights, to / "model.safetensors", metadata={"format": "pt"})
+    write_plain_tensor_file(to / "model.safetensors", weights)
     config = model_config(model, loaded.tokenizer.line_end_id, is_tied=is_tied)
     _write_json(to / "config.json", config)
     unknown = UNK if UNK in vocabulary.ids else None

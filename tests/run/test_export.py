@@ -1,12 +1,14 @@
 """Exports: equal results in other programs, the files of a directory, and what is rejected."""
 
+import errno
 import json
 import math
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ import yaml
 from ptblm.checkpoint.format import load_checkpoint
 from ptblm.errors import UsageError
 from ptblm.json_files import read_json
-from ptblm.run.export import export_model
+from ptblm.run.export import Form, export_model
 from ptblm.run.load_model import LoadedModel, load_model
 from ptblm.run.train import train
 from tests.conftest import REPOSITORY, Ptblm
@@ -34,6 +36,13 @@ MODELS = {
     "learned": ["model.initial_state=learned"],
 }
 MODELS["tied"] += ["model.tie_embeddings=true"]
+# ONNX has operators that equal these cells, PyTorch has not.
+IN_ONNX = {
+    "peepholes": ["model.cell.peepholes=true", "model.cell.forget_bias=1"],
+    "activations": ["model.cell.gate_activation=hard_sigmoid", "model.cell.activation=linear"],
+    "before": ["model.cell.type=gru", "model.cell.reset_gate=before"],
+    "linear": ["model.cell.type=rnn", "model.cell.activation=linear"],
+}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -76,6 +85,31 @@ def test_onnx_equals_ptblm_for_any_batch_and_length(run: Path, tmp_path: Path) -
         tokens = torch.randint(loaded.model.vocab_size, shape, generator=generator)
         logp, *_ = model.run(None, {"tokens": tokens.numpy(), **initial(loaded, model, shape[0])})
         np.testing.assert_allclose(logp, log_probs(loaded, tokens), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", IN_ONNX)
+def test_onnx_equals_options_of_cells(name: str, tmp_path: Path) -> None:
+    train(tiny_config(*IN_ONNX[name], "training.learning_rate=0.1"), tmp_path / "run")
+    export_model(tmp_path / "run", "onnx", tmp_path / "onnx")
+    loaded, model = load_model(tmp_path / "run"), session(tmp_path / "onnx")
+    tokens = torch.arange(24).reshape(2, 12)
+    logp, *_ = model.run(None, {"tokens": tokens.numpy(), **initial(loaded, model, 2)})
+    np.testing.assert_allclose(logp, log_probs(loaded, tokens), rtol=0, atol=1e-5)
+    export_model(tmp_path / "run", "onnx", tmp_path / "scorer", scorer=True)
+    (nll,) = session(tmp_path / "scorer").run(
+        ["nll"], {"x": tokens[:, 1:].numpy(), "x_lens": np.array([11, 4])}
+    )
+    assert np.isfinite(nll).all()
+    with pytest.raises(UsageError, match="PyTorch has no equivalent"):
+        export_model(tmp_path / "run", "transformers", tmp_path / "out")
+
+
+def test_onnx_file_has_the_initial_state(tmp_path: Path) -> None:
+    train(tiny_config("model.initial_state=ones"), tmp_path / "run")
+    export_model(tmp_path / "run", "onnx", tmp_path / "onnx")
+    metadata = session(tmp_path / "onnx").get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["initial_state"]) == [[1.0] * 4] * 4
+    assert "`initial_state`" in (tmp_path / "onnx" / "README.md").read_text()
 
 
 def test_onnx_continues_from_its_state(run: Path, tmp_path: Path) -> None:
@@ -157,6 +191,41 @@ def test_safetensors_reload_bit_for_bit(run: Path, tmp_path: Path) -> None:
     assert yaml.safe_load((tmp_path / "out" / "config.yaml").read_text()) == checkpoint.config
 
 
+@pytest.mark.parametrize("form", ["safetensors", "onnx", "transformers"])
+def test_full_disk_is_one_error_and_leaves_nothing(
+    form: Form, lstm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    # Every write to a file ends in one of these.
+    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(UsageError, match="No space left"):
+        export_model(lstm, form, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_safetensors_needs_no_package(lstm: Path, tmp_path: Path) -> None:
+    program = (
+        "import importlib.abc, sys\n"
+        "class Absent(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name.split('.')[0] in ('safetensors', 'onnx', 'onnxruntime'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from pathlib import Path\n"
+        "from ptblm.run.export import export_model\n"
+        "for form in ('safetensors', 'transformers'):\n"
+        "    export_model(Path(sys.argv[1]), form, Path(form))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", program, str(lstm)]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    for form in ("safetensors", "transformers"):
+        assert (tmp_path / form / "model.safetensors").is_file()
+
+
 def test_transformers_directory_gives_the_same_logits(run: Path, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="needs transformers")
     export_model(run, "transformers", tmp_path / "out")
@@ -236,8 +305,8 @@ def test_names_of_strangers_are_text_in_the_card(lstm: Path, tmp_path: Path) -> 
     ("overrides", "message"),
     [
         (["model.cell=mogrifier"], "no equivalent of Mogrifier"),
-        (["model.cell.peepholes=true"], "no equivalent of LSTM with these options"),
-        (["model.cell.type=gru", "model.cell.reset_gate=before"], "no equivalent of GRU"),
+        (["model.cell.projection_size=3"], "no equivalent of LSTM with these options"),
+        (["model.cell.cap_input_gate=true"], "no equivalent of LSTM with these options"),
         (["model.head=mixture"], "not a plain softmax"),
     ],
 )
@@ -275,6 +344,56 @@ def test_command_lists_files_and_keeps_existing_ones(lstm: Path, ptblm: Ptblm) -
     nowhere = ptblm("export", lstm, "--to", "safetensors", "-o", "no/where")
     assert nowhere.returncode == 2
     assert "create the parent directory" in nowhere.stderr
+
+
+def test_overwrite_replaces_exports_only(lstm: Path, tmp_path: Path, ptblm: Ptblm) -> None:
+    target = tmp_path / "out"
+    command = ["export", lstm, "--overwrite", "-o", target, "--to"]
+    for form in ("safetensors", "onnx"):
+        assert ptblm(*command, form).returncode == 0
+    assert sorted(os.listdir(target)) == ["README.md", "model.onnx", "vocabulary.json"]
+    (target / "notes").write_text("mine")
+    (tmp_path / "link").symlink_to(target)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "empty").mkdir()
+    for name, problem in {
+        "out": "contains notes",
+        "link": "is a file or a link",
+        "file": "is a file or a link",
+        "empty": "does not contain an export",
+    }.items():
+        with pytest.raises(UsageError, match=problem):
+            export_model(lstm, "onnx", tmp_path / name, overwrite=True)
+    assert sorted(os.listdir(tmp_path)) == ["empty", "file", "link", "out"]
+
+
+def test_failed_overwrite_keeps_the_old_export(
+    lstm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out"
+    export_model(lstm, "onnx", target)
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    rename = Path.rename
+
+    def failing(self: Path, to: Path) -> Path:
+        if self.name.endswith(".part"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(UsageError, match="Input/output error"):
+        export_model(lstm, "safetensors", target, overwrite=True)
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_model_that_is_too_large_for_onnx_is_rejected(
+    lstm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ptblm.run.export._MAX_ONNX_BYTES", 1000)
+    with pytest.raises(UsageError, match="holds at most 2 GB") as caught:
+        export_model(lstm, "onnx", tmp_path / "out")
+    assert "--to safetensors" in str(caught.value)
 
 
 def test_missing_package_is_named(

@@ -10,21 +10,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from ptblm.model.interop.plain_layers import PlainLayer, PlainModel
+from ptblm.model.interop.onnx_layers import OnnxLayer, as_array
+from ptblm.model.interop.plain_layers import PlainModel
 
 _OPSET = 18
 _IR_VERSION = 9
-# The order of the gates in ONNX, by their place in PyTorch.
-_GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn_tanh": (0,), "rnn_relu": (0,)}
-_OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
-    "lstm": ("LSTM", {}),
-    "gru": ("GRU", {"linear_before_reset": 1}),
-    "rnn_tanh": ("RNN", {"activations": ["Tanh"]}),
-    "rnn_relu": ("RNN", {"activations": ["Relu"]}),
-}
 
 
 class _Graph:
@@ -58,7 +50,7 @@ class _Graph:
         return model
 
 
-def language_model_graph(model: PlainModel, metadata: Mapping[str, str]) -> Any:
+def language_model_graph(model: PlainModel[OnnxLayer], metadata: Mapping[str, str]) -> Any:
     """Returns a graph that continues from a state.
 
     Inputs are `tokens`, [N, L], and for each layer K the state `hK_in` and, for an LSTM, `cK_in`,
@@ -81,7 +73,7 @@ def language_model_graph(model: PlainModel, metadata: Mapping[str, str]) -> Any:
     return graph.model("ptblm", inputs, outputs, metadata)
 
 
-def scorer_graph(model: PlainModel, end_id: int, metadata: Mapping[str, str]) -> Any:
+def scorer_graph(model: PlainModel[OnnxLayer], end_id: int, metadata: Mapping[str, str]) -> Any:
     """Returns a graph that scores sentences, with the interface of sherpa-onnx.
 
     Inputs are `x`, [N, L], sentences without the token that ends them, padded to the same length,
@@ -139,7 +131,7 @@ def _zero_axis(graph: _Graph) -> str:
 
 
 def _log_probs(
-    graph: _Graph, model: PlainModel, tokens: str, states: list[list[str]] | None
+    graph: _Graph, model: PlainModel[OnnxLayer], tokens: str, states: list[list[str]] | None
 ) -> str:
     """Adds the layers, and returns the name of the log-probabilities, [N, L, V].
 
@@ -149,7 +141,7 @@ def _log_probs(
         tokens: name of the tokens, [N, L].
         states: names of the parts of the state of each layer; None for a state of zeros.
     """
-    embedding = graph.constant("embedding", _array(model.embedding))
+    embedding = graph.constant("embedding", as_array(model.embedding))
     vectors = graph.node("Gather", [embedding, tokens], "vectors")  # [N, L, E]
     x = graph.node("Transpose", [vectors], "by_time", perm=[1, 0, 2])  # [L, N, E]
     directions = graph.constant("directions", np.array([1], np.int64))
@@ -162,10 +154,10 @@ def _log_probs(
         x = graph.node("Sum", outputs, "sum_of_layers")
     x = graph.node("Transpose", [x], "features", perm=[1, 0, 2])  # [N, L, H]
     if model.projection is not None:
-        projection = graph.constant("projection", _array(model.projection).T.copy())
+        projection = graph.constant("projection", as_array(model.projection).T.copy())
         x = graph.node("MatMul", [x, projection], "projected")
-    weight = graph.constant("softmax_weight", _array(model.weight).T.copy())
-    bias = graph.constant("softmax_bias", _array(model.bias))
+    weight = graph.constant("softmax_weight", as_array(model.weight).T.copy())
+    bias = graph.constant("softmax_bias", as_array(model.bias))
     product = graph.node("MatMul", [x, weight], "product")
     logits = graph.node("Add", [product, bias], "logits")
     return graph.node("LogSoftmax", [logits], "logp", axis=-1)
@@ -173,47 +165,37 @@ def _log_probs(
 
 def _layer(
     graph: _Graph,
-    layer: PlainLayer,
+    layer: OnnxLayer,
     number: int,
     x: str,
     directions: str,
     states: list[str] | None,
 ) -> str:
     """Adds a recurrent layer, and returns the name of its output, [L, N, H]."""
-    operator, attributes = _OPERATORS[layer.kind]
-    order = _GATES[layer.kind]
-    arrays = {name: _reordered(_array(value), order) for name, value in layer.weights.items()}
-    weights = [
-        graph.constant(f"weight_ih_{number}", arrays["weight_ih"][None]),
-        graph.constant(f"weight_hh_{number}", arrays["weight_hh"][None]),
-        graph.constant(
-            f"bias_{number}", np.concatenate([arrays["bias_ih"], arrays["bias_hh"]])[None]
-        ),
+    inputs = [
+        x,
+        graph.constant(f"weight_ih_{number}", layer.weight_ih),
+        graph.constant(f"weight_hh_{number}", layer.weight_hh),
+        graph.constant(f"bias_{number}", layer.bias),
+        "",  # the lengths, which are those of the whole batch
     ]
-    inputs = [x, *weights]
     outputs = [f"all_directions_{number}"]
     if states is not None:
-        inputs += ["", *(f"{part}_in" for part in states)]
+        inputs += [f"{part}_in" for part in states]
         outputs += [f"{part}_out" for part in states]
-    output = graph.node(operator, inputs, outputs, hidden_size=layer.hidden_size, **attributes)
+    if layer.peepholes is not None:
+        inputs += [""] * (7 - len(inputs))  # the state is optional
+        inputs.append(graph.constant(f"peepholes_{number}", layer.peepholes))
+    size = layer.hidden_size
+    output = graph.node(layer.operator, inputs, outputs, hidden_size=size, **layer.attributes)
     return graph.node("Squeeze", [output, directions], f"output_{number}")  # [L, N, H]
 
 
-def _state_names(model: PlainModel) -> list[list[str]]:
+def _state_names(model: PlainModel[OnnxLayer]) -> list[list[str]]:
     return [
-        [f"{part}{number}" for part in ("hc" if layer.kind == "lstm" else "h")]
+        [f"{part}{number}" for part in ("hc" if layer.operator == "LSTM" else "h")]
         for number, layer in enumerate(model.layers, start=1)
     ]
-
-
-def _reordered(rows: NDArray[np.float32], order: Sequence[int]) -> NDArray[np.float32]:
-    """Returns the rows of a weight or bias with the blocks of the gates in another order."""
-    blocks = np.split(rows, len(order))
-    return np.concatenate([blocks[place] for place in order])
-
-
-def _array(tensor: Any) -> NDArray[np.float32]:
-    return np.asarray(tensor.float().cpu().numpy())
 
 
 def _float(name: str, shape: list[Any]) -> Any:

@@ -1,10 +1,12 @@
 """A language model as plain layers that other libraries have: LSTM, GRU or RNN, and a softmax."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from torch import Tensor
 
+from ptblm.model.cells.cell import Cell
 from ptblm.model.cells.gru import GRUCell
 from ptblm.model.cells.lstm import LSTMCell
 from ptblm.model.cells.rnn import RNNCell
@@ -13,6 +15,7 @@ from ptblm.model.interop.pytorch import to_pytorch_cell
 from ptblm.model.language_model import LanguageModel
 
 Kind = Literal["lstm", "gru", "rnn_tanh", "rnn_relu"]
+Layer = TypeVar("Layer")
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class PlainLayer:
 
 
 @dataclass(frozen=True)
-class PlainModel:
+class PlainModel(Generic[Layer]):
     """The layers of a language model, without dropout.
 
     Attributes:
@@ -48,7 +51,7 @@ class PlainModel:
     """
 
     embedding: Tensor
-    layers: list[PlainLayer]
+    layers: list[Layer]
     sum_layers: bool
     projection: Tensor | None
     weight: Tensor
@@ -56,22 +59,22 @@ class PlainModel:
     initial_state: list[list[Tensor]]
 
 
-def plain_model(model: LanguageModel) -> PlainModel:
+def plain_model(model: LanguageModel, convert: Callable[[Cell], Layer]) -> PlainModel[Layer]:
     """Returns the layers of a model.
+
+    Args:
+        model: the model.
+        convert: returns the layer of another library that equals a cell, or raises TypeError.
 
     Raises:
         TypeError: if other libraries have no equivalent of a layer or of the head.
     """
     if type(model.head) is not Softmax:
         raise TypeError(f"the head {type(model.head).__name__} is not a plain softmax")
-    layers = [
-        PlainLayer(_kind(layer.cell), to_pytorch_cell(layer.cell))
-        for layer in model.recurrent.layers
-    ]
     projection = None if model.projection is None else model.projection.detach()
     return PlainModel(
         model.embedding.get_parameter("weight").detach(),
-        layers,
+        [convert(layer.cell) for layer in model.recurrent.layers],
         model.recurrent.sum_layers,
         projection,
         model.head.weight.detach(),
@@ -80,13 +83,19 @@ def plain_model(model: LanguageModel) -> PlainModel:
     )
 
 
-def _kind(cell: object) -> Kind:
+def pytorch_layer(cell: Cell) -> PlainLayer:
+    """Returns the layer of PyTorch that equals a cell.
+
+    Raises:
+        TypeError: if PyTorch has no equivalent layer.
+    """
+    weights = to_pytorch_cell(cell)
     match cell:
         case LSTMCell():
-            return "lstm"
+            return PlainLayer("lstm", weights)
         case GRUCell():
-            return "gru"
+            return PlainLayer("gru", weights)
         case RNNCell(activation="relu"):
-            return "rnn_relu"
+            return PlainLayer("rnn_relu", weights)
         case _:  # to_pytorch_cell rejects other cells
-            return "rnn_tanh"
+            return PlainLayer("rnn_tanh", weights)

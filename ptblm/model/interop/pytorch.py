@@ -59,8 +59,7 @@ def to_pytorch_cell(cell: Cell) -> dict[str, Tensor]:
     """Returns the weights of the layer of PyTorch that equals a cell: the inverse of the above.
 
     Returns:
-        `weight_ih`, [rows, I], `weight_hh`, [rows, H], `bias_ih` and `bias_hh`, [rows].
-        `forget_bias` is part of `bias_hh`.
+        The result of `with_two_biases`.
 
     Raises:
         TypeError: if PyTorch has no equivalent cell.
@@ -72,22 +71,48 @@ def to_pytorch_cell(cell: Cell) -> dict[str, Tensor]:
             cap_input_gate=False,
             gate_activation="sigmoid",
             activation="tanh",
-        ) if type(cell) is LSTMCell:
-            affine, second = cell.gates, torch.zeros_like(cell.gates.bias.detach())
-            second[cell.hidden_size : 2 * cell.hidden_size] = cell.forget_bias
-        case GRUCell(reset_gate="after", gate_activation="sigmoid", activation="tanh") if (
-            type(cell) is GRUCell and cell.candidate_bias is not None
         ):
-            affine, second = cell.gates, torch.zeros_like(cell.gates.bias.detach())
-            second[2 * cell.hidden_size :] = cell.candidate_bias.detach()
-        case RNNCell(activation="tanh" | "relu") if type(cell) is RNNCell:
-            affine, second = cell.affine, torch.zeros_like(cell.affine.bias.detach())
+            pass
+        case GRUCell(reset_gate="after", gate_activation="sigmoid", activation="tanh"):
+            pass
+        case RNNCell(activation="tanh" | "relu"):
+            pass
         case _:
-            name = type(cell).__name__.removesuffix("Cell")
-            raise TypeError(f"PyTorch has no equivalent of {name} with these options")
+            raise no_equivalent(cell, "PyTorch")
+    return with_two_biases(cell)
+
+
+def with_two_biases(cell: Cell) -> dict[str, Tensor]:
+    """Returns the affine map of a built-in LSTM, GRU or RNN, with the two biases of PyTorch.
+
+    Returns:
+        `weight_ih`, [rows, I], `weight_hh`, [rows, H], `bias_ih` and `bias_hh`, [rows].
+        `forget_bias` is part of `bias_hh`.
+
+    Raises:
+        TypeError: if it is another cell.
+    """
+    # A subclass can compute anything.
+    if isinstance(cell, LSTMCell | GRUCell) and type(cell) in (LSTMCell, GRUCell):
+        affine = cell.gates
+    elif isinstance(cell, RNNCell) and type(cell) is RNNCell:
+        affine = cell.affine
+    else:
+        raise no_equivalent(cell, "PyTorch")
+    second = torch.zeros_like(affine.bias.detach())
+    if isinstance(cell, LSTMCell):
+        second[cell.hidden_size : 2 * cell.hidden_size] = cell.forget_bias
+    if isinstance(cell, GRUCell) and cell.candidate_bias is not None:
+        second[2 * cell.hidden_size :] = cell.candidate_bias.detach()
     return {
         "weight_ih": affine.weight_ih.detach(),
         "weight_hh": affine.weight_hh.detach(),
         "bias_ih": affine.bias.detach(),
-        "bias_hh": second.detach(),
+        "bias_hh": second,
     }
+
+
+def no_equivalent(cell: Cell, library: str) -> TypeError:
+    """Returns the error of a cell that a library does not have."""
+    name = type(cell).__name__.removesuffix("Cell")
+    return TypeError(f"{library} has no equivalent of {name} with these options")

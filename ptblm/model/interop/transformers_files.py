@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ptblm.model.interop.plain_layers import PlainModel
+from ptblm.model.interop.plain_layers import PlainLayer, PlainModel
 
 MODELING_FILE = Path(__file__).with_name("modeling_ptblm.py")
 
 
-def model_config(model: PlainModel, end_id: int, *, is_tied: bool) -> dict[str, Any]:
+def model_config(model: PlainModel[PlainLayer], end_id: int, *, is_tied: bool) -> dict[str, Any]:
     """Returns the content of config.json.
 
     Args:
@@ -44,7 +44,7 @@ def model_config(model: PlainModel, end_id: int, *, is_tied: bool) -> dict[str, 
     }
 
 
-def model_weights(model: PlainModel, *, is_tied: bool) -> dict[str, Tensor]:
+def model_weights(model: PlainModel[PlainLayer], *, is_tied: bool) -> dict[str, Tensor]:
     """Returns the tensors of model.safetensors, by name."""
     tensors = {"embedding.weight": model.embedding, "softmax.bias": model.bias}
     if not is_tied:
