@@ -10,7 +10,7 @@ N ?= 1
 MIN_FREE := 2000000
 BENCH_ARGS ?= all
 
-.PHONY: help setup demo test test-slow test-gpu test-oldest gpu-check fault-injection bench check \
+.PHONY: help setup demo test test-slow test-gpu test-export test-oldest gpu-check fault-injection bench check \
 	format wheel clean
 
 # Stops before anything is created or downloaded if PYTHON is too old or the disk is too full.
@@ -50,6 +50,13 @@ test-slow: setup  ## run the slow tests, such as the wheel and large models
 
 test-gpu: setup  ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
+
+test-export:  ## run the tests of exports with Transformers and minicons, in .venv-export
+	$(check_python)
+	$(PYTHON) -m venv .venv-export
+	.venv-export/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]' \
+		transformers minicons
+	.venv-export/bin/python -m pytest tests/run/test_export.py $(PYTEST_ARGS)
 
 test-oldest:  ## run the tests with the oldest supported dependencies, in .venv-oldest
 	$(check_python)
