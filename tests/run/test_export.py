@@ -156,7 +156,7 @@ def test_quantized_perplexity_is_within_a_thousandth(
         shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         perplexities.append(float(shown.split()[1].rstrip(",")))
     expected = json.loads(ptblm("eval", lstm, "--text", text, "--json").stdout)["perplexity"]
-    assert perplexities[0] == pytest.approx(expected, abs=0.006)
+    assert perplexities[0] == pytest.approx(expected, abs=0.001)
     assert perplexities[1] == pytest.approx(expected, rel=0.002)
     sizes = [(tmp_path / f"int8-{int8}" / "model.onnx").stat().st_size for int8 in (False, True)]
     assert sizes[1] < 0.5 * sizes[0]
