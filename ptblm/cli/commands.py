@@ -70,7 +70,10 @@ def _options(
         typer.Option("--quiet", "-q", help="Show only results, warnings and errors."),
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show more notes, such as files and kernels.")
+        bool,
+        typer.Option(
+            "--verbose", "-v", help="Show more notes, such as files that are read and saved."
+        ),
     ] = False,
     _version: Annotated[
         bool,

@@ -77,7 +77,7 @@ _METADATA: dict[Form, dict[str, Any]] = {
 
 @contextmanager
 def _plotting() -> Iterator[None]:
-    """Uses the style of ptblm in the block, whatever the user's settings of Matplotlib are.
+    """Uses the style of ptblm in the block, instead of the user's settings of Matplotlib.
 
     Raises:
         UsageError: if Matplotlib is not installed.

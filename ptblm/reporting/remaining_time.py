@@ -11,7 +11,7 @@ _WEIGHT_OF_LAST_EPOCH = 0.1
 class RemainingTime:
     """The remaining time of a run, which includes validations and the test.
 
-    Before the first validation, its time is not known, and the estimate is too short by it.
+    Until the first validation ends, the estimate does not include validations and the test.
 
     Args:
         epochs: epochs of the whole run.

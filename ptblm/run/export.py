@@ -4,13 +4,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ptblm.checkpoint.plain_tensor_file import write_plain_tensor_file
 from ptblm.config.show import config_document
 from ptblm.corpus.vocabulary import EOS, UNK
 from ptblm.errors import UsageError
-from ptblm.json_files import read_json
+from ptblm.json_files import read_json, write_json
 from ptblm.model.cells.cell import Cell
 from ptblm.model.interop.onnx_layers import onnx_layer
 from ptblm.model.interop.plain_layers import Layer, PlainModel, plain_model, pytorch_layer
@@ -141,7 +141,7 @@ def _plain(loaded: LoadedModel, form: str, convert: Callable[[Cell], Layer]) -> 
 def _write_safetensors(loaded: LoadedModel, to: Path) -> str:
     write_plain_tensor_file(to / "model.safetensors", loaded.model.state_dict())
     (to / "config.yaml").write_text(config_document(loaded.config), encoding="utf-8")
-    _write_json(to / "vocabulary.json", loaded.tokenizer.vocabulary.as_dict())
+    write_json(to / "vocabulary.json", loaded.tokenizer.vocabulary.as_dict())
     return (
         "`model.safetensors` contains the weights by their names in ptblm, `vocabulary.json` the "
         "tokens in the order of their ids with their counts in the training text, and "
@@ -188,7 +188,7 @@ def _write_onnx(loaded: LoadedModel, to: Path, *, int8: bool, scorer: bool) -> s
     onnx.save(graph, str(to / "model.onnx"))
     if int8:
         _quantize(to / "model.onnx")
-    _write_json(to / "vocabulary.json", vocabulary.as_dict())
+    write_json(to / "vocabulary.json", vocabulary.as_dict())
     if scorer:
         return (
             "`model.onnx` scores sentences: inputs `x`, [N, L], and `x_lens`, [N]; output `nll`, "
@@ -241,10 +241,10 @@ def _write_transformers(loaded: LoadedModel, to: Path) -> str:
     weights = model_weights(model, is_tied=is_tied)
     write_plain_tensor_file(to / "model.safetensors", weights)
     config = model_config(model, loaded.tokenizer.line_end_id, is_tied=is_tied)
-    _write_json(to / "config.json", config)
+    write_json(to / "config.json", config)
     unknown = UNK if UNK in vocabulary.ids else None
     for name, content in tokenizer_files(list(vocabulary.tokens), EOS, unknown).items():
-        _write_json(to / name, content)
+        write_json(to / name, content)
     shutil.copyfile(MODELING_FILE, to / MODELING_FILE.name)
     return (
         "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
@@ -253,8 +253,3 @@ def _write_transformers(loaded: LoadedModel, to: Path) -> str:
         "`trust_remote_code=True` runs `modeling_ptblm.py` of this directory. Words are divided at "
         "white space, and unknown words become `<unk>`. Each text starts with `<eos>`.\n"
     )
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    text = json.dumps(content, ensure_ascii=False, indent=1)
-    path.write_text(text + "\n", encoding="utf-8", errors="surrogatepass")

@@ -42,6 +42,7 @@ class LoadedModel:
         device: the device of the model.
         matmul: the library that computes its matrix multiplications.
         corpus: name of the corpus of the run; "" if it is unknown, as for an imported model.
+        corpus_sha256: SHA-256 of each split of the corpus; "" for a split that it does not have.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class LoadedModel:
     device: SelectedDevice
     matmul: MatmulBackend
     corpus: str
+    corpus_sha256: dict[str, str]
 
 
 def load_model(path: Path, device_name: str = "auto") -> LoadedModel:
@@ -91,6 +93,7 @@ def load_model(path: Path, device_name: str = "auto") -> LoadedModel:
         selected,
         matmul,
         checkpoint.corpus["name"],
+        checkpoint.corpus["sha256"],
     )
 
 

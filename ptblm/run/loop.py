@@ -55,7 +55,7 @@ def run_loop(
             metrics = MetricsFile(directory.metrics, metrics_offset, log_every, info.unit)
             stack.callback(metrics.close)
             logs: list[MetricsFile | TensorBoard | Reporter] = [reporter, metrics]
-            if config.run.tensorboard:
+            if config.run.tensorboard or config.run.histograms:
                 model = trainer.model if config.run.histograms else None
                 places = directory.tensorboard, step + 1, log_every
                 logs.append(TensorBoard(*places, config, model, trainer.train_state.history))

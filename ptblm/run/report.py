@@ -5,13 +5,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ptblm.checkpoint.format import load_checkpoint
 from ptblm.errors import CheckpointError, DataError, PtblmError, UsageError
 from ptblm.files import check_output, os_errors, write_text
 from ptblm.reporting.history import RunHistory
 from ptblm.reporting.report.page import MAX_RUNS, AnalyzedModel, report_page
 from ptblm.run.analysis import analyze_model
-from ptblm.run.directory import find_checkpoint
 from ptblm.run.load_model import load_trusted_model
 
 logger = logging.getLogger(__name__)
@@ -76,8 +74,8 @@ def _analyze(
     """Returns the analysis of the model of a run, or why there is none."""
     hashes = None
     try:
-        hashes = load_checkpoint(find_checkpoint(run)).corpus["sha256"]
         loaded = load_trusted_model(run, device_name, cell)
+        hashes = loaded.corpus_sha256
         analysis = analyze_model(loaded, data=data, show_progress=show_progress)
     except (CheckpointError, DataError) as error:
         logger.warning(f"the model of {run} was not analyzed: {_reason(error)}")

@@ -1,4 +1,4 @@
-"""Plots: what is drawn is what the run recorded, whatever strangers have written."""
+"""Plots show what a run recorded; text of strangers in it is only text."""
 
 import io
 import math

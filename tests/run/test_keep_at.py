@@ -1,4 +1,4 @@
-"""`run.keep_at`: a checkpoint at each number of training tokens, whatever happens to the run."""
+"""`run.keep_at`: a checkpoint at each number of training tokens, also after stops."""
 
 from pathlib import Path
 
