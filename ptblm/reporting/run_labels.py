@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from ptblm.config.differences import config_value, differing_keys
+from ptblm.config.differences import config_differences, config_value
 from ptblm.reporting.history import RunHistory
 from ptblm.terminal import escape
 
@@ -18,10 +18,14 @@ def run_labels(runs: Sequence[RunHistory]) -> list[str]:
     run; otherwise the names of the run directories. Keys of the section `run` do not count, because
     they do not change the model.
     """
-    configs = [run.config for run in runs]
-    found = [key for key in differing_keys(configs) if not key.startswith("run.")]
+    found = {
+        key: None
+        for other in runs[1:]
+        for key, _, _ in config_differences(runs[0].config, other.config)
+        if not key.startswith("run.")
+    }
     candidates = [
-        [_label_of_keys(run, found) for run in runs if 0 < len(found) <= _MAX_KEYS],
+        [_label_of_keys(run, list(found)) for run in runs if 0 < len(found) <= _MAX_KEYS],
         [run.name for run in runs],
         [f"{run.path.parent.name}/{run.name}" for run in runs],
     ]
