@@ -14,6 +14,7 @@ from ptblm.config.averaging import EMAConfig, NTAverageConfig, TailAverageConfig
 from ptblm.errors import DivergedError
 from ptblm.training import cuda_graph
 from ptblm.training.averaging import has_started
+from ptblm.training.divergence import check_finite
 from ptblm.training.records import EpochDone, Evaluating, StepDone
 from ptblm.training.trainer import Trainer
 from tests.training.small_trainer import (
@@ -308,11 +309,11 @@ def test_tied_weights_are_averaged_once_and_stay_tied() -> None:
 def test_average_that_is_not_finite_is_not_saved() -> None:
     trainer = make_trainer(**AVERAGES["ema"])
     next(trainer.records())
-    trainer.check_finite()
+    check_finite(trainer)
     assert trainer.averages.evaluated is not None
     next(trainer.averages.evaluated.model.parameters()).fill_(math.nan)
     with pytest.raises(DivergedError, match="not finite"):
-        trainer.check_finite()
+        check_finite(trainer)
 
 
 def change_counts(counts: Any) -> Any:
