@@ -87,7 +87,8 @@ def reference_log_probs(
     """Scores each segment, then updates every weight by the formula."""
     model = small_model(**options)
     trained = {name: p.detach().clone() for name, p in model.named_parameters()}
-    mean_rms = sum(float(each.mean()) for each in rms.values()) / len(rms)
+    means = [float(each.mean()) for name, each in rms.items() if "learned_state" not in name]
+    mean_rms = sum(means) / len(means)
     state, rows = detach(model.initial_state(1)), []
     length = settings.segment_length
     for start in range(0, len(ids) - 1, length):

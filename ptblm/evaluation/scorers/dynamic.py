@@ -6,8 +6,9 @@ the segment, and back to the trained weights w_0:
     w += min(1, decay RMS / mean RMS) (w_0 - w) - learning_rate g / (RMS + epsilon)
 
 RMS is the root of the mean of squares of the gradient over batches of the training text, for each
-weight; its mean is that of the means of the tensors. Dropout is disabled, and nothing is clipped.
-The units are those of the authors' code, except for `--oldhyper`, which sums the squares.
+weight; its mean is that of the means of the tensors that have a gradient, which a learned initial
+state has not. Dropout is disabled, and nothing is clipped. The units are those of the authors' code,
+except for `--oldhyper`, which sums the squares.
 
 Shapes: T tokens of a segment.
 """
@@ -37,6 +38,8 @@ def gradient_rms(
     progress: Callable[[float], None] = lambda _: None,
 ) -> list[Tensor]:
     """Returns the root mean square of the gradient of each trainable parameter over a text.
+
+    That of a parameter without a gradient is 0.
 
     Args:
         model: the model, in evaluation mode; it is not modified.
@@ -114,7 +117,8 @@ class AdaptiveModel:
         self._trained = [parameter.detach() for parameter in model.trainable_parameters().values()]
         if settings.rule == "sgd" or rms is None:
             rms = [parameter.new_ones(()) for parameter in self._trained]
-        mean = torch.stack([each.mean() for each in rms]).mean().clamp(min=1e-30)
+        means = torch.stack([each.mean() for each in rms])
+        mean = (means.sum() / (means > 0).sum().clamp(min=1)).clamp(min=1e-30)
         self._decay = [(settings.decay * (each / mean)).clamp(max=1) for each in rms]
         self._rates = [settings.learning_rate / (each + settings.epsilon) for each in rms]
         self._hidden_state = detach(self.model.initial_state(1))
