@@ -175,7 +175,7 @@ def _remove_tied_weight(_: LanguageModel, state: dict[str, Any], prefix: str, *_
 
 
 def _keep_tied_weight(head: Head, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Lets the head load its own weight, which the saved state contains as that of the embedding."""
+    """Lets the head load its own weight, which is saved as that of the embedding."""
     state.setdefault(f"{prefix}weight", head.weight)
 
 

@@ -31,6 +31,41 @@ def test_expectation_is_preserved(rate: float) -> None:
     assert dropped.mean().item() == pytest.approx(1, abs=0.01)
 
 
+REDUCED_TYPES = [torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("dtype", [*REDUCED_TYPES, torch.float32])
+@pytest.mark.parametrize("rate", [1e-6, 1e-3, 0.01, 0.31, 0.5, 0.65, 0.9, 0.99])
+def test_expectation_is_exact_over_all_random_bits(
+    rate: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each value of 16 bits is drawn once. Rounding 1 / (1 - 0.31) to bf16 would add 0.3%."""
+    every = torch.arange(2**16).sub_(2**15).to(torch.int16)
+    monkeypatch.setattr(torch.Tensor, "random_", lambda *_, **__: every.clone().view(torch.int64))
+    mask = dropout_mask(torch.empty(2**8, 2**8, dtype=dtype), rate, generator())
+    assert mask.dtype == dtype
+    assert mask.shape == (2**8, 2**8)
+    assert mask.double().mean().item() == pytest.approx(1, abs=2**-23)
+    assert (mask == 0).double().mean().item() == pytest.approx(rate, abs=2**-17)
+    scales = mask.unique().double()[1:]
+    assert len(scales) <= 2
+    assert scales.tolist() == pytest.approx([1 / (1 - rate)] * len(scales), rel=2**-7)
+
+
+@pytest.mark.parametrize("dtype", [*REDUCED_TYPES, torch.float32])
+@pytest.mark.parametrize("rate", [0.01, 0.31, 0.65])
+def test_expectation_on_other_devices(rate: float, dtype: torch.dtype) -> None:
+    """The mask of other devices, computed on the CPU."""
+    mask = dropout_module._mask_from_bernoulli(
+        torch.empty(2000, 2000, dtype=dtype), rate, generator()
+    )
+    assert mask.dtype == dtype
+    kept = (mask > 0).double()
+    assert kept.mean().item() == pytest.approx(1 - rate, abs=0.001)
+    scale = mask.double().sum().item() / kept.sum().item()
+    assert scale == pytest.approx(1 / (1 - rate), rel=2e-5)  # 10 standard deviations in bf16
+
+
 def test_every_time_step_has_its_own_mask() -> None:
     masks = dropout(torch.ones(20, 3, 50), 0.5, generator())
     assert len({tuple(mask.flatten().tolist()) for mask in masks}) == 20

@@ -49,11 +49,24 @@ def word_dropout(
 
 
 def dropout_mask(like: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-    """Returns a scaled mask of the shape, type and device of `like`."""
+    """Returns a scaled mask of the shape, type and device of `like`.
+
+    A type of 16 bits, such as bf16, cannot represent most scales 1 / (1 - rate). A mask of such a
+    type contains the two values next to the scale, in random places, so that their mean is exact.
+    """
     if like.device.type == "cpu":
         return _mask_from_16_bits(like, rate, generator)
+    return _mask_from_bernoulli(like, rate, generator)
+
+
+def _mask_from_bernoulli(like: Tensor, rate: float, generator: torch.Generator) -> Tensor:
     keep = 1 - rate
-    return torch.empty_like(like).bernoulli_(keep, generator=generator).div_(keep)
+    mask = torch.empty_like(like).bernoulli_(keep, generator=generator)
+    if like.itemsize > 2:
+        return mask.div_(keep)
+    (low, high), share = _neighbors(1 / keep, like.dtype)
+    is_high = torch.empty_like(like).bernoulli_(share, generator=generator)
+    return mask.mul_(is_high.mul_(high - low).add_(low))
 
 
 def _mask_from_16_bits(like: Tensor, rate: float, generator: torch.Generator) -> Tensor:
@@ -66,4 +79,22 @@ def _mask_from_16_bits(like: Tensor, rate: float, generator: torch.Generator) ->
     kept = min(max(round((1 - rate) * 2**16), 1), 2**16)
     words = torch.empty(-(-like.numel() // 4), dtype=torch.int64)
     bits = words.random_(-(2**63), None, generator=generator).view(torch.int16)[: like.numel()]
-    return (bits >= 2**15 - kept).to(like.dtype).mul_(2**16 / kept).view_as(like)
+    if like.itemsize > 2:
+        return (bits >= 2**15 - kept).to(like.dtype).mul_(2**16 / kept).view_as(like)
+    (low, _), share = _neighbors(2**16 / kept, like.dtype)
+    # The next larger value of a type has the next larger bits, so integers are computed.
+    is_high = bits.clone().gt_(2**15 - 1 - round(kept * share))
+    low_bits = torch.tensor(low, dtype=like.dtype, device="cpu").view(torch.int16)
+    return bits.ge_(2**15 - kept).mul_(low_bits).add_(is_high).view(like.dtype).view_as(like)
+
+
+def _neighbors(scale: float, dtype: torch.dtype) -> tuple[tuple[float, float], float]:
+    """Returns the two values of a 16-bit type around a positive number, in order, and a share.
+
+    The mean of the two, with this share of the larger one, is the number.
+    """
+    bits = torch.tensor([scale], dtype=dtype, device="cpu").view(torch.int16)
+    if bits.view(dtype).item() > scale:
+        bits -= 1
+    low, high = bits.view(dtype).item(), (bits + 1).view(dtype).item()
+    return (low, high), (scale - low) / (high - low)
