@@ -11,7 +11,8 @@ from torch import Tensor
 from ptblm.backend.loss_scaler import LossScaler
 from ptblm.checkpoint.structure import StructureMismatchError
 from ptblm.config.averaging import EMAConfig, NTAverageConfig, TailAverageConfig
-from ptblm.errors import DivergedError
+from ptblm.config.loading import load_config
+from ptblm.errors import ConfigError, DivergedError
 from ptblm.training import cuda_graph
 from ptblm.training.averaging import has_started
 from ptblm.training.divergence import check_finite
@@ -179,6 +180,30 @@ def test_validation_and_test_use_the_average_once_it_exists(name: str) -> None:
     (*_, last) = trainer.evaluate("test", trainer.model)
     assert isinstance(last, Evaluating)
     assert score.perplexity != last.score.perplexity
+
+
+@pytest.mark.parametrize(
+    ("tail", "early", "fits"),
+    [
+        ("{type: tail, patience: 3}", 3, False),
+        ("tail", 2, False),  # the default patience is 5
+        ("{type: tail, patience: 3}", 4, True),
+        ("{type: tail, patience: 3, start: 2}", 3, True),
+        ("{type: tail, patience: null, start: 2}", 3, True),
+        ("{type: nt, patience: 3}", 1, False),
+        ("{type: nt, patience: 3}", 2, True),  # after 9, 8, 7, 6, 5, 8.5
+    ],
+)
+def test_average_that_never_starts_is_an_error(tail: str, early: int, fits: bool) -> None:
+    """Training ends after as many epochs without a better perplexity."""
+    overrides = [f"training.average={tail}", f"training.early_stopping.patience={early}"]
+    if fits:
+        load_config("small", overrides)
+        return
+    with pytest.raises(ConfigError) as caught:
+        load_config("small", overrides)
+    assert "training.average.patience: " in caught.value.what
+    assert "early_stopping.patience" in caught.value.what
 
 
 def test_early_stopping_uses_the_average() -> None:

@@ -95,6 +95,8 @@ def test_processes_train_as_one(
     wanted, found = results[1][0][name], results[size][0][name]
     assert found.keys() == wanted.keys()
     tolerance = 1e-12 if wanted["weights"].dtype == torch.float64 else 1e-6
+    if tolerance > 1e-12 and name == "optimizer muon":
+        tolerance = 1e-2  # it orthogonalizes the updates in bf16
     for key, value in wanted.items():
         error = torch.linalg.vector_norm((found[key] - value).double())
         assert error <= tolerance * torch.linalg.vector_norm(value.double()), key

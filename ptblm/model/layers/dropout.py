@@ -29,7 +29,7 @@ def dropout(
     """
     if generator is None or rate == 0:
         return x
-    return x * stream_mask(x[:1] if locked else x, rate, generator)
+    return apply_mask(x, stream_mask(x[:1] if locked else x, rate, generator))
 
 
 def word_dropout(
@@ -49,11 +49,16 @@ def word_dropout(
     if generator is None or rate == 0:
         return x
     mask = dropout_mask(x.new_empty(vocab_size), rate, generator)  # [V]
-    return x * mask[ids].unsqueeze(-1)
+    return apply_mask(x, mask[ids].unsqueeze(-1))
+
+
+def apply_mask(x: Tensor, mask: Tensor) -> Tensor:
+    """Returns x times a mask. The type of `x` may be too short for the scale of the mask."""
+    return (x * mask).to(x.dtype)
 
 
 def stream_mask(like: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-    """Returns a scaled mask of the shape, type and device of `like`, drawn for each stream.
+    """Returns a scaled mask of the shape and device of `like`, drawn for each stream.
 
     With a `StepGenerator`, the mask of a stream depends neither on the other streams nor on the
     number of processes. Otherwise all elements are drawn by `generator`.
@@ -62,6 +67,9 @@ def stream_mask(like: Tensor, rate: float, generator: torch.Generator) -> Tensor
         like: [..., B, F].
         rate: fraction of elements to drop, in [0, 1).
         generator: draws the mask.
+
+    Returns:
+        The mask, of at least fp32: bf16 would round the scale 1 / (1 - rate) by up to 0.4%.
     """
     if not isinstance(generator, StepGenerator):
         return dropout_mask(like, rate, generator)
@@ -72,11 +80,19 @@ def stream_mask(like: Tensor, rate: float, generator: torch.Generator) -> Tensor
 
 
 def dropout_mask(like: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-    """Returns a scaled mask of the shape, type and device of `like`, drawn by one generator."""
+    """Returns a scaled mask of the shape and device of `like`, drawn by one generator.
+
+    Its type is at least fp32, as that of `stream_mask`.
+    """
     if like.device.type == "cpu":
         return _mask_from_16_bits(like.reshape(1, -1), rate, [generator]).view_as(like)
     keep = 1 - rate
-    return torch.empty_like(like).bernoulli_(keep, generator=generator).div_(keep)
+    mask = torch.empty_like(like, dtype=_mask_dtype(like))
+    return mask.bernoulli_(keep, generator=generator).div_(keep)
+
+
+def _mask_dtype(like: Tensor) -> torch.dtype:
+    return torch.promote_types(like.dtype, torch.float32)
 
 
 def _mask_from_16_bits(like: Tensor, rate: float, generators: Iterable[torch.Generator]) -> Tensor:
@@ -98,5 +114,5 @@ def _mask_from_16_bits(like: Tensor, rate: float, generators: Iterable[torch.Gen
         row.random_(-(2**63), None, generator=generator)
     bits = words.view(torch.int16)[:, :size]  # [B, ... * F]
     is_kept = (bits >= 2**15 - kept).view(batch, -1, like.shape[-1]).transpose(0, 1)
-    mask = torch.empty_like(is_kept, dtype=like.dtype, memory_format=torch.contiguous_format)
+    mask = torch.empty_like(is_kept, dtype=_mask_dtype(like), memory_format=torch.contiguous_format)
     return mask.copy_(is_kept).mul_(2**16 / kept).view(like.shape)
