@@ -6,6 +6,7 @@
     python scripts/bench.py train --compile                 also torch.compile
     python scripts/bench.py profile --config medium         time per operator
     python scripts/bench.py options --config medium         cost of each option
+    python scripts/bench.py processes --config small        several processes that train together
 
 The train section compares a step of `ptblm train` with a PyTorch baseline, tuned PyTorch, autocast
 and the GEMM-only time, which is the time of the matrix multiplications alone. Contenders alternate
@@ -13,7 +14,8 @@ in windows, and results are medians. The evaluation section compares ptblm with 
 token at a time. The scores section compares `ptblm score` with and without columns, and batches
 with one sentence at a time. The corpus section compares ptblm with a simple Python reader. The
 startup section measures whole processes. The options section compares steps with and without each
-option of a model or recipe. Texts are random, so nothing is downloaded.
+option of a model or recipe. The processes section compares steps of two processes with and without
+the exchange of gradients, on the CPU. Texts are random, so nothing is downloaded.
 """
 
 import enum
@@ -45,6 +47,7 @@ class Section(enum.StrEnum):
     STARTUP = "startup"
     PROFILE = "profile"
     OPTIONS = "options"
+    PROCESSES = "processes"
 
 
 class Precision(enum.StrEnum):
@@ -155,7 +158,7 @@ class Job:
 
 
 def measure(job: Job, section: Section, results: dict[str, Any]) -> None:
-    """Measures one section, or all except the profile and the options.
+    """Measures one section, or all except the profile, the options and the processes.
 
     Prints tables and collects results.
     """
@@ -164,6 +167,7 @@ def measure(job: Job, section: Section, results: dict[str, Any]) -> None:
     from benchmark.evaluation import bench_evaluation, bench_test_split, evaluation_lines
     from benchmark.hardware import describe_hardware
     from benchmark.options import OPTIONS, bench_option, option_line, options_header
+    from benchmark.processes import bench_processes, processes_lines
     from benchmark.profiling import profile_lines
     from benchmark.ptblm_run import make_config, pick_device
     from benchmark.scores import bench_scores, scores_lines
@@ -203,6 +207,12 @@ def measure(job: Job, section: Section, results: dict[str, Any]) -> None:
                 found = {"config": name, **bench_option(config(name, precision), steps, option)}
                 results["options"].append(found)
                 show([option_line(found)])
+    if section == Section.PROCESSES:
+        results["processes"] = {}
+        for name in job.configs:
+            rows = bench_processes(config(name), steps, job.directory)
+            results["processes"][name] = rows
+            show(processes_lines(name, rows))
     if wanted(Section.TRAIN):
         results["train"] = []
         for name, precision in itertools.product(job.configs, precisions):

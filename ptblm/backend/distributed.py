@@ -8,7 +8,9 @@ variables.
 Shapes: B rows of the global batch, b rows of this process.
 """
 
+import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +23,8 @@ from torch import distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from ptblm.errors import LostProcessError, PtblmError, UsageError
+
+logger = logging.getLogger(__name__)
 
 # Seconds that a process waits for the others until training starts, for example while another one
 # encodes the text or compiles a kernel.
@@ -203,7 +207,13 @@ class World:
         except RuntimeError as error:  # gloo and NCCL raise subclasses of it
             if isinstance(error, torch.OutOfMemoryError):
                 raise
-            raise LostProcessError(str(error).partition("\n")[0]) from error
+            raise LostProcessError(_reason(error)) from error
+
+
+def _reason(error: RuntimeError) -> str:
+    """Returns the first sentence of an error of gloo or NCCL, without the place in its source."""
+    line = str(error).partition("\n")[0]
+    return re.sub(r"^\[[^]]*\.cc:\d+\] ", "", line).partition(". ")[0]
 
 
 def _checksum(tensor: Tensor) -> Tensor:
@@ -232,10 +242,16 @@ def joined_world() -> Iterator[World]:
         yield ONE_PROCESS
         return
     world = World(rank, size)
+    if world.is_main and _restarts_block():
+        logger.warning(
+            "torchrun cannot restart the processes of several machines: start it with "
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1, or without --max-restarts"
+        )
     with world._lost_process():
         store, _, _ = next(rendezvous("env://", rank, size))
         # Processes that torchrun restarts share the store of those before them, whose addresses it
-        # still contains (https://github.com/pytorch/pytorch/issues/135712).
+        # still contains (https://github.com/pytorch/pytorch/issues/135712). On several machines,
+        # each torchrun counts its own restarts.
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
@@ -248,6 +264,13 @@ def joined_world() -> Iterator[World]:
         yield world
     finally:
         world.close()
+
+
+def _restarts_block() -> bool:
+    """Returns whether restarted processes would connect to those before them."""
+    shares_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    restarts = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0"
+    return shares_store and restarts and os.environ.get("GROUP_WORLD_SIZE", "1") != "1"
 
 
 def local_rank() -> int | None:
