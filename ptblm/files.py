@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from ptblm.errors import PtblmError
+from ptblm.errors import PtblmError, UsageError
 
 # A temporary file is called NAME.XXXXXXXX.part, so that nobody can create it beforehand.
 TEMPORARY_PATTERN = r"\.[0-9a-f]{8}\.part"
@@ -154,6 +154,28 @@ def belongs_to_user(status: os.stat_result) -> bool:
 def has_one_name(status: os.stat_result) -> bool:
     """Returns whether a file is a regular file, and not a symbolic or hard link to another one."""
     return stat.S_ISREG(status.st_mode) and status.st_nlink <= 1
+
+
+def check_new_output(path: Path, what: str, *, overwrite: bool) -> None:
+    """Checks, before work whose result is written to the file that `--to` names.
+
+    Args:
+        path: the file.
+        what: what it will contain, such as "plot", for messages.
+        overwrite: whether to replace the file if it exists.
+
+    Raises:
+        UsageError: if it exists or cannot be created.
+    """
+    with os_errors(UsageError, "--to: cannot be written", where=path):
+        check_output(path)
+        exists = os.path.lexists(path)
+    if exists and not overwrite:
+        raise UsageError(
+            f"the file of the {what} exists",
+            where=str(path),
+            hint="pass --overwrite to replace it, or another file with --to",
+        )
 
 
 def check_output(path: Path, inputs: Iterable[Path] = ()) -> None:

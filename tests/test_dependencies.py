@@ -7,11 +7,12 @@ from tests.conftest import REPOSITORY
 
 
 def lower_bounds() -> dict[str, str]:
-    """The lower bound of each core dependency, and of matplotlib, in pyproject.toml."""
+    """The lower bounds of the core dependencies and of the extras plot and export."""
     text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     bounds = {}
     project = tomllib.loads(text)["project"]
-    for requirement in project["dependencies"] + project["optional-dependencies"]["plot"]:
+    extras = project["optional-dependencies"]
+    for requirement in project["dependencies"] + extras["plot"] + extras["export"]:
         match = re.fullmatch(r"([a-z]+)>=([0-9.]+)(,<[0-9.]+)?", requirement)
         assert match, requirement
         bounds[match[1]] = match[2]
@@ -34,6 +35,6 @@ def test_tested_versions_are_at_least_the_lower_bounds() -> None:
         return [int(part) for part in version.split(".")]
 
     bounds, tested = lower_bounds(), pinned("constraints.txt")
-    assert "torch" in tested
+    assert tested.keys() >= {"torch", "matplotlib", "onnx", "onnxruntime"}
     for package, version in tested.items():
         assert numeric(version) >= numeric(bounds[package]), package

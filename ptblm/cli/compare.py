@@ -110,7 +110,8 @@ def compare(
         case "csv":
             print_output(formats.csv_lines(comparison))
         case "json":
-            print_json(formats.json_document(comparison))
+            of_ratios = None if against is None else split or "test"
+            print_json(formats.json_document(comparison, of_ratios))
         case "table":
             lines = formats.table_lines(comparison, shutil.get_terminal_size().columns)
             if against is not None:

@@ -1,11 +1,17 @@
 """Options and arguments that commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ptblm.cli.completion import complete_cell, complete_config, complete_corpus, complete_run
+from ptblm.cli.completion import (
+    complete_cell,
+    complete_config,
+    complete_corpus,
+    complete_file,
+    complete_run,
+)
 from ptblm.errors import UsageError
 from ptblm.paths import expand_path
 
@@ -47,6 +53,32 @@ def parse_mix_weight(text: str | None, mix: str | None) -> float | None:
     return weight
 
 
+def runs_argument(text: str) -> Any:
+    """Returns the argument of a command that reads several run directories."""
+    return typer.Argument(
+        metavar="RUN_DIR...", help=text, parser=parse_path, autocompletion=complete_run
+    )
+
+
+def to_option(text: str, default: str) -> Any:
+    """Returns the option of the file that a command writes.
+
+    Args:
+        text: the help text.
+        default: the default value, as the help names it.
+    """
+    return typer.Option(
+        "--to",
+        "-o",
+        metavar="FILE",
+        help=text,
+        show_default=default,
+        parser=parse_path,
+        autocompletion=complete_file,
+    )
+
+
+OverwriteFile = Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")]
 ConfigName = Annotated[
     str | None,
     typer.Option(

@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ptblm.cli.completion import complete_file, complete_run
-from ptblm.cli.options import parse_path
+from ptblm.cli.options import OverwriteFile, runs_argument, to_option
 from ptblm.errors import UsageError
 from ptblm.run.signals import clean_up_on_stop
 from ptblm.terminal import print_output
@@ -15,23 +14,13 @@ from ptblm.terminal import print_output
 def plot(
     runs: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="RUN_DIR...",
-            help="One to eight run directories; a run can be in progress.",
-            parser=parse_path,
-            autocompletion=complete_run,
-        ),
+        runs_argument("One to eight run directories; a run can be in progress."),
     ],
     to: Annotated[
         Path | None,
-        typer.Option(
-            "--to",
-            "-o",
-            metavar="FILE",
-            help="File to write: .png, .svg or .pdf.",
-            show_default="RUN_DIR/plot.png, or plot.png for several runs",
-            parser=parse_path,
-            autocompletion=complete_file,
+        to_option(
+            "File to write: .png, .svg or .pdf.",
+            default="RUN_DIR/plot.png, or plot.png for several runs",
         ),
     ] = None,
     panels: Annotated[
@@ -46,9 +35,7 @@ def plot(
         Literal["steps", "epochs", "tokens", "hours"],
         typer.Option("--x", help="Unit of the x-axis; hours are training time."),
     ] = "steps",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the file if it exists.")
-    ] = False,
+    overwrite: OverwriteFile = False,
 ) -> None:
     """Plot learning curves, learning rate, gradient norm and speed of runs."""
     from ptblm.reporting.plot import plot_runs, read_recorded_runs

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ptblm.cli.completion import complete_file, complete_run
-from ptblm.cli.options import Cell, Data, Device, parse_path
+from ptblm.cli.options import Cell, Data, Device, OverwriteFile, runs_argument, to_option
 from ptblm.run.signals import clean_up_on_stop
 from ptblm.terminal import print_output
 
@@ -14,28 +13,13 @@ from ptblm.terminal import print_output
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="RUN_DIR...",
-            help="One to six run directories; a run can be in progress.",
-            parser=parse_path,
-            autocompletion=complete_run,
-        ),
+        runs_argument("One to six run directories; a run can be in progress."),
     ],
     to: Annotated[
         Path | None,
-        typer.Option(
-            "--to",
-            "-o",
-            metavar="FILE",
-            help="File to write.",
-            show_default="RUN_DIR/report.html, or report.html for several runs",
-            parser=parse_path,
-            autocompletion=complete_file,
-        ),
+        to_option("File to write.", default="RUN_DIR/report.html, or report.html for several runs"),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the file if it exists.")
-    ] = False,
+    overwrite: OverwriteFile = False,
     no_analysis: Annotated[
         bool,
         typer.Option("--no-analysis", help="Omit what needs the models: passage, gates, samples."),

@@ -53,7 +53,7 @@ def tune_eval(
         typer.Option(
             metavar="N",
             min=0,
-            max=1_000_000,
+            max=10_000,
             help="Average the probabilities of N samples of the dropout masks.",
         ),
     ] = 0,

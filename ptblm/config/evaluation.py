@@ -19,7 +19,7 @@ class MonteCarloSettings(Section):
     """Monte-Carlo dropout: the mean probability of several dropout samples."""
 
     samples: Annotated[
-        int, Field(ge=0, le=10**6, description="samples of the dropout masks; 0 for no dropout")
+        int, Field(ge=0, le=10**4, description="samples of the dropout masks; 0 for no dropout")
     ] = 10
     seed: Annotated[int, Field(ge=0, lt=2**63, description="random seed of the masks")] = 0
 

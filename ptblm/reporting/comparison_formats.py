@@ -107,9 +107,15 @@ def curves_csv(points: Iterable[Sequence[Cell]]) -> Iterator[str]:
         yield _csv_row([_csv_value(value) for value in point])
 
 
-def json_document(comparison: Comparison) -> dict[str, Any]:
-    """Returns the table as plain data, one object for each row."""
-    return {"rows": [finite(_flat(comparison, row)) for row in comparison.rows]}
+def json_document(comparison: Comparison, split: str | None = None) -> dict[str, Any]:
+    """Returns the table as plain data, one object for each row.
+
+    Args:
+        comparison: the table.
+        split: the split of the ratios, which the document names; None without ratios.
+    """
+    rows = [finite(_flat(comparison, row)) for row in comparison.rows]
+    return {"rows": rows} if split is None else {"split": split, "rows": rows}
 
 
 def ratio_sentences(comparison: Comparison, other: str, split: str) -> list[str]:

@@ -1,11 +1,10 @@
 """The file of a plot: PNG, SVG or PDF, by the end of its name."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptblm.errors import UsageError
-from ptblm.files import check_output, os_errors, replacing
+from ptblm.files import check_new_output, os_errors, replacing
 from ptblm.reporting.plot import FORMS, Form, render
 
 if TYPE_CHECKING:
@@ -23,15 +22,7 @@ def check_plot_file(path: Path, *, overwrite: bool) -> None:
         UsageError: if it has another format, exists, or cannot be created.
     """
     _form(path)
-    with os_errors(UsageError, "--to: cannot be written", where=path):
-        check_output(path)
-        exists = os.path.lexists(path)
-    if exists and not overwrite:
-        raise UsageError(
-            "the file of the plot exists",
-            where=str(path),
-            hint="pass --overwrite to replace it, or another file with --to",
-        )
+    check_new_output(path, "plot", overwrite=overwrite)
 
 
 def write_plot(figure: "Figure", path: Path) -> None:

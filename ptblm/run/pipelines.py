@@ -144,7 +144,11 @@ def _training_text(loaded: LoadedModel) -> EncodedText:
     try:
         check_known_corpus(loaded.corpus, loaded.path, "rule=sgd")
         check_corpus(config, loaded.path)
-        return read_evaluated_split(loaded.tokenizer, config, "train").encoded
+        text = read_evaluated_split(loaded.tokenizer, config, "train")
+        if loaded.corpus_sha256["train"] not in ("", text.encoded.sha256):
+            problem = "the train split is not the text that the run began with"
+            raise DataError(problem, where=config.path)
+        return text.encoded
     except (CheckpointError, DataError, UsageError) as error:
         raise _with_hint(error) from None
 

@@ -1,14 +1,13 @@
 """Makes the report of runs: reads them, analyzes their models, and writes the page."""
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from ptblm.errors import CheckpointError, DataError, PtblmError, UsageError
-from ptblm.files import check_output, os_errors, write_text
+from ptblm.files import check_new_output, os_errors, write_text
 from ptblm.reporting.history import RunHistory
-from ptblm.reporting.report.page import MAX_RUNS, AnalyzedModel, report_page
+from ptblm.reporting.report.page import MAX_RUNS, AnalyzedModel, check_jinja, report_page
 from ptblm.run.analysis import analyze_model
 from ptblm.run.load_model import load_trusted_model
 
@@ -49,14 +48,8 @@ def write_report(
         raise UsageError(
             f"{len(runs)} runs are too many for a report", hint=f"pass at most {MAX_RUNS}"
         )
-    with os_errors(UsageError, "--to: cannot be written", where=path):
-        check_output(path)
-        if os.path.lexists(path) and not overwrite:
-            raise UsageError(
-                "the file of the report exists",
-                where=str(path),
-                hint="pass --overwrite to replace it, or another file with --to",
-            )
+    check_jinja()
+    check_new_output(path, "report", overwrite=overwrite)
     models = [
         _analyze(run.path, data, cell, device_name, show_progress=show_progress)
         if analysis

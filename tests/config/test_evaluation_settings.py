@@ -55,6 +55,10 @@ def test_options_replace_single_keys_of_the_file(path: Path) -> None:
         ("temperature: 0", "s.yaml:1:1: temperature: must be greater than 0, got 0"),
         ("temperatur: 1", "s.yaml:1:1: temperatur: unknown key, did you mean 'temperature'?"),
         ("cache: {x: 1}", "s.yaml:1:9: cache.x: unknown key; the keys here are window, theta"),
+        (
+            "monte_carlo: {samples: 10001}",
+            "s.yaml:1:15: monte_carlo.samples: must be less than or equal to 10,000, got 10001",
+        ),
         ("cache: 3", "s.yaml:1:1: cache: expected a section of keys (window, theta, weight)"),
         ("cache:\n  weight: 1", "s.yaml:2:3: cache.weight: must be less than 1, got 1"),
         ("dynamic: {rule: adam}", "s.yaml:1:11: dynamic.rule: expected 'rms' or 'sgd'"),

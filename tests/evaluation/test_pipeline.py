@@ -10,7 +10,7 @@ from ptblm.backend.randomness import derive_seed
 from ptblm.config.evaluation import EvaluationSettings
 from ptblm.evaluation.scorer import running_scores
 from ptblm.evaluation.scorers.pipeline import Pipeline, pipeline_scores
-from ptblm.evaluation.scorers.reader import has_dropout
+from ptblm.evaluation.scorers.reader import ModelReader, has_dropout
 from ptblm.model.language_model import LanguageModel
 from tests.evaluation.small_models import (
     VOCABULARY,
@@ -158,6 +158,13 @@ def test_samples_of_a_mixture_of_softmaxes_drop_latents() -> None:
     found = log_probs_of([model], ids, 100, monte_carlo={"samples": 1})
     torch.testing.assert_close(-found.gather(1, ids[1:, None]), nll.view(-1, 1))
     torch.testing.assert_close(found.exp().sum(1), torch.ones(59).double())
+
+
+def test_samples_take_memory_only_once_they_are_drawn() -> None:
+    """All start with one state, so that the number in a file of settings allocates nothing."""
+    reader = ModelReader(small_model(), samples=10_000)
+    storages = {part.data_ptr() for state in reader._sampled_states for part in state[0]}
+    assert len(storages) == 2  # h and c
 
 
 def test_monte_carlo_seed_decides_masks() -> None:

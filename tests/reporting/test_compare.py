@@ -175,6 +175,9 @@ def test_csv_and_json_have_all_digits() -> None:
 def test_ratio_is_a_sentence_or_columns() -> None:
     ratios = [RatioInterval(0.969, 0.96, 0.978, 3761), RatioInterval(1.0, 1.0, 1.0, 3761)]
     table = compare_runs(SEEDS[:2], ratios=ratios)
+    document = json_document(table, "valid")
+    assert (document["split"], document["rows"][0]["ratio"]) == ("valid", 0.969)
+    assert "split" not in json_document(compare_runs(SEEDS[:2]))
     assert ratio_sentences(table, "medium", "test") == [
         "test perplexity of s1: 3.1% lower than that of medium "
         "(95% interval -4.0% to -2.2%, 3,761 sentences)",

@@ -4,12 +4,14 @@ import itertools
 import json
 import math
 import re
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from ptblm.errors import UsageError
 from ptblm.evaluation.analysis import (
     CalibrationBin,
     Candidate,
@@ -23,6 +25,7 @@ from ptblm.json_files import read_json
 from ptblm.reporting.history import RunHistory, StepMetrics, read_run
 from ptblm.reporting.report.charts import Axis, Series, heat_map, line_chart, short_number, ticks
 from ptblm.reporting.report.page import AnalyzedModel, nearest_shipped, report_page
+from ptblm.run.report import write_report
 from tests.conftest import REPOSITORY, Ptblm
 
 pytest.importorskip("jinja2")
@@ -87,6 +90,16 @@ def analysis(word: str = "gull") -> ModelAnalysis:
 def run(finished_run: Path) -> RunHistory:
     steps = [StepMetrics(1, n, 0.5, 2.0, float(n % 7), 9.0, 100.0) for n in range(1, 2000)]
     return replace(read_run(finished_run), steps=steps)
+
+
+def test_missing_jinja_is_found_before_the_analysis(
+    run: RunHistory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)  # importing it fails
+    monkeypatch.setattr("ptblm.run.report.load_trusted_model", None)
+    with pytest.raises(UsageError, match="jinja2"):
+        write_report([run], tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")

@@ -198,6 +198,11 @@ def test_dynamic_evaluation_without_training_text(models: Path, tmp_path: Path, 
     run = tmp_path / "run"
     (tmp_path / "mine.txt").write_text((models / "text.txt").read_text())
     assert ptblm("train", *FAST, "--data", tmp_path / "mine.txt", "--run-dir", run)[0] == 0
+    (tmp_path / "mine.txt").write_text((models / "text.txt").read_text().replace("cat", "dog"))
+    message = fails(3, "eval", run, "--text", text, "--dynamic", "rule=rms")
+    assert "error: the train split is not the text that the run began with\n" in message
+    assert f"  at: {tmp_path / 'mine.txt'}\n" in message
+    assert "hint: dynamic evaluation computes the size of gradients on the training text" in message
     (tmp_path / "mine.txt").unlink()
     message = fails(3, "eval", run, "--text", text, "--dynamic", "rule=rms")
     assert "hint: dynamic evaluation computes the size of gradients on the training text" in message

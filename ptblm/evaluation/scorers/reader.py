@@ -26,7 +26,7 @@ class ModelReader:
     def __init__(self, model: LanguageModel, samples: int = 0, seed: int = 0) -> None:
         self.model = model
         self._hidden_state = model.initial_state(1)
-        self._sampled_states = [model.initial_state(1) for _ in range(samples)]
+        self._sampled_states = [self._hidden_state] * samples
         self._seed = seed
         self._generator = torch.Generator(next(model.parameters()).device)
         self._chunk = 0

@@ -54,6 +54,20 @@ class AnalyzedModel:
     corpus_sha256: Mapping[str, str] | None = None
 
 
+def check_jinja() -> None:
+    """Checks that a report can be made.
+
+    Raises:
+        UsageError: if Jinja is not installed.
+    """
+    try:
+        import jinja2  # noqa: F401
+    except ImportError:
+        raise UsageError(
+            "a report requires the jinja2 package", hint="pip install 'ptblm[report]'"
+        ) from None
+
+
 def report_page(runs: Sequence[RunHistory], models: Sequence[AnalyzedModel]) -> str:
     """Returns the page.
 
@@ -64,12 +78,9 @@ def report_page(runs: Sequence[RunHistory], models: Sequence[AnalyzedModel]) -> 
     Raises:
         UsageError: if Jinja is not installed.
     """
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ImportError:
-        raise UsageError(
-            "a report requires the jinja2 package", hint="pip install 'ptblm[report]'"
-        ) from None
+    check_jinja()
+    from jinja2 import Environment, StrictUndefined
+
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
