@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from ptblm.config.cells import CustomCellConfig
-from ptblm.config.heads import MixtureConfig
+from ptblm.config.heads import AdaptiveConfig, MixtureConfig
 from ptblm.config.model import ModelConfig
 from ptblm.errors import ConfigError
 from ptblm.model.cells.cell import Cell
@@ -21,6 +21,7 @@ from ptblm.model.cells.rlstm import RLSTMCell
 from ptblm.model.cells.rnn import RNNCell
 from ptblm.model.cells.slstm import SLSTMCell
 from ptblm.model.cells.sru import SRUCell
+from ptblm.model.heads.adaptive import AdaptiveSoftmax
 from ptblm.model.heads.head import Head
 from ptblm.model.heads.mixture import Mixture
 from ptblm.model.language_model import LanguageModel
@@ -75,7 +76,7 @@ def assemble(
         fused: whether the head uses a fused kernel.
 
     Raises:
-        ConfigError: if the sizes of the layers do not fit the config.
+        ConfigError: if the sizes of the layers or of the vocabulary do not fit the config.
     """
     problem = config.size_problem([layer.cell.output_size for layer in layers])
     if problem is not None:
@@ -88,6 +89,10 @@ def assemble(
         latent_size = embedding_size if config.tie_embeddings else num_features
         options = config.head.options
         head = Mixture(num_features, vocab_size, latent_size, **options, fused=fused)
+    if isinstance(config.head, AdaptiveConfig):
+        cutoffs = _checked_cutoffs(config.head, vocab_size)
+        divisor = config.head.div_value
+        head = AdaptiveSoftmax(num_features, vocab_size, cutoffs, divisor, fused=fused)
     return LanguageModel(
         vocab_size,
         embedding_size,
@@ -99,6 +104,17 @@ def assemble(
         tie_embeddings=config.tie_embeddings,
         fused=fused,
     )
+
+
+def _checked_cutoffs(head: AdaptiveConfig, vocab_size: int) -> list[int]:
+    cutoffs = head.cutoffs_for(vocab_size)
+    if cutoffs and cutoffs[-1] >= vocab_size:
+        raise ConfigError(
+            f"model.head.cutoffs: must be less than the size of the vocabulary, {vocab_size:,}, got "
+            f"{cutoffs[-1]:,}",
+            hint="omit model.head.cutoffs to choose them by the size of the vocabulary",
+        )
+    return cutoffs
 
 
 def _check_dropout(config: ModelConfig, layers: Sequence[RecurrentLayer]) -> None:

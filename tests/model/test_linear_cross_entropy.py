@@ -47,6 +47,7 @@ def test_chunks_do_not_change_the_result(
     head, x, targets = make_head(91, 37, 1013, torch.float64)
     expected = gradients(head, x, targets, fused=False, scale=0.3, factor=factor)
     monkeypatch.setattr(kernel_module, "_LOGITS_PER_CHUNK", logits_per_chunk)
+    monkeypatch.setattr(kernel_module, "_MIN_ROWS", 1)
     found = gradients(head, x, targets, fused=True, scale=0.3, factor=factor)
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-13)
@@ -103,6 +104,7 @@ def test_chunks_do_not_cost_bf16_precision(monkeypatch: pytest.MonkeyPatch) -> N
     exact = weight_gradient(bf16=False)
     whole = (weight_gradient(bf16=True) - exact).norm() / exact.norm()
     monkeypatch.setattr(kernel_module, "_LOGITS_PER_CHUNK", 1000)
+    monkeypatch.setattr(kernel_module, "_MIN_ROWS", 1)
     chunked = (weight_gradient(bf16=True) - exact).norm() / exact.norm()
     assert 0 < chunked < 1.2 * whole < 0.01
 
@@ -137,6 +139,7 @@ def test_underflowing_probability_has_a_finite_loss(kind: str) -> None:
 def test_no_tensor_is_larger_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory does not grow with positions times vocabulary."""
     monkeypatch.setattr(kernel_module, "_LOGITS_PER_CHUNK", 5000)
+    monkeypatch.setattr(kernel_module, "_MIN_ROWS", 1)
     head, x, targets = make_head(300, 4, 1000)
     largest = 0
 
