@@ -110,7 +110,7 @@ def positions_per_chunk(positions: int, vocab_size: int, rows_per_position: int 
     """Returns the number of positions whose logits are in memory at a time.
 
     The logits of a chunk are at most `_LOGITS_PER_CHUNK` elements, or `_MIN_ROWS` rows if that is
-    more, and at least one position. All chunks have nearly the same size.
+    more, rounded up to whole positions. All chunks have nearly the same size.
 
     Args:
         positions: N.

@@ -1,0 +1,81 @@
+"""Runs with an adaptive softmax: every command, and what it cannot be combined with."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from tests.in_process import ptblm
+from tests.run.helpers import assert_same_end, options, tiny
+
+ADAPTIVE = ["model.head={type: adaptive, cutoffs: [40, 120]}", "model.dropout=0.2"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("adaptive") / "run"
+    code, errors, _ = ptblm("train", *options(tiny(*ADAPTIVE)), "--run-dir", directory)
+    assert code == 0, errors
+    return directory
+
+
+def test_run_resumes_exactly(run: Path, in_directory: Path) -> None:
+    two = options(tiny(*ADAPTIVE, "training.epochs=2"))
+    assert ptblm("train", *two, "--run-dir", "whole")[0] == 0
+    one = options(tiny(*ADAPTIVE))
+    assert ptblm("train", *one, "--run-dir", "resumed")[0] == 0
+    assert ptblm("train", "--resume", "resumed", "--set", "training.epochs=2")[0] == 0
+    assert_same_end(Path("resumed"), Path("whole"))
+    code, errors, _ = ptblm("train", "--resume", "whole", "--set", "model.head.div_value=2")
+    assert code == 2
+    assert "model.head.div_value" in errors
+
+
+def test_perplexity_is_that_of_the_word_scores(run: Path, in_directory: Path) -> None:
+    Path("text").write_text("the cat sat\nthe dog ran\n" * 20)
+    _, _, output = ptblm("eval", run, "--text", "text", "--json")
+    code, errors, scores = ptblm("score", run, "text", "--format", "json", "--mode", "stream")
+    assert code == 0, errors
+    rows = [json.loads(line) for line in scores.splitlines()]
+    nll = [token["nll"] for row in rows for token in row["tokens"] if token["nll"] is not None]
+    assert math.exp(sum(nll) / len(nll)) == pytest.approx(json.loads(output)["perplexity"], 1e-6)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["checkpoint", "verify"],
+        ["generate", "--tokens", "5", "--seed", "1"],
+        ["eval", "--dynamic", "sgd", "--cache-weight", "0.1"],
+        ["eval", "--mc-samples", "2"],
+    ],
+    ids=" ".join,
+)
+def test_commands_accept_the_model(command: list[str], run: Path) -> None:
+    words = 1 + (command[0] == "checkpoint")
+    code, errors, output = ptblm(*command[:words], run, *command[words:])
+    assert code == 0, errors + output
+
+
+def test_new_run_starts_from_its_weights(run: Path, in_directory: Path) -> None:
+    code, errors, _ = ptblm("train", "--init", run, "--run-dir", "new", "--dry-run")
+    assert code == 0, errors
+    changed = ["--set", "model.head.cutoffs=[30]"]
+    code, errors, _ = ptblm("train", "--init", run, "--run-dir", "new", *changed)
+    assert code == 2
+    assert "model.head.cutoffs: is [30], but the checkpoint has [40, 120]" in errors
+
+
+def test_zeros_are_the_initial_bias(in_directory: Path) -> None:
+    zeros = options(tiny("model.head=adaptive", "model.softmax_bias=zeros"))
+    code, errors, _ = ptblm("train", *zeros, "--run-dir", "new", "--dry-run")
+    assert code == 0, errors
+
+
+def test_cutoffs_beyond_the_vocabulary_are_one_error(in_directory: Path) -> None:
+    wrong = options(tiny("model.head={type: adaptive, cutoffs: [40, 300]}"))
+    code, errors, _ = ptblm("train", *wrong, "--run-dir", "new")
+    assert code == 2
+    assert "model.head.cutoffs: must be less than the size of the vocabulary, 247" in errors
+    assert not Path("new").exists()
