@@ -6,6 +6,7 @@
     python scripts/bench.py train --compile                 also torch.compile
     python scripts/bench.py profile --config medium         time per operator
     python scripts/bench.py options --config medium         cost of each option
+    python scripts/bench.py heads                           softmaxes of 250,000 words
 
 The train section compares a step of `ptblm train` with a PyTorch baseline, tuned PyTorch, autocast
 and the GEMM-only time, which is the time of the matrix multiplications alone. Contenders alternate
@@ -13,7 +14,8 @@ in windows, and results are medians. The evaluation section compares ptblm with 
 token at a time. The scores section compares `ptblm score` with and without columns, and batches
 with one sentence at a time. The corpus section compares ptblm with a simple Python reader. The
 startup section measures whole processes. The options section compares steps with and without each
-option of a model or recipe. Texts are random, so nothing is downloaded.
+option of a model or recipe. The heads section compares heads with a large vocabulary. Texts are
+random, so nothing is downloaded.
 """
 
 import enum
@@ -45,6 +47,7 @@ class Section(enum.StrEnum):
     STARTUP = "startup"
     PROFILE = "profile"
     OPTIONS = "options"
+    HEADS = "heads"
 
 
 class Precision(enum.StrEnum):
@@ -155,7 +158,7 @@ class Job:
 
 
 def measure(job: Job, section: Section, results: dict[str, Any]) -> None:
-    """Measures one section, or all except the profile and the options.
+    """Measures one section, or all except the profile, the options and the heads.
 
     Prints tables and collects results.
     """
@@ -163,6 +166,7 @@ def measure(job: Job, section: Section, results: dict[str, Any]) -> None:
     from benchmark.corpus import bench_corpus, corpus_lines
     from benchmark.evaluation import bench_evaluation, bench_test_split, evaluation_lines
     from benchmark.hardware import describe_hardware
+    from benchmark.heads import bench_heads, heads_lines
     from benchmark.options import OPTIONS, bench_option, option_line, options_header
     from benchmark.profiling import profile_lines
     from benchmark.ptblm_run import make_config, pick_device
@@ -203,6 +207,9 @@ def measure(job: Job, section: Section, results: dict[str, Any]) -> None:
                 found = {"config": name, **bench_option(config(name, precision), steps, option)}
                 results["options"].append(found)
                 show([option_line(found)])
+    if section == Section.HEADS:
+        results["heads"] = bench_heads(device, steps)
+        show(heads_lines(results["heads"]))
     if wanted(Section.TRAIN):
         results["train"] = []
         for name, precision in itertools.product(job.configs, precisions):

@@ -9,7 +9,6 @@ from pydantic_core import PydanticCustomError
 
 from ptblm.config.section import Variant, expand_variant, variant_type
 
-
 _Cutoff = Annotated[int, Field(ge=1, le=100_000_000)]
 
 
@@ -53,9 +52,8 @@ class AdaptiveConfig(Variant):
         ]
         | None,
         Field(
-            description="ids that divide the vocabulary, from frequent to rare words: the shortlist "
-            "ends before the first, and a cluster before each further one and at the end; null for "
-            "V^0.8 and V^0.9 with V tokens",
+            description="first id of each cluster, from frequent to rare tokens; those before the "
+            "first cluster are the shortlist; null for V^0.8 and V^0.9 with V tokens",
         ),
     ] = None
     div_value: Annotated[

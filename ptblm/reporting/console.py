@@ -200,9 +200,9 @@ def head_notes(corpus: Corpus, model: ModelConfig) -> list[str]:
     if best - share <= _MAX_MISSED:
         return []
     return [
-        f"the first {counted(shortlist, corpus.tokenizer.unit)} of the vocabulary are {share:.0%} of "
-        f"the training tokens, but the most frequent ones are {best:.0%}; head adaptive is slower "
-        "and less accurate if the vocabulary is not in the order of counts"
+        f"the first {counted(shortlist, corpus.tokenizer.unit)} of the vocabulary are {share:.0%} "
+        f"of the training tokens, but the most frequent ones are {best:.0%}; head adaptive is "
+        "slower and less accurate if the vocabulary is not in the order of counts"
     ]
 
 

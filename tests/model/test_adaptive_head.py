@@ -179,7 +179,7 @@ def test_keys_of_the_config() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ("head: {type: adaptive, cutoffs: [9, 9]}", "2:26: model.head.cutoffs: expected increasing"),
+        ("head: {type: adaptive, cutoffs: [9, 9]}", "2:26: model.head.cutoffs: expected incr"),
         ("head: {type: adaptive, cutoffs: [0, 9]}", "2:36: model.head.cutoffs.0: must be greater"),
         ("head: {type: adaptive, cutoffs: []}", "2:26: model.head.cutoffs: expected a list"),
         ("head: {type: adaptive, cutoffs: 9}", "2:26: model.head.cutoffs: expected a list"),

@@ -1,5 +1,6 @@
 """Runs with an adaptive softmax: every command, and what it cannot be combined with."""
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -9,7 +10,10 @@ import pytest
 from tests.in_process import ptblm
 from tests.run.helpers import assert_same_end, options, tiny
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "nbest"
 ADAPTIVE = ["model.head={type: adaptive, cutoffs: [40, 120]}", "model.dropout=0.2"]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +38,28 @@ def test_run_resumes_exactly(run: Path, in_directory: Path) -> None:
 
 def test_perplexity_is_that_of_the_word_scores(run: Path, in_directory: Path) -> None:
     Path("text").write_text("the cat sat\nthe dog ran\n" * 20)
-    _, _, output = ptblm("eval", run, "--text", "text", "--json")
-    code, errors, scores = ptblm("score", run, "text", "--format", "json", "--mode", "stream")
+    stream = "--mode", "stream"
+    code, errors, output = ptblm("eval", run, "--text", "text", "--json", *stream)
     assert code == 0, errors
-    rows = [json.loads(line) for line in scores.splitlines()]
-    nll = [token["nll"] for row in rows for token in row["tokens"] if token["nll"] is not None]
+    code, errors, table = ptblm("score", run, "text", "--base", "e", *stream)
+    assert code == 0, errors
+    rows = list(csv.DictReader(table.splitlines(), delimiter="\t"))
+    nll = [float(row["surprisal"]) for row in rows if row["surprisal"] != "NA"]
     assert math.exp(sum(nll) / len(nll)) == pytest.approx(json.loads(output)["perplexity"], 1e-6)
+
+
+def test_rank_and_entropy_are_those_of_all_words(run: Path, in_directory: Path) -> None:
+    """The columns that need the whole distribution do not change the scores."""
+    Path("text").write_text("the cat sat\nthe dog ran\n")
+    tables = []
+    for columns in ("surprisal", "surprisal,entropy,rank"):
+        code, errors, table = ptblm("score", run, "text", "--columns", columns)
+        assert code == 0, errors
+        tables.append(list(csv.DictReader(table.splitlines(), delimiter="\t")))
+    for one, all_columns in zip(*tables, strict=True):
+        assert float(one["surprisal"]) == pytest.approx(float(all_columns["surprisal"]), 1e-6)
+        assert 0 < float(all_columns["entropy"]) < math.log2(247)
+        assert 1 <= int(all_columns["rank"]) <= 247
 
 
 @pytest.mark.parametrize(
@@ -47,12 +67,13 @@ def test_perplexity_is_that_of_the_word_scores(run: Path, in_directory: Path) ->
     [
         ["checkpoint", "verify"],
         ["generate", "--tokens", "5", "--seed", "1"],
-        ["eval", "--dynamic", "sgd", "--cache-weight", "0.1"],
-        ["eval", "--mc-samples", "2"],
+        ["eval", "--text", GOLDEN / "kenlm.txt", "--dynamic", "rule=sgd", "--cache", "weight=0.1"],
+        ["eval", "--text", GOLDEN / "kenlm.txt", "--mc-samples", "2"],
+        ["rescore", "--format", "jsonl", GOLDEN / "jsonl.jsonl"],
     ],
-    ids=" ".join,
+    ids=["verify", "generate", "dynamic and cache", "samples", "rescore"],
 )
-def test_commands_accept_the_model(command: list[str], run: Path) -> None:
+def test_commands_accept_the_model(command: list[object], run: Path) -> None:
     words = 1 + (command[0] == "checkpoint")
     code, errors, output = ptblm(*command[:words], run, *command[words:])
     assert code == 0, errors + output

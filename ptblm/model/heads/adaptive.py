@@ -21,12 +21,12 @@ _ELEMENTS = 2**22
 class AdaptiveSoftmax(Head):
     """Adaptive softmax (Grave et al. 2017, arXiv:1609.04309), as `nn.AdaptiveLogSoftmaxWithLoss`.
 
-    The ids below the first cutoff are the shortlist; each further cutoff ends a cluster, and the
-    vocabulary ends the last one. A softmax over the shortlist and the clusters is computed at every
-    position, and a softmax over the words of a cluster only where a target is in it:
+    The ids before the first cutoff are the shortlist, and each cutoff starts a cluster. A softmax
+    over the shortlist and the clusters is computed at every position, and a softmax over the words
+    of a cluster only where a target is in it:
 
-        log p(w) = log softmax(W h + b)[w]                                          w in the shortlist
-        log p(w) = log softmax(W h + b)[S + k] + log softmax(W_k P_k h)[w - start]  w in cluster k
+        log p(w) = log softmax(W h + b)[w]                                          in the shortlist
+        log p(w) = log softmax(W h + b)[S + k] + log softmax(W_k P_k h)[w - start]  in cluster k
 
     The distribution is exact for any order of the ids. It is fast if the shortlist contains most
     of the targets, which it does if the ids are in the order of falling counts.
