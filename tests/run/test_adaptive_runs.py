@@ -3,12 +3,15 @@
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 
+from ptblm.run.dry_run import dry_run
+from ptblm.run.setup import setup_run
 from tests.in_process import ptblm
-from tests.run.helpers import assert_same_end, options, tiny
+from tests.run.helpers import assert_same_end, options, tiny, tiny_config
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "nbest"
 ADAPTIVE = ["model.head={type: adaptive, cutoffs: [40, 120]}", "model.dropout=0.2"]
@@ -27,8 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_run_resumes_exactly(run: Path, in_directory: Path) -> None:
     two = options(tiny(*ADAPTIVE, "training.epochs=2"))
     assert ptblm("train", *two, "--run-dir", "whole")[0] == 0
-    one = options(tiny(*ADAPTIVE))
-    assert ptblm("train", *one, "--run-dir", "resumed")[0] == 0
+    shutil.copytree(run, "resumed")
     assert ptblm("train", "--resume", "resumed", "--set", "training.epochs=2")[0] == 0
     assert_same_end(Path("resumed"), Path("whole"))
     code, errors, _ = ptblm("train", "--resume", "whole", "--set", "model.head.div_value=2")
@@ -88,10 +90,15 @@ def test_new_run_starts_from_its_weights(run: Path, in_directory: Path) -> None:
     assert "model.head.cutoffs: is [30], but the checkpoint has [40, 120]" in errors
 
 
-def test_zeros_are_the_initial_bias(in_directory: Path) -> None:
-    zeros = options(tiny("model.head=adaptive", "model.softmax_bias=zeros"))
-    code, errors, _ = ptblm("train", *zeros, "--run-dir", "new", "--dry-run")
-    assert code == 0, errors
+def test_dry_run_counts_the_weights() -> None:
+    """The gradient of the embedding is sparse; all others are as large as the weights."""
+    components = setup_run(tiny_config("model.head=adaptive", "model.softmax_bias=zeros"))
+    head = components.trainer.model.head
+    assert not head.bias.count_nonzero()
+    assert [list(weight.shape) for weight in head.parameters()][:2] == [[84, 4], [84]]
+    found, parameters = dry_run(components.config), components.trainer.model.parameter_count()
+    assert found.parameters == parameters
+    assert 2 * 4 * (parameters - 247 * 4) < found.held_bytes - 4 * 247 * 4 < 2 * 4 * parameters
 
 
 def test_cutoffs_beyond_the_vocabulary_are_one_error(in_directory: Path) -> None:
