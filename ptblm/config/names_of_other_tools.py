@@ -30,7 +30,7 @@ RENAMED = {
     "share_embeddings share_decoder_input_output_embed tied_embeddings",
     "model.head.components": "n_experts num_experts",
     "model.head.dropout": "dropoutl",
-    "model.head.cutoffs": "cutoff adaptive_softmax_cutoff adaptive_cutoff",
+    "model.head.cutoffs": "adaptive_softmax_cutoff adaptive_cutoff",
     "model.head.div_value": "div_val adaptive_softmax_factor",
     "model.dropout": "drop drop_rate dropout_rate dropout_prob dropout_p keep_prob "
     "keep_probability",
