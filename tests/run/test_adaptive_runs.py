@@ -4,14 +4,16 @@ import csv
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
 from ptblm.run.dry_run import dry_run
 from ptblm.run.setup import setup_run
 from tests.in_process import ptblm
-from tests.run.helpers import assert_same_end, options, tiny, tiny_config
+from tests.run.helpers import assert_same_end, last_checkpoint, options, tiny, tiny_config
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "nbest"
 ADAPTIVE = ["model.head={type: adaptive, cutoffs: [40, 120]}", "model.dropout=0.2"]
@@ -99,6 +101,28 @@ def test_dry_run_counts_the_weights() -> None:
     found, parameters = dry_run(components.config), components.trainer.model.parameter_count()
     assert found.parameters == parameters
     assert 2 * 4 * (parameters - 247 * 4) < found.held_bytes - 4 * 247 * 4 < 2 * 4 * parameters
+
+
+@pytest.mark.parametrize(
+    ("cutoffs", "message"),
+    [
+        ([40, 121], "shape"),
+        ([40], "head.projections.1: unknown"),
+        ([40, 300], "must be less than the size of the vocabulary"),
+    ],
+)
+def test_cutoffs_that_do_not_fit_the_weights_are_one_error(
+    cutoffs: list[int], message: str, run: Path, tmp_path: Path
+) -> None:
+    """A checkpoint from a stranger: its config contradicts its weights or its vocabulary."""
+    checkpoint = load_checkpoint(last_checkpoint(run))
+    config = json.loads(json.dumps(checkpoint.config))
+    config["model"]["head"]["cutoffs"] = cutoffs
+    save_checkpoint(tmp_path / "other.safetensors", replace(checkpoint, config=config))
+    for command in (["eval"], ["checkpoint", "verify"]):
+        code, errors, output = ptblm(*command, tmp_path / "other.safetensors")
+        assert code == 4, errors
+        assert message in errors + output
 
 
 def test_cutoffs_beyond_the_vocabulary_are_one_error(in_directory: Path) -> None:
