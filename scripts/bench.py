@@ -7,6 +7,7 @@
     python scripts/bench.py profile --config medium         time per operator
     python scripts/bench.py options --config medium         cost of each option
     python scripts/bench.py processes --config small        several processes that train together
+    python scripts/bench.py heads                           softmaxes of 250,000 words
 
 The train section compares a step of `ptblm train` with a PyTorch baseline, tuned PyTorch, autocast
 and the GEMM-only time, which is the time of the matrix multiplications alone. Contenders alternate
@@ -14,8 +15,9 @@ in windows, and results are medians. The evaluation section compares ptblm with 
 token at a time. The scores section compares `ptblm score` with and without columns, and batches
 with one sentence at a time. The corpus section compares ptblm with a simple Python reader. The
 startup section measures whole processes. The options section compares steps with and without each
-option of a model or recipe. The processes section compares steps of two processes with and without
-the exchange of gradients, on the CPU. Texts are random, so nothing is downloaded.
+option of a model or recipe. The heads section compares heads with a large vocabulary. The processes
+section compares steps of two processes with and without the exchange of gradients, on the CPU.
+Texts are random, so nothing is downloaded.
 """
 
 import enum
@@ -48,6 +50,7 @@ class Section(enum.StrEnum):
     PROFILE = "profile"
     OPTIONS = "options"
     PROCESSES = "processes"
+    HEADS = "heads"
 
 
 class Precision(enum.StrEnum):
@@ -158,7 +161,7 @@ class Job:
 
 
 def measure(job: Job, section: Section, results: dict[str, Any]) -> None:
-    """Measures one section, or all except the profile, the options and the processes.
+    """Measures one section, or all except the profile, the options, the heads and the processes.
 
     Prints tables and collects results.
     """
@@ -166,6 +169,7 @@ def measure(job: Job, section: Section, results: dict[str, Any]) -> None:
     from benchmark.corpus import bench_corpus, corpus_lines
     from benchmark.evaluation import bench_evaluation, bench_test_split, evaluation_lines
     from benchmark.hardware import describe_hardware
+    from benchmark.heads import bench_heads, heads_lines
     from benchmark.options import OPTIONS, bench_option, option_line, options_header
     from benchmark.processes import bench_processes, processes_lines
     from benchmark.profiling import profile_lines
@@ -213,6 +217,9 @@ def measure(job: Job, section: Section, results: dict[str, Any]) -> None:
             rows = bench_processes(config(name), steps, job.directory)
             results["processes"][name] = rows
             show(processes_lines(name, rows))
+    if section == Section.HEADS:
+        results["heads"] = bench_heads(device, steps)
+        show(heads_lines(results["heads"]))
     if wanted(Section.TRAIN):
         results["train"] = []
         for name, precision in itertools.product(job.configs, precisions):

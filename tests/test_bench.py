@@ -32,6 +32,7 @@ from benchmark.contenders import (
 from benchmark.evaluation import bench_evaluation, evaluation_lines
 from benchmark.flags import DEFAULTS, fp32_matmul_precision, read_flags, torch_defaults
 from benchmark.gemm_only import Matmul, Method, fastest_method, matmul_call, step_matmuls
+from benchmark.heads import HEADS, bench_heads, heads_lines
 from benchmark.measure import (
     Spread,
     as_json,
@@ -394,6 +395,19 @@ def test_jobs_are_timed_alternately() -> None:
 def test_every_option_changes_the_config(option: Option) -> None:
     without = with_overrides(config(), option.base)
     assert with_overrides(without, option.overrides) != without
+
+
+def test_heads_are_compared_with_the_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmark.heads.HEADS", {n: HEADS[n] for n in ("softmax", "adaptive")})
+    monkeypatch.setattr("benchmark.heads.in_fresh_process", lambda function, *args: function(*args))
+    exact, adaptive = results = bench_heads(CPU, 2, vocab_size=4000)
+    assert exact["parameters"] == 4000 * 651
+    assert adaptive["parameters"] < exact["parameters"]
+    assert exact["speedup"].median == 1
+    for found in results:
+        assert 0 <= found["megabytes"] < 1000
+        assert found["ms_per_step"].median > 0
+    assert [line.split()[0] for line in heads_lines(results)[3:]] == ["softmax", "adaptive"]
 
 
 @pytest.mark.parametrize("name", ["random_num_steps", "dropout, locked"])

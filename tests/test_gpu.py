@@ -129,6 +129,16 @@ def test_every_cell_on_cuda_equals_the_cpu(cell: str, unfused: bool) -> None:
     assert_close(first_steps(components, 10), cpu, rtol=1e-4)
 
 
+@pytest.mark.parametrize("unfused", [False, True], ids=["fast", "unfused"])
+def test_adaptive_softmax_on_cuda_equals_the_cpu(unfused: bool) -> None:
+    """The targets of a cluster are counted on the host, so the steps are not captured."""
+    options: dict[str, Any] = {"model__head": "adaptive", "run__fused": not unfused}
+    cpu = first_steps(make(run__device="cpu", **options), 20)
+    components = make(run__log_every=1, **options)
+    assert components.trainer.graphed_step is None
+    assert_close(first_steps(components, 20), cpu, rtol=1e-4)
+
+
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.half)])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_fused_kernels_use_the_precision_of_the_run(

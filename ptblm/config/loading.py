@@ -242,6 +242,8 @@ def reword(details: ErrorDetails) -> str:
             return "expected text that is not empty"
         case "list_type" | "too_short":
             return "expected a list that is not empty"
+        case "too_long":
+            return f"expected at most {context['max_length']:,} values"
         case "string_unicode":
             return "expected text in UTF-8"
         case "literal_error":

@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from ptblm.config.cells import CellConfig, CustomCellConfig, LSTMConfig
 from ptblm.config.dropout import Dropout, DropoutConfig
-from ptblm.config.heads import HeadConfig, SoftmaxConfig
+from ptblm.config.heads import AdaptiveConfig, HeadConfig, SoftmaxConfig
 from ptblm.config.section import LARGEST, Section
 
 _Units = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -58,7 +58,10 @@ class ModelConfig(Section):
     ] = None
     head: Annotated[
         HeadConfig,
-        Field(description="what computes the probabilities: softmax or mixture (of softmaxes)"),
+        Field(
+            description="what computes the probabilities: softmax, mixture (of softmaxes) or "
+            "adaptive (softmax, for large vocabularies)"
+        ),
     ] = SoftmaxConfig()
     sum_layers: Annotated[
         bool,
@@ -132,6 +135,19 @@ class ModelConfig(Section):
             key, message = problem
             details = {"key": key, "message": message}
             raise PydanticCustomError("combination", "{message}", details)
+        return self
+
+    @model_validator(mode="after")
+    def _check_head(self) -> Self:
+        if isinstance(self.head, AdaptiveConfig):
+            for key, value, reason in (
+                ("tie_embeddings", True, "vectors of other sizes than the embedding"),
+                ("softmax_bias", "log_unigram", "no bias"),
+            ):
+                if getattr(self, key) == value:
+                    message = "cannot be used with head adaptive, whose clusters have {reason}"
+                    details = {"key": key, "value": value, "reason": reason}
+                    raise PydanticCustomError("head", message, details)
         return self
 
     def size_problem(self, output_sizes: Sequence[int]) -> tuple[str, str] | None:

@@ -30,6 +30,8 @@ RENAMED = {
     "share_embeddings share_decoder_input_output_embed tied_embeddings",
     "model.head.components": "n_experts num_experts",
     "model.head.dropout": "dropoutl",
+    "model.head.cutoffs": "adaptive_softmax_cutoff adaptive_cutoff",
+    "model.head.div_value": "div_val adaptive_softmax_factor",
     "model.dropout": "drop drop_rate dropout_rate dropout_prob dropout_p keep_prob "
     "keep_probability",
     "model.dropout.input": "dropouti dropout_in dropout_i input_dropout input_p spatial_dropout "
@@ -139,6 +141,8 @@ NOTES = {
     "training.schedule.final_learning_rate": "schedules cosine and linear",
     "model.head.components": "head mixture",
     "model.head.dropout": "head mixture",
+    "model.head.cutoffs": "head adaptive",
+    "model.head.div_value": "head adaptive",
     "model.cell.beta": "cell janet",
     "model.cell.rounds": "cells mogrifier and rlstm",
     "model.cell.rank": "cells mogrifier and rlstm",
@@ -173,6 +177,7 @@ EXPLAINED = {
     "use 'run.precision: fp16' or another value": "use_fp16 fp16 half float16 amp mixed_precision",
     "use 'run.precision: bf16'": "bf16 bfloat16",
     "use 'run.fused: false'": "plain",
+    "use 'model.head: adaptive'": "adaptive adaptive_softmax",
     "use 'data.tokenizer: char' or another value": "char_level",
     "use 'data.path' with a directory of train.txt, valid.txt and test.txt": "train_path "
     "valid_path val_path test_path valid_file val_file test_file valid_data val_data test_data",

@@ -33,7 +33,7 @@ def on_device(ids: Ids, device: torch.device) -> Tensor:
 def default_chunk_steps(model: LanguageModel) -> int:
     """Returns the tokens of a chunk, for which its largest tensor has a bounded size."""
     head = model.head
-    return max(1, _ELEMENTS_PER_CHUNK // max(head.logits_per_position, 4 * head.num_features))
+    return max(1, _ELEMENTS_PER_CHUNK // max(head.logits_per_target, 4 * head.num_features))
 
 
 def running_scores(

@@ -104,9 +104,10 @@ def token_scores(head: Head, features: Tensor, targets: Tensor, measures: Measur
         targets: ids, [N].
         measures: what to compute besides -log p.
     """
-    chunks = list(_chunks(features, targets, _ELEMENTS // head.logits_per_position))
     if not (measures.entropy or measures.rank or measures.top):
+        chunks = _chunks(features, targets, _ELEMENTS // head.logits_per_target)
         return TokenScores(_nats(torch.cat([head.nll(*chunk) for chunk in chunks])))
+    chunks = _chunks(features, targets, _ELEMENTS // head.logits_per_position)
     found = [_measure(head.log_probs(part), ids, measures) for part, ids in chunks]
     return _as_scores(found, measures)
 

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from ptblm.config.cells import CustomCellConfig
-from ptblm.config.heads import MixtureConfig
+from ptblm.config.heads import AdaptiveConfig, MixtureConfig, SoftmaxConfig
 from ptblm.config.model import ModelConfig
 from ptblm.errors import ConfigError
 from ptblm.model.cells.cell import Cell
@@ -21,8 +21,10 @@ from ptblm.model.cells.rlstm import RLSTMCell
 from ptblm.model.cells.rnn import RNNCell
 from ptblm.model.cells.slstm import SLSTMCell
 from ptblm.model.cells.sru import SRUCell
+from ptblm.model.heads.adaptive import AdaptiveSoftmax
 from ptblm.model.heads.head import Head
 from ptblm.model.heads.mixture import Mixture
+from ptblm.model.heads.softmax import Softmax
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers.recurrent import RecurrentLayer
 from ptblm.model.layers.weight_drop import recurrent_weights
@@ -75,30 +77,61 @@ def assemble(
         fused: whether the head uses a fused kernel.
 
     Raises:
-        ConfigError: if the sizes of the layers do not fit the config.
+        ConfigError: if the sizes of the layers or of the vocabulary do not fit the config.
     """
     problem = config.size_problem([layer.cell.output_size for layer in layers])
     if problem is not None:
         key, message = problem
         raise ConfigError(f"model.{key}: {message}")
-    embedding_size = config.embedding_size or config.hidden_size
     num_features = config.output_projection or layers[-1].cell.output_size
-    head: Head | None = None
-    if isinstance(config.head, MixtureConfig):
-        latent_size = embedding_size if config.tie_embeddings else num_features
-        options = config.head.options
-        head = Mixture(num_features, vocab_size, latent_size, **options, fused=fused)
     return LanguageModel(
         vocab_size,
-        embedding_size,
+        config.embedding_size or config.hidden_size,
         layers,
         config.dropout,
-        head=head,
+        head=make_head(config, num_features, vocab_size, fused=fused),
         output_projection=config.output_projection,
         sum_layers=config.sum_layers,
         tie_embeddings=config.tie_embeddings,
-        fused=fused,
     )
+
+
+def make_head(
+    config: ModelConfig, num_features: int, vocab_size: int, *, fused: bool = True
+) -> Head:
+    """Returns the head with uninitialized weights.
+
+    Args:
+        config: model section of the config.
+        num_features: size of the input of the head.
+        vocab_size: number of tokens in the vocabulary.
+        fused: whether the head uses a fused kernel.
+
+    Raises:
+        ConfigError: if the cutoffs of an adaptive softmax do not fit the vocabulary.
+    """
+    match config.head:
+        case SoftmaxConfig():
+            return Softmax(num_features, vocab_size, fused=fused)
+        case MixtureConfig(components=components, dropout=dropout):
+            embedding_size = config.embedding_size or config.hidden_size
+            return Mixture(
+                num_features,
+                vocab_size,
+                embedding_size if config.tie_embeddings else num_features,
+                components=components,
+                dropout=dropout,
+                fused=fused,
+            )
+        case AdaptiveConfig(div_value=div_value):
+            cutoffs = config.head.cutoffs_for(vocab_size)
+            if cutoffs and cutoffs[-1] >= vocab_size:
+                raise ConfigError(
+                    "model.head.cutoffs: must be less than the size of the vocabulary, "
+                    f"{vocab_size:,}, got {cutoffs[-1]:,}",
+                    hint="omit model.head.cutoffs to choose them by the size of the vocabulary",
+                )
+            return AdaptiveSoftmax(num_features, vocab_size, cutoffs, div_value, fused=fused)
 
 
 def _check_dropout(config: ModelConfig, layers: Sequence[RecurrentLayer]) -> None:

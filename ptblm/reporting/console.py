@@ -1,6 +1,8 @@
 """Shows a run in the terminal: introduction, progress, a row per epoch, summary."""
 
 from ptblm import __version__
+from ptblm.config.heads import AdaptiveConfig
+from ptblm.config.model import ModelConfig
 from ptblm.config.optimizers import USUAL_RATES, decouples_weight_decay
 from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import count_dropped, count_streams
@@ -21,6 +23,9 @@ _LOW_DECAY = 0.01
 
 # Share of the training tokens that can be in no batch without a note.
 _MAX_DROPPED = 0.01
+
+# Share of the training tokens by which a shortlist can be worse than the best one without a note.
+_MAX_MISSED = 0.05
 
 
 class ConsoleReporter:
@@ -111,7 +116,11 @@ def introduction(info: RunInfo) -> list[str]:
         f"  precision   {config.run.precision}",
         f"  run         {info.path}",
     ]
-    notes = [*optimizer_notes(corpus, config.training), *batch_notes(corpus, config.training)]
+    notes = [
+        *optimizer_notes(corpus, config.training),
+        *batch_notes(corpus, config.training),
+        *head_notes(corpus, config.model),
+    ]
     lines += [f"  note        {note}" for note in notes]
     if info.initial_weights is not None:
         lines.append(f"  weights     initially those of {info.initial_weights}")
@@ -184,6 +193,28 @@ def batch_notes(corpus: Corpus, training: TrainingConfig) -> list[str]:
             "the text is short"
         )
     return notes
+
+
+def head_notes(corpus: Corpus, model: ModelConfig) -> list[str]:
+    """Returns a note if the ids are not in the order of counts, on which adaptive softmax relies.
+
+    The vocabulary of a training text is in that order. One that was given has its own order, and
+    the id of a byte is its value.
+    """
+    if not isinstance(model.head, AdaptiveConfig):
+        return []
+    counts = corpus.vocabulary.counts
+    total = max(1, sum(counts))
+    shortlist = [*model.head.cutoffs_for(len(counts)), len(counts)][0]
+    share = sum(counts[:shortlist]) / total
+    best = sum(sorted(counts, reverse=True)[:shortlist]) / total
+    if best - share <= _MAX_MISSED:
+        return []
+    return [
+        f"the first {counted(shortlist, corpus.tokenizer.unit)} of the vocabulary are {share:.0%} "
+        f"of the training tokens, but the most frequent ones are {best:.0%}; head adaptive is "
+        "slower and less accurate if the vocabulary is not in the order of counts"
+    ]
 
 
 def _down(value: int) -> range:

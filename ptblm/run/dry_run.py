@@ -10,7 +10,7 @@ import torch
 from ptblm.backend.device import SelectedDevice
 from ptblm.config.schema import Config
 from ptblm.corpus.corpus import Corpus
-from ptblm.reporting.console import batch_notes, optimizer_notes
+from ptblm.reporting.console import batch_notes, head_notes, optimizer_notes
 from ptblm.run.directory import check_available
 from ptblm.run.initial import InitialModel
 from ptblm.run.memory import training_memory_errors
@@ -34,8 +34,8 @@ class DryRun:
         seconds_per_step: time of a step with the mean number of targets, after the first steps.
         held_bytes: memory of weights, averages of the weights, gradients and optimizer state.
         peak_bytes: peak memory of the process or the GPU; None if it is unknown.
-        notes: notes on the optimizer, and on texts that are short for the batch size and the number
-            of steps.
+        notes: notes on the optimizer, on texts that are short for the batch size and the number of
+            steps, and on the order of the vocabulary.
     """
 
     corpus: Corpus
@@ -98,6 +98,7 @@ def dry_run(
         notes=[
             *optimizer_notes(components.corpus, config.training),
             *batch_notes(components.corpus, config.training),
+            *head_notes(components.corpus, config.model),
         ],
     )
 

@@ -18,6 +18,7 @@ from ptblm.backend.randomness import derive_seed, make_generator, seed_global_ge
 from ptblm.checkpoint.format import current_versions
 from ptblm.checkpoint.structure import StructureMismatchError
 from ptblm.config.differences import config_values
+from ptblm.config.heads import AdaptiveConfig
 from ptblm.config.loading import override_config
 from ptblm.config.model import ModelConfig
 from ptblm.config.schema import Config
@@ -166,7 +167,7 @@ def _initialized_model(
     initializer = Initializer(config.model.initializer, config.model.init_scale)
     model.initialize(initializer, make_generator(seed, "initial weights"))
     if config.model.softmax_bias != "uniform":
-        model.head.set_bias(_softmax_bias(config.model, corpus.vocabulary))
+        model.head.set_bias(_softmax_bias(config.model, corpus.vocabulary, model.head.bias))
     if initial is not None:
         _load_initial_weights(model, initial)
     return model
@@ -198,17 +199,23 @@ def _capture(config: Config, device: torch.device) -> Capture | None:
             "training.random_num_steps runs steps without a CUDA graph, because their shapes differ"
         )
         return None
+    if isinstance(config.model.head, AdaptiveConfig):
+        logger.warning(
+            "model.head adaptive runs steps without a CUDA graph, because the number of targets in "
+            "each cluster differs between steps"
+        )
+        return None
     return capture_on_cuda
 
 
-def _softmax_bias(config: ModelConfig, vocabulary: Vocabulary) -> Tensor:
-    """Returns the initial bias of the softmax, [V]: zeros or log_unigram.
+def _softmax_bias(config: ModelConfig, vocabulary: Vocabulary, like: Tensor) -> Tensor:
+    """Returns the initial bias of the softmax in the shape of `like`: zeros or log_unigram.
 
     With the log of the relative frequencies, a model starts as a unigram model. A token that the
     training split lacks counts as half an occurrence.
     """
     if config.softmax_bias == "zeros":
-        return torch.zeros(len(vocabulary))
+        return torch.zeros_like(like)
     counts = torch.tensor(vocabulary.counts, dtype=torch.float64).clamp(min=0.5)
     return (counts / counts.sum()).log().float()
 

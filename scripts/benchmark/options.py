@@ -46,6 +46,7 @@ OPTIONS = [
     Option("tied embeddings", ("model.tie_embeddings=true",)),
     Option("sum of layers", ("model.sum_layers=true",)),
     Option("softmax, mixture of 15", ("model.head=mixture", "model.head.components=15"), _SMALL),
+    Option("softmax, adaptive", ("model.head=adaptive",)),
     Option("dropout", _DROPOUT),
     Option("dropout, locked", ("model.dropout.locked=true",), _DROPOUT),
     Option("dropout, embedding", ("model.dropout.embedding=0.1",)),

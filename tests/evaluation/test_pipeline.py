@@ -73,6 +73,14 @@ def test_probabilities_sum_to_one(stage: str, models: int) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
+def test_stages_apply_to_an_adaptive_softmax(stage: str) -> None:
+    model = small_model(head={"type": "adaptive", "cutoffs": [2, 4], "div_value": 2.0})
+    found = log_probs_of([model], random_ids(), **STAGES[stage])
+    torch.testing.assert_close(found.exp().sum(1), torch.ones(59).double(), rtol=0, atol=1e-12)
+    assert (stage == "static") == torch.allclose(found, plain_log_probs(model, random_ids()))
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_token_does_not_change_predictions_before_it(stage: str) -> None:
     """Every token is scored before cache and weights adapt to it."""
     ids = random_ids(40)

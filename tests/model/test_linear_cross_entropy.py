@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ptblm.model.heads.softmax import Softmax
 from ptblm.model.kernels import linear_cross_entropy as kernel_module
@@ -47,9 +47,52 @@ def test_chunks_do_not_change_the_result(
     head, x, targets = make_head(91, 37, 1013, torch.float64)
     expected = gradients(head, x, targets, fused=False, scale=0.3, factor=factor)
     monkeypatch.setattr(kernel_module, "_LOGITS_PER_CHUNK", logits_per_chunk)
+    monkeypatch.setattr(kernel_module, "_MIN_ROWS", 1)
     found = gradients(head, x, targets, fused=True, scale=0.3, factor=factor)
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-13)
+
+
+def test_without_bias_or_positions() -> None:
+    """Without positions, the gradient is zero instead of uninitialized."""
+    head, x, targets = make_head(9, 5, 11, torch.float64)
+    nn.init.zeros_(head.bias)
+    expected = gradients(head, x, targets, fused=False)
+    for positions in (9, 0):
+        x, weight = x.detach().requires_grad_(), head.weight.detach().clone().requires_grad_()
+        part = x[:positions], weight, None, targets[:positions]
+        loss, nll = kernel_module.linear_cross_entropy(*part, 1.0)
+        loss.backward()
+        assert x.grad is not None
+        assert weight.grad is not None
+        if positions:
+            for ours, theirs in zip([loss, nll, x.grad, weight.grad], expected, strict=False):
+                torch.testing.assert_close(ours, theirs)
+        else:
+            assert loss.item() == 0
+            assert nll.shape == (0,)
+            assert not x.grad.count_nonzero()
+            assert not weight.grad.count_nonzero()
+
+
+@pytest.mark.parametrize(
+    ("positions", "vocab_size", "rows", "expected"),
+    [
+        (700, 10_000, 1, 700),  # 2^23 elements are 838 rows
+        (1000, 10_000, 1, 500),
+        (700, 65_536, 1, 117),  # 2^23 elements are 128 rows
+        (700, 267_735, 1, 117),
+        (700, 267_735, 15, 9),
+        (700, 1_000_000_000, 1, 117),
+        (5, 267_735, 1, 5),
+    ],
+)
+def test_chunk_is_bounded_in_elements_or_rows(
+    positions: int, vocab_size: int, rows: int, expected: int
+) -> None:
+    found = kernel_module.positions_per_chunk(positions, vocab_size, rows)
+    assert found == expected
+    assert (found - 1) * rows * vocab_size < max(2**23, 128 * vocab_size)
 
 
 def test_second_backward_raises() -> None:
@@ -103,6 +146,7 @@ def test_chunks_do_not_cost_bf16_precision(monkeypatch: pytest.MonkeyPatch) -> N
     exact = weight_gradient(bf16=False)
     whole = (weight_gradient(bf16=True) - exact).norm() / exact.norm()
     monkeypatch.setattr(kernel_module, "_LOGITS_PER_CHUNK", 1000)
+    monkeypatch.setattr(kernel_module, "_MIN_ROWS", 1)
     chunked = (weight_gradient(bf16=True) - exact).norm() / exact.norm()
     assert 0 < chunked < 1.2 * whole < 0.01
 
@@ -137,6 +181,7 @@ def test_underflowing_probability_has_a_finite_loss(kind: str) -> None:
 def test_no_tensor_is_larger_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory does not grow with positions times vocabulary."""
     monkeypatch.setattr(kernel_module, "_LOGITS_PER_CHUNK", 5000)
+    monkeypatch.setattr(kernel_module, "_MIN_ROWS", 1)
     head, x, targets = make_head(300, 4, 1000)
     largest = 0
 

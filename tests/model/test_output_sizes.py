@@ -77,6 +77,7 @@ CASES: dict[str, dict[str, Any]] = {
         "embedding_size": 6,
         "sum_layers": True,
     },
+    "adaptive": {"head": {"type": "adaptive", "cutoffs": [4, 7], "div_value": 2.0}},
 }
 
 

@@ -308,6 +308,7 @@ def test_names_of_strangers_are_text_in_the_card(lstm: Path, tmp_path: Path) -> 
         (["model.cell.projection_size=3"], "no equivalent of LSTM with these options"),
         (["model.cell.cap_input_gate=true"], "no equivalent of LSTM with these options"),
         (["model.head=mixture"], "not a plain softmax"),
+        (["model.head=adaptive"], "not a plain softmax"),
     ],
 )
 def test_model_without_equivalent_is_rejected(

@@ -63,11 +63,20 @@ def test_output_size_of_a_custom_cell_counts(in_directory: Path) -> None:
     code, errors, _ = ptblm("train", *options(tiny(*cell)), "--run-dir", "run")
     assert code == 2
     assert "model.tie_embeddings: needs an embedding as large as the input of the" in errors
-    fitting = options(tiny(*cell, "model.embedding_size=3"))
+
+
+@pytest.mark.parametrize(
+    "output",
+    [["model.tie_embeddings=true", "model.embedding_size=3"], ["model.head=adaptive"]],
+    ids=["tied", "adaptive"],
+)
+def test_custom_cell_before_every_head(output: list[str], in_directory: Path) -> None:
+    Path("narrow_cell.py").write_text(CELL)
+    fitting = options(tiny("model.cell=narrow_cell:Narrow", *output))
     code, errors, _ = ptblm("train", *fitting, "--run-dir", "run")
     assert code == 0, errors
-    code, errors, output = ptblm("checkpoint", "verify", "run")
-    assert code == 0, errors + output
+    code, errors, printed = ptblm("checkpoint", "verify", "run")
+    assert code == 0, errors + printed
 
 
 def test_learned_state_of_a_custom_cell_is_verified(in_directory: Path) -> None:

@@ -86,3 +86,9 @@ def test_random_lengths_are_not_captured_and_said_once(caplog: pytest.LogCapture
         assert setup._capture(tiny_config(RANDOM_STEPS), cuda) is None
     (message,) = caplog.messages
     assert message.startswith("training.random_num_steps runs steps without a CUDA graph")
+
+
+def test_adaptive_softmax_is_not_captured(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "ptblm"):
+        assert setup._capture(tiny_config("model.head=adaptive"), torch.device("cuda")) is None
+    assert caplog.messages[0].startswith("model.head adaptive runs steps without a CUDA graph")

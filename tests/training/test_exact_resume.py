@@ -98,8 +98,9 @@ def test_resume_is_bit_exact_with_dropout_everywhere(
         {"output_projection": 5},
         {"sum_layers": True},
         {"head": {"type": "mixture", "components": 3, "dropout": 0.3}, "tie_embeddings": True},
+        {"head": {"type": "adaptive", "cutoffs": [4, 9]}},
     ],
-    ids=["tied", "projection", "sum", "mixture"],
+    ids=["tied", "projection", "sum", "mixture", "adaptive"],
 )
 def test_resume_is_bit_exact_for_every_head(
     model: dict[str, Any], optimizer: str, fused: bool

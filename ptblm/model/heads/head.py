@@ -14,20 +14,25 @@ class Head(nn.Module):
         num_features: H.
         vocab_size: V.
         weight_size: S.
+        rows: rows of the weight, one for each class of the softmax; None for V.
 
     Attributes:
         weight: a vector for each token, [V, S]; in a tied model, the table of the embedding.
         bias: [V].
-        logits_per_position: elements that `nll` and `log_probs` compute for each position.
+        logits_per_position: elements that `log_probs` computes for each position.
+        logits_per_target: elements that `nll` computes for each position.
     """
 
-    def __init__(self, num_features: int, vocab_size: int, weight_size: int) -> None:
+    def __init__(
+        self, num_features: int, vocab_size: int, weight_size: int, rows: int | None = None
+    ) -> None:
         super().__init__()
         self.num_features = num_features
         self.vocab_size = vocab_size
         self.logits_per_position = vocab_size
-        self.weight = nn.Parameter(torch.empty(vocab_size, weight_size))
-        self.bias = nn.Parameter(torch.empty(vocab_size))
+        self.logits_per_target = vocab_size
+        self.weight = nn.Parameter(torch.empty(rows or vocab_size, weight_size))
+        self.bias = nn.Parameter(torch.empty(rows or vocab_size))
 
     def initialize(
         self, scale: float, generator: torch.Generator, *, is_tied: bool = False
@@ -45,7 +50,7 @@ class Head(nn.Module):
 
     @torch.no_grad()
     def set_bias(self, bias: Tensor) -> None:
-        """Sets the bias, [V]."""
+        """Sets the bias, in its shape."""
         self.bias.copy_(bias)
 
     def loss(

@@ -50,7 +50,7 @@ class Mixture(Head):
         self.components = components
         self.dropout_rate = dropout
         self.fused = fused
-        self.logits_per_position = components * vocab_size
+        self.logits_per_position = self.logits_per_target = components * vocab_size
         self.latent_weight = nn.Parameter(torch.empty(components * latent_size, num_features))
         self.latent_bias = nn.Parameter(torch.empty(components * latent_size))
         self.prior_weight = nn.Parameter(torch.empty(components, num_features))

@@ -153,7 +153,7 @@ def _check_output(model: LanguageModel) -> None:
     if names != {"embedding.weight", "head.weight", "head.bias"} or model.recurrent.sum_layers:
         raise TypeError(
             "the model of the TensorFlow tutorial has no tied embedding, output projection, sum of "
-            "layers or mixture"
+            "layers or other head"
         )
 
 

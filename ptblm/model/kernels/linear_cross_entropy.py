@@ -19,19 +19,22 @@ from torch.nn import functional
 # Elements of the logits in memory at a time: 32 MB in fp32. Half as many would accumulate the
 # weight gradient twice as often, and a step of the medium config would take 2% longer.
 _LOGITS_PER_CHUNK = 2**23
+# With a large vocabulary, a chunk has at least this many rows of logits, because each chunk reads
+# the weight, and reads and writes its gradient.
+_MIN_ROWS = 128
 
 
 def linear_cross_entropy(
-    features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, scale: float
+    features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Computes `scale` times the summed cross-entropy of linear(features, weight, bias).
 
     Under autocast, matrix multiplications and the softmax use the autocast type.
 
     Args:
-        features: [N, H].
+        features: [N, H]; N may be 0, and the gradient of the weight is then zero.
         weight: [V, H].
-        bias: [V].
+        bias: [V]; None for no bias.
         targets: ids, [N].
         scale: factor on the summed loss.
 
@@ -55,25 +58,27 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx: Any,
         features: Tensor,
         weight: Tensor,
-        bias: Tensor,
+        bias: Tensor | None,
         targets: Tensor,
         scale: float,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
-        kernel, operand, offset = weight.to(dtype), features.to(dtype), bias.to(dtype)
-        positions, vocab_size = len(features), len(kernel)
-        chunks = -(-positions * vocab_size // _LOGITS_PER_CHUNK)
-        chunk_size = -(-positions // min(chunks, positions))  # chunks of nearly equal size
+        kernel, operand = weight.to(dtype), features.to(dtype)
+        offset = None if bias is None else bias.to(dtype)
+        positions = len(features)
+        chunk_size = positions_per_chunk(positions, len(kernel))
         nll = torch.empty(positions, dtype=weight.dtype, device=features.device)
         d_features = torch.empty_like(operand) if ctx.needs_input_grad[0] else None
-        d_weight = torch.empty_like(weight)
-        d_bias = torch.zeros_like(bias)
+        d_weight = torch.empty_like(weight) if positions else torch.zeros_like(weight)
+        d_bias = None if bias is None else torch.zeros_like(bias)
         rows = torch.arange(chunk_size, device=features.device)
         for start in range(0, positions, chunk_size):
             part = slice(start, start + chunk_size)
             x, target = operand[part], targets[part]  # [C, H], [C]
             at_target = rows[: len(x)], target
-            logits = torch.mm(x, kernel.t()).add_(offset)  # [C, V]
+            logits = torch.mm(x, kernel.t())  # [C, V]
+            if offset is not None:
+                logits.add_(offset)
             p, nll[part] = _probabilities(logits, at_target, nll.dtype)
             if features.device.type == "cpu":
                 _replace_underflow(nll[part], features[part], weight, bias, target)
@@ -82,9 +87,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if d_features is not None:
                 torch.mm(d_logits, kernel, out=d_features[part])
             accumulate(d_weight, d_logits, x, first=start == 0)
-            # The sum for a frequent token may overflow fp16, which only CUDA supports.
-            on_cpu = features.device.type == "cpu"
-            d_bias += d_logits.sum(0) if on_cpu else d_logits.sum(0, dtype=bias.dtype)
+            if d_bias is not None:
+                # The sum for a frequent token may overflow fp16, which only CUDA supports.
+                on_cpu = features.device.type == "cpu"
+                d_bias += d_logits.sum(0) if on_cpu else d_logits.sum(0, dtype=d_bias.dtype)
         ctx.gradients = (
             None if d_features is None else d_features.to(features.dtype),
             d_weight,
@@ -98,6 +104,22 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_loss: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
         return (*take_gradients(ctx, d_loss), None, None, None)
+
+
+def positions_per_chunk(positions: int, vocab_size: int, rows_per_position: int = 1) -> int:
+    """Returns the number of positions whose logits are in memory at a time.
+
+    The logits of a chunk are at most `_LOGITS_PER_CHUNK` elements, or `_MIN_ROWS` rows if that is
+    more, rounded up to whole positions. All chunks have nearly the same size.
+
+    Args:
+        positions: N.
+        vocab_size: V.
+        rows_per_position: softmaxes at each position.
+    """
+    limit = max(_LOGITS_PER_CHUNK, _MIN_ROWS * vocab_size)
+    chunks = -(-positions * rows_per_position * vocab_size // limit)
+    return max(1, -(-positions // max(1, min(chunks, positions))))
 
 
 def _probabilities(
@@ -152,7 +174,7 @@ def accumulate(d_weight: Tensor, d_logits: Tensor, x: Tensor, *, first: bool) ->
 
 
 def _replace_underflow(
-    nll: Tensor, features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor
+    nll: Tensor, features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor
 ) -> None:
     """Recomputes each -log p with an underflowed p in the type of the weights."""
     underflow = nll.isinf()

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ptblm.model.kernels.linear_cross_entropy import accumulate, autocast_dtype, take_gradients
-
-# Elements of the logits in memory at a time: 32 MB in fp32.
-_LOGITS_PER_CHUNK = 2**23
+from ptblm.model.kernels.linear_cross_entropy import (
+    accumulate,
+    autocast_dtype,
+    positions_per_chunk,
+    take_gradients,
+)
 
 
 def mixture_cross_entropy(
@@ -67,8 +69,7 @@ class _MixtureCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         kernel, operand, offset = weight.to(dtype), latents.to(dtype), bias.to(dtype)
         positions, components, size = latents.shape
-        chunks = -(-positions * components * len(kernel) // _LOGITS_PER_CHUNK)
-        chunk_size = -(-positions // min(chunks, positions))  # chunks of nearly equal size
+        chunk_size = positions_per_chunk(positions, len(kernel), components)
         nll = torch.empty(positions, dtype=weight.dtype, device=latents.device)
         d_latents, d_log_prior = torch.empty_like(operand), torch.empty_like(log_prior)
         d_weight, d_bias = torch.empty_like(weight), torch.zeros_like(bias)
