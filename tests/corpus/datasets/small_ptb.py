@@ -5,7 +5,7 @@ import io
 import tarfile
 from pathlib import Path
 
-from ptblm.corpus.datasets.base import DataFile, Dataset
+from ptblm.corpus.datasets.base import Archive, DataFile, Dataset
 
 CONTENT = {
     "ptb.train.txt": b" the cat \n" * 9000,
@@ -14,6 +14,7 @@ CONTENT = {
     "ptb.char.train.txt": b" t h e \n" * 30,
 }
 DATASET = Dataset(
+    name="small",
     title="small corpus",
     license="none",
     directory=Path("data/small"),
@@ -22,7 +23,9 @@ DATASET = Dataset(
         for name, data in CONTENT.items()
     },
     folder="simple-examples/data",
-    urls=(),
+    archives=(Archive("simple-examples.tgz", tuple(CONTENT), ()),),
+    download_size=1000,
+    disk_size=1000,
 )
 
 
