@@ -13,7 +13,7 @@ from ptblm.corpus.source import Source, bytes_source
 from ptblm.errors import DataError
 
 _FILES_BY_HASH = {
-    file.sha256: f"{name} of the {dataset.title}"
+    file.sha256: f"{name} of {dataset.title}"
     for dataset in DATASETS.values()
     for name, file in dataset.files.items()
 }

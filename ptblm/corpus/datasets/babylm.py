@@ -18,7 +18,7 @@ def _babylm(
     name, folder = f"babylm-{million}m", f"train_{million}M"
     return Dataset(
         name=name,
-        title=f"BabyLM corpus of 2024, {million} million words",
+        title=f"the BabyLM corpus of 2024, {million} million words",
         license="a different one for each of the six sources; see https://babylm.github.io",
         directory=Path("data") / name,
         files={
@@ -34,6 +34,7 @@ def _babylm(
         ),
         download_size=download_size,
         disk_size=disk_size,
+        tokenizers=("word", "char", "byte"),
         protocol="as given; the six sources in alphabetical order",
     )
 

@@ -1,6 +1,6 @@
 """Describes downloadable corpora. `fetch.py` downloads them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,8 +62,8 @@ class Dataset:
         archives: the public archives.
         download_size: size of the archives in bytes; about, if it was not published.
         disk_size: size of the files in bytes; about, if it was not published.
-        tokenizer: the tokenizer of published results.
-        tokens: number of tokens of each split with that tokenizer, where it is published.
+        tokenizers: the tokenizers of published results.
+        tokens: number of tokens of each split with the first of them, where it is published.
         protocol: how the splits are made.
     """
 
@@ -76,7 +76,7 @@ class Dataset:
     archives: tuple[Archive, ...]
     download_size: int
     disk_size: int
-    tokenizer: str = "word"
+    tokenizers: tuple[str, ...] = ("word",)
     tokens: Mapping[Split, int] = field(default_factory=dict)
     protocol: str = ""
 
@@ -85,3 +85,12 @@ class Dataset:
         """The file that contains all splits; None if each split is a file."""
         names = list(self.files)
         return self.directory / names[0] if len(names) == 1 else None
+
+    def first_file(self, prefixes: Iterable[str]) -> str:
+        """Returns the name of the file with the training split.
+
+        Args:
+            prefixes: prefixes of file names, in order of preference.
+        """
+        names = (f"{prefix}train.txt" for prefix in prefixes)
+        return next((name for name in names if name in self.files), next(iter(self.files)))

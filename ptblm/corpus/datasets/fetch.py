@@ -150,7 +150,7 @@ def _missing(dataset: Dataset, directory: Path) -> list[str]:
                 continue
             if not path.is_file() or not is_good(path, expected):
                 raise TargetError(
-                    f"{name} exists, and is not the file of the {dataset.title}",
+                    f"{name} exists, and is not the file of {dataset.title}",
                     where=str(path),
                     hint="move it, or pass another directory (`--to`)",
                 )

@@ -22,7 +22,7 @@ def _hutter(name: str, sha256: str, download_size: int, protocol: str) -> Datase
         archives=(Archive(archive, (name,), urls),),
         download_size=download_size,
         disk_size=100_000_000,
-        tokenizer="byte",
+        tokenizers=("byte", "char"),
         tokens={"train": 90_000_000, "valid": 5_000_000, "test": 5_000_000},
         protocol=f"the first 90, the next 5 and the last 5 million bytes; {protocol}",
     )

@@ -144,6 +144,8 @@ def _from_archive(
     """Installs the files of the public archive that has the name of a local file, or the first."""
     archive = next((a for a in dataset.archives if a.name == source.name), dataset.archives[0])
     names = [name for name in archive.files if name in names]
+    if not names:
+        return
     try:
         with os_errors(DataError, "cannot be read", where=source), open_regular(source) as file:
             unpack(

@@ -1,9 +1,9 @@
 """The One Billion Word benchmark (Chelba et al. 2013, arXiv:1312.3005): facts and mirrors.
 
 The checksum and the size of the archive are published in TensorFlow Datasets (`lm1b`) and in other
-programs, such as CorpusLoaders.jl; they were not computed for ptblm. The numbers of tokens are those of the
-benchmark's README, without the marks of the starts of sentences: 829,250,940 - 30,301,028 for the
-99 training shards, and the held-out shards 00000 and 00001.
+programs, such as CorpusLoaders.jl; they were not computed for ptblm. The numbers of tokens are
+those of the benchmark's README, without the marks of the starts of sentences: 829,250,940 -
+30,301,028 for the 99 training shards, and the held-out shards 00000 and 00001.
 
 Shard 00000 of the held-out set is the test split of all papers. They do not agree on a valid split:
 Transformer-XL's program validates on the test split. Here it is shard 00001.
@@ -29,7 +29,7 @@ _FILES = {
 
 ONE_BILLION_WORD = Dataset(
     name="one-billion-word",
-    title="One Billion Word benchmark",
+    title="the One Billion Word benchmark",
     license="no license; news texts of WMT 2011, see https://www.statmt.org/lm-benchmark/",
     directory=Path("data/one-billion-word"),
     files=_FILES,

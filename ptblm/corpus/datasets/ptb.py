@@ -30,7 +30,7 @@ _FILES = {
 
 PTB = Dataset(
     name="ptb",
-    title="Penn Treebank",
+    title="the Penn Treebank",
     license="free for research only; see https://catalog.ldc.upenn.edu/LDC99T42",
     directory=Path("data/ptb"),
     files=_FILES,
@@ -48,6 +48,7 @@ PTB = Dataset(
     ),
     download_size=34_900_000,
     disk_size=17_700_000,
+    tokenizers=("word", "char"),
     tokens={"train": 929_589, "valid": 73_760, "test": 82_430},
     protocol="as given; lower case, numbers are N, 10,000 words",
 )

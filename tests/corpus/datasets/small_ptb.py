@@ -15,7 +15,7 @@ CONTENT = {
 }
 DATASET = Dataset(
     name="small",
-    title="small corpus",
+    title="the small corpus",
     license="none",
     directory=Path("data/small"),
     files={
