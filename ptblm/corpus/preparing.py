@@ -9,6 +9,7 @@ from ptblm.corpus.cleaning import notes as cleaning_notes
 from ptblm.corpus.datasets import DATASETS
 from ptblm.corpus.encodings import MARK_SIZE, encoding_by_mark, is_utf8, to_utf8
 from ptblm.corpus.forms import TITLES, Form, form_of, is_nearly_spaced, plain_text
+from ptblm.corpus.parts import clean_text
 from ptblm.corpus.source import Source, bytes_source
 from ptblm.errors import DataError
 
@@ -60,7 +61,7 @@ def prepare_text(raw: Source, config: DataConfig) -> PreparedText:
     if config.tokenizer != "byte":
         if encoding is not None and not is_utf8(encoding):
             source = bytes_source(raw.name, to_utf8(raw.read(), encoding, raw.name))
-        source, findings = clean(source, config)
+        source, findings = clean_text(source, config)
     form: Form = "plain"
     if config.format == "auto":
         form = form_of(source)

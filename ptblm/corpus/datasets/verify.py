@@ -44,8 +44,10 @@ def check_file(
 def check_archive(file: IO[bytes], expected: str, hint: str) -> None:
     """Raises DataError if an archive does not have the published SHA-256."""
     with os_errors(DataError, "cannot be read"):
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if sha256 != expected:
+        digest = hashlib.sha256()
+        for piece in pieces(file):
+            digest.update(piece)
+    if (sha256 := digest.hexdigest()) != expected:
         what = f"not the public archive: sha256 {sha256[:12]}..., expected {expected[:12]}..."
         raise DataError(what, hint=hint)
 

@@ -24,7 +24,7 @@ DATASET = Dataset(
     },
     folder="simple-examples/data",
     archives=(Archive("simple-examples.tgz", tuple(CONTENT), ()),),
-    download_size=1000,
+    download_size=100,
     disk_size=1000,
 )
 
