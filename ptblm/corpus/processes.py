@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -95,8 +96,9 @@ def outcomes(processes: Sequence[Process]) -> list[Outcome] | None:
 
 
 def run_job() -> None:
-    """Runs the job on stdin and writes its outcome to stdout."""
-    request = json.load(sys.stdin.buffer)
+    """Runs the job in the first line of stdin and writes its outcome to stdout."""
+    request = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     module, name = request["function"].split(":")
     out = sys.stdout.buffer
     document = getattr(importlib.import_module(module), name)(request["job"], out)
@@ -106,11 +108,18 @@ def run_job() -> None:
     out.flush()
 
 
+def _exit_with_parent() -> None:
+    """Ends this process when its stdin is closed, because the parent was killed."""
+    os.read(0, 1)
+    os._exit(1)
+
+
 def _send(process: subprocess.Popen[bytes], text: bytes) -> None:
     if process.stdin is not None:
         # A process that failed does not read; its exit code reports it.
-        with suppress(BrokenPipeError), process.stdin as pipe:
-            pipe.write(text)
+        with suppress(BrokenPipeError):
+            process.stdin.write(text + b"\n")
+            process.stdin.flush()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
