@@ -6,27 +6,13 @@ Text of the form that ptblm expects, with LF line ends and without marks, stays 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
 
 from ptblm.config.data import DataConfig
 from ptblm.corpus.encodings import not_utf8_error
+from ptblm.corpus.findings import Findings, Kind, with_counts
 from ptblm.corpus.source import Source, bytes_source
 from ptblm.corpus.vocabulary import UNK
 from ptblm.errors import DataError
-from ptblm.terminal import counted
-
-Kind = Literal[
-    "line end",
-    "byte order mark",
-    "zero-width space",
-    "dropped mark",
-    "kept mark",
-    "repeated word",
-    "unknown word",
-    "possible unknown word",
-]
-# Counts what was found in a text, by kind and, where it matters, by word.
-Findings = Counter[tuple[Kind, str]]
 
 _BYTE_ORDER_MARK = "\ufeff".encode()
 _ZERO_WIDTH_SPACE = "\u200b".encode()
@@ -81,7 +67,7 @@ _UNK_PARTS = (
 _MARK_LIKE = re.compile(rb"[<\[{*|_@#].*|.*[>\]}*|_@#]|[A-Z]{3,}")
 _NEARLY_ALL, _MIN_LINES = 0.9, 20
 _SAMPLE_SIZE = 2**16  # bytes
-_MAX_LISTED, _MAX_SHOWN = 12, 60  # words in a note, and bytes of a word
+_MAX_SHOWN = 60  # bytes of a word in a note
 # A search for these patterns is ten times as fast as one for the marks themselves, so the marks
 # are only searched for in blocks that contain them.
 _BRACKETED = (
@@ -117,43 +103,6 @@ def clean(source: Source, config: DataConfig) -> tuple[Source, Findings]:
         source = bytes_source(source.name, cleaned)
     findings.update(("repeated word", word) for word in _repeated_words(source.read(_SAMPLE_SIZE)))
     return source, findings
-
-
-def notes(findings: Findings) -> list[str]:
-    """Returns a sentence for each kind of change."""
-    lines = []
-    if line_ends := findings["line end", ""]:
-        lines.append(f"{line_ends:,} line ends were CR or CR LF; read as LF")
-    if marks := findings["byte order mark", ""]:
-        lines.append(f"{counted(marks, 'byte order mark')} (U+FEFF) removed")
-    if spaces := findings["zero-width space", ""]:
-        count = counted(spaces, "zero-width space")
-        lines.append(f"the text contains {count} (U+200B); they are part of the words around them")
-    if dropped := _words(findings, "dropped mark"):
-        lines.append(
-            f"sentence marks were dropped: {_with_counts(dropped)}; ptblm adds <eos> itself "
-            "(data.marks: keep keeps them)"
-        )
-    if kept := _words(findings, "kept mark"):
-        lines.append(
-            f"sentence marks are kept as tokens: {_with_counts(kept)}; ptblm adds <eos> too, so "
-            "the perplexity is not comparable with that of a text without marks"
-        )
-    if repeated := _words(findings, "repeated word"):
-        lines.append(
-            f"nearly all lines begin or end with {' and '.join(repeated)}; if this is a sentence "
-            "mark, remove it, because it lowers the perplexity"
-        )
-    unknown = _words(findings, "unknown word")
-    if others := {word: count for word, count in unknown.items() if word != UNK}:
-        lines.append(f"read as the unknown word <unk>: {_with_counts(others)}")
-    possible = _words(findings, "possible unknown word")
-    if possible and not unknown:
-        lines.append(
-            f"the text contains {_with_counts(possible)}; if it stands for unknown words, pass "
-            f"--set data.vocabulary.unk={max(possible, key=possible.__getitem__)}"
-        )
-    return lines
 
 
 def is_unknown_word(word: str) -> bool:
@@ -224,7 +173,7 @@ def _clean_marks(name: str, raw: bytes, rule: str, findings: Findings) -> bytes:
     if found and rule == "reject":
         raise DataError(
             "the text contains sentence marks, which data.marks rejects: "
-            + _with_counts(dict(found.most_common(5))),
+            + with_counts(dict(found.most_common(5))),
             where=name,
             hint="remove them, or set data.marks to drop or keep",
         )
@@ -302,16 +251,3 @@ def _is_utf8(raw: bytes) -> bool:
 def _last_line_end(raw: bytes) -> int:
     """Ends a block after a newline, so that it contains whole lines."""
     return raw.rfind(b"\n") + 1
-
-
-def _words(findings: Findings, kind: Kind) -> dict[str, int]:
-    """Returns the words of one kind with their counts."""
-    return {word: count for (found, word), count in findings.items() if found == kind}
-
-
-def _with_counts(words: dict[str, int]) -> str:
-    """Lists words with their counts, as in "80 <s>, 80 </s>"."""
-    listed = [f"{count:,} {word}" for word, count in list(words.items())[:_MAX_LISTED]]
-    if len(words) > _MAX_LISTED:
-        listed.append(f"and {len(words) - _MAX_LISTED:,} more")
-    return ", ".join(listed)

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptblm.config.data import DataConfig, VocabularyConfig
-from ptblm.corpus.cleaning import Findings, clean
+from ptblm.corpus.cleaning import clean
+from ptblm.corpus.findings import Findings
 from ptblm.corpus.processes import Outcome, available_processes, outcomes, running
 from ptblm.corpus.source import Source, TextBlocks
 from ptblm.corpus.tokenizers import make_tokenizer

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ptblm.config.data import DataConfig
-from ptblm.corpus.cleaning import Findings, clean
-from ptblm.corpus.cleaning import notes as cleaning_notes
+from ptblm.corpus.cleaning import clean
 from ptblm.corpus.datasets import DATASETS
 from ptblm.corpus.encodings import MARK_SIZE, encoding_by_mark, is_utf8, to_utf8
+from ptblm.corpus.findings import Findings
+from ptblm.corpus.findings import notes as cleaning_notes
 from ptblm.corpus.forms import TITLES, Form, form_of, is_nearly_spaced, plain_text
 from ptblm.corpus.parts import clean_text
 from ptblm.corpus.source import Source, bytes_source

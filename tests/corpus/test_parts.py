@@ -44,7 +44,7 @@ def in_this_process(
 ) -> Iterator[list[Any]]:
     """Runs the jobs one after the other, with the same exchange of data as in processes."""
     name = function.split(":")[1]
-    done = []
+    done: list[io.BytesIO | None] = []
     for job in jobs:
         out = io.BytesIO()
         try:

@@ -182,7 +182,8 @@ def test_facts_are_complete(dataset: Dataset) -> None:
     assert sorted(dataset.files) == sorted(
         name for archive in dataset.archives for name in archive.files
     )
-    hashes = [each.sha256 for each in (*dataset.archives, *dataset.files.values())]
+    hashes = [archive.sha256 for archive in dataset.archives]
+    hashes += [file.sha256 for file in dataset.files.values()]
     assert all(len(bytes.fromhex(sha256)) == 32 for sha256 in hashes if sha256)
     for archive in dataset.archives:
         assert archive.urls
