@@ -95,6 +95,7 @@ def download_data(
         f"size: {_megabytes(dataset.download_size)} to download, "
         f"{_megabytes(dataset.disk_size)} on the disk"
     )
+    logger.info(f"splits: {dataset.protocol}")
     result = fetch(dataset, to, urls=None if url is None else [url], source=source)
     for failure in result.failures:
         logger.warning(failure)
