@@ -60,6 +60,13 @@ def complete_corpus(incomplete: str) -> list[str]:
     return names + complete_file(incomplete)
 
 
+def complete_dataset(incomplete: str) -> list[str]:
+    """Completes names of corpora that can be downloaded."""
+    from ptblm.corpus.datasets import DATASETS
+
+    return [name for name in DATASETS if name.startswith(incomplete)]
+
+
 def complete_file(incomplete: str) -> list[str]:
     """Completes paths of files and directories."""
     return _paths(incomplete, lambda _: True)

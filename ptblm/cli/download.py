@@ -1,16 +1,21 @@
 """`ptblm download-data`."""
 
 import logging
+import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ptblm.cli.completion import complete_directory, complete_file
+from ptblm.cli.completion import complete_dataset, complete_directory, complete_file
 from ptblm.cli.options import parse_path
 from ptblm.errors import UsageError
 from ptblm.run.signals import clean_up_on_stop
 from ptblm.terminal import counted, print_output
+
+if TYPE_CHECKING:
+    from ptblm.corpus.datasets.base import Dataset
 
 logger = logging.getLogger(__name__)
 
@@ -21,13 +26,33 @@ def _parse_url(text: str) -> str:
     return text
 
 
+def _parse_name(text: str) -> str:
+    from ptblm.corpus.datasets import DATASETS
+
+    if text not in DATASETS:
+        raise typer.BadParameter(f"unknown corpus '{text}'; known are {', '.join(DATASETS)}")
+    return text
+
+
 def download_data(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="Corpus, such as `ptb` or `wikitext-2`; `--list` shows all.",
+            parser=_parse_name,
+            autocompletion=complete_dataset,
+        ),
+    ] = "ptb",
+    list_all: Annotated[
+        bool, typer.Option("--list", help="List the corpora instead of downloading one.")
+    ] = False,
     to: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
             help="Directory to download to.",
-            show_default="data/ptb",
+            show_default="data/NAME",
             parser=parse_path,
             autocompletion=complete_directory,
         ),
@@ -51,23 +76,66 @@ def download_data(
         ),
     ] = None,
 ) -> None:
-    """Download the Penn Treebank and verify its files.
+    """Download a corpus, the Penn Treebank by default, and verify its files.
 
-    The text is licensed for research only; see https://catalog.ldc.upenn.edu/LDC99T42.
+    The texts have licenses of their own, which are printed.
     """
     if url is not None and source is not None:
         raise UsageError("--url and --from cannot be combined", hint="pass one of the two options")
     from ptblm.corpus.datasets import DATASETS
     from ptblm.corpus.datasets.fetch import fetch
 
+    if list_all:
+        print_output(_table(DATASETS.values()))
+        return
     clean_up_on_stop()
-    dataset = DATASETS["ptb"]
+    dataset = DATASETS[name]
+    logger.info(f"license of {dataset.title}: {dataset.license}")
+    logger.info(
+        f"size: {_megabytes(dataset.download_size)} to download, "
+        f"{_megabytes(dataset.disk_size)} on the disk"
+    )
+    logger.info(f"splits: {dataset.protocol}")
     result = fetch(dataset, to, urls=None if url is None else [url], source=source)
-    logger.info(f"license of the {dataset.title}: {dataset.license}")
     for failure in result.failures:
         logger.warning(failure)
     if result.missing:
         logger.warning(f"not found: {', '.join(result.missing)}")
-    names = ", ".join(result.verified)
-    files = counted(len(result.verified), "verified file")
-    print_output([f"{result.directory} contains {files}: {names}"])
+    if result.unverified:
+        logger.warning(f"not verified: {', '.join(result.unverified)}; no checksum was published")
+    names = [*result.verified, *result.unverified]
+    files = counted(len(names), "file" if result.unverified else "verified file")
+    print_output([f"{result.directory} contains {files}: {', '.join(names)}"])
+
+
+def _table(datasets: Iterable["Dataset"]) -> list[str]:
+    """Returns a line for each corpus that can be downloaded."""
+    from ptblm.reporting.published import PUBLISHED_FOR_CORPUS
+
+    rows = [("corpus", "download", "on disk", "tokenizer", "lowest published result (test)")]
+    for dataset in datasets:
+        published = PUBLISHED_FOR_CORPUS.get(dataset.name, [])
+        best = min(published, key=lambda result: result.test or math.inf, default=None)
+        rows.append(
+            (
+                dataset.name,
+                _megabytes(dataset.download_size),
+                _megabytes(dataset.disk_size),
+                dataset.tokenizers[0],
+                "-" if best is None else f"{best.test:g} {_unit(dataset)}, {best.source}",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        f"{name:<{widths[0]}}  {download:>{widths[1]}}  {disk:>{widths[2]}}  "
+        f"{tokenizer:<{widths[3]}}  {published}"
+        for name, download, disk, tokenizer, published in rows
+    ]
+
+
+def _unit(dataset: "Dataset") -> str:
+    return "bits" if dataset.tokenizers[0] == "byte" else "perplexity"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"

@@ -82,9 +82,9 @@ class DataConfig(Section):
         Field(
             min_length=1,
             pattern=_PATH,
-            description="'ptb' (fetched by download-data), 'sample' (embedded in ptblm), a "
-            "directory with train, valid and test files, or a text file, which is split by "
-            "position: 90% train, 5% valid, 5% test",
+            description="'ptb' or another corpus of `ptblm download-data --list`, 'sample' "
+            "(embedded in ptblm), a directory with train, valid and test files, or a text file, "
+            "which is split by position: 90% train, 5% valid, 5% test",
         ),
     ] = "ptb"
     tokenizer: Annotated[

@@ -79,7 +79,14 @@ def write_cache(path: Path, entry: CacheEntry) -> None:
             digest.update(data)
             file.write(data)
 
-        written = write_corpus(entry.raw, entry.config, entry.vocabulary, write=write, spare=spare)
+        written = write_corpus(
+            entry.raw,
+            entry.config,
+            entry.vocabulary,
+            write=write,
+            spare=spare,
+            directory=path.parent,
+        )
         document = {
             "key": entry.key,
             "vocabulary": written.tokenizer.vocabulary.as_dict(),

@@ -6,27 +6,13 @@ Text of the form that ptblm expects, with LF line ends and without marks, stays 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
 
 from ptblm.config.data import DataConfig
 from ptblm.corpus.encodings import not_utf8_error
+from ptblm.corpus.findings import Findings, Kind, with_counts
 from ptblm.corpus.source import Source, bytes_source
 from ptblm.corpus.vocabulary import UNK
 from ptblm.errors import DataError
-from ptblm.terminal import counted
-
-Kind = Literal[
-    "line end",
-    "byte order mark",
-    "zero-width space",
-    "dropped mark",
-    "kept mark",
-    "repeated word",
-    "unknown word",
-    "possible unknown word",
-]
-# Counts what was found in a text, by kind and, where it matters, by word.
-Findings = Counter[tuple[Kind, str]]
 
 _BYTE_ORDER_MARK = "\ufeff".encode()
 _ZERO_WIDTH_SPACE = "\u200b".encode()
@@ -66,16 +52,28 @@ _ANY_MARK, _START_MARK, _END_MARK = _marks(_START, _END), _marks(_START, set()),
 _UNK_SPELLING = _any_of([], _UNK)
 # Words that may stand for unknown words, but are also ordinary words.
 _POSSIBLE_UNK = _any_of({"UNK", "unk", "OOV", "_UNK", "UNKNOWN", "UUUNKKK"})
-# What other spellings than those in brackets contain.
-_UNK_PARTS = (b"UNK", b"OOV", b"_unk_", b"&lt;unk", b"{unk", b"@unknown@", b" unk ")
+# What other spellings than those in brackets contain, each with a character that few texts contain:
+# a search for one byte is many times as fast as one for several.
+_UNK_PARTS = (
+    (b"K", b"UNK"),
+    (b"V", b"OOV"),
+    (b"_", b"_unk_"),
+    (b"&", b"&lt;unk"),
+    (b"{", b"{unk"),
+    (b"@", b"@unknown@"),
+    (b"k", b" unk "),
+)
 # A token of this form that begins or ends nearly all lines is probably a sentence mark.
 _MARK_LIKE = re.compile(rb"[<\[{*|_@#].*|.*[>\]}*|_@#]|[A-Z]{3,}")
 _NEARLY_ALL, _MIN_LINES = 0.9, 20
 _SAMPLE_SIZE = 2**16  # bytes
-_MAX_LISTED, _MAX_SHOWN = 12, 60  # words in a note, and bytes of a word
+_MAX_SHOWN = 60  # bytes of a word in a note
 # A search for these patterns is ten times as fast as one for the marks themselves, so the marks
 # are only searched for in blocks that contain them.
-_BRACKETED = (re.compile(rb"<[^\s<>]{1,16}>"), re.compile(rb"\[[^\s\[\]]{1,16}\]"))
+_BRACKETED = (
+    (b"<", re.compile(rb"<[^\s<>]{1,16}>")),
+    (b"[", re.compile(rb"\[[^\s\[\]]{1,16}\]")),
+)
 
 
 def clean(source: Source, config: DataConfig) -> tuple[Source, Findings]:
@@ -107,43 +105,6 @@ def clean(source: Source, config: DataConfig) -> tuple[Source, Findings]:
     return source, findings
 
 
-def notes(findings: Findings) -> list[str]:
-    """Returns a sentence for each kind of change."""
-    lines = []
-    if line_ends := findings["line end", ""]:
-        lines.append(f"{line_ends:,} line ends were CR or CR LF; read as LF")
-    if marks := findings["byte order mark", ""]:
-        lines.append(f"{counted(marks, 'byte order mark')} (U+FEFF) removed")
-    if spaces := findings["zero-width space", ""]:
-        count = counted(spaces, "zero-width space")
-        lines.append(f"the text contains {count} (U+200B); they are part of the words around them")
-    if dropped := _words(findings, "dropped mark"):
-        lines.append(
-            f"sentence marks were dropped: {_with_counts(dropped)}; ptblm adds <eos> itself "
-            "(data.marks: keep keeps them)"
-        )
-    if kept := _words(findings, "kept mark"):
-        lines.append(
-            f"sentence marks are kept as tokens: {_with_counts(kept)}; ptblm adds <eos> too, so "
-            "the perplexity is not comparable with that of a text without marks"
-        )
-    if repeated := _words(findings, "repeated word"):
-        lines.append(
-            f"nearly all lines begin or end with {' and '.join(repeated)}; if this is a sentence "
-            "mark, remove it, because it lowers the perplexity"
-        )
-    unknown = _words(findings, "unknown word")
-    if others := {word: count for word, count in unknown.items() if word != UNK}:
-        lines.append(f"read as the unknown word <unk>: {_with_counts(others)}")
-    possible = _words(findings, "possible unknown word")
-    if possible and not unknown:
-        lines.append(
-            f"the text contains {_with_counts(possible)}; if it stands for unknown words, pass "
-            f"--set data.vocabulary.unk={max(possible, key=possible.__getitem__)}"
-        )
-    return lines
-
-
 def is_unknown_word(word: str) -> bool:
     """Returns whether a word is a spelling of `<unk>`, such as `<UNK>`, `[UNK]` or `<oov>`."""
     return word.lower() in _UNK
@@ -172,21 +133,32 @@ def line_cleaner(
         if b"\0" in raw or not _is_utf8(raw):
             raise not_utf8_error(content(), name)
         if not raw.isascii():
-            findings["zero-width space", ""] += raw.count(_ZERO_WIDTH_SPACE)
-            findings["byte order mark", ""] += raw.count(_BYTE_ORDER_MARK)
-            raw = raw.replace(_BYTE_ORDER_MARK, b"")
+            if _ZERO_WIDTH_SPACE[-1:] in raw:  # a search for one byte is much faster
+                findings["zero-width space", ""] += raw.count(_ZERO_WIDTH_SPACE)
+            if _BYTE_ORDER_MARK[:1] in raw:
+                findings["byte order mark", ""] += raw.count(_BYTE_ORDER_MARK)
+                raw = raw.replace(_BYTE_ORDER_MARK, b"")
         if b"\r" in raw:
             raw = raw.replace(b"\r\n", b"\r")
             findings["line end", ""] += raw.count(b"\r")
             raw = raw.replace(b"\r", b"\n")
         # Without a list of all matches: a text of one line is one block.
-        bracketed = {found[0] for pattern in _BRACKETED for found in pattern.finditer(raw)}
+        bracketed = {
+            found[0]
+            for bracket, pattern in _BRACKETED
+            if bracket in raw
+            for found in pattern.finditer(raw)
+        }
         names = {word.decode().lower() for word in bracketed}
-        if not names.isdisjoint(_START | _END) or b"__" in raw:
+        if not names.isdisjoint(_START | _END) or (b"_" in raw and b"__" in raw):
             raw = _clean_marks(name, raw, config.marks, findings)
         if config.tokenizer == "word":
             others = bracketed - {_UNK_WORD}
-            if unk is not None or others or any(part in raw for part in _UNK_PARTS):
+            if (
+                unk is not None
+                or others
+                or any(rare in raw and part in raw for rare, part in _UNK_PARTS)
+            ):
                 raw = _replace_unk(raw, spelling, findings)
         return raw
 
@@ -201,7 +173,7 @@ def _clean_marks(name: str, raw: bytes, rule: str, findings: Findings) -> bytes:
     if found and rule == "reject":
         raise DataError(
             "the text contains sentence marks, which data.marks rejects: "
-            + _with_counts(dict(found.most_common(5))),
+            + with_counts(dict(found.most_common(5))),
             where=name,
             hint="remove them, or set data.marks to drop or keep",
         )
@@ -279,16 +251,3 @@ def _is_utf8(raw: bytes) -> bool:
 def _last_line_end(raw: bytes) -> int:
     """Ends a block after a newline, so that it contains whole lines."""
     return raw.rfind(b"\n") + 1
-
-
-def _words(findings: Findings, kind: Kind) -> dict[str, int]:
-    """Returns the words of one kind with their counts."""
-    return {word: count for (found, word), count in findings.items() if found == kind}
-
-
-def _with_counts(words: dict[str, int]) -> str:
-    """Lists words with their counts, as in "80 <s>, 80 </s>"."""
-    listed = [f"{count:,} {word}" for word, count in list(words.items())[:_MAX_LISTED]]
-    if len(words) > _MAX_LISTED:
-        listed.append(f"and {len(words) - _MAX_LISTED:,} more")
-    return ", ".join(listed)

@@ -2,11 +2,14 @@
 
 import math
 import mmap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ptblm.config.data import DataConfig
 from ptblm.corpus.cache import cached_corpus
+from ptblm.corpus.datasets import DATASETS
+from ptblm.corpus.datasets.base import Dataset
 from ptblm.corpus.layout import Split
 from ptblm.corpus.reader import EncodedText, read_corpus
 from ptblm.corpus.splits import corpus_name, locate_corpus, shadowed_note
@@ -86,15 +89,40 @@ def load_corpus(config: DataConfig, vocabulary: Vocabulary | None = None) -> Cor
         for split, text in encoded.splits.items()
     }
     shadowed = shadowed_note(config.path)
+    known = DATASETS.get(config.path)
+    counts = {split: text.tokens for split, text in written.ranges.items()}
     return Corpus(
         name=name,
         tokenizer=written.tokenizer,
         splits=encoded.splits,
         entropy_bounds={split: bound for split, bound in bounds.items() if bound is not None},
         split_rule=written.split_rule,
-        notes=[*([] if shadowed is None else [shadowed]), *written.notes],
+        notes=[
+            *([] if shadowed is None else [shadowed]),
+            *([] if known is None else protocol_notes(known, config, counts)),
+            *written.notes,
+        ],
         memory=encoded.memory,
     )
+
+
+def protocol_notes(dataset: Dataset, config: DataConfig, tokens: Mapping[Split, int]) -> list[str]:
+    """Returns a note for each way in which a known corpus is read unlike in publications.
+
+    Args:
+        dataset: the corpus.
+        config: how it is read.
+        tokens: the number of tokens of each split.
+    """
+    if config.tokenizer not in dataset.tokenizers:
+        return [f"published results of {dataset.title} use --tokenizer {dataset.tokenizers[0]}"]
+    if config.tokenizer != dataset.tokenizers[0]:
+        return []
+    return [
+        f"the {split} split has {tokens[split]:,} tokens; that of publications has {expected:,}"
+        for split, expected in dataset.tokens.items()
+        if tokens.get(split, expected) != expected
+    ]
 
 
 def read_entropy_bound(

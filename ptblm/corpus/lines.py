@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptblm.config.data import DataConfig
-from ptblm.corpus.cleaning import Findings, line_cleaner
+from ptblm.corpus.cleaning import line_cleaner
 from ptblm.corpus.containers import (
     SIGNATURE_SIZE,
     container_of,
@@ -22,6 +22,7 @@ from ptblm.corpus.containers import (
     unpacked,
 )
 from ptblm.corpus.encodings import MARK_SIZE, encoding_by_mark, is_utf8
+from ptblm.corpus.findings import Findings
 from ptblm.corpus.forms import form_of, plain_text
 from ptblm.corpus.source import BLOCK_SIZE, Source, bytes_source, open_text
 from ptblm.corpus.tokenizers.base import Tokenizer
@@ -137,7 +138,7 @@ def read_lines(
         name: name of the text in messages.
         tokenizer: the tokenizer with its vocabulary.
         config: how the text is read.
-        findings: receives the counts of what is cleaned; see `cleaning.notes`.
+        findings: receives the counts of what is cleaned; see `findings.notes`.
         split: divides a line into tokens; see `word_splitting`. None is the tokenizer's way.
 
     Raises:

@@ -4,16 +4,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ptblm.config.data import DataConfig
-from ptblm.corpus.cleaning import Findings, clean
-from ptblm.corpus.cleaning import notes as cleaning_notes
+from ptblm.corpus.cleaning import clean
 from ptblm.corpus.datasets import DATASETS
 from ptblm.corpus.encodings import MARK_SIZE, encoding_by_mark, is_utf8, to_utf8
+from ptblm.corpus.findings import Findings
+from ptblm.corpus.findings import notes as cleaning_notes
 from ptblm.corpus.forms import TITLES, Form, form_of, is_nearly_spaced, plain_text
+from ptblm.corpus.parts import clean_text
 from ptblm.corpus.source import Source, bytes_source
 from ptblm.errors import DataError
 
 _FILES_BY_HASH = {
-    file.sha256: f"{name} of the {dataset.title}"
+    file.sha256: f"{name} of {dataset.title}"
     for dataset in DATASETS.values()
     for name, file in dataset.files.items()
 }
@@ -60,7 +62,7 @@ def prepare_text(raw: Source, config: DataConfig) -> PreparedText:
     if config.tokenizer != "byte":
         if encoding is not None and not is_utf8(encoding):
             source = bytes_source(raw.name, to_utf8(raw.read(), encoding, raw.name))
-        source, findings = clean(source, config)
+        source, findings = clean_text(source, config)
     form: Form = "plain"
     if config.format == "auto":
         form = form_of(source)

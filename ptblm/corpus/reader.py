@@ -9,19 +9,27 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from mmap import mmap
-from typing import IO, Any
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptblm.config.data import DataConfig
 from ptblm.corpus.layout import Split
+from ptblm.corpus.parts import (
+    EncodedPart,
+    EncodedParts,
+    count_ids,
+    encoded_parts,
+    write_provisional,
+)
 from ptblm.corpus.source import Source, TextBlocks
 from ptblm.corpus.splits import RawCorpus, prepare_splits
 from ptblm.corpus.tokenizers import make_tokenizer
 from ptblm.corpus.tokenizers.base import EmptyTextError, Tokenizer
 from ptblm.corpus.unknown_tokens import MAX_SHARE, unknown_tokens_note
-from ptblm.corpus.vocabulary import UNK, Ids, Vocabulary, id_dtype
+from ptblm.corpus.vocabulary import UNK, Ids, Vocabulary
 
 Write = Callable[[memoryview], object]
 
@@ -117,6 +125,7 @@ def write_corpus(
     *,
     write: Write,
     spare: IO[bytes],
+    directory: Path | None = None,
 ) -> WrittenCorpus:
     """Writes the ids of all splits one after another, the training split first.
 
@@ -126,6 +135,8 @@ def write_corpus(
         vocabulary: the tokens and their ids; None to build a vocabulary from the training split.
         write: receives the bytes of the ids piece by piece.
         spare: an empty file for provisional ids, open for reading and writing.
+        directory: directory for the temporary files of several processes; None to encode the text
+            in one process.
 
     Raises:
         DataError: see `prepare_splits` and `read_text`.
@@ -138,7 +149,7 @@ def write_corpus(
     ranges: dict[Split, IdRange] = {}
     notes = list(texts.notes)
     if vocabulary is None:
-        ranges["train"] = write_training_text(train, tokenizer, write, spare)
+        ranges["train"] = write_training_text(train, tokenizer, write, spare, directory)
         if ranges["train"].unknown:
             notes.append(_rare_tokens_note(tokenizer, ranges["train"]))
     else:
@@ -186,14 +197,18 @@ def write_text(
                 unknown += int(is_unknown.sum())
                 ids[is_unknown] = unk_id
         if counts is not None:
-            _count(ids, counts)
+            count_ids(ids, counts)
         write(ids.astype(dtype, copy=False).data)
         tokens += len(ids)
     return IdRange(tokens, unknown, blocks.sha256)
 
 
 def write_training_text(
-    source: Source, tokenizer: Tokenizer, write: Write, spare: IO[bytes]
+    source: Source,
+    tokenizer: Tokenizer,
+    write: Write,
+    spare: IO[bytes],
+    directory: Path | None = None,
 ) -> IdRange:
     """Builds the vocabulary of the tokenizer from the training split and writes its ids.
 
@@ -201,29 +216,22 @@ def write_training_text(
         DataError: if the text is empty, cannot be read or cannot be tokenized.
         OSError: if `write` fails or the spare file cannot be written.
     """
-    write_block = write if tokenizer.keeps_ids else spare.write
-    counts = np.zeros(len(tokenizer.ids), dtype=np.int64)
-    written: list[tuple[np.dtype[Any], int]] = []
-    blocks = TextBlocks(source, tokenizer.block_end)
-    for ids in tokenizer.encode(blocks, grow_vocabulary=True):
-        size = len(tokenizer.ids)
-        if len(counts) < size:
-            counts = np.append(counts, np.zeros(2 * size - len(counts), dtype=np.int64))
-        _count(ids, counts)
-        dtype = id_dtype(size)
-        write_block(ids.astype(dtype, copy=False).data)
-        written.append((dtype, len(ids)))
-    counts = counts[: len(tokenizer.ids)]
-    explicit = tokenizer.ids.get(UNK)
-    final_ids = tokenizer.finish_vocabulary(counts)
-    became_unk = final_ids == tokenizer.vocabulary.unk_id  # [provisional ids]
-    unknown = 0 if explicit is None else int(counts[became_unk].sum() - counts[explicit])
-    if not tokenizer.keeps_ids:
-        spare.seek(0)
-        for dtype, length in written:
-            ids = np.frombuffer(spare.read(length * dtype.itemsize), dtype=dtype)
-            write(final_ids[ids].data)
-    return IdRange(sum(length for _, length in written), unknown, blocks.sha256)
+    with encoded_parts(source, tokenizer, directory) as encoded:
+        if encoded is None:
+            blocks = TextBlocks(source, tokenizer.block_end)
+            to = write if tokenizer.keeps_ids else spare.write
+            counts, lengths = write_provisional(blocks, tokenizer, to)
+            spare.seek(0)
+            part = EncodedPart(np.arange(len(counts)), lengths, spare)
+            encoded = EncodedParts([part], counts, blocks.sha256)
+        counts, explicit = encoded.counts, tokenizer.ids.get(UNK)
+        final_ids = tokenizer.finish_vocabulary(counts)
+        became_unk = final_ids == tokenizer.vocabulary.unk_id  # [provisional ids]
+        unknown = 0 if explicit is None else int(counts[became_unk].sum() - counts[explicit])
+        if not tokenizer.keeps_ids:
+            for part in encoded.parts:
+                part.write(final_ids, write)
+    return IdRange(int(counts.sum()), unknown, encoded.sha256)
 
 
 def split_ids(
@@ -249,13 +257,3 @@ def _rare_tokens_note(tokenizer: Tokenizer, train: IdRange) -> str:
         f"({train.unknown / train.tokens:.1%}) are rare {unit}s and become <unk> "
         f"(data.vocabulary.{key}: {value})"
     )
-
-
-def _count(ids: Ids, counts: NDArray[np.int64]) -> None:
-    """Adds the occurrences of each id to `counts`."""
-    if ids.dtype == np.uint8:  # counting two bytes at a time is twice as fast
-        even = len(ids) // 2 * 2
-        pairs = np.bincount(ids[:even].view("<u2"), minlength=2**16).reshape(2**8, 2**8)
-        counts += pairs.sum(axis=0) + pairs.sum(axis=1)
-        ids = ids[even:]
-    np.add.at(counts, ids, 1)

@@ -136,7 +136,7 @@ def corpus_path(path: str, tokenizer_name: str) -> Path:
     if path == "sample":
         return shipped_directory("data/sample")
     if path in DATASETS:
-        return _dataset_directory(path, tokenizer_name)
+        return _dataset_path(path, tokenizer_name)
     location = expand_path(path)
     where = _absolute(location)
     with os_errors(DataError, f"{path}: cannot be read", where=where, hint=_hint(path)):
@@ -154,14 +154,19 @@ def corpus_path(path: str, tokenizer_name: str) -> Path:
 
 
 def shadowed_note(path: str) -> str | None:
-    """Returns a note if `data.path` is a corpus name and a local directory has the same name."""
-    if path in CORPUS_NAMES and os.path.isdir(path):
+    """Returns a note if `data.path` is a corpus name, and a local file or directory has it too."""
+    is_directory = os.path.isdir(path)
+    if path in CORPUS_NAMES and (is_directory or os.path.isfile(path)):
         dataset = DATASETS.get(path)
-        if dataset and os.path.realpath(path) == os.path.realpath(dataset.directory):
+        if dataset and os.path.realpath(path) in (
+            os.path.realpath(dataset.directory),
+            os.path.realpath(dataset.single_file or dataset.directory),
+        ):
             return None
+        shown, kind = (f"{path}/", "directory") if is_directory else (path, "file")
         return (
-            f"'{path}' selects the corpus of this name, not the directory {path}/ here; "
-            f"pass --data ./{path} to use the directory"
+            f"'{path}' selects the corpus of this name, not the {kind} {shown} here; "
+            f"pass --data ./{path} to use the {kind}"
         )
     return None
 
@@ -204,17 +209,23 @@ def _check_forms(texts: Mapping[Split, PreparedText]) -> None:
         )
 
 
-def _dataset_directory(name: str, tokenizer_name: str) -> Path:
+def _dataset_path(name: str, tokenizer_name: str) -> Path:
+    """Returns the directory of a downloaded corpus, or its file if it is a single one."""
     dataset = DATASETS[name]
-    first = f"{TOKENIZERS[tokenizer_name].file_prefixes[0]}train.txt"
+    first = dataset.first_file(TOKENIZERS[tokenizer_name].file_prefixes)
     with os_errors(DataError, where=dataset.directory):
         if (dataset.directory / first).is_file():
-            return dataset.directory
-    here = f"pass --data ./{name} for the directory {name}/ here, " if os.path.isdir(name) else ""
+            return dataset.single_file or dataset.directory
+    here = ""
+    if os.path.isdir(name):
+        here = f"pass --data ./{name} for the directory {name}/ here, "
+    elif os.path.isfile(name):
+        here = f"pass --data ./{name} for the file {name} here, "
+    command = "ptblm download-data" if name == "ptb" else f"ptblm download-data {name}"
     raise DataError(
-        f"the {dataset.title} is not downloaded: {first} is missing",
+        f"{dataset.title} is not downloaded: {first} is missing",
         where=_absolute(dataset.directory),
-        hint=f"{here}run `ptblm download-data`, or pass --data sample, the embedded corpus",
+        hint=f"{here}run `{command}`, or pass --data sample, the embedded corpus",
     )
 
 

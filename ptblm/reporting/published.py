@@ -1,4 +1,4 @@
-"""Published perplexities of the shipped configs, for comparison with a run."""
+"""Published results of the shipped configs, for comparison with a run, and of known corpora."""
 
 from typing import NamedTuple
 
@@ -52,6 +52,42 @@ PUBLISHED = {
     "awd-lstm": [PublishedResult("salesforce/awd-lstm-lm, without fine-tuning", None, 61.2, 58.8)],
     "lstm-melis": [PublishedResult("Melis et al. 2020, short schedule", None, 57.5, None)],
     "mogrifier": [PublishedResult("Melis et al. 2020, short schedule", None, 54.1, None)],
+}
+
+# Of each corpus that can be downloaded: perplexities of words; bits per character of enwik8 and
+# text8. These are single LSTMs and relatives without dynamic evaluation and caches. The values are
+# those of the publications as listed in NLP-progress (language_modeling.md, 2022), except for
+# LSTM-8192-1024 (Jozefowicz et al., table 1).
+PUBLISHED_FOR_CORPUS = {
+    "ptb": [
+        PublishedResult("Zaremba et al. 2014, large", None, 82.2, 78.4),
+        PublishedResult("Merity et al. 2017, AWD-LSTM", None, 60.0, 57.3),
+        PublishedResult("Melis et al. 2019, Mogrifier", None, 51.4, 50.1),
+    ],
+    "wikitext-2": [
+        PublishedResult("Merity et al. 2017, AWD-LSTM", None, 68.6, 65.8),
+        PublishedResult("Melis et al. 2019, Mogrifier", None, 57.3, 55.1),
+    ],
+    "wikitext-103": [
+        PublishedResult("Grave et al. 2017, LSTM", None, None, 48.7),
+        PublishedResult("Rae et al. 2018, LSTM", None, 36.0, 36.4),
+        PublishedResult("Merity et al. 2018, QRNN", None, 32.0, 33.0),
+    ],
+    "text8": [
+        PublishedResult("Krause et al. 2016, mLSTM", None, None, 1.40),
+        PublishedResult("Krause et al. 2016, mLSTM, regularized", None, None, 1.27),
+        PublishedResult("Melis 2022, RLSTM", None, None, 1.096),
+    ],
+    "enwik8": [
+        PublishedResult("Krause et al. 2017, mLSTM", None, None, 1.24),
+        PublishedResult("Merity et al. 2018, AWD-LSTM", None, None, 1.232),
+        PublishedResult("Melis et al. 2019, Mogrifier", None, None, 1.122),
+    ],
+    "one-billion-word": [
+        PublishedResult("Kuchaiev & Ginsburg 2017, BIGLSTM", None, None, 35.1),
+        PublishedResult("Jozefowicz et al. 2016, LSTM-8192-1024", None, None, 30.6),
+        PublishedResult("Jozefowicz et al. 2016, CNN input", None, None, 30.0),
+    ],
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ptblm.config.data import DataConfig
 from ptblm.config.evaluation import EvaluationSettings
-from ptblm.corpus.cleaning import Findings, notes
+from ptblm.corpus.findings import Findings, notes
 from ptblm.corpus.lines import Line, read_lines, text_name, text_pieces
 from ptblm.corpus.source import bytes_source
 from ptblm.corpus.tokenizers.base import Tokenizer

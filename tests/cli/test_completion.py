@@ -111,6 +111,7 @@ def test_names_that_a_shell_may_misread_are_left_out(files: Path) -> None:
         ("eval other/r", ["other/run-1"]),
         ("eval x --text other/t", ["other/text.txt"]),
         ("checkpoint verify other/r", ["other/run-1"]),
+        ("download-data wiki", ["wikitext-2", "wikitext-103"]),
         ("download-data --from other/t", ["other/text.txt"]),
         ("download-data --to other/r", ["other/run-1/"]),
     ],

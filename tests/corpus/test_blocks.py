@@ -129,12 +129,12 @@ def test_words_keep_their_ids_across_blocks(blocks: list[list[str]]) -> None:
     growing, expected_ids = WordTable(ids, grow_vocabulary=True), dict[str, int]()
     for words in blocks:
         expected = [expected_ids.setdefault(word, len(expected_ids)) for word in words]
-        assert growing.find(" ".join(words)).tolist() == expected
+        assert growing.find(" ".join(words).encode()).tolist() == expected
     assert ids == expected_ids
     fixed = WordTable(ids, grow_vocabulary=False)
     for words in blocks:
         expected = [*(expected_ids[word] for word in words), -1]
-        assert fixed.find("\t".join([*words, "unknown"])).tolist() == expected
+        assert fixed.find("\t".join([*words, "unknown"]).encode()).tolist() == expected
 
 
 @pytest.mark.parametrize("name", ["word", "char"])

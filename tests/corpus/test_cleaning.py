@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptblm.corpus import source as source_module
-from ptblm.corpus.cleaning import clean, notes
+from ptblm.corpus.cleaning import clean
+from ptblm.corpus.findings import notes
 from ptblm.corpus.source import bytes_source
 from ptblm.errors import DataError
 from tests.corpus.helpers import data_config

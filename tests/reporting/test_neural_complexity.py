@@ -13,7 +13,7 @@ import torch
 
 from ptblm.config.data import DataConfig
 from ptblm.config.model import ModelConfig
-from ptblm.corpus.cleaning import Findings
+from ptblm.corpus.findings import Findings
 from ptblm.corpus.lines import read_lines, text_pieces
 from ptblm.corpus.tokenizers import make_tokenizer
 from ptblm.corpus.tokenizers.base import Tokenizer

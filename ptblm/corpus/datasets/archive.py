@@ -1,4 +1,4 @@
-"""Extracts files from untrusted tar archives.
+"""Reads untrusted tar archives, member by member.
 
 The standard library's `tarfile` follows headers recursively, seeks wherever a header tells it to
 and keeps what headers declare, and in many supported versions of Python some headers make it hang
@@ -32,28 +32,39 @@ class _Header(NamedTuple):
     kind: bytes
 
 
-def extract(file: IO[bytes], sizes: Mapping[str, int]) -> dict[str, bytes]:
-    """Returns the content of files in a tar archive, which may be compressed.
+class Member(NamedTuple):
+    """A file in an archive.
+
+    Attributes:
+        path: its path in the archive.
+        size: its size in bytes, as the archive declares it.
+        content: yields the bytes; it can be read until the next member is requested.
+    """
+
+    path: PurePosixPath
+    size: int
+    content: Iterator[bytes | memoryview]
+
+
+def tar_members(file: IO[bytes], max_size: int = MAX_SIZE) -> Iterator[Member]:
+    """Yields the files of a tar archive, which may be compressed.
 
     Args:
         file: the archive, at its start.
-        sizes: the expected size of each file by its name, without the directory. A file of another
-            size is not extracted.
+        max_size: upper bound of the size of the unpacked archive in bytes.
 
     Raises:
         DataError: if the file is not an archive, is damaged or too large, or contains a link, a
             device or a path outside the archive.
         OSError: if the file cannot be read.
     """
-    stream = _Stream(_tar_pieces(file))
-    found: dict[str, bytes] = {}
+    stream = _Stream(_tar_pieces(file), max_size)
     for member in _members(stream):
-        name = _path(member.name).name
-        if name in sizes and name not in found and member.size == sizes[name]:
-            found[name] = stream.read_file(member.size)
-        else:
-            stream.skip_file(member.size)
-    return found
+        content = stream.file_content(member.size)
+        if member.kind != _DIRECTORY:
+            yield Member(_path(member.name), member.size, content)
+        for _ in content:  # what the caller did not read
+            pass
 
 
 def _members(stream: "_Stream") -> Iterator[_Header]:
@@ -73,13 +84,13 @@ def _members(stream: "_Stream") -> Iterator[_Header]:
         if in_a_row > MAX_EXTENSIONS:
             raise _damaged(f"more than {MAX_EXTENSIONS} headers of one file")
         if total > MAX_EXTENSION_SIZE:
-            raise _unsafe(f"headers of {total:,} bytes")
+            raise unsafe_archive(f"headers of {total:,} bytes")
         content = stream.read_file(header.size)
         if header.kind == _LONG_NAME:
             extended[b"path"] = content.split(b"\0")[0]
         elif header.kind in _PAX:
             extended |= _pax_fields(content)
-    raise _unsafe(f"more than {MAX_HEADERS:,} headers")
+    raise unsafe_archive(f"more than {MAX_HEADERS:,} headers")
 
 
 def _tar_pieces(file: IO[bytes]) -> Iterator[bytes]:
@@ -98,8 +109,9 @@ def _tar_pieces(file: IO[bytes]) -> Iterator[bytes]:
 class _Stream:
     """Reads exact numbers of bytes from an iterator over pieces."""
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
+    def __init__(self, pieces: Iterator[bytes], max_size: int) -> None:
         self._pieces = pieces
+        self._max_size = max_size
         self._rest = memoryview(b"")
         self._total = 0
 
@@ -111,15 +123,17 @@ class _Stream:
         """Returns the content of a file, whose size is padded to whole blocks."""
         return self.read(_padded(size))[:size]
 
-    def skip_file(self, size: int) -> None:
-        """Skips the content of a file."""
-        for _ in self._read(_padded(size)):
-            pass
+    def file_content(self, size: int) -> Iterator[memoryview]:
+        """Yields the content of a file, and reads the padding after it."""
+        for piece in self._read(_padded(size)):
+            if size:
+                yield piece[:size]
+            size = max(0, size - len(piece))
 
     def _read(self, size: int, *, may_end: bool = False) -> Iterator[memoryview]:
         self._total += size
-        if self._total > MAX_SIZE:
-            raise _unsafe(f"unpacks to more than {MAX_SIZE:,} bytes")
+        if self._total > self._max_size:
+            raise unsafe_archive(f"unpacks to more than {self._max_size:,} bytes")
         while size:
             self._rest = self._rest or memoryview(next(self._pieces, b""))
             if not self._rest and not may_end:
@@ -184,16 +198,26 @@ def _checked(header: _Header, extended: Mapping[bytes, bytes]) -> _Header:
     """
     name = extended.get(b"path", header.name)
     size = _number(extended[b"size"], 10) if b"size" in extended else header.size
-    shown = repr(name[:80].decode("utf-8", "backslashreplace"))
     if len(name) > MAX_NAME_SIZE:
-        raise _unsafe(f"a name of {len(name):,} bytes")
-    path = _path(name.replace(b"\\", b"/"))
-    if path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]):
-        raise _unsafe(f"the path {shown} is outside the archive")
+        raise unsafe_archive(f"a name of {len(name):,} bytes")
+    shown = check_inside(_path(name))
     if header.kind not in (*_REGULAR, _DIRECTORY):
-        raise _unsafe(f"{shown} is a link or a device")
+        raise unsafe_archive(f"{shown} is a link or a device")
     # Nothing follows the header of a directory, even if it declares a size.
     return _Header(name, 0 if header.kind == _DIRECTORY else size, header.kind)
+
+
+def check_inside(path: PurePosixPath) -> str:
+    """Returns a path for messages.
+
+    Raises:
+        DataError: if the path leaves the archive.
+    """
+    shown = repr(str(path)[:80].encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+    parts = PurePosixPath(str(path).replace("\\", "/")).parts
+    if path.is_absolute() or parts[:1] == ("/",) or ".." in parts or ":" in "".join(parts[:1]):
+        raise unsafe_archive(f"the path {shown} is outside the archive")
+    return shown
 
 
 def _path(name: bytes) -> PurePosixPath:
@@ -204,5 +228,6 @@ def _damaged(reason: str) -> DataError:
     return DataError(f"not a tar archive, or damaged: {reason}", hint="download the archive again")
 
 
-def _unsafe(reason: str) -> DataError:
+def unsafe_archive(reason: str) -> DataError:
+    """Returns the error for an archive that no honest program writes."""
     return DataError(f"unsafe archive: {reason}", hint="use another archive, and do not unpack it")

@@ -31,6 +31,8 @@ class Tokenizer(ABC):
         default_min_count: the default of `rule.min_count` for a text without `<unk>`.
         keeps_ids: whether `finish_vocabulary` keeps the ids that `encode` assigned. If not, it
             sorts the tokens by count.
+        is_divisible: whether lines are encoded independently of each other, so that the parts of a
+            training text can be encoded in several processes.
         line_end: the token that ends a line.
         divided_at: where a file is divided into train, valid and test, in order of preference.
         file_prefixes: prefixes of the split files in a corpus directory, in order of preference.
@@ -47,6 +49,7 @@ class Tokenizer(ABC):
     required_tokens: ClassVar[tuple[str, ...]]
     default_min_count: ClassVar[int] = 1
     keeps_ids: ClassVar[bool] = False
+    is_divisible: ClassVar[bool] = False
     line_end: ClassVar[str] = EOS
     divided_at: ClassVar[tuple[Unit, ...]]
     file_prefixes: ClassVar[tuple[str, ...]] = ("ptb.", "")

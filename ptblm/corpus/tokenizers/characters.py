@@ -26,6 +26,7 @@ class CharacterTokenizer(Tokenizer):
     name = "char"
     unit = "character"
     required_tokens = (EOS,)
+    is_divisible = True
     divided_at = ("line", "character")
     file_prefixes = ("ptb.char.", "")
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from ptblm.corpus.vocabulary import Ids
 
-# The separators of str.split: ASCII and non-ASCII.
-_IS_SPACE = np.array([chr(byte).isspace() and byte < 128 for byte in range(256)])
-_WIDE_SPACES = re.compile(r"[^\S\x00-\x7f]")
+# The separators of str.split. For each byte, 1 if it is an ASCII separator.
+_IS_SPACE = bytes(chr(byte).isspace() and byte < 128 for byte in range(256))
+_WIDE_SPACES = re.compile(r"[^\S\x00-\x7f]")  # the others
 
 # Masks that keep the first 0 to 8 bytes of a little-endian 64-bit integer.
 _BYTE_MASKS = np.array([256**size - 1 for size in range(9)], dtype=np.uint64)
@@ -40,22 +40,30 @@ class WordTable:
     def __init__(self, ids: dict[str, int], *, grow_vocabulary: bool) -> None:
         self._ids = ids
         self._grow_vocabulary = grow_vocabulary
-        # The id of the first word with each hash. After a collision, the comparison of bytes fails,
-        # and the later word is looked up in the dict.
+        self._has_wide_spaces = False
+        # The id of a word with each hash. A word can be in one of two slots. If both are taken, the
+        # comparison of bytes fails, and the word is looked up in the dict.
         self._table = np.zeros(2**_TABLE_BITS, dtype=np.int32)
         # The first and the second eight bytes of each word by id, padded with zeros. Words that are
         # not in the table have only zeros here.
         self._heads = np.zeros(len(ids) + 1, dtype=np.uint64)
         self._tails = np.zeros(len(ids) + 1, dtype=np.uint64)
 
-    def find(self, text: str) -> Ids:
-        """Returns the ids of the words in `text`, [W]; -1 for an unknown word."""
-        if not text.isascii():
-            text = _WIDE_SPACES.sub(" ", text)
+    def find(self, text: bytes) -> Ids:
+        """Returns the ids of the words in UTF-8 text, [W]; -1 for an unknown word."""
+        # A search for wide spaces takes longer than all the rest, and few texts have any. So they
+        # are searched for only in the words that are looked up in the dict, which are never words
+        # of the table.
+        if not self._has_wide_spaces:
+            found = self._find(text)
+            if not self._has_wide_spaces:
+                return found
+        return self._find(_WIDE_SPACES.sub(" ", text.decode()).encode())
+
+    def _find(self, text: bytes) -> Ids:
         # Spaces on both sides give each word two edges and make it safe to read 16 bytes.
-        raw = b" " + text.encode() + b" " * _MAX_SIZE
-        data = np.frombuffer(raw, dtype=np.uint8)
-        is_space = _IS_SPACE[data]
+        raw = b" " + text + b" " * _MAX_SIZE
+        is_space = np.frombuffer(raw.translate(_IS_SPACE), dtype=np.bool_)
         edges = np.flatnonzero(is_space[1:] != is_space[:-1]) + 1  # [2W]
         starts, ends = edges[::2], edges[1::2]  # [W]
         sizes = ends - starts  # [W]
@@ -70,18 +78,28 @@ class WordTable:
         if b"\0" in raw:  # a zero byte in a word looks like the padding
             missed[:] = True
         indices = np.flatnonzero(missed)
-        columns = (indices, *(each[indices] for each in (starts, ends, slots, heads, tails)))
-        for index, start, end, slot, head, tail in zip(
-            *(column.tolist() for column in columns), strict=True
+        columns = tuple(each[indices] for each in (starts, ends, slots, heads, tails))
+        seconds = (hashes[indices] >> np.uint64(64 - 2 * _TABLE_BITS)).astype(np.int64)
+        seconds &= 2**_TABLE_BITS - 1
+        others = self._table[seconds]
+        is_found = (self._heads[others] == columns[3]) & (self._tails[others] == columns[4])
+        is_found &= (sizes[indices] <= _MAX_SIZE) & (b"\0" not in raw)
+        found[indices[is_found]] = others[is_found]
+        rest = ~is_found
+        for index, start, end, slot, head, tail, second in zip(
+            *(column[rest].tolist() for column in (indices, *columns, seconds)), strict=True
         ):
-            found[index] = self._find_one(raw[start:end], slot, head, tail)
+            found[index] = self._find_one(raw[start:end], (slot, second), head, tail)
         return found
 
-    def _find_one(self, raw: bytes, slot: int, head: int, tail: int) -> int:
-        """Returns the id of a word and adds the word to the table if its slot is free."""
+    def _find_one(self, raw: bytes, slots: tuple[int, int], head: int, tail: int) -> int:
+        """Returns the id of a word and adds the word to the table if one of its slots is free."""
         word = raw.decode()
         index = self._ids.get(word)
         if index is None:
+            if not raw.isascii() and _WIDE_SPACES.search(word):
+                self._has_wide_spaces = True  # `find` reads the text again
+                return -1
             if not self._grow_vocabulary:
                 return -1
             index = self._ids[word] = len(self._ids)
@@ -89,7 +107,10 @@ class WordTable:
                 more = np.zeros_like(self._heads)
                 self._heads = np.append(self._heads, more)
                 self._tails = np.append(self._tails, more)
-        if self._table[slot] == 0 and len(raw) <= _MAX_SIZE and b"\0" not in raw:
-            self._table[slot] = index
-            self._heads[index], self._tails[index] = head, tail
+        if len(raw) <= _MAX_SIZE and b"\0" not in raw:
+            for slot in slots:
+                if self._table[slot] == 0:
+                    self._table[slot] = index
+                    self._heads[index], self._tails[index] = head, tail
+                    break
         return index

@@ -17,6 +17,7 @@ _UNSPACED_SCRIPTS = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]"
 )
 _SAMPLE_SIZE = 2**16  # bytes
+_EOS_WORD = f" {EOS} ".encode()
 
 
 class WordTokenizer(Tokenizer):
@@ -33,6 +34,7 @@ class WordTokenizer(Tokenizer):
     unit = "word"
     required_tokens = (EOS,)
     default_min_count = 2
+    is_divisible = True
     divided_at = ("line", "word", "character")
 
     @staticmethod
@@ -52,13 +54,13 @@ class WordTokenizer(Tokenizer):
         any_word, text = False, "\n"
         for offset, text in blocks.decoded():
             any_word = any_word or not (text == "" or text.isspace())
-            ids = table.find(text.replace("\n", f" {EOS} "))
+            ids = table.find(text.encode().replace(b"\n", _EOS_WORD))
             if is_closed and (ids < 0).any():
                 raise self.unknown_token_error(blocks, offset, text)
             yield ids
         check_not_empty(any_word, blocks.source.name, self.unit)
         if not text.endswith("\n"):
-            yield table.find(EOS)
+            yield table.find(_EOS_WORD)
 
     def check_text(self, source: Source) -> None:
         """Checks that the words of a text are separated by spaces.

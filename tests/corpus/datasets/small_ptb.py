@@ -5,7 +5,7 @@ import io
 import tarfile
 from pathlib import Path
 
-from ptblm.corpus.datasets.base import DataFile, Dataset
+from ptblm.corpus.datasets.base import Archive, DataFile, Dataset
 
 CONTENT = {
     "ptb.train.txt": b" the cat \n" * 9000,
@@ -14,7 +14,8 @@ CONTENT = {
     "ptb.char.train.txt": b" t h e \n" * 30,
 }
 DATASET = Dataset(
-    title="small corpus",
+    name="small",
+    title="the small corpus",
     license="none",
     directory=Path("data/small"),
     files={
@@ -22,7 +23,9 @@ DATASET = Dataset(
         for name, data in CONTENT.items()
     },
     folder="simple-examples/data",
-    urls=(),
+    archives=(Archive("simple-examples.tgz", tuple(CONTENT), ()),),
+    download_size=100,
+    disk_size=1000,
 )
 
 
