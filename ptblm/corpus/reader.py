@@ -18,6 +18,7 @@ from ptblm.config.data import DataConfig
 from ptblm.corpus.layout import Split
 from ptblm.corpus.source import Source, TextBlocks
 from ptblm.corpus.splits import RawCorpus, prepare_splits
+from ptblm.corpus.text_size import TextSize, text_size
 from ptblm.corpus.tokenizers import make_tokenizer
 from ptblm.corpus.tokenizers.base import EmptyTextError, Tokenizer
 from ptblm.corpus.unknown_tokens import MAX_SHARE, unknown_tokens_note
@@ -34,11 +35,13 @@ class EncodedText:
         ids: token ids, [N], of the vocabulary's `id_dtype`.
         unknown: number of tokens that were not in the vocabulary and became `<unk>`.
         sha256: SHA-256 of the bytes of the text, in hexadecimal.
+        size: the size of the text in words and bytes.
     """
 
     ids: Ids
     unknown: int
     sha256: str
+    size: TextSize
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class IdRange:
     tokens: int
     unknown: int
     sha256: str
+    size: TextSize
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ def write_corpus(
     else:
         counts = np.zeros(len(vocabulary), dtype=np.int64)
         ranges["train"] = write_text(train, tokenizer, write, counts)
-        tokenizer.vocabulary = Vocabulary(vocabulary.tokens, counts.tolist())
+        tokenizer.vocabulary = vocabulary.with_counts(counts.tolist())
     for split, source in texts.sources.items():
         if split != "train":
             try:
@@ -189,7 +193,7 @@ def write_text(
             _count(ids, counts)
         write(ids.astype(dtype, copy=False).data)
         tokens += len(ids)
-    return IdRange(tokens, unknown, blocks.sha256)
+    return IdRange(tokens, unknown, blocks.sha256, text_size(source))
 
 
 def write_training_text(
@@ -223,7 +227,8 @@ def write_training_text(
         for dtype, length in written:
             ids = np.frombuffer(spare.read(length * dtype.itemsize), dtype=dtype)
             write(final_ids[ids].data)
-    return IdRange(sum(length for _, length in written), unknown, blocks.sha256)
+    tokens = sum(length for _, length in written)
+    return IdRange(tokens, unknown, blocks.sha256, text_size(source))
 
 
 def split_ids(
@@ -234,7 +239,7 @@ def split_ids(
     start, dtype = 0, tokenizer.vocabulary.id_dtype
     for split, text in written.items():
         ids: Ids = np.frombuffer(memory, dtype=dtype, count=text.tokens, offset=start)
-        splits[split] = EncodedText(ids, text.unknown, text.sha256)
+        splits[split] = EncodedText(ids, text.unknown, text.sha256, text.size)
         start += ids.nbytes
     return splits
 
