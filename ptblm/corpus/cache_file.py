@@ -55,14 +55,12 @@ class CacheEntry:
     @cached_property
     def key(self) -> dict[str, Any]:
         """Everything that determines the ids, as JSON values. The texts are hashed once."""
-        tokens = None
-        if self.vocabulary is not None:
-            tokens = "\n".join([*self.vocabulary.tokens, "", *self.vocabulary.merges])
+        symbols = None if self.vocabulary is None else "\n".join(self.vocabulary.symbols)
         return {
             "format": FORMAT,
             "byte order": sys.byteorder,
             "config": self.config.model_dump(exclude={"path": True, "vocabulary": {"file"}}),
-            "vocabulary": tokens and hashlib.sha256(tokens.encode()).hexdigest(),
+            "vocabulary": symbols and hashlib.sha256(symbols.encode()).hexdigest(),
             "splits": list(self.raw.files),
             "texts": [source.sha256() for source in self.raw.sources],
         }

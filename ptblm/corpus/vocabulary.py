@@ -65,6 +65,11 @@ class Vocabulary:
         return {"tokens": list(self.tokens), "counts": list(self.counts), **merges}
 
     @property
+    def symbols(self) -> tuple[str, ...]:
+        """Tokens and merges: equal for vocabularies that give any text the same ids."""
+        return (*self.tokens, "", *self.merges)
+
+    @property
     def id_dtype(self) -> np.dtype[Any]:
         """The dtype in which ids are stored."""
         return id_dtype(len(self))

@@ -196,8 +196,7 @@ def restore(components: RunComponents, checkpoint: Checkpoint, path: Path) -> No
                 where=components.config.data.path,
                 hint="restore the original text, or start a new run",
             )
-    vocabulary, saved = components.corpus.vocabulary, checkpoint.parsed_vocabulary()
-    if (vocabulary.tokens, vocabulary.merges) != (saved.tokens, saved.merges):
+    if list(components.corpus.vocabulary.tokens) != checkpoint.vocabulary["tokens"]:
         raise CheckpointError(
             "the vocabulary of the corpus differs from that of the checkpoint",
             where=str(path),
