@@ -100,7 +100,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "not an object of tokens and ids": lambda d: d["model"]["vocab"].update(a=True),
     "the ids of the tokens are not": lambda d: d["model"]["vocab"].update(a=-1),
     "the ids of the tokens are": lambda d: d["model"]["vocab"].update(a=10**19),
-    "does not contain Ā": lambda d: d.update(
+    "does not contain !": lambda d: d.update(
         added_tokens=[], model={"type": "BPE", "vocab": {"a": 0, EOS: 1}, "merges": []}
     ),
     "the added tokens are not": lambda d: d.update(added_tokens=["<pad>"]),

@@ -69,7 +69,7 @@ class Reader:
         if not text:
             return []
         if self.tokenizer.space_before:
-            return self.tokens(text if first else f" {text}")
+            return self.tokens(text if first else f" {text.lstrip()}")
         return self.tokens(text) + ([] if last else self.tokenizer.tokens_of(" "))
 
     def line(self, tokens: list[str], text: str, place: Place) -> Line:
