@@ -193,7 +193,7 @@ def write_text(
             _count(ids, counts)
         write(ids.astype(dtype, copy=False).data)
         tokens += len(ids)
-    return IdRange(tokens, unknown, blocks.sha256, text_size(source))
+    return IdRange(tokens, unknown, blocks.sha256, _size(source, tokenizer, tokens))
 
 
 def write_training_text(
@@ -228,7 +228,7 @@ def write_training_text(
             ids = np.frombuffer(spare.read(length * dtype.itemsize), dtype=dtype)
             write(final_ids[ids].data)
     tokens = sum(length for _, length in written)
-    return IdRange(tokens, unknown, blocks.sha256, text_size(source))
+    return IdRange(tokens, unknown, blocks.sha256, _size(source, tokenizer, tokens))
 
 
 def split_ids(
@@ -242,6 +242,11 @@ def split_ids(
         splits[split] = EncodedText(ids, text.unknown, text.sha256, text.size)
         start += ids.nbytes
     return splits
+
+
+def _size(source: Source, tokenizer: Tokenizer, tokens: int) -> TextSize:
+    """Returns the size of a text; the tokens of a model of words are its words and line ends."""
+    return TextSize(tokens, source.size) if tokenizer.unit == "word" else text_size(source)
 
 
 def _rare_tokens_note(tokenizer: Tokenizer, train: IdRange) -> str:

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptblm.config.data import DataConfig
@@ -39,6 +39,7 @@ def bpe() -> Tokenizer:
     return trained_tokenizer(bytes_source("text", TEXT.encode()), "bpe", size=300)
 
 
+@settings(deadline=None)
 @given(UNICODE.filter(bool))
 def test_bpe_decodes_to_the_exact_text(bpe: Tokenizer, text: str) -> None:
     encoded = read_text(bytes_source("text", text.encode()), bpe)
@@ -48,6 +49,7 @@ def test_bpe_decodes_to_the_exact_text(bpe: Tokenizer, text: str) -> None:
     assert encoded.unknown == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 299)))
 def test_any_ids_decode_to_their_bytes(bpe: Tokenizer, ids: list[int]) -> None:
     """A model can generate bytes that are not UTF-8."""
@@ -59,6 +61,7 @@ def test_any_ids_decode_to_their_bytes(bpe: Tokenizer, ids: list[int]) -> None:
     assert text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") == theirs
 
 
+@settings(deadline=None)
 @given(LINES)
 def test_tokens_are_those_of_the_library(bpe: Tokenizer, line: str) -> None:
     document = {**tokenizer_document(bpe.vocabulary), "added_tokens": []}
@@ -66,6 +69,7 @@ def test_tokens_are_those_of_the_library(bpe: Tokenizer, line: str) -> None:
     assert bpe.tokens_of(line) == theirs.encode(line).tokens
 
 
+@settings(deadline=None)
 @given(UNICODE.filter(bool), st.sampled_from([1, 2, 3, 5, 8]))
 def test_tokens_do_not_depend_on_blocks(bpe: Tokenizer, text: str, size: int) -> None:
     whole = read_text(bytes_source("text", text.encode()), bpe).ids
@@ -118,6 +122,7 @@ def test_partial_characters_are_spelled_as_escaped_bytes(bpe: Tokenizer) -> None
     assert bpe.spelled(EOS) == EOS
 
 
+@settings(deadline=None)
 @given(LINES)
 def test_lengths_add_up_to_the_characters(bpe: Tokenizer, line: str) -> None:
     assert sum(map(bpe.length, bpe.tokens_of(line))) == len(line)

@@ -36,7 +36,7 @@ _BYTES = {chr(character): byte for byte, character in _CHARACTERS.items()}
 
 # No token contains a space after another character, so a text divided here has the same tokens.
 _BOUNDARY = re.compile(r"(?<=\S)(?= )")
-_MAX_PIECES = 2**18  # whose tokens are remembered
+_MAX_REMEMBERED = 2**19  # ids of pieces; some 60 MB
 
 
 class BpeTokenizer(Tokenizer):
@@ -57,6 +57,7 @@ class BpeTokenizer(Tokenizer):
         _check(self.vocabulary)
         self._library: Library | None = None
         self._ids_of_pieces: dict[str, list[int]] = {}
+        self._remembered = 0
 
     @staticmethod
     def block_end(raw: bytes) -> int:
@@ -151,8 +152,9 @@ class BpeTokenizer(Tokenizer):
 
         A word with the space before it has the same tokens everywhere, so it is encoded once.
         """
-        if len(self._ids_of_pieces) > _MAX_PIECES:
+        if self._remembered > _MAX_REMEMBERED:
             self._ids_of_pieces.clear()
+            self._remembered = 0
         known = self._ids_of_pieces
         divided = [_BOUNDARY.split(line) for line in lines]
         if missing := list(set(chain.from_iterable(divided)) - known.keys()):
@@ -162,6 +164,7 @@ class BpeTokenizer(Tokenizer):
             texts = [piece.encode("utf-8", "replace").decode() for piece in missing]
             encodings = self._library.encode_batch_fast(texts, add_special_tokens=False)
             known.update((piece, each.ids) for piece, each in zip(missing, encodings, strict=True))
+            self._remembered += sum(map(len, encodings))
         return [list(chain.from_iterable(map(known.__getitem__, pieces))) for pieces in divided]
 
 
