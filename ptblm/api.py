@@ -66,7 +66,7 @@ class Model:
 
     Attributes:
         path: the checkpoint file.
-        unit: name of a token: "word", "character" or "byte".
+        unit: name of a token: "word", "character", "byte" or "subword".
         vocabulary: the tokens that the model knows, and their counts in the training split.
     """
 

@@ -21,6 +21,7 @@ from tests.in_process import ptblm
 NOBODY = 65534
 TINY = ["--config", "test", "--set", "model.hidden_size=2", "--set", "training.batch_size=4"]
 SAMPLE = [*TINY, "--data", "sample"]
+BPE = ["train", *SAMPLE, "--tokenizer", "bpe"]
 
 # Commands with a path, and the exit code if the path cannot be used.
 COMMANDS: dict[str, tuple[list[str], int]] = {
@@ -30,6 +31,7 @@ COMMANDS: dict[str, tuple[list[str], int]] = {
     "resume": (["train", "--resume", "PATH"], 4),
     "init": (["train", "--init", "PATH", "--data", "sample"], 4),
     "vocabulary": (["train", *SAMPLE, "--set", "data.vocabulary.file=PATH", "--dry-run"], 3),
+    "tokenizer": ([*BPE, "--set", "data.vocabulary.file=PATH", "--dry-run"], 3),
     "config": (["train", "--config", "PATH"], 2),
     "config show": (["config", "show", "PATH"], 2),
     "data": (["train", *TINY, "--data", "PATH", "--dry-run"], 3),

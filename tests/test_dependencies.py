@@ -7,12 +7,13 @@ from tests.conftest import REPOSITORY
 
 
 def lower_bounds() -> dict[str, str]:
-    """The lower bounds of the core dependencies and of the extras plot and export."""
+    """The lower bounds of the core dependencies and of the extras plot, export and tokenizers."""
     text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     bounds = {}
     project = tomllib.loads(text)["project"]
     extras = project["optional-dependencies"]
-    for requirement in project["dependencies"] + extras["plot"] + extras["export"]:
+    others = extras["plot"] + extras["export"] + extras["tokenizers"]
+    for requirement in project["dependencies"] + others:
         match = re.fullmatch(r"([a-z]+)>=([0-9.]+)(,<[0-9.]+)?", requirement)
         assert match, requirement
         bounds[match[1]] = match[2]

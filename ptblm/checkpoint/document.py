@@ -15,10 +15,12 @@ def check_document(document: dict[str, Any]) -> None:
     Raises:
         StructureMismatchError: if a value is missing, unknown or of an unexpected type.
     """
+    vocabulary = document.get("vocabulary")
+    has_merges = isinstance(vocabulary, dict) and "merges" in vocabulary
     expected: dict[str, Any] = {
         "format": FORMAT,
         "config": {},
-        "vocabulary": {"tokens": [], "counts": []},
+        "vocabulary": {"tokens": [], "counts": [], **({"merges": []} if has_merges else {})},
         "corpus": {"name": "", "sha256": dict.fromkeys(SPLITS, "")},
         "train_state": {},
         "metrics_offset": 0,
@@ -38,9 +40,10 @@ def check_document(document: dict[str, Any]) -> None:
         },
         "hidden_state": [],
     }
-    varying = {"config", "vocabulary.tokens", "vocabulary.counts", "train_state"}
-    check_structure(expected, document, varying=varying | {"hidden_state"})
+    varying = {"config", "vocabulary.tokens", "vocabulary.counts", "vocabulary.merges"}
+    check_structure(expected, document, varying=varying | {"train_state", "hidden_state"})
     tokens, counts = document["vocabulary"]["tokens"], document["vocabulary"]["counts"]
+    merges = document["vocabulary"].get("merges", [])
     imported = document["imported_from"]
     hashes = document["corpus"]["sha256"].values()
     problems = {
@@ -48,6 +51,7 @@ def check_document(document: dict[str, Any]) -> None:
         or not all(isinstance(token, str) for token in tokens),
         "vocabulary: not a count for each token": len(counts) != len(tokens)
         or not _are_sizes(counts),
+        "vocabulary: not a list of merges": not all(isinstance(merge, str) for merge in merges),
         "config: not sections of keys": not all(
             isinstance(section, dict) for section in document["config"].values()
         ),

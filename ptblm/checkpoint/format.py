@@ -50,7 +50,8 @@ class Checkpoint:
 
     Attributes:
         config: the complete config of the run, as plain data.
-        vocabulary: "tokens", in the order of their ids, and their "counts" in the training split.
+        vocabulary: "tokens", in the order of their ids, and their "counts" in the training split;
+            for byte-pair encoding also its "merges".
         corpus: "name" of the corpus, and "sha256" of the bytes of each split, which is "" if the
             corpus has no test split.
         model: the model's `state_dict` after the last step, from which training continues.
@@ -132,7 +133,7 @@ class Checkpoint:
 
     def parsed_vocabulary(self) -> Vocabulary:
         """Returns the vocabulary as an object."""
-        return Vocabulary(self.vocabulary["tokens"], self.vocabulary["counts"])
+        return Vocabulary(**self.vocabulary)
 
 
 def current_versions() -> dict[str, str]:

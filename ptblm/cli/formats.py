@@ -3,10 +3,9 @@
 from typing import Any
 
 from ptblm.corpus.vocabulary import EOS, UNK
-from ptblm.evaluation.score import perplexity
 from ptblm.evaluation.scorers.description import method_name
 from ptblm.paths import shell_join
-from ptblm.reporting.bits import score_bits
+from ptblm.reporting.bits import score_bits, text_measures
 from ptblm.reporting.console import onednn_note
 from ptblm.run.checkpoints import CheckpointInfo, Verdict
 from ptblm.run.dry_run import DryRun
@@ -22,8 +21,8 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
     """Returns an evaluation as JSON values, unrounded."""
     score = evaluation.score
     without_unk = score.without(UNK)
-    open_score, words = evaluation.open_score, evaluation.words
-    per_word = perplexity(score.nll, words) if words else None
+    open_score, unit = evaluation.open_score, evaluation.unit
+    size = {"words": evaluation.size.words, "bytes": evaluation.size.utf8_bytes}
     return {
         "checkpoint": str(evaluation.checkpoint),
         "epochs": evaluation.epochs,
@@ -34,14 +33,15 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         "bits_per_token": score.bits,
         "perplexity": score.perplexity,
         "unigram_perplexity": evaluation.unigram,
-        **score_bits(score, evaluation.unit),
+        **score_bits(score, unit),
         "entropy_bound": evaluation.entropy_bound,
-        f"unknown_{evaluation.unit}s": evaluation.unknown,
+        f"unknown_{unit}s": evaluation.unknown,
         "notes": evaluation.notes,
         "unk_tokens": score.part(UNK).tokens,
         "tokens_without_unk": score.tokens - score.part(UNK).tokens,
         "perplexity_with_padded_vocabulary": None if open_score is None else open_score.perplexity,
-        **({} if words is None else {"words": words, "perplexity_per_word": per_word}),
+        **({} if unit == "word" else size),
+        **text_measures(score.nll, evaluation.size, unit),
         "perplexity_without_unk": None if without_unk is None else without_unk.perplexity,
         "protocol": evaluation.protocol,
         "method": _method(evaluation),
@@ -89,11 +89,15 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
             f"<unk>        {counted(unk_tokens, 'target')} {'is' if unk_tokens == 1 else 'are'} "
             f"<unk>; perplexity of the {others} {_shown(without_unk.perplexity)}"
         )
-    if evaluation.words:
+    measures = text_measures(score.nll, evaluation.size, unit)
+    if (per_word := measures.get("perplexity_per_word")) is not None:
         lines.append(
-            f"words        {counted(evaluation.words, 'word')} between white space; perplexity per "
-            f"word {_shown(perplexity(score.nll, evaluation.words))}"
+            f"words        {counted(evaluation.size.words, 'word')} and line ends; perplexity per "
+            f"word {_shown(per_word)}"
         )
+    if (per_byte := measures.get("bits_per_byte")) is not None:
+        size = counted(evaluation.size.utf8_bytes, "byte")
+        lines.append(f"bytes        {size}; {per_byte:.4f} bits per byte")
     if evaluation.open_score is not None:
         lines.append(
             f"padded       perplexity {_shown(evaluation.open_score.perplexity)} with a vocabulary "

@@ -20,7 +20,7 @@ def train(
     config: ConfigName = None,
     data: Data = None,
     tokenizer: Annotated[
-        Literal["word", "char", "byte"] | None,
+        Literal["word", "char", "byte", "bpe"] | None,
         typer.Option(help="Tokenizer.", show_default="word"),
     ] = None,
     cell: Cell = None,

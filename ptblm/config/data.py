@@ -10,6 +10,11 @@ from ptblm.config.section import Section
 
 _PATH = r"^[^\x00]+$"
 
+# Tokens of byte-pair encoding: 256 bytes and <eos>, and those of a text unless a config says more.
+MIN_BPE_SIZE, BPE_SIZE = 257, 16_000
+# Keys of the vocabulary that are about tokens that the training split lacks.
+_FOR_UNKNOWN = {"closed", "unk"}
+
 # Codecs of Python that encode names and literals; punycode takes quadratic time.
 _NOT_FOR_FILES = {"idna", "punycode", "raw-unicode-escape", "unicode-escape"}
 
@@ -23,7 +28,7 @@ class VocabularyConfig(Section):
             ge=1,
             le=10**12,
             description="occurrences in the training split that a token needs; null selects 2 for "
-            "words if the text has no <unk>, so that <unk> is learned, and 1 otherwise",
+            "words if the text has no <unk>, so that <unk> is learned, and for bpe; 1 otherwise",
         ),
     ] = None
     size: Annotated[
@@ -32,7 +37,7 @@ class VocabularyConfig(Section):
             ge=3,
             le=10**8,
             description="largest number of tokens, <unk> and <eos> included; the most frequent "
-            "tokens are kept; null for no limit",
+            "tokens are kept; null for no limit, or 16000 for bpe",
         ),
     ] = None
     file: Annotated[
@@ -40,8 +45,8 @@ class VocabularyConfig(Section):
         Field(
             min_length=1,
             pattern=_PATH,
-            description="vocabulary to use instead: a text file with one token per line, a "
-            "checkpoint, or a run directory",
+            description="vocabulary to use instead: a text file with one token per line, for bpe "
+            "a tokenizer.json, a checkpoint, or a run directory",
         ),
     ] = None
     closed: Annotated[
@@ -88,9 +93,10 @@ class DataConfig(Section):
         ),
     ] = "ptb"
     tokenizer: Annotated[
-        Literal["word", "char", "byte"],
+        Literal["word", "char", "byte", "bpe"],
         Field(
-            description="unit of a token: word, char (ptb then uses its character files) or byte"
+            description="unit of a token: word, char (ptb then uses its character files), byte, or "
+            "bpe (subwords by byte-pair encoding)"
         ),
     ] = "word"
     vocabulary: Annotated[VocabularyConfig, Field(description="tokens that the model knows")] = (
@@ -142,6 +148,15 @@ class DataConfig(Section):
         wrong: dict[str, object] = {}
         if is_byte:
             wrong |= {f"vocabulary.{key}": value for key, value in changed.items()}
+        if self.tokenizer == "bpe":  # which can encode any word
+            wrong |= {f"vocabulary.{key}": changed[key] for key in changed.keys() & _FOR_UNKNOWN}
+            size = self.vocabulary.size
+            if size is not None and size < MIN_BPE_SIZE:
+                raise PydanticCustomError(
+                    "bpe_size",
+                    "bpe needs at least {least} tokens: the bytes and <eos>",
+                    {"key": "vocabulary.size", "least": MIN_BPE_SIZE, "value": size},
+                )
         if is_byte and self.encoding is not None:
             wrong["encoding"] = self.encoding
         if self.format == "raw" and not is_byte:

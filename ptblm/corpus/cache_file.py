@@ -33,13 +33,14 @@ from ptblm.corpus.reader import (
 )
 from ptblm.corpus.source import BLOCK_SIZE
 from ptblm.corpus.splits import RawCorpus
+from ptblm.corpus.text_size import TextSize
 from ptblm.corpus.tokenizers import make_tokenizer
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.errors import DataError
 from ptblm.files import open_regular, replacing
 from ptblm.json_files import parse_json
 
-FORMAT = 3
+FORMAT = 4
 _LENGTH_SIZE, _DIGEST_SIZE = 8, 32  # in bytes
 
 
@@ -54,12 +55,12 @@ class CacheEntry:
     @cached_property
     def key(self) -> dict[str, Any]:
         """Everything that determines the ids, as JSON values. The texts are hashed once."""
-        tokens = None if self.vocabulary is None else "\n".join(self.vocabulary.tokens)
+        symbols = None if self.vocabulary is None else "\n".join(self.vocabulary.symbols)
         return {
             "format": FORMAT,
             "byte order": sys.byteorder,
             "config": self.config.model_dump(exclude={"path": True, "vocabulary": {"file"}}),
-            "vocabulary": tokens and hashlib.sha256(tokens.encode()).hexdigest(),
+            "vocabulary": symbols and hashlib.sha256(symbols.encode()).hexdigest(),
             "splits": list(self.raw.files),
             "texts": [source.sha256() for source in self.raw.sources],
         }
@@ -109,12 +110,19 @@ class _Model(BaseModel):
 class _Vocabulary(_Model):
     tokens: list[str]
     counts: list[Annotated[int, Field(ge=0, lt=2**62)]]
+    merges: list[str] = []
+
+
+class _Size(_Model):
+    words: int = Field(ge=0, lt=2**62)
+    utf8_bytes: int = Field(ge=0, lt=2**62)
 
 
 class _Range(_Model):
     tokens: int = Field(gt=0, lt=2**62)
     unknown: int = Field(ge=0, lt=2**62)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    size: _Size
 
 
 class _Document(_Model):
@@ -142,7 +150,7 @@ def load_cache(path: Path, entry: CacheEntry) -> EncodedCorpus | None:
             rule = entry.config.vocabulary
             written = WrittenCorpus(
                 make_tokenizer(entry.config.tokenizer, vocabulary, rule),
-                {split: IdRange(**text.model_dump()) for split, text in document.ranges.items()},
+                {split: _id_range(text) for split, text in document.ranges.items()},
                 document.split_rule,
                 document.notes,
             )
@@ -151,6 +159,11 @@ def load_cache(path: Path, entry: CacheEntry) -> EncodedCorpus | None:
         return EncodedCorpus(written, split_ids(memory, written.tokenizer, written.ranges), memory)
     except (OSError, ValueError, KeyError, DataError):
         return None
+
+
+def _id_range(text: _Range) -> IdRange:
+    size = TextSize(text.size.words, text.size.utf8_bytes)
+    return IdRange(text.tokens, text.unknown, text.sha256, size)
 
 
 def _read_document(file: IO[bytes]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ptblm.corpus.datasets.base import Dataset
 from ptblm.corpus.layout import Split
 from ptblm.corpus.reader import EncodedText, read_corpus
 from ptblm.corpus.splits import corpus_name, locate_corpus, shadowed_note
+from ptblm.corpus.tokenizer_file import read_tokenizer_file
 from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.corpus.vocabulary_file import read_vocabulary
@@ -70,13 +71,15 @@ def load_corpus(config: DataConfig, vocabulary: Vocabulary | None = None) -> Cor
     Args:
         config: the config of the corpus.
         vocabulary: the tokens and their ids; None to build a vocabulary from the training split,
-            or to read the text file that `data.vocabulary.file` names.
+            or to read the file that `data.vocabulary.file` names.
 
     Raises:
         DataError: if a split is missing, empty, or cannot be tokenized.
     """
     if vocabulary is None and config.vocabulary.file is not None:
-        vocabulary = read_vocabulary(expand_path(config.vocabulary.file), config)
+        path = expand_path(config.vocabulary.file)
+        is_bpe = config.tokenizer == "bpe"
+        vocabulary = read_tokenizer_file(path) if is_bpe else read_vocabulary(path, config)
     raw = locate_corpus(config)
     name = corpus_name(config.path)
     encoded = None
@@ -132,7 +135,7 @@ def read_entropy_bound(
 
     Args:
         location: the directory of the corpus.
-        tokenizer_name: "word", "char" or "byte".
+        tokenizer_name: "word", "char", "byte" or "bpe".
         split: the split.
         sha256: SHA-256 of the text, in hexadecimal.
 

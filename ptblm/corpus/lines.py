@@ -111,16 +111,6 @@ def lines_of(source: Source, tokenizer: Tokenizer) -> Iterator[Line]:
     yield from _lines(blocks, tokenizer, source.name)
 
 
-def count_words(source: Source) -> int:
-    """Returns the number of words between white space.
-
-    Raises:
-        DataError: if the text cannot be read.
-    """
-    blocks = source.blocks(lambda raw: max(raw.rfind(b" "), raw.rfind(b"\n")) + 1)
-    return sum(len(raw.decode("utf-8", "surrogateescape").split()) for _, raw in blocks)
-
-
 def read_lines(
     pieces: Iterable[bytes],
     name: str,

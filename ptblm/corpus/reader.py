@@ -26,6 +26,7 @@ from ptblm.corpus.parts import (
 )
 from ptblm.corpus.source import Source, TextBlocks
 from ptblm.corpus.splits import RawCorpus, prepare_splits
+from ptblm.corpus.text_size import TextSize, text_size
 from ptblm.corpus.tokenizers import make_tokenizer
 from ptblm.corpus.tokenizers.base import EmptyTextError, Tokenizer
 from ptblm.corpus.unknown_tokens import MAX_SHARE, unknown_tokens_note
@@ -42,11 +43,13 @@ class EncodedText:
         ids: token ids, [N], of the vocabulary's `id_dtype`.
         unknown: number of tokens that were not in the vocabulary and became `<unk>`.
         sha256: SHA-256 of the bytes of the text, in hexadecimal.
+        size: the size of the text in words and bytes.
     """
 
     ids: Ids
     unknown: int
     sha256: str
+    size: TextSize
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class IdRange:
     tokens: int
     unknown: int
     sha256: str
+    size: TextSize
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ def write_corpus(
     else:
         counts = np.zeros(len(vocabulary), dtype=np.int64)
         ranges["train"] = write_text(train, tokenizer, write, counts)
-        tokenizer.vocabulary = Vocabulary(vocabulary.tokens, counts.tolist())
+        tokenizer.vocabulary = vocabulary.with_counts(counts.tolist())
     for split, source in texts.sources.items():
         if split != "train":
             try:
@@ -200,7 +204,7 @@ def write_text(
             count_ids(ids, counts)
         write(ids.astype(dtype, copy=False).data)
         tokens += len(ids)
-    return IdRange(tokens, unknown, blocks.sha256)
+    return IdRange(tokens, unknown, blocks.sha256, _size(source, tokenizer, tokens))
 
 
 def write_training_text(
@@ -231,7 +235,8 @@ def write_training_text(
         if not tokenizer.keeps_ids:
             for part in encoded.parts:
                 part.write(final_ids, write)
-    return IdRange(int(counts.sum()), unknown, encoded.sha256)
+    tokens = int(counts.sum())
+    return IdRange(tokens, unknown, encoded.sha256, _size(source, tokenizer, tokens))
 
 
 def split_ids(
@@ -242,9 +247,14 @@ def split_ids(
     start, dtype = 0, tokenizer.vocabulary.id_dtype
     for split, text in written.items():
         ids: Ids = np.frombuffer(memory, dtype=dtype, count=text.tokens, offset=start)
-        splits[split] = EncodedText(ids, text.unknown, text.sha256)
+        splits[split] = EncodedText(ids, text.unknown, text.sha256, text.size)
         start += ids.nbytes
     return splits
+
+
+def _size(source: Source, tokenizer: Tokenizer, tokens: int) -> TextSize:
+    """Returns the size of a text; the tokens of a model of words are its words and line ends."""
+    return TextSize(tokens, source.size) if tokenizer.unit == "word" else text_size(source)
 
 
 def _rare_tokens_note(tokenizer: Tokenizer, train: IdRange) -> str:

@@ -1,4 +1,4 @@
-"""The vocabulary: a model's tokens (words, characters or bytes), their ids and training counts."""
+"""The vocabulary: a model's tokens (words, characters, ...), their ids and training counts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,19 +18,25 @@ class Vocabulary:
     Args:
         tokens: distinct tokens; the index of a token is its id.
         counts: number of occurrences of each token in the training split.
+        merges: pairs of tokens that byte-pair encoding joins, such as "t h", in order of priority;
+            empty for other tokenizers.
 
     Attributes:
         tokens: the tokens as a tuple.
         counts: the counts as a tuple.
+        merges: the merges as a tuple.
         ids: maps each token to its id.
 
     Raises:
         ValueError: if the lengths differ or a token occurs twice.
     """
 
-    def __init__(self, tokens: Sequence[str], counts: Sequence[int]) -> None:
+    def __init__(
+        self, tokens: Sequence[str], counts: Sequence[int], merges: Sequence[str] = ()
+    ) -> None:
         self.tokens = tuple(tokens)
         self.counts = tuple(counts)
+        self.merges = tuple(merges)
         self.ids = {token: index for index, token in enumerate(self.tokens)}
         if len(self.counts) != len(self.tokens):
             raise ValueError(f"{len(self.tokens):,} tokens, but {len(self.counts):,} counts")
@@ -49,9 +55,19 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def with_counts(self, counts: Sequence[int]) -> "Vocabulary":
+        """Returns the same tokens with other counts."""
+        return Vocabulary(self.tokens, counts, self.merges)
+
     def as_dict(self) -> dict[str, list[Any]]:
         """Returns the vocabulary as plain data that `Vocabulary(**data)` restores."""
-        return {"tokens": list(self.tokens), "counts": list(self.counts)}
+        merges = {"merges": list(self.merges)} if self.merges else {}
+        return {"tokens": list(self.tokens), "counts": list(self.counts), **merges}
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Tokens and merges: equal for vocabularies that give any text the same ids."""
+        return (*self.tokens, "", *self.merges)
 
     @property
     def id_dtype(self) -> np.dtype[Any]:

@@ -3,7 +3,8 @@
 A word of a word tokenizer is the token itself, or the tokens that `word_splitting` has divided it
 into; the token that ends the line is a separate word. A word of characters or bytes also contains
 the white space that follows it, or the end of the line, so that the surprisals of all words add up
-to that of the line. White space before the first word belongs to the first word.
+to that of the line. White space before the first word belongs to the first word. A word of subwords
+also contains the white space before it, and that at the end of a line belongs to the line end.
 
 Shapes: W words of a line.
 """
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from ptblm.corpus.lines import Line
 from ptblm.corpus.tokenizers.base import Tokenizer
 
-_WORD_WITH_SPACES = re.compile(r"\s*\S+\s*")
+_WORD_WITH_SPACES, _WORD_AFTER_SPACES = re.compile(r"\s*\S+\s*"), re.compile(r"\s*\S+")
 
 
 def whole_words(line: Line, tokenizer: Tokenizer) -> tuple[list[str], NDArray[np.intp]]:
@@ -31,6 +32,12 @@ def whole_words(line: Line, tokenizer: Tokenizer) -> tuple[list[str], NDArray[np
         token_ends = np.cumsum([len(token) for token in line.tokens])
         word_starts = np.cumsum([0, *map(len, words)])  # in the line without white space
         starts = np.searchsorted(token_ends, word_starts, side="right")
+        return [*words, tokenizer.line_end], starts
+    if tokenizer.space_before:  # the characters of a token are bytes
+        parts = _WORD_AFTER_SPACES.findall(line.text)
+        sizes = [len(part.encode("utf-8", "surrogateescape")) for part in parts]
+        token_starts = np.cumsum([0, *map(len, line.tokens)])
+        starts = np.searchsorted(token_starts[:-1], np.cumsum([0, *sizes]))
         return [*words, tokenizer.line_end], starts
     if not words:
         return [tokenizer.line_end], np.zeros(1, dtype=np.intp)

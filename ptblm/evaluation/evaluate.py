@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ptblm.corpus.batches import count_streams
 from ptblm.corpus.lines import Line
 from ptblm.corpus.reader import EncodedText
+from ptblm.corpus.text_size import TextSize, line_size
 from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.vocabulary import UNK
 from ptblm.evaluation.line_scores import Mode, ScoredLine, score_lines
@@ -39,14 +40,14 @@ class LinesScore:
     Attributes:
         score: the score of all tokens.
         unknown: tokens that are not in the vocabulary.
-        words: words between white space.
+        size: size of the lines in words and bytes.
         unigram_nll: sum of -log p under the unigram model of the training counts, in nats; NaN if
             the training counts are not known.
     """
 
     score: Score = field(default_factory=Score)
     unknown: int = 0
-    words: int = 0
+    size: TextSize = field(default_factory=TextSize)
     unigram_nll: float = 0.0
 
     def __add__(self, other: "LinesScore") -> "LinesScore":
@@ -54,7 +55,7 @@ class LinesScore:
         return LinesScore(
             self.score + other.score,
             self.unknown + other.unknown,
-            self.words + other.words,
+            self.size + other.size,
             self.unigram_nll + other.unigram_nll,
         )
 
@@ -128,7 +129,7 @@ def _line_score(
     return LinesScore(
         score,
         int(line.unknown.sum()),
-        len(line.text.split()),
+        line_size(line.text),
         float(unigram[line.ids[is_target]].sum()),
     )
 

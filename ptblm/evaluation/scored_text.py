@@ -75,13 +75,14 @@ class ScoredText:
         place = int(self.text.starts[line]) + index
         nll, _, rank, top_ids, top_nll, _ = self.scores[place : place + 1].arrays
         tokens, known = self.text.lines[line].tokens, self.tokenizer.vocabulary.tokens
+        spelled = self.tokenizer.spelled
         top = zip(top_ids[0].tolist(), top_nll[0].tolist(), strict=True)
         return ScoredToken(
-            tokens[index] if index < len(tokens) else self.tokenizer.line_end,
+            spelled(tokens[index] if index < len(tokens) else self.tokenizer.line_end),
             float(nll[0]) / math.log(2),
             int(rank[0]),
             bool(self.text.unknown[place]),
-            [Candidate(known[each], math.exp(-nats)) for each, nats in top],
+            [Candidate(spelled(known[each]), math.exp(-nats)) for each, nats in top],
         )
 
 
@@ -192,6 +193,7 @@ def _hard_token(scored: ScoredText, place: int, context: int) -> HardToken:
     line = int(np.searchsorted(scored.text.starts, place, side="right")) - 1
     index = place - int(scored.text.starts[line])
     before = scored.text.lines[line].tokens[max(0, index - context) : index]
+    before = list(map(scored.tokenizer.spelled, before))
     separator = " " if scored.tokenizer.unit == "word" else ""
     number = scored.text.lines[line].number
     return HardToken(separator.join(before), scored.token(line, index), number)

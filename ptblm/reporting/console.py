@@ -8,6 +8,7 @@ from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import count_dropped, count_streams
 from ptblm.corpus.corpus import Corpus
 from ptblm.paths import shell_join
+from ptblm.reporting.bits import run_measures
 from ptblm.reporting.progress import Progress
 from ptblm.reporting.published import published_results
 from ptblm.reporting.reporter import RunInfo, RunResult
@@ -71,6 +72,9 @@ class ConsoleReporter:
             info.unit,
             info.corpus.entropy_bounds,
             published,
+            measures=run_measures(
+                result.history[-1].valid_perplexity, result.test.score, info.corpus, info.unit
+            ),
             stopped_early=result.stopped_early,
         )
         if self._quiet:

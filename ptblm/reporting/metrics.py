@@ -26,7 +26,7 @@ class MetricsFile:
         size: size of the file in bytes when the checkpoint was saved; 0 for a new run. Later
             records are removed, because the resumed run rewrites them.
         log_every: steps between two step records.
-        unit: name of a token: "word", "character" or "byte".
+        unit: name of a token: "word", "character", "byte" or "subword".
 
     Attributes:
         offset: size of the file in bytes, which contains only complete lines.

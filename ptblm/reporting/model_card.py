@@ -32,7 +32,7 @@ class CardInfo(NamedTuple):
         cell: the recurrent cell.
         layer_sizes: units in each layer.
         parameters: number of parameters.
-        tokenizer: "word", "char" or "byte".
+        tokenizer: "word", "char", "byte" or "bpe".
         vocabulary_size: number of tokens.
         corpus: name of the training corpus; "" if it is unknown.
         epochs: completed epochs.

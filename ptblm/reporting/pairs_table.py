@@ -21,7 +21,7 @@ def pairs_table(
 
     Args:
         summary: the accuracies.
-        unit: name of a token: "word", "character" or "byte".
+        unit: name of a token: "word", "character", "byte" or "subword".
         width: columns of the terminal.
         ascii_only: whether the terminal can only show ASCII characters.
     """

@@ -19,7 +19,7 @@ class RunInfo:
         path: the run directory.
         config: the config.
         corpus: the text.
-        unit: name of a token: "word", "character" or "byte".
+        unit: name of a token: "word", "character", "byte" or "subword".
         parameters: number of trainable parameters.
         device: the device of the run.
         computing: device, threads, kernels, as in environment.json.

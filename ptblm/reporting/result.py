@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ptblm.reporting.bits import epoch_bits, score_bits
+from ptblm.reporting.bits import epoch_bits, run_measures, score_bits
 from ptblm.reporting.published import published_results
 from ptblm.reporting.reporter import RunResult
 from ptblm.training.records import best_epoch
@@ -32,6 +32,7 @@ def result_document(result: RunResult) -> dict[str, Any]:
         "test_tokens": None if score is None else score.tokens,
         **epoch_bits(last, info.unit),
         **score_bits(score, info.unit, "test_"),
+        **run_measures(last.valid_perplexity, score, info.corpus, info.unit),
         "entropy_bounds": dict(info.corpus.entropy_bounds),
         "training_seconds": sum(done.seconds for done in history),
         "published": [published_result._asdict() for published_result in published],

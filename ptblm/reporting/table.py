@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ptblm.corpus.layout import Split
 from ptblm.corpus.vocabulary import EOS
-from ptblm.reporting.bits import epoch_bits, score_bits
+from ptblm.reporting.bits import Bits, epoch_bits, score_bits
 from ptblm.reporting.published import PublishedResult
 from ptblm.training.records import EpochDone, RunDone, best_epoch
 
@@ -64,6 +64,7 @@ def summary(
     bounds: EntropyBounds,
     published: list[PublishedResult],
     *,
+    measures: Bits | None = None,
     stopped_early: bool = False,
 ) -> list[str]:
     """Returns the summary lines of a finished run.
@@ -71,13 +72,14 @@ def summary(
     Args:
         history: all epochs.
         test: the scores of the test split.
-        unit: name of a token: "word", "character" or "byte".
+        unit: name of a token: "word", "character", "byte" or "subword".
         bounds: the lowest possible expected perplexity of each split, if known.
         published: published results of the same recipe, for comparison.
+        measures: measures that do not depend on the tokenizer, by name.
         stopped_early: whether early stopping ended training.
     """
     last, best, score = history[-1], best_epoch(history), test.score
-    bits = {**epoch_bits(last, unit), **score_bits(score, unit, "test_")}
+    bits = {**epoch_bits(last, unit), **score_bits(score, unit, "test_"), **(measures or {})}
     stopped = f"stopped early: no better valid perplexity since epoch {best.epoch}"
     lines = [
         "",
@@ -127,7 +129,8 @@ def _sparkline(history: list[EpochDone]) -> list[str]:
 
 
 def _bits_line(name: str, value: float) -> str:
-    return f"{name.replace('_', ' ').replace('eos', EOS)} {value:.4f}"
+    digits = 2 if "perplexity" in name else 4
+    return f"{name.replace('_', ' ').replace('eos', EOS)} {value:.{digits}f}"
 
 
 def _published_row(result: PublishedResult) -> str:

@@ -49,15 +49,15 @@ def scored_tokens(scored: ScoredLine, tokenizer: Tokenizer, scale: float) -> Ite
         scale: the factor from nats to the unit of the surprisal.
     """
     line, scores, known = scored.line, scored.scores, tokenizer.vocabulary.tokens
-    for index, text in enumerate([*line.tokens, tokenizer.line_end]):
+    for index, token in enumerate([*line.tokens, tokenizer.line_end]):
         is_scored = bool(np.isfinite(scores.nll[index]))
         predictions: tuple[tuple[str, float], ...] = ()
         if is_scored and scores.top_ids is not None and scores.top_nll is not None:
             found = zip(scores.top_ids[index].tolist(), scores.top_nll[index].tolist(), strict=True)
-            predictions = tuple((known[token], nll * scale) for token, nll in found)
+            predictions = tuple((tokenizer.spelled(known[i]), nll * scale) for i, nll in found)
         yield Token(
             line.number,
-            text,
+            tokenizer.spelled(token),
             float(scores.nll[index]) * scale if is_scored else None,
             bool(line.unknown[index]),
             float(scores.entropy[index]) * scale
@@ -76,7 +76,7 @@ class TextScore(Sequence[Token]):
     Args:
         tokens: the tokens.
         base: base of the logarithm of the surprisal.
-        unit: name of a token: "word", "character" or "byte".
+        unit: name of a token: "word", "character", "byte" or "subword".
 
     Attributes:
         tokens: the tokens.

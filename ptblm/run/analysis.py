@@ -34,10 +34,10 @@ from ptblm.run.text_config import text_config
 
 MAX_TOKENS = 200_000
 _PASSAGE_LINES = 40
-_PASSAGE_TOKENS = {"word": 400}
+_PASSAGE_TOKENS = {"word": 400, "subword": 400}
 _PASSAGE_CHARACTERS = 600
 _HARDEST = 30
-_CONTEXT = {"word": 20}
+_CONTEXT = {"word": 20, "subword": 30}
 _CONTEXT_CHARACTERS = 80
 _GATE_TOKENS = range(8, 31)
 _SAMPLES, _SAMPLE_TOKENS = 3, 40
@@ -92,6 +92,7 @@ def analyze_model(
     unit = loaded.tokenizer.unit
     shown = passage(scored, _PASSAGE_LINES, _PASSAGE_TOKENS.get(unit, _PASSAGE_CHARACTERS))
     gate_tokens, gates = _gates(loaded.model, text, len(shown))
+    gate_tokens = list(map(loaded.tokenizer.spelled, gate_tokens))
     return ModelAnalysis(
         text=source.name if text.is_whole else f"{source.name}, first {len(text.ids):,} tokens",
         tokens=tokens,

@@ -114,7 +114,7 @@ def _score(
         UsageError: if the tokens or the text are not those of `comparable`.
     """
     tokenizer = loaded.tokenizer
-    vocabulary = (tokenizer.name, tokenizer.vocabulary.tokens)
+    vocabulary = (tokenizer.name, tokenizer.vocabulary.symbols)
     if comparable is not None and comparable.vocabulary != vocabulary:
         raise UsageError(
             "the perplexities cannot be compared: its vocabulary differs from that of "

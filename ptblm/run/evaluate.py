@@ -12,7 +12,8 @@ from ptblm.backend.device import SelectedDevice
 from ptblm.backend.matmul import MatmulBackend
 from ptblm.config.evaluation import EvaluationSettings
 from ptblm.corpus.layout import Split
-from ptblm.corpus.lines import count_words, lines_of
+from ptblm.corpus.lines import lines_of
+from ptblm.corpus.text_size import TextSize
 from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.errors import DataError, UsageError
 from ptblm.evaluation.evaluate import (
@@ -45,10 +46,10 @@ class Evaluation:
         epochs: completed epochs of the checkpoint.
         steps: completed steps of the checkpoint.
         text: name of the text in the output.
-        unit: name of a token: "word", "character" or "byte".
+        unit: name of a token: "word", "character", "byte" or "subword".
         score: the score.
         unknown: tokens of the text that are not in the vocabulary.
-        words: words between white space; None for the word tokenizer.
+        size: size of the text in words and bytes.
         unigram: perplexity of a unigram model, the relative frequencies in training; None if the
             training counts are not known.
         vocabulary_size: the size to which the vocabulary is padded; None without padding.
@@ -69,7 +70,7 @@ class Evaluation:
     unit: str
     score: Score
     unknown: int
-    words: int | None
+    size: TextSize
     unigram: float | None
     vocabulary_size: int | None
     open_score: Score | None
@@ -151,7 +152,7 @@ def evaluate_checkpoint(
         unit=tokenizer.unit,
         score=score,
         unknown=result.unknown,
-        words=None if tokenizer.unit == "word" else result.words,
+        size=result.size,
         unigram=None
         if math.isnan(result.unigram_nll)
         else perplexity(result.unigram_nll, score.tokens),
@@ -206,9 +207,9 @@ def _score(
         ids, unknown = text.encoded.ids, text.encoded.unknown
         counts = np.bincount(ids[1:], minlength=len(tokenizer.vocabulary))
         unigram = float(counts @ unigram_table(tokenizer.vocabulary))
-        words = count_words(text.source)
+        size = text.encoded.size
         scores = evaluate(model, tokenizer, text.encoded, pipeline)
-        results = (LinesScore(score, unknown, words, unigram) for score in scores)
+        results = (LinesScore(score, unknown, size, unigram) for score in scores)
     else:
         lines = lines_of(text.source, tokenizer)
         results = evaluate_lines(model, tokenizer, lines, mode, pipeline)

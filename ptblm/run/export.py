@@ -8,7 +8,6 @@ from typing import Literal
 
 from ptblm.checkpoint.plain_tensor_file import write_plain_tensor_file
 from ptblm.config.show import config_document
-from ptblm.corpus.vocabulary import EOS, UNK
 from ptblm.errors import UsageError
 from ptblm.json_files import read_json, write_json
 from ptblm.model.cells.cell import Cell
@@ -229,7 +228,7 @@ def _write_transformers(loaded: LoadedModel, to: Path) -> str:
         tokenizer_files,
     )
 
-    if loaded.tokenizer.name != "word":
+    if loaded.tokenizer.name not in ("word", "bpe"):
         raise UsageError(
             f"a model of {loaded.tokenizer.unit}s has no tokenizer in Transformers",
             where=str(loaded.path),
@@ -242,14 +241,19 @@ def _write_transformers(loaded: LoadedModel, to: Path) -> str:
     write_plain_tensor_file(to / "model.safetensors", weights)
     config = model_config(model, loaded.tokenizer.line_end_id, is_tied=is_tied)
     write_json(to / "config.json", config)
-    unknown = UNK if UNK in vocabulary.ids else None
-    for name, content in tokenizer_files(list(vocabulary.tokens), EOS, unknown).items():
+    is_bpe = loaded.tokenizer.name == "bpe"
+    for name, content in tokenizer_files(vocabulary, is_bpe=is_bpe).items():
         write_json(to / name, content)
     shutil.copyfile(MODELING_FILE, to / MODELING_FILE.name)
     return (
         "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         'model = AutoModelForCausalLM.from_pretrained("DIR", trust_remote_code=True)\n'
         'tokenizer = AutoTokenizer.from_pretrained("DIR", trust_remote_code=True)\n```\n\n'
-        "`trust_remote_code=True` runs `modeling_ptblm.py` of this directory. Words are divided at "
-        "white space, and unknown words become `<unk>`. Each text starts with `<eos>`.\n"
+        "`trust_remote_code=True` runs `modeling_ptblm.py` of this directory. "
+        + (
+            "A text is one line, because `<eos>` stands for a newline."
+            if is_bpe
+            else "Words are divided at white space, and unknown words become `<unk>`."
+        )
+        + " Each text starts with `<eos>`.\n"
     )

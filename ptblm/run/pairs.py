@@ -45,7 +45,7 @@ class PairsResult:
         checkpoint: the checkpoint file.
         epochs: completed epochs of the checkpoint.
         steps: completed steps of the checkpoint.
-        unit: name of a token: "word", "character" or "byte".
+        unit: name of a token: "word", "character", "byte" or "subword".
         compared: what was compared, for each kind of file.
         splitting: how sentences were divided into words.
         strict: whether ties count as wrong instead of half.

@@ -46,7 +46,7 @@ def load_models(paths: Sequence[Path], device_name: str, cell: str | None) -> li
     for other in models[1:]:
         if other.tokenizer.name != first.tokenizer.name:
             difference = f"{other.tokenizer.unit}s instead of {first.tokenizer.unit}s as tokens"
-        elif other.tokenizer.vocabulary.tokens != first.tokenizer.vocabulary.tokens:
+        elif other.tokenizer.vocabulary.symbols != first.tokenizer.vocabulary.symbols:
             difference = f"another vocabulary than {first.path}"
         else:
             continue

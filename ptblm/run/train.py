@@ -191,8 +191,10 @@ def _resume(job: _Job, found: _Checkpoint, config: Config | ChangeConfig) -> Run
     with training_memory_errors(config):
         # Checks the weights before the other components use memory.
         model_from_checkpoint(checkpoint, before.model, path)
-        # The file of the vocabulary may have changed since the run began.
-        vocabulary = checkpoint.parsed_vocabulary() if config.data.vocabulary.file else None
+        # The file of the vocabulary may have changed since the run began, and another version of
+        # `tokenizers` may learn other merges.
+        is_fixed = config.data.vocabulary.file is not None or config.data.tokenizer == "bpe"
+        vocabulary = checkpoint.parsed_vocabulary() if is_fixed else None
         components = setup_run(config, previous_matmul(checkpoint), vocabulary, world=job.world)
         restore(components, checkpoint, path)
         for reason in reproducibility_warnings(checkpoint, components):

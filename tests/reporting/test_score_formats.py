@@ -180,10 +180,12 @@ def test_sentence_table() -> None:
             "unknown",
             "max_rank",
             "bits_per_byte",
+            "perplexity_per_word",
         ]
     )
-    assert first == ["1", "3", "2", "6", "2", "4", "0", "3", "0.75"]  # "the cat\n" has 8 bytes
-    assert second == ["2", "1", "0", "1", "1", "2", "0", "1", "1"]
+    # "the cat\n" has 8 bytes, and two words with a line end.
+    assert first == ["1", "3", "2", "6", "2", "4", "0", "3", "0.75", "4"]
+    assert second == ["2", "1", "0", "1", "1", "2", "0", "1", "1", "2"]
     assert third[:4] == ["3", "3", "2", "7"]
     assert float(third[5]) == pytest.approx(2 ** (7 / 3))
     assert third[6] == "1"

@@ -332,6 +332,30 @@ def test_character_model_has_no_tokenizer_in_transformers(tmp_path: Path) -> Non
     assert math.isfinite(session(tmp_path / "out").get_inputs()[1].shape[2])
 
 
+def test_bpe_model_has_its_tokenizer_in_transformers(tmp_path: Path) -> None:
+    library = pytest.importorskip("tokenizers", reason="needs tokenizers")
+    train(tiny_config("data.tokenizer=bpe", "data.vocabulary.size=300"), tmp_path / "run")
+    export_model(tmp_path / "run", "transformers", tmp_path / "out")
+    loaded, text = load_model(tmp_path / "run"), "the gulls  dive, caf\u00e9 \U0001f600"
+    theirs = library.Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    expected = [loaded.tokenizer.line_end_id, *line_ids(loaded, text)]
+    assert theirs.encode(text).ids == expected
+    assert theirs.decode(expected) == text
+    transformers = pytest.importorskip("transformers", reason="needs transformers")
+    options = {"trust_remote_code": True}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out", **options)
+    batch = tokenizer([text], return_tensors="pt")
+    assert batch.input_ids[0].tolist() == expected
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", **options).eval()
+    logits = model(input_ids=batch.input_ids).logits.log_softmax(dim=-1).detach().numpy()
+    np.testing.assert_allclose(logits, log_probs(loaded, batch.input_ids), rtol=0, atol=1e-5)
+
+
+def line_ids(loaded: LoadedModel, text: str) -> list[int]:
+    ids = loaded.tokenizer.vocabulary.ids
+    return [ids[token] for token in loaded.tokenizer.tokens_of(text)]
+
+
 def test_command_lists_files_and_keeps_existing_ones(lstm: Path, ptblm: Ptblm) -> None:
     exported = ptblm("export", lstm, "--to", "onnx")
     assert exported.stdout.splitlines() == [

@@ -1,14 +1,16 @@
-"""Tokenizers by name: words, characters and bytes."""
+"""Tokenizers by name: words, characters, bytes and byte-pair encoding."""
 
 from ptblm.config.data import VocabularyConfig
 from ptblm.corpus.tokenizers.base import Tokenizer
+from ptblm.corpus.tokenizers.bpe import BpeTokenizer
 from ptblm.corpus.tokenizers.bytes import ByteTokenizer
 from ptblm.corpus.tokenizers.characters import CharacterTokenizer
 from ptblm.corpus.tokenizers.words import WordTokenizer
 from ptblm.corpus.vocabulary import Vocabulary
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {
-    tokenizer.name: tokenizer for tokenizer in (WordTokenizer, CharacterTokenizer, ByteTokenizer)
+    tokenizer.name: tokenizer
+    for tokenizer in (WordTokenizer, CharacterTokenizer, ByteTokenizer, BpeTokenizer)
 }
 
 

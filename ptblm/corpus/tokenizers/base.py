@@ -34,6 +34,7 @@ class Tokenizer(ABC):
         is_divisible: whether lines are encoded independently of each other, so that the parts of a
             training text can be encoded in several processes.
         line_end: the token that ends a line.
+        space_before: whether the space between two words belongs to the second one.
         divided_at: where a file is divided into train, valid and test, in order of preference.
         file_prefixes: prefixes of the split files in a corpus directory, in order of preference.
         rule: see `Args`; the defaults of `VocabularyConfig` if None was passed.
@@ -51,6 +52,7 @@ class Tokenizer(ABC):
     keeps_ids: ClassVar[bool] = False
     is_divisible: ClassVar[bool] = False
     line_end: ClassVar[str] = EOS
+    space_before: ClassVar[bool] = False
     divided_at: ClassVar[tuple[Unit, ...]]
     file_prefixes: ClassVar[tuple[str, ...]] = ("ptb.", "")
 
@@ -129,7 +131,7 @@ class Tokenizer(ABC):
             The final id of each id that `encode` assigned.
         """
         if self.keeps_ids:
-            self.vocabulary = Vocabulary(list(self.ids), counts.tolist())
+            self.vocabulary = self.vocabulary.with_counts(counts.tolist())
         else:
             by_token = dict(zip(self.ids, counts.tolist(), strict=True))
             if UNK in by_token:
@@ -170,10 +172,17 @@ class Tokenizer(ABC):
         """Returns whether a text can be a token of a line."""
         return len(text) == 1
 
-    @staticmethod
-    def tokens_of(line: str) -> list[str]:
+    def tokens_of(self, line: str) -> list[str]:
         """Returns the tokens of a line, without the token that ends it."""
         return list(line)
+
+    def spelled(self, token: str) -> str:
+        r"""Returns a token as a reader expects it; bytes without a character are as in `\xc3`."""
+        return token
+
+    def length(self, token: str) -> int:
+        """Returns the number of characters of a token."""
+        return len(token)
 
 
 def _frequent(

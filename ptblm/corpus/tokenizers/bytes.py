@@ -49,10 +49,13 @@ class ByteTokenizer(Tokenizer):
         for raw in blocks:
             yield np.frombuffer(raw, dtype=np.uint8)
 
-    @staticmethod
-    def tokens_of(line: str) -> list[str]:
+    def tokens_of(self, line: str) -> list[str]:
         """Returns the bytes of a line, which was decoded with "surrogateescape"."""
         return list(line.encode("utf-8", "surrogateescape").decode("latin-1"))
+
+    def spelled(self, token: str) -> str:
+        """Returns a byte as an ASCII character or escaped; see `Tokenizer.spelled`."""
+        return token if token.isascii() else f"\\x{ord(token):02x}"
 
     def decode(self, ids: Ids) -> str:
         """Returns the text as UTF-8.

@@ -92,7 +92,6 @@ class WordTokenizer(Tokenizer):
         """Returns whether a text can be a word."""
         return bool(text) and not set(text) & {" ", "\t", "\n"}
 
-    @staticmethod
-    def tokens_of(line: str) -> list[str]:
+    def tokens_of(self, line: str) -> list[str]:
         """Returns the words of a line."""
         return line.split()

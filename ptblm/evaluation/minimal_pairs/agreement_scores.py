@@ -34,10 +34,11 @@ def judge_agreement(
     judgments, position = [], _Position(reader.model)
     for line in text.lines:
         place = line.pair.place
-        before = reader.line(reader.words(line.before), line.before, place).ids[:-1]
-        rest = reader.line(reader.tokens(line.rest), line.rest, place).ids
+        before = reader.line(reader.part(line.before, first=True), line.before, place).ids[:-1]
+        rest = reader.line(reader.part(line.rest, last=True), line.rest, place).ids
+        is_first = not line.before
         forms = [
-            reader.line(reader.words(form), form, place).ids[:-1]
+            reader.line(reader.part(form, first=is_first), form, place).ids[:-1]
             for form in (line.right, line.wrong)
         ]
         position.read(before)

@@ -169,6 +169,7 @@ def _equal(first: list[int], second: list[int]) -> int:
 
 
 def _continuation(reader: Reader, text: Continuation, place: Place) -> Span:
-    before, word = reader.words(text.prefix), reader.words(text.word)
+    before = reader.part(text.prefix, first=True)
+    word = reader.part(text.word, first=not text.prefix)
     ids = reader.line(before + word, f"{text.prefix} {text.word}", place).ids[:-1]
     return Span(ids, len(before), len(ids))

@@ -55,12 +55,22 @@ class Reader:
         known = self.tokenizer.ids
         return [token for token in tokens if token in known or any(map(str.isalnum, token))]
 
-    def words(self, text: str) -> list[str]:
-        """Returns the tokens of words inside a sentence, including the space that follows them.
+    def part(self, text: str, *, first: bool = False, last: bool = False) -> list[str]:
+        """Returns the tokens of words of a sentence, with the space to the other words.
 
-        Only models of characters and bytes have tokens for spaces.
+        That is the space after them, or before them if the tokenizer attaches it there. Models of
+        words have no tokens for spaces.
+
+        Args:
+            text: the words, separated by spaces.
+            first: whether the sentence starts with them.
+            last: whether the sentence ends with them.
         """
-        return self.tokens(text) + self.tokenizer.tokens_of(" ") if text else []
+        if not text:
+            return []
+        if self.tokenizer.space_before:
+            return self.tokens(text if first else f" {text.lstrip()}")
+        return self.tokens(text) + ([] if last else self.tokenizer.tokens_of(" "))
 
     def line(self, tokens: list[str], text: str, place: Place) -> Line:
         """Returns the line of these tokens; see `make_line`."""

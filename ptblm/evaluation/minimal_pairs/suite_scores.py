@@ -72,9 +72,9 @@ def _judgment(
 
 
 def _sentence(reader: Reader, texts: list[tuple[int, str]], place: Place) -> _Sentence:
-    last = max(index for index, (_, text) in enumerate(texts) if text)
+    full = [index for index, (_, text) in enumerate(texts) if text]
     parts = [
-        reader.tokens(text) if index == last else reader.words(text)
+        reader.part(text, first=index == full[0], last=index == full[-1])
         for index, (_, text) in enumerate(texts)
     ]
     line = reader.line([token for part in parts for token in part], "", place)

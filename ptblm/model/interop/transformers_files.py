@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ptblm.corpus.tokenizer_file import tokenizer_document
+from ptblm.corpus.vocabulary import EOS, UNK, Vocabulary
 from ptblm.model.interop.plain_layers import PlainLayer, PlainModel
 
 MODELING_FILE = Path(__file__).with_name("modeling_ptblm.py")
@@ -58,55 +60,57 @@ def model_weights(model: PlainModel[PlainLayer], *, is_tied: bool) -> dict[str, 
     return {name: tensor.float().cpu().contiguous() for name, tensor in tensors.items()}
 
 
-def tokenizer_files(tokens: list[str], end: str, unknown: str | None) -> dict[str, Any]:
+def tokenizer_files(vocabulary: Vocabulary, *, is_bpe: bool) -> dict[str, Any]:
     """Returns the content of tokenizer.json and tokenizer_config.json, by name.
 
-    Words are divided at white space. Each text starts with the token that ends sentences.
+    Words are divided at white space. Each text starts with `<eos>`.
 
     Args:
-        tokens: the tokens, by id.
-        end: the token that ends sentences.
-        unknown: the token that stands for unknown words; None if the vocabulary has none.
+        vocabulary: the vocabulary.
+        is_bpe: whether its tokens are those of byte-pair encoding instead of words.
     """
-    ids = {token: number for number, token in enumerate(tokens)}
-    special = [end] if unknown is None else [end, unknown]
+    unknown = None if is_bpe or UNK not in vocabulary.ids else UNK
+    tokenizer = tokenizer_document(vocabulary) if is_bpe else _word_tokenizer(vocabulary, unknown)
+    single = [{"SpecialToken": {"id": EOS, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    tokenizer["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": [*single, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {EOS: {"id": EOS, "ids": [vocabulary.ids[EOS]], "tokens": [EOS]}},
+    }
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": EOS,
+        "eos_token": EOS,
+        "pad_token": EOS,
+        **({} if unknown is None else {"unk_token": unknown}),
+        "padding_side": "right",
+        "clean_up_tokenization_spaces": False,
+    }
+    return {"tokenizer.json": tokenizer, "tokenizer_config.json": config}
+
+
+def _word_tokenizer(vocabulary: Vocabulary, unknown: str | None) -> dict[str, Any]:
+    """Returns a tokenizer of words without its post-processor."""
     added = [
         {
-            "id": ids[token],
+            "id": vocabulary.ids[token],
             "content": token,
             "single_word": False,
             "lstrip": False,
             "rstrip": False,
             "normalized": False,
-            "special": token == end,
+            "special": token == EOS,
         }
-        for token in special
+        for token in ([EOS] if unknown is None else [EOS, unknown])
     ]
-    single = [{"SpecialToken": {"id": end, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
-    pair = [*single, {"Sequence": {"id": "B", "type_id": 0}}]
-    tokenizer = {
+    return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": added,
         "normalizer": None,
         "pre_tokenizer": {"type": "WhitespaceSplit"},
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": single,
-            "pair": pair,
-            "special_tokens": {end: {"id": end, "ids": [ids[end]], "tokens": [end]}},
-        },
         "decoder": None,
-        "model": {"type": "WordLevel", "vocab": ids, "unk_token": unknown or end},
+        "model": {"type": "WordLevel", "vocab": vocabulary.ids, "unk_token": unknown or EOS},
     }
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": end,
-        "eos_token": end,
-        "pad_token": end,
-        **({} if unknown is None else {"unk_token": unknown}),
-        "padding_side": "right",
-        "clean_up_tokenization_spaces": False,
-    }
-    return {"tokenizer.json": tokenizer, "tokenizer_config.json": config}

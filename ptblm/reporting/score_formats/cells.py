@@ -9,7 +9,7 @@ token as one string:
 - The first character of a token that a reader would take for a missing value, such as `NA`, `null`
   or `None`, is escaped, as in `\x4eA`. Both readers take the plain word for a missing value even
   within quotation marks.
-- The bytes of a byte tokenizer that are not ASCII are escaped, as in `\xc3`.
+- Bytes that are not a character by themselves are escaped, as in `\xc3`.
 
 The escapes are those of Python's codec `unicode_escape`.
 """
@@ -36,10 +36,4 @@ def cell(token: str) -> str:
 
 def spelled_tokens(line: Line, tokenizer: Tokenizer) -> list[str]:
     """Returns the tokens of a line in printable spelling, with the token that ends the line."""
-    tokens = [*line.tokens, tokenizer.line_end]
-    return [spelled(token) for token in tokens] if tokenizer.name == "byte" else tokens
-
-
-def spelled(byte: str) -> str:
-    """Returns a token of a byte tokenizer in printable spelling."""
-    return byte if byte.isascii() else f"\\x{ord(byte):02x}"
+    return [tokenizer.spelled(token) for token in [*line.tokens, tokenizer.line_end]]

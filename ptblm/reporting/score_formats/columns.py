@@ -93,7 +93,7 @@ class TokenColumns:
             case "frequency":
                 column = np.where(line.unknown, np.nan, self._frequency[line.ids])
             case "length":
-                column = np.array([*map(len, line.tokens), math.nan])
+                column = np.array([*map(self.request.tokenizer.length, line.tokens), math.nan])
         return column
 
     def _reduction(self, scored: ScoredLine) -> Column:
@@ -114,14 +114,16 @@ def computed(values: NDArray[Any] | None) -> NDArray[Any]:
 
 
 def predictions(scores: TokenScores, request: Request) -> list[list[tuple[str, float]]]:
-    """Returns the K most probable tokens of each row with their surprisal, [N, K].
+    """Returns the K most probable tokens of each row, spelled, with their surprisal, [N, K].
 
     The list of a token without context is empty.
     """
-    tokens = request.tokenizer.vocabulary.tokens
+    tokens, spelled = request.tokenizer.vocabulary.tokens, request.tokenizer.spelled
     surprisal = (computed(scores.top_nll) / math.log(request.base)).tolist()
     return [
-        [] if math.isnan(row[0]) else [(tokens[i], each) for i, each in zip(ids, row, strict=True)]
+        []
+        if math.isnan(row[0])
+        else [(spelled(tokens[i]), each) for i, each in zip(ids, row, strict=True)]
         for ids, row in zip(computed(scores.top_ids).tolist(), surprisal, strict=True)
     ]
 

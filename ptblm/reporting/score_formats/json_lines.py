@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from ptblm.evaluation.line_scores import ScoredLine
 from ptblm.json_files import strict_json
-from ptblm.reporting.score_formats.cells import spelled, spelled_tokens
+from ptblm.reporting.score_formats.cells import spelled_tokens
 from ptblm.reporting.score_formats.columns import Column, Request, TokenColumns, predictions
 
 _WHOLE = ("rank", "unknown", "length")
@@ -14,7 +14,6 @@ _WHOLE = ("rank", "unknown", "length")
 def json_lines(lines: Iterable[ScoredLine], request: Request) -> Iterator[list[str]]:
     """Yields the object of each line. A missing value is null."""
     columns = TokenColumns(request)
-    is_byte = request.tokenizer.name == "byte"
     for scored in lines:
         content: dict[str, object] = {
             "sentence_id": scored.line.number,
@@ -23,8 +22,7 @@ def json_lines(lines: Iterable[ScoredLine], request: Request) -> Iterator[list[s
         content |= {name: _values(name, each) for name, each in columns.of(scored).items()}
         if request.top:
             content["top"] = [
-                [[spelled(token) if is_byte else token, value] for token, value in row]
-                for row in predictions(scored.scores, request)
+                [list(each) for each in row] for row in predictions(scored.scores, request)
             ]
         yield [strict_json(content).replace("\x7f", "\\u007f")]
 

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from ptblm.corpus.text_size import line_size
 from ptblm.evaluation.line_scores import ScoredLine
 from ptblm.evaluation.score import perplexity
 from ptblm.evaluation.token_scores import TokenScores
-from ptblm.reporting.score_formats.cells import cell, spelled, spelled_tokens
+from ptblm.reporting.score_formats.cells import cell, spelled_tokens
 from ptblm.reporting.score_formats.columns import (
     Request,
     TokenColumns,
@@ -19,6 +20,7 @@ from ptblm.reporting.score_formats.columns import (
     word_columns,
 )
 
+_MEASURES = ("bits_per_byte", "perplexity_per_word")
 _ROWS = 2**16  # of a line that are written at once
 
 
@@ -55,12 +57,11 @@ def _rows(number: int, tokens: list[str], texts: list[list[str]], first: int) ->
 
 def _prediction_columns(scores: TokenScores, request: Request) -> list[list[str]]:
     """Returns the columns of tokens and surprisals, [2 K, N]."""
-    is_byte = request.tokenizer.name == "byte"
     rows = [
         [
             text
             for token, surprisal in row or [("", math.nan)] * request.top
-            for text in (cell(spelled(token) if is_byte else token) or "NA", number(surprisal))
+            for text in (cell(token) or "NA", number(surprisal))
         ]
         for row in predictions(scores, request)
     ]
@@ -81,22 +82,23 @@ def word_table(lines: Iterable[ScoredLine], request: Request) -> Iterator[list[s
 def sentence_table(lines: Iterable[ScoredLine], request: Request) -> Iterator[list[str]]:
     """Yields the header, and one row per line.
 
-    The tokens are those that are scored. The mean is per token, and the bytes of a line are those
-    of UTF-8 with a newline.
+    The tokens are those that are scored. The mean is per token. The perplexity per word counts the
+    end of the line as a word, and the bytes of a line are those of UTF-8 with a newline.
     """
     ranked = "rank" in request.columns
     header = ["sentence_id", "tokens", "words", "surprisal", "mean", "perplexity", "unknown"]
-    yield ["\t".join([*header, *(["max_rank"] if ranked else []), "bits_per_byte"])]
+    yield ["\t".join([*header, *(["max_rank"] if ranked else []), *_MEASURES])]
     for scored in lines:
         line = scored.line
         is_scored = ~np.isnan(scored.scores.nll)
         tokens, nats = int(is_scored.sum()), float(scored.scores.nll[is_scored].sum())
         surprisal = nats / math.log(request.base)
-        size = len(line.text.encode("utf-8", "surrogateescape")) + 1
-        row = [f"{line.number}", f"{tokens}", f"{len(line.text.split())}", number(surprisal)]
+        size = line_size(line.text)
+        row = [f"{line.number}", f"{tokens}", f"{size.words - 1}", number(surprisal)]
         row.append(number(surprisal / tokens if tokens else math.nan))
         row.append(number(perplexity(nats, tokens) if tokens else math.nan))
         row.append(f"{line.unknown.sum()}")
         if ranked:
             row.append(f"{computed(scored.scores.rank).max()}" if tokens else "NA")
-        yield ["\t".join([*row, number(nats / math.log(2) / size)])]
+        row.append(number(nats / math.log(2) / size.utf8_bytes))
+        yield ["\t".join([*row, number(perplexity(nats, size.words))])]
