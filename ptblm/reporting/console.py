@@ -67,6 +67,7 @@ class ConsoleReporter:
             info.corpus.entropy_bounds,
             published,
             stopped_early=result.stopped_early,
+            is_tested=info.config.run.test,
         )
         if self._quiet:
             self._progress.print_lines(lines[1:])  # the first one separates them from the table

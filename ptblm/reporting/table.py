@@ -65,6 +65,7 @@ def summary(
     published: list[PublishedResult],
     *,
     stopped_early: bool = False,
+    is_tested: bool = True,
 ) -> list[str]:
     """Returns the summary lines of a finished run.
 
@@ -75,6 +76,7 @@ def summary(
         bounds: the lowest possible expected perplexity of each split, if known.
         published: published results of the same recipe, for comparison.
         stopped_early: whether early stopping ended training.
+        is_tested: whether the test split is evaluated if there is one; see `run.test`.
     """
     last, best, score = history[-1], best_epoch(history), test.score
     bits = {**epoch_bits(last, unit), **score_bits(score, unit, "test_")}
@@ -84,7 +86,7 @@ def summary(
         *([stopped] if stopped_early else []),
         *_sparkline(history),
         f"valid perplexity {with_entropy_bound(last.valid_perplexity, bounds, 'valid')}",
-        "no test perplexity: the corpus has no test split"
+        f"no test perplexity: {'the corpus has no test split' if is_tested else 'run.test: false'}"
         if score is None
         else f"test perplexity {with_entropy_bound(score.perplexity, bounds, 'test')}, "
         f"{score.nats:.4f} nats per token, {score.tokens:,} tokens",
