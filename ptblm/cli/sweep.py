@@ -1,6 +1,5 @@
 """`ptblm sweep`: run, show, best."""
 
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -169,7 +168,7 @@ def show_sweep(
         case "json":
             print_json(sweep_document(summary))
         case "table":
-            lines = formats.table_lines(table, shutil.get_terminal_size().columns)
+            lines = formats.table_lines(table, sys.maxsize)  # a row for each trial, at any width
             findings = finding_lines(summary)
             print_output([*lines, *([""] if findings else []), *findings])
 

@@ -96,13 +96,13 @@ def trial_table(summary: SweepSummary, *, rounded: bool) -> Comparison:
             {
                 "rank": rank if trial.state == "finished" else None,
                 "trial": trial.number,
-                **values,
-                "epochs": trial.epochs,
                 "valid": trial.valid,
+                "epochs": trial.epochs,
                 "state": trial.state,
+                **values,
             }
         )
-    return Comparison(["rank", "trial", *summary.keys, "epochs", "valid", "state"], rows)
+    return Comparison(["rank", "trial", "valid", "epochs", "state", *summary.keys], rows)
 
 
 def _rounded(value: Any) -> Any:

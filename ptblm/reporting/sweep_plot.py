@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _WIDTH, _HEIGHT = 2.2, 1.7  # inches of a panel
 _COLUMNS = 3
 _MAX_PANELS = 12
+_LARGEST = 1e30  # perplexities beyond are left out
 _STYLES: dict[str, dict[str, Any]] = {
     "finished": {"color": COLORS[0], "marker": "o"},
     "pruned": {"color": COLORS[7], "marker": "x"},
@@ -30,7 +31,7 @@ def plot_sweep(summary: SweepSummary) -> "Figure":
         CheckpointError: if no epoch of any trial is complete.
         UsageError: if Matplotlib is not installed.
     """
-    shown = [each for each in summary.trials if _has_perplexity(each) and each.state in _STYLES]
+    shown = [each for each in summary.trials if _valid(each) < _LARGEST and each.state in _STYLES]
     if not shown:
         raise CheckpointError("nothing to plot: no epoch of a trial is complete yet")
     keys = summary.keys[: _MAX_PANELS - 1]
@@ -49,7 +50,7 @@ def plot_sweep(summary: SweepSummary) -> "Figure":
             axes.set_yscale("log")
             axes.set_ylabel("valid perplexity")
             axes.minorticks_off()
-            _label_ticks(axes, [trial.valid for trial in shown if trial.valid is not None])
+            _label_ticks(axes, list(map(_valid, shown)))
         for axes in panels[len(keys) + 1 :]:
             axes.remove()
         handles, labels = panels[0].get_legend_handles_labels()
@@ -57,25 +58,28 @@ def plot_sweep(summary: SweepSummary) -> "Figure":
     return figure
 
 
-def _has_perplexity(trial: Trial) -> bool:
-    return trial.valid is not None and 0 < trial.valid < 1e30
+def _valid(trial: Trial) -> float:
+    """Returns the valid perplexity of a trial; infinity if it cannot be drawn."""
+    return trial.valid if trial.valid is not None and 0 < trial.valid < _LARGEST else math.inf
 
 
 def _draw_history(axes: "Axes", trials: list[Trial]) -> None:
-    """Draws the trials in the order of their numbers, and the best finished one so far."""
+    """Draws the trials over the time of their start, and the best finished one so far."""
     for state, style in _STYLES.items():
         of_state = [trial for trial in trials if trial.state == state]
-        numbers = [trial.number for trial in of_state]
         if of_state:
-            axes.scatter(numbers, [each.valid for each in of_state], s=9, label=state, **style)
+            axes.scatter(_hours(of_state), list(map(_valid, of_state)), s=9, label=state, **style)
     best: list[float] = []
-    finished = sorted((t for t in trials if t.state == "finished"), key=lambda t: t.number)
+    finished = sorted((t for t in trials if t.state == "finished"), key=lambda t: t.start or 0)
     for trial in finished:
-        best.append(min(*best[-1:], trial.valid or math.inf, math.inf))
+        best.append(min([*best[-1:], _valid(trial)]))
     if best:
-        numbers = [trial.number for trial in finished]
-        axes.step(numbers, best, where="post", color=COLORS[0], label="best")
-    axes.set_xlabel("trial")
+        axes.step(_hours(finished), best, where="post", color=COLORS[0], label="best")
+    axes.set_xlabel("start of the trial (hours)")
+
+
+def _hours(trials: list[Trial]) -> list[float]:
+    return [(trial.start or 0.0) / 3600 for trial in trials]
 
 
 def _draw_key(axes: "Axes", summary: SweepSummary, trials: list[Trial], key: str) -> None:
@@ -87,7 +91,7 @@ def _draw_key(axes: "Axes", summary: SweepSummary, trials: list[Trial], key: str
         of_state = [trial for trial in having if trial.state == state]
         values = [trial.values[key] for trial in of_state]
         places = values if scale else [choices.index(str(value)) for value in values]
-        axes.scatter(places, [trial.valid for trial in of_state], s=9, **style)
+        axes.scatter(places, list(map(_valid, of_state)), s=9, **style)
     if scale is None:
         axes.set_xticks(range(len(choices)), [choice[:12] for choice in choices])
     elif scale[2]:

@@ -80,13 +80,15 @@ def summary(
     """
     last, best, score = history[-1], best_epoch(history), test.score
     bits = {**epoch_bits(last, unit), **score_bits(score, unit, "test_")}
+    reason = "the corpus has no test split" if is_tested else "run.test is false"
+    untested = f"no test perplexity: {reason}"
     stopped = f"stopped early: no better valid perplexity since epoch {best.epoch}"
     lines = [
         "",
         *([stopped] if stopped_early else []),
         *_sparkline(history),
         f"valid perplexity {with_entropy_bound(last.valid_perplexity, bounds, 'valid')}",
-        f"no test perplexity: {'the corpus has no test split' if is_tested else 'run.test: false'}"
+        untested
         if score is None
         else f"test perplexity {with_entropy_bound(score.perplexity, bounds, 'test')}, "
         f"{score.nats:.4f} nats per token, {score.tokens:,} tokens",

@@ -14,13 +14,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ptblm.config.evaluation_loading import read_text
 from ptblm.config.sweep_space import Sweep
 from ptblm.config.yaml_document import parse_yaml
 from ptblm.errors import CheckpointError, ConfigError, UsageError
 from ptblm.files import has_one_name, open_regular, os_errors, write_text
 
 MAX_JOURNAL_BYTES = 100_000_000
-_MAX_SWEEP_BYTES = 1_000_000
+_OTHER_DIR = "pass another --dir"
 
 
 @dataclass(frozen=True)
@@ -78,38 +79,53 @@ class TrialFiles:
         return self.run.with_name(f"{self.run.name}.lock")
 
 
-def prepare(directory: SweepDirectory, sweep: Sweep) -> None:
-    """Creates the directory of a sweep, or checks that it belongs to the same sweep.
+def create_directory(directory: SweepDirectory) -> None:
+    """Creates the directory of a sweep, unless it exists.
+
+    Raises:
+        UsageError: if it contains something other than a sweep, or a link that would be followed.
+        OSError: if it cannot be created or read.
+    """
+    directory.path.mkdir(parents=True, exist_ok=True)
+    for path in (directory.journal, directory.lock):
+        if os.path.lexists(path) and not has_one_name(path.lstat()):
+            raise UsageError("a link, or not a regular file", where=str(path), hint=_OTHER_DIR)
+    names = set(os.listdir(directory.path))
+    if names and not names & {directory.lock.name, directory.sweep.name}:
+        raise _not_a_sweep(directory)
+
+
+def claim_directory(directory: SweepDirectory, sweep: Sweep) -> None:
+    """Writes the sweep to its directory, or checks that the directory belongs to this sweep.
 
     The number of trials and the repetitions may differ.
 
+    Args:
+        directory: the directory, locked by this worker.
+        sweep: the sweep.
+
     Raises:
-        UsageError: if the directory contains something else or cannot be written to.
+        UsageError: if the directory contains something other than a sweep.
         ConfigError: if it contains another sweep.
+        OSError: if it cannot be written to.
     """
-    path = directory.path
-    with os_errors(UsageError, "cannot write to the sweep directory", fallback=path):
-        path.mkdir(parents=True, exist_ok=True)
-        for file in (directory.journal, directory.lock):
-            if os.path.lexists(file) and not has_one_name(file.lstat()):
-                raise UsageError("a link, or not a regular file", where=str(file))
-        if not directory.sweep.exists():
-            if set(os.listdir(path)) - {directory.lock.name}:
-                raise UsageError(
-                    "the directory contains something other than a sweep",
-                    where=str(path),
-                    hint="pass another --dir",
-                )
-            write_text(directory.sweep, sweep.text)
-            return
-        with open_regular(directory.sweep) as file:
-            text = file.read(_MAX_SWEEP_BYTES + 1).decode("utf-8", "replace")
+    if not os.path.lexists(directory.sweep):
+        if set(os.listdir(directory.path)) - {directory.lock.name}:
+            raise _not_a_sweep(directory)
+        write_text(directory.sweep, sweep.text)
+        return
+    text = read_text(directory.sweep, "sweep", _OTHER_DIR)
     if _fixed_keys(text, str(directory.sweep)) != _fixed_keys(sweep.text, ""):
         raise ConfigError(
-            "the directory contains another sweep: only trials and repeat_best may change",
+            "the directory contains another sweep; only trials and repeat_best may change",
             where=str(directory.sweep),
-            hint="pass another --dir, or continue the sweep with its own file",
+            hint=_OTHER_DIR,
         )
+
+
+def _not_a_sweep(directory: SweepDirectory) -> UsageError:
+    what = "the directory contains something other than a sweep"
+    return UsageError(what, where=str(directory.path), hint=_OTHER_DIR)
 
 
 def _fixed_keys(text: str, name: str) -> object:

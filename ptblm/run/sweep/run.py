@@ -8,9 +8,9 @@ from ptblm.config.sweep_space import Sweep
 from ptblm.errors import UsageError
 from ptblm.files import os_errors
 from ptblm.run.signals import StopSignal
-from ptblm.run.sweep.directory import SweepDirectory, TrialFiles, prepare
+from ptblm.run.sweep.directory import SweepDirectory, TrialFiles, claim_directory, create_directory
 from ptblm.run.sweep.repeats import repeat_best
-from ptblm.run.sweep.study import create_study
+from ptblm.run.sweep.study import create_study, storage_errors
 from ptblm.run.sweep.worker import Worker, choosing, run_trials
 
 
@@ -44,12 +44,14 @@ def run_worker(
         PtblmError: if the directory or the storage cannot be used, three trials in a row ended with
             an error, or a repetition did.
     """
-    prepare(directory, sweep)
     with (
         StopSignal(on_stop) as stop,
+        storage_errors(),
         os_errors(UsageError, "cannot use the sweep directory", fallback=directory.path),
     ):
+        create_directory(directory)
         with choosing(directory):
+            claim_directory(directory, sweep)
             study, opened = create_study(directory, sweep, storage)
         worker = Worker(sweep, directory, study, opened, command, restart, stop)
         run_trials(worker, trials or sweep.settings.trials, on_trial)

@@ -5,11 +5,12 @@ import math
 import os
 import re
 import statistics
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import optuna
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from ptblm.config.loading import load_config
@@ -142,7 +143,9 @@ def _importances(study: optuna.Study, finished: Sequence[FrozenTrial]) -> dict[s
     if len(finished) < _MIN_TRIALS or len(values) < 2 or len(keys) < 2:
         return {}
     try:
-        return optuna.importance.get_param_importances(study)
+        with warnings.catch_warnings():  # about keys with few trials
+            warnings.simplefilter("ignore")
+            return dict(optuna.importance.get_param_importances(study))
     except Exception:  # a key with one value, or whatever a journal contains
         return {}
 
@@ -151,7 +154,7 @@ def _edges(best: FrozenTrial) -> list[str]:
     """Returns a note for each value of the best trial at an edge of its range."""
     notes = []
     for key, distribution in best.distributions.items():
-        if isinstance(distribution, CategoricalDistribution):
+        if not isinstance(distribution, FloatDistribution | IntDistribution):
             continue
         low, high, value = distribution.low, distribution.high, best.params[key]
         scale = math.log if distribution.log else float

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock, JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
 
 from ptblm.config.sweep import HyperbandPruner, MedianPruner, Range
 from ptblm.config.sweep_space import Draw, Sweep, encoded
@@ -21,7 +21,7 @@ optuna.logging.set_verbosity(logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
-class _JournalLock(JournalFileSymlinkLock):
+class _JournalLock(JournalFileOpenLock):
     """Optuna's lock. It removes the end of a line whose writer was killed or had no disk space."""
 
     def __init__(self, path: Path) -> None:
@@ -62,7 +62,7 @@ def create_study(
     """
     if sweep.settings.sampler == "qmc" and find_spec("scipy") is None:
         raise UsageError("the sampler qmc requires the scipy package", hint="pip install scipy")
-    with _storage_errors(directory, url, UsageError):
+    with _any_error(directory, url, UsageError):
         storage = _open_storage(directory, url)
         study = optuna.create_study(
             storage=storage,
@@ -86,7 +86,7 @@ def load_study(directory: SweepDirectory, url: str | None) -> optuna.Study:
     """
     if url is None:
         check_journal(directory)
-    with _storage_errors(directory, url, CheckpointError):
+    with _any_error(directory, url, CheckpointError):
         storage = _open_storage(directory, url)
         study = optuna.load_study(study_name=_name(directory), storage=storage)
         study.get_trials(deepcopy=False)
@@ -105,7 +105,17 @@ def _open_storage(directory: SweepDirectory, url: str | None) -> BaseStorage:
 
 
 @contextmanager
-def _storage_errors(
+def storage_errors() -> Iterator[None]:
+    """Re-raises a lost connection to a database as a UsageError."""
+    try:
+        yield
+    except optuna.exceptions.StorageInternalError as error:
+        hint = "continue the sweep once the database answers"
+        raise UsageError("the database cannot be used", where="--storage", hint=hint) from error
+
+
+@contextmanager
+def _any_error(
     directory: SweepDirectory, url: str | None, error_class: type[UsageError | CheckpointError]
 ) -> Iterator[None]:
     """Re-raises any exception in the block: a journal or a URL can contain anything."""
