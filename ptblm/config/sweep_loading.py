@@ -1,14 +1,16 @@
 """Loads a sweep, and checks the values that it can draw against the schema of configs."""
 
+import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ptblm.config.evaluation_loading import explain, read_text
-from ptblm.config.loading import read_config, show_value, validate_with, without_tag
-from ptblm.config.overrides import Override, apply_overrides, single_keys
+from ptblm.config.loading import read_config, show_value, without_tag
+from ptblm.config.overrides import apply_overrides
 from ptblm.config.schema import VARIANT_KEYS, Config
 from ptblm.config.section import Section, variant_type
 from ptblm.config.sweep import (
@@ -20,7 +22,13 @@ from ptblm.config.sweep import (
     SweepConfig,
 )
 from ptblm.config.sweep_space import Draw, Parameter, Sweep
-from ptblm.config.yaml_document import MAX_PROBLEMS, Locations, first_problems, parse_yaml
+from ptblm.config.yaml_document import (
+    MAX_PROBLEMS,
+    Locations,
+    YamlDocument,
+    first_problems,
+    parse_yaml,
+)
 from ptblm.errors import ConfigError
 
 _HINT = "docs/guide.md describes such a file in `ptblm sweep`"
@@ -58,12 +66,13 @@ def load_sweep(path: Path) -> Sweep:
         raise ConfigError(first_problems(problems, len(found)), hint=_HINT) from None
     values = sorted(settings.space.items(), key=lambda item: not _chooses_variant(item[0]))
     parameters = [Parameter(key, value) for key, value in values]
-    sweep = Sweep(settings, _base(settings, locations), parameters, locations, text)
+    sweep = Sweep(settings, _document(settings, locations), parameters, locations, text)
+    sweep.config({})  # the config itself is valid
     problems = [*_settings_problems(sweep), *_space_problems(sweep)]
     if problems:
         raise ConfigError(first_problems(problems[:MAX_PROBLEMS], len(problems)))
     integers = [each._replace(is_integer=_is_integer(sweep, each)) for each in parameters]
-    sweep = Sweep(settings, sweep.base, integers, locations, text)
+    sweep = replace(sweep, parameters=integers)
     if settings.sampler == "grid":
         sweep.grid  # noqa: B018 - its size is checked
     return sweep
@@ -73,22 +82,14 @@ def _chooses_variant(key: str) -> bool:
     return tuple(key.removesuffix(".type").split(".")) in VARIANT_KEYS
 
 
-def _base(settings: SweepConfig, locations: Locations) -> Config:
-    """Returns the config that the sweep varies."""
-    overrides = [
-        override
-        for key, value in settings.set.items()
-        for override in single_keys(
-            Override(str(locations[("set", key)]), tuple(key.split(".")), value)
-        )
-    ]
+def _document(settings: SweepConfig, locations: Locations) -> YamlDocument:
+    """Returns the content of the config that the sweep varies."""
     try:
-        document = read_config(settings.config)
+        return read_config(settings.config)
     except ConfigError as error:
         place = locations.get(("config",), locations[()])
         problems = [f"{place}: config: {problem}" for problem in error.problems]
         raise ConfigError(problems, where=error.where, hint=error.hint) from None
-    return validate_with(document, overrides, [])
 
 
 def _settings_problems(sweep: Sweep) -> Iterator[str]:
@@ -153,9 +154,8 @@ def _is_integer(sweep: Sweep, parameter: Parameter) -> bool:
     """Returns whether the key of a range accepts whole numbers only."""
     if isinstance(parameter.values, list):
         return False
-    data = sweep.base.model_dump()
-    draw = _corner(sweep, parameter, 0.5, 0)
-    apply_overrides(data, {}, sweep.overrides(draw), [])
+    data = copy.deepcopy(sweep.document.data or {})
+    apply_overrides(data, {}, sweep.overrides(_corner(sweep, parameter, 0.5, 0)), [])
     try:
         Config.model_validate(data)
     except ValidationError as error:

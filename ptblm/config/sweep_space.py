@@ -1,5 +1,6 @@
 """The space of a sweep: which values can be drawn together, and the configs that they give."""
 
+import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,14 +60,14 @@ class Sweep:
 
     Attributes:
         settings: the keys of the sweep.
-        base: the config with the overrides of `set`.
+        document: the content of the config, without the overrides of `set`.
         parameters: the keys of the space; the choice of a variant is before the variant's options.
         locations: where each value of the space is in the file.
         text: the content of the file.
     """
 
     settings: SweepConfig
-    base: Config
+    document: YamlDocument
     parameters: list[Parameter]
     locations: Locations
     text: str
@@ -91,13 +92,18 @@ class Sweep:
         Raises:
             ConfigError: if the values cannot be combined. Each problem has its location.
         """
-        return validate_with(YamlDocument(self.base.model_dump(), {}), self.overrides(draw), [])
+        return validate_with(copy.deepcopy(self.document), self.overrides(draw), [])
 
     def overrides(self, draw: Draw) -> Iterator[Override]:
-        """Yields the overrides of drawn values. Their options are locations in the file."""
+        """Yields the overrides of `set` and of drawn values, with locations as their options."""
+        for key, value in self.settings.set.items():
+            yield from self._override(("set", key), key, value)
         for key, value in draw.items():
-            location = self.locations.get(self._place(key, value), self.locations[()])
-            yield from single_keys(Override(str(location), tuple(key.split(".")), value))
+            yield from self._override(self._place(key, value), key, value)
+
+    def _override(self, place: KeyPath, key: str, value: Any) -> Iterator[Override]:
+        location = self.locations.get(place, self.locations[()])
+        yield from single_keys(Override(str(location), tuple(key.split(".")), value))
 
     def _place(self, key: str, value: Any) -> KeyPath:
         values = next(each.values for each in self.parameters if each.key == key)

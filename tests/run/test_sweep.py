@@ -99,7 +99,7 @@ def test_worse_trials_are_pruned_after_the_warmup(tmp_path: Path) -> None:
     finally:
         del os.environ["FAKE_SECONDS"]
     assert states(study) == ["COMPLETE", "PRUNED"]
-    assert max(study.trials[1].intermediate_values) == 3
+    assert max(study.trials[1].intermediate_values) > 2
     assert not (tmp_path / "d" / trial(1) / "result.json").exists()
 
 
@@ -184,7 +184,7 @@ def test_killed_worker_leaves_no_orphan_and_no_gap(tmp_path: Path) -> None:
     second = start_worker(space, directory, 0.05)
     process = child_of(directory, 0)
     first.kill()
-    first.wait()
+    first.communicate()
     wait_until_gone(process)
     assert second.communicate()[0] == ""
     shown = summarize_sweep(SweepDirectory(directory))
@@ -215,12 +215,12 @@ def test_stopped_worker_saves_its_trial(tmp_path: Path) -> None:
 
 def test_trial_whose_worker_died_at_the_end_is_not_trained_again(tmp_path: Path) -> None:
     directory = tmp_path / "d"
-    study = run(write(grid(0.5, 3.0), tmp_path), directory)
+    ended = states(run(write(grid(0.5, 3.0), tmp_path), directory))
     lines = (directory / "journal.jsonl").read_bytes().splitlines(keepends=True)
     # State 6 is the operation that ends a trial: as if it had not been written.
     kept = [line for line in lines if b'"op_code":6' not in line or b'"state":0' in line]
     (directory / "journal.jsonl").write_bytes(b"".join(kept))
-    assert states(run(tmp_path / "space.yaml", directory)) == states(study) == ["COMPLETE", "FAIL"]
+    assert states(run(tmp_path / "space.yaml", directory)) == ended == ["COMPLETE", "FAIL"]
     assert set(starts(directory).values()) == {1}
 
 
@@ -243,7 +243,8 @@ def test_run_in_use_is_not_continued(tmp_path: Path) -> None:
     space = write(f"{BASE}{RANGE}trials: 1\n", tmp_path)
     worker = start_worker(space, directory, 1)
     wait_for(directory / trial(0) / "metrics.jsonl", lines=1)
-    worker.kill()  # the fake run ends after its epoch
+    worker.kill()
+    worker.communicate()  # the fake run ends after its epoch
     assert states(run(space, directory)) == ["COMPLETE"]
     assert starts(directory) == {trial(0): 2}
 

@@ -154,7 +154,7 @@ def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
 
 def _max_epochs(sweep: Sweep) -> int:
     found = [each for each in sweep.parameters if each.key == "training.epochs"]
-    return max(found[0].extremes) if found else sweep.base.training.epochs
+    return max(found[0].extremes) if found else sweep.config({}).training.epochs
 
 
 def draw_values(trial: optuna.Trial, sweep: Sweep) -> Draw:
