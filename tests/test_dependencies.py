@@ -7,11 +7,12 @@ from tests.conftest import REPOSITORY
 
 
 def lower_bounds() -> dict[str, str]:
-    """The lower bound of each core dependency, and of matplotlib, in pyproject.toml."""
+    """The lower bound of each core dependency, of matplotlib and of optuna, in pyproject.toml."""
     text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     bounds = {}
     project = tomllib.loads(text)["project"]
-    for requirement in project["dependencies"] + project["optional-dependencies"]["plot"]:
+    optional = project["optional-dependencies"]
+    for requirement in project["dependencies"] + optional["plot"] + optional["sweep"]:
         match = re.fullmatch(r"([a-z]+)>=([0-9.]+)(,<[0-9.]+)?", requirement)
         assert match, requirement
         bounds[match[1]] = match[2]

@@ -31,7 +31,7 @@ from ptblm.config.yaml_document import (
 )
 from ptblm.errors import ConfigError
 
-_HINT = "docs/guide.md describes such a file in `ptblm sweep`"
+_HINT = "see Sweeps in docs/guide.md"
 _SECTIONS: dict[str, type[Section]] = {
     "range": Range,
     "median": MedianPruner,

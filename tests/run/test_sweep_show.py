@@ -1,12 +1,13 @@
 """`ptblm sweep show` and `ptblm sweep best`: table, findings, JSON, plot, journals of strangers."""
 
 import json
+import os
 import shutil
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptblm.config.loading import load_config
@@ -99,7 +100,7 @@ def test_directory_without_a_sweep_is_one_message(tmp_path: Path) -> None:
         assert errors.startswith("error: no sweep in this directory: journal.jsonl is missing\n")
 
 
-@several_cases
+@settings(several_cases, max_examples=int(os.environ.get("N", "1")) * 25)
 @given(data=st.data())
 def test_journal_with_any_bytes(written: Path, tmp_path: Path, data: st.DataObject) -> None:
     copy = tmp_path / "s"
