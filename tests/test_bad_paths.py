@@ -17,6 +17,7 @@ from torch import nn
 from ptblm.cli.commands import app
 from tests.conftest import plain_environment, write_small_corpus
 from tests.in_process import ptblm
+from tests.run.sweep_files import write_sweep
 
 NOBODY = 65534
 TINY = ["--config", "test", "--set", "model.hidden_size=2", "--set", "training.batch_size=4"]
@@ -63,6 +64,11 @@ COMMANDS: dict[str, tuple[list[str], int]] = {
     "compare with": (["compare", "RUN", "--against", "PATH"], 4),
     "plot": (["plot", "PATH"], 4),
     "plot to": (["plot", "RUN", "--to", "PATH/plot.png"], 2),
+    "sweep run": (["sweep", "run", "PATH"], 2),
+    "sweep dir": (["sweep", "run", "HERE/sweep/sweep.yaml", "--dir", "PATH"], 2),
+    "sweep show": (["sweep", "show", "PATH"], 4),
+    "sweep show to": (["sweep", "show", "HERE/sweep", "--to", "PATH/plot.png"], 2),
+    "sweep best": (["sweep", "best", "PATH"], 4),
     "import": (["import", "PATH", "--vocab", "HERE/vocab.txt"], 4),
     "import vocabulary": (["import", "HERE/model.pt", "--vocab", "PATH"], 3),
     "import corpus": (["import", "HERE/model.pt", "--vocab-from", "PATH"], 3),
@@ -79,6 +85,8 @@ WRITES |= {
     "report to",
     "rescore to",
     "states",
+    "sweep dir",
+    "sweep show to",
     "tune-eval to",
 }
 # Commands that read a pipe, such as `--data <(command)`.
@@ -135,6 +143,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = {"encoder": nn.Embedding(4, 3), "rnn": nn.LSTM(3, 3), "decoder": nn.Linear(3, 4)}
     torch.save(nn.ModuleDict(model).state_dict(), directory / "model.pt")
     (directory / "vocab.txt").write_text("<eos>\n<unk>\nthe\ncat\n")
+    write_sweep(directory / "sweep")
     return directory
 
 

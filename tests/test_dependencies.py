@@ -7,12 +7,12 @@ from tests.conftest import REPOSITORY
 
 
 def lower_bounds() -> dict[str, str]:
-    """The lower bounds of the core dependencies and of the extras plot, export and tokenizers."""
+    """The lower bounds of the core dependencies and of some extras."""
     text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     bounds = {}
     project = tomllib.loads(text)["project"]
     extras = project["optional-dependencies"]
-    others = extras["plot"] + extras["export"] + extras["tokenizers"]
+    others = [name for key in ("plot", "export", "sweep", "tokenizers") for name in extras[key]]
     for requirement in project["dependencies"] + others:
         match = re.fullmatch(r"([a-z]+)>=([0-9.]+)(,<[0-9.]+)?", requirement)
         assert match, requirement

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from ptblm.config.sweep_loading import load_sweep
 from ptblm.model.cells.rnn import RNNCell
 from ptblm.model.cells.slstm import SLSTMCell
 from ptblm.model.layers.recurrent import RecurrentLayer
@@ -23,6 +24,12 @@ def running_sum() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_sweep_can_be_loaded() -> None:
+    sweep = load_sweep(EXAMPLES / "short-speedrun.yaml")
+    assert sweep.config({}).training.epochs == 2
+    assert len(sweep.parameters) == 3
 
 
 def test_linear_rnn_learns_the_exact_sum(running_sum: ModuleType) -> None:

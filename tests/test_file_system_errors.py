@@ -15,6 +15,7 @@ from torch import nn
 from tests.conftest import write_small_corpus
 from tests.failing_calls import failing_calls
 from tests.in_process import ptblm
+from tests.run.sweep_files import write_sweep
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -49,6 +50,8 @@ COMMANDS: dict[str, tuple[list[str], set[int]]] = {
     "report": (["report", "run", "--no-analysis"], {2, 4}),
     "export": (["export", "run", "--to", "safetensors"], {2, 4}),
     "plot": (["plot", "run", "--panels=speed", "--to", "plot.svg"], {2, 4}),
+    "sweep show": (["sweep", "show", "sweep", "--to", "sweep.svg"], {2, 4}),
+    "sweep best": (["sweep", "best", "sweep"], {2, 4}),
     "import": (["import", "model.pt", "--vocab", "vocab.txt", "-o", "new"], {2, 3, 4}),
     "score": (["score", "run", "text/test.txt"], {2, 3, 4}),
     "states": (["score", "run", "text/test.txt", "--states", "states.npz"], {2, 3, 4}),
@@ -72,6 +75,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save(nn.ModuleDict(model).state_dict(), directory / "model.pt")
     (directory / "vocab.txt").write_text("<eos>\n<unk>\nthe\ncat\n")
     (directory / "table.tsv").write_text("item\tword\n1\tthe\n1\tcat\n")
+    write_sweep(directory / "sweep")
     with tarfile.open(directory / "empty.tar", "w") as archive:
         archive.addfile(tarfile.TarInfo("a"), io.BytesIO())
     with pytest.MonkeyPatch.context() as patch:

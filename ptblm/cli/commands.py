@@ -24,6 +24,7 @@ from ptblm.cli.plot import plot
 from ptblm.cli.report import report
 from ptblm.cli.rescore import rescore
 from ptblm.cli.score import score
+from ptblm.cli.sweep import sweep_app
 from ptblm.cli.train import train
 from ptblm.cli.tune_eval import tune_eval
 from ptblm.errors import UsageError
@@ -50,6 +51,7 @@ app.command("report")(report)
 app.command("import")(import_model)
 app.command("export")(export)
 app.command("download-data")(download_data)
+app.add_typer(sweep_app, name="sweep")
 app.add_typer(config_app, name="config")
 app.add_typer(checkpoint_app, name="checkpoint")
 

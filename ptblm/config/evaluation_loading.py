@@ -1,6 +1,6 @@
 """Loads the settings of an evaluation from a file and from options of the command line."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,9 @@ def load_settings(options: SettingsOptions) -> EvaluationSettings:
     Raises:
         ConfigError: with every problem of the file and the options, each with its location.
     """
-    document = YamlDocument({}, {}) if options.file is None else _read(options.file)
+    document = YamlDocument({}, {})
+    if options.file is not None:
+        document = parse_yaml(read_text(options.file, "settings", _HINT), str(options.file))
     data = {} if document.data is None else document.data
     locations = dict(document.locations)
     problems: list[str] = []
@@ -84,25 +86,34 @@ def load_settings(options: SettingsOptions) -> EvaluationSettings:
     try:
         settings = EvaluationSettings.model_validate(data)
     except ValidationError as error:
-        problems += [_explain(each, locations) for each in error.errors(include_url=False)]
+        problems += [explain(each, locations, _fields) for each in error.errors(include_url=False)]
     if problems:
         raise ConfigError(first_problems(problems[:MAX_PROBLEMS], len(problems)))
     return settings
 
 
-def _read(path: Path) -> YamlDocument:
+def read_text(path: Path, what: str, hint: str) -> str:
+    """Reads a text file of at most 1 MB.
+
+    Args:
+        path: the file.
+        what: name of its content in messages, such as "settings".
+        hint: how such a file is made.
+
+    Raises:
+        ConfigError: if it cannot be read, is too large, or is not UTF-8 text.
+    """
     with (
-        os_errors(ConfigError, "the settings cannot be read", where=path, hint=_HINT),
+        os_errors(ConfigError, f"the {what} cannot be read", where=path, hint=hint),
         open_regular(path) as file,
     ):
         raw = file.read(_MAX_BYTES + 1)
     if len(raw) > _MAX_BYTES:
-        raise ConfigError(f"{path}: too large for settings (more than {_MAX_BYTES:,} bytes)")
+        raise ConfigError(f"{path}: too large for {what} (more than {_MAX_BYTES:,} bytes)")
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8 text", hint=_HINT) from None
-    return parse_yaml(text, str(path))
+        raise ConfigError(f"{path}: not UTF-8 text", hint=hint) from None
 
 
 def _overrides(options: SettingsOptions, problems: list[str]) -> Iterator[Override]:
@@ -125,16 +136,25 @@ def _overrides(options: SettingsOptions, problems: list[str]) -> Iterator[Overri
                 problems += error.problems
 
 
-def _explain(details: ErrorDetails, locations: Locations) -> str:
-    """Formats a pydantic error as one line: location, key and problem."""
+def explain(
+    details: ErrorDetails, locations: Locations, keys_of: Callable[[KeyPath], list[str]]
+) -> str:
+    """Formats a pydantic error as one line: location, key and problem.
+
+    Args:
+        details: the error.
+        locations: the location of each key.
+        keys_of: returns the keys of the section at a path.
+    """
     path: KeyPath = details["loc"]
     kind = details["type"]
     if kind == "extra_forbidden":
-        guess = closest(str(path[-1]), _fields(path[:-1]))
+        keys = keys_of(path[:-1])
+        guess = closest(str(path[-1]), keys)
         message = f"unknown key, did you mean '{guess}'?" if guess else "unknown key"
-        message += "" if guess else f"; the keys here are {_keys(path[:-1])}"
+        message += "" if guess else f"; the keys here are {', '.join(keys)}"
     elif kind in ("model_type", "model_attributes_type"):
-        message = f"expected a section of keys ({_keys(path)})"
+        message = f"expected a section of keys ({', '.join(keys_of(path))})"
     elif kind == "missing":
         message = "missing"
     else:

@@ -2,14 +2,14 @@
 
 import logging
 import os.path
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from ptblm.config.overrides import apply_overrides, parse_overrides
+from ptblm.config.overrides import Override, apply_overrides, parse_overrides
 from ptblm.config.schema import SECTIONS, VARIANT_KEYS, Config
 from ptblm.config.section import variant_type
 from ptblm.config.unknown_keys import closest, explain_unknown_key, explain_unknown_variant
@@ -59,9 +59,21 @@ def load_config(
     Raises:
         ConfigError: with every problem of the file and the overrides, each with its location.
     """
+    return validate(read_config(source), overrides, flags)
+
+
+def read_config(source: str) -> YamlDocument:
+    """Reads a config, without its validation.
+
+    Args:
+        source: name of a shipped config, or path of a YAML file.
+
+    Raises:
+        ConfigError: if the config cannot be read, or is not valid YAML.
+    """
     path = _find(source)
     logger.debug("reading the config %s", path)
-    return validate(parse_yaml(_read(path), str(path)), overrides, flags)
+    return parse_yaml(_read(path), str(path))
 
 
 def override_config(
@@ -84,14 +96,30 @@ def validate(
     Raises:
         ConfigError: with every problem, each with its location.
     """
+    problems: list[str] = []
+    return validate_with(document, parse_overrides(overrides, flags or {}, problems), problems)
+
+
+def validate_with(
+    document: YamlDocument, overrides: Iterable[Override], problems: list[str]
+) -> Config:
+    """Applies overrides to a document in place and validates the result.
+
+    Args:
+        document: the document.
+        overrides: the overrides.
+        problems: those found so far; the iteration over `overrides` may add others.
+
+    Raises:
+        ConfigError: with every problem, each with its location.
+    """
     data = {} if document.data is None else document.data
     if not isinstance(data, dict):
         location = document.locations.get((), "config")
         expected = "expected sections (data, model, training, run)"
         raise ConfigError(f"{location}: {expected}, got {show_value(data)}")
     locations = dict(document.locations)
-    problems: list[str] = []
-    apply_overrides(data, locations, parse_overrides(overrides, flags or {}, problems), problems)
+    apply_overrides(data, locations, overrides, problems)
     count, config = len(problems), None
     try:
         config = Config.model_validate(data)
@@ -168,7 +196,7 @@ def _explain(details: ErrorDetails, locations: Locations, listed: set[KeyPath]) 
         locations: the location of each key.
         listed: see `explain_unknown_key`.
     """
-    path, variant = _without_tag(details["loc"])
+    path, variant = without_tag(details["loc"])
     context = details.get("ctx", {})
     value = context.get("value", details["input"])
     if "key" in context:
@@ -194,7 +222,7 @@ def _explain(details: ErrorDetails, locations: Locations, listed: set[KeyPath]) 
     return ": ".join(str(part) for part in (location, key, message) if part)
 
 
-def _without_tag(location: KeyPath) -> tuple[KeyPath, str | None]:
+def without_tag(location: KeyPath) -> tuple[KeyPath, str | None]:
     """Separates the name of the variant from the location of a pydantic error."""
     if location[:2] in VARIANT_KEYS and len(location) > 2:
         return (*location[:2], *location[3:]), str(location[2])

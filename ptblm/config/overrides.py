@@ -43,7 +43,7 @@ def parse_overrides(
             problems.append(f"{option}: expected key=value, as in model.hidden_size=400")
             continue
         try:
-            yield from _single_keys(Override(option, path, parse_yaml(value, option).data))
+            yield from single_keys(Override(option, path, parse_yaml(value, option).data))
         except ConfigError as error:
             problems += [_at_option(problem, option, value) for problem in error.problems]
 
@@ -97,7 +97,7 @@ def _contradiction(first: Override, second: Override) -> str:
     return f"{key} is set twice: to {' and to '.join(values)}"
 
 
-def _single_keys(override: Override) -> Iterator[Override]:
+def single_keys(override: Override) -> Iterator[Override]:
     """Splits an override of a whole variant into overrides of its `type` and its options."""
     option, path, value = override
     if path == NUMBER_OR_SECTION and isinstance(value, dict):

@@ -79,6 +79,9 @@ class RunConfig(Section):
     log_every: Annotated[
         int, Field(ge=1, le=10**9, description="steps between two records in metrics.jsonl")
     ] = 100
+    test: Annotated[
+        bool, Field(description="whether to evaluate the test split at the end of training")
+    ] = True
     tensorboard: Annotated[
         bool,
         Field(description="whether to write TensorBoard curves and results to tensorboard/"),

@@ -23,7 +23,7 @@ SEED = "training.seed"
 # Keys that change what a run writes, but nothing of its result.
 _OUTPUT_KEYS = {
     *("run.checkpoint_every", "run.keep_checkpoints", "run.keep_at"),
-    *("run.log_every", "run.tensorboard", "run.histograms"),
+    *("run.log_every", "run.test", "run.tensorboard", "run.histograms"),
 }
 
 

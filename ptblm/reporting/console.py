@@ -76,6 +76,7 @@ class ConsoleReporter:
                 result.history[-1].valid_perplexity, result.test.score, info.corpus, info.unit
             ),
             stopped_early=result.stopped_early,
+            is_tested=info.config.run.test,
         )
         if self._quiet:
             self._progress.print_lines(lines[1:])  # the first one separates them from the table

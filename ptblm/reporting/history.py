@@ -3,6 +3,7 @@
 Comparisons, plots and reports are views of a `RunHistory`. A run in progress can be read too.
 """
 
+import contextlib
 import io
 import logging
 import math
@@ -91,7 +92,7 @@ class RunHistory:
 
     @property
     def test_perplexity(self) -> float | None:
-        """Test perplexity; None if the run has not finished or has no test split."""
+        """Test perplexity; None if the run has not finished or was not tested."""
         return self.number("test_perplexity")
 
     @property
@@ -152,6 +153,20 @@ def read_run(path: Path) -> RunHistory:
         read_json(path / "environment.json"),
         "finished" if result else "diverged" if is_diverged else "unfinished",
     )
+
+
+def read_epochs(path: Path) -> list[EpochDone]:
+    """Returns the epochs of a metrics file so far, without the steps.
+
+    Raises:
+        CheckpointError: if the file cannot be read or is too large.
+    """
+    epochs = []
+    for line in _complete_lines(path):
+        if b'"kind": "epoch"' in line:
+            with contextlib.suppress(JsonError, ValidationError):
+                epochs.append(_EPOCH.validate_python(_without_null(parse_json(line))))
+    return epochs
 
 
 _STEP, _EPOCH = TypeAdapter(StepMetrics), TypeAdapter(EpochDone)

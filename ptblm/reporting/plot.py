@@ -76,7 +76,7 @@ _METADATA: dict[Form, dict[str, Any]] = {
 
 
 @contextmanager
-def _plotting() -> Iterator[None]:
+def plotting() -> Iterator[None]:
     """Uses the style of ptblm in the block, instead of the user's settings of Matplotlib.
 
     Raises:
@@ -133,7 +133,7 @@ def plot_runs(
     columns = 2 if max(map(len, labels)) <= _SHORT_LABEL else 1
     title_rows = math.ceil(len(runs) / columns)
     heights = [_HEIGHTS[name] for name in names]
-    with _plotting():
+    with plotting():
         from matplotlib.figure import Figure
 
         size = (_WIDTH, sum(heights) + 0.3 + title_rows * _LEGEND_ROW)
@@ -162,7 +162,7 @@ def plot_runs(
 def render(figure: "Figure", form: Form) -> bytes:
     """Returns the content of a file with the figure; the same runs give the same bytes."""
     content = io.BytesIO()
-    with _plotting():
+    with plotting():
         figure.savefig(content, format=form, metadata=_METADATA[form])
     return content.getvalue()
 

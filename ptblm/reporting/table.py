@@ -66,6 +66,7 @@ def summary(
     *,
     measures: Bits | None = None,
     stopped_early: bool = False,
+    is_tested: bool = True,
 ) -> list[str]:
     """Returns the summary lines of a finished run.
 
@@ -77,16 +78,19 @@ def summary(
         published: published results of the same recipe, for comparison.
         measures: measures that do not depend on the tokenizer, by name.
         stopped_early: whether early stopping ended training.
+        is_tested: whether the test split is evaluated if there is one; see `run.test`.
     """
     last, best, score = history[-1], best_epoch(history), test.score
     bits = {**epoch_bits(last, unit), **score_bits(score, unit, "test_"), **(measures or {})}
+    reason = "the corpus has no test split" if is_tested else "run.test is false"
+    untested = f"no test perplexity: {reason}"
     stopped = f"stopped early: no better valid perplexity since epoch {best.epoch}"
     lines = [
         "",
         *([stopped] if stopped_early else []),
         *_sparkline(history),
         f"valid perplexity {with_entropy_bound(last.valid_perplexity, bounds, 'valid')}",
-        "no test perplexity: the corpus has no test split"
+        untested
         if score is None
         else f"test perplexity {with_entropy_bound(score.perplexity, bounds, 'test')}, "
         f"{score.nats:.4f} nats per token, {score.tokens:,} tokens",

@@ -66,6 +66,41 @@ def _acquire(lock: FileLock, path: Path) -> None:
             (path / LOCK_NAME).write_text(f"{os.getpid()}\n")
 
 
+def try_lock(path: Path) -> FileLock | None:
+    """Locks a file for this process, and returns the lock; None if another process has it.
+
+    The lock is released when the process ends, or with its method `release`.
+
+    Raises:
+        NotImplementedError: if the file system has no locks.
+        UsageError: if the file is a link.
+        OSError: if the file cannot be created.
+    """
+    _check_lock_file(path)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    return lock
+
+
+def is_locked(path: Path) -> bool:
+    """Returns whether another process uses a run directory, which need not exist.
+
+    Raises:
+        NotImplementedError: if the file system has no locks.
+        UsageError: if the lock file is a link.
+        OSError: if the lock file cannot be opened.
+    """
+    if not (path / LOCK_NAME).exists():
+        return False
+    lock = try_lock(path / LOCK_NAME)
+    if lock is not None:
+        lock.release()
+    return lock is None
+
+
 @contextlib.contextmanager
 def write_errors(path: Path) -> Iterator[None]:
     """Re-raises an OSError in the block as a UsageError with the file and a hint."""

@@ -146,7 +146,7 @@ def setup_run(
         precision,
         train=batches,
         valid=splits["valid"],
-        test=splits.get("test"),
+        test=splits.get("test") if run.test else None,
         special_ids=corpus.tokenizer.special_ids,
         log_every=run.log_every,
         sync_at=[-(-tokens // batches.tokens) for tokens in run.keep_at or []],

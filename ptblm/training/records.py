@@ -107,7 +107,7 @@ class RunDone:
     Attributes:
         step: steps since the start of the run.
         score: the score of the test split with the weights of the last epoch, or their average;
-            None if there is no test split.
+            None if there is no test split, or `run.test` is false.
         best_score: the score of the test split with the weights of the best epoch; None if that
             is the last epoch, or if the score is unknown.
     """

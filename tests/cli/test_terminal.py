@@ -16,6 +16,7 @@ from ptblm.progress_bar import ProgressBar
 from ptblm.terminal import escape
 from tests.conftest import FAST, REPOSITORY
 from tests.in_process import ptblm
+from tests.run.sweep_files import write_sweep
 
 # A character of each kind that must not reach a terminal, then a forged line.
 EVIL = "e\x1b[2J\r\x07\t\x9b\u202e\u2028\u2029\x85\x7f\x00\nerror: forged"
@@ -107,6 +108,7 @@ def test_keys_and_values_of_a_config(debug: list[str]) -> None:
         *("export --to onnx", "export x --to", "export x --to safetensors -o y/"),
         *("report", "report x --to", "report x --data"),
         *("compare", "compare x --against", "compare x --sort", "compare x --data y"),
+        *("sweep run", "sweep run x --dir", "sweep show", "sweep show x --to", "sweep best"),
         *("plot", "plot x --to", "plot x --panels", "plot x --x"),
         *("checkpoint show", "checkpoint verify", "download-data --url", "download-data --from"),
         *("train --data sample --dry-run --set model.cell=x --set", "--debug eval", "--no"),
@@ -116,6 +118,16 @@ def test_keys_and_values_of_a_config(debug: list[str]) -> None:
 @pytest.mark.usefixtures("in_directory")
 def test_arguments(command: str, suffix: str) -> None:
     assert run(*command.split(), NAME + suffix)
+
+
+@pytest.mark.usefixtures("in_directory")
+def test_names_and_notes_of_a_sweep() -> None:
+    directory = write_sweep(Path(f"sweep{NAME}"), note=EVIL)
+    (directory / "trial-00002.yaml").write_text(f"model: {{cell: {json.dumps(EVIL)}}}\n")
+    assert "forged" in run("sweep", "show", directory)
+    assert "error: " in run("sweep", "best", directory)
+    for form in ("csv", "json", "md", "latex"):
+        assert run("sweep", "show", directory, "--format", form)
 
 
 def test_words_paths_and_run_directories(corpus: Path) -> None:
