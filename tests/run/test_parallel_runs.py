@@ -46,7 +46,7 @@ def assert_bit_equal(found: Path, wanted: Path) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.parametrize("tokenizer", ["word", "char", "byte"])
+@pytest.mark.parametrize("tokenizer", ["word", "char", "byte", "bpe"])
 def test_run_of_two_processes_has_the_metrics_of_one(
     ptblm: Ptblm, small_corpus: Path, tmp_path: Path, tokenizer: str
 ) -> None:

@@ -31,6 +31,8 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "weight decay": {"weight_decay": 0.01},
     "mixture": {"cell": {"head": {"type": "mixture", "components": 3, "dropout": 0.3}}},
+    # Few words are in the tail, so that a process may have none of them in a batch.
+    "adaptive": {"cell": {"head": {"type": "adaptive", "cutoffs": [8, 11]}}},
     "regularizers": {
         "activation_regularization": 1.0,
         "temporal_activation_regularization": 0.5,
