@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ptblm.backend.distributed import joined_world
+from ptblm.backend.joining import joined_world
 from tests.conftest import plain_environment
 from tests.new_process import CONTEXT, StartedCommand
 

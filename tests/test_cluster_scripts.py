@@ -60,7 +60,7 @@ def test_unfinished_run_is_requeued(script: str, tmp_path: Path) -> None:
 
 
 def test_kubernetes_job_starts_ptblm_with_torchrun() -> None:
-    (text,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    (text,) = re.findall(r"```yml\n(.*?)```", PAGE, re.DOTALL)
     pod = yaml.safe_load(text)["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     command = container["command"]

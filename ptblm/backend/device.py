@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ptblm.backend.distributed import local_rank
+from ptblm.backend.joining import local_rank
 from ptblm.errors import UsageError
 from ptblm.terminal import counted
 

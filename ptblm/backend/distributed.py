@@ -2,13 +2,11 @@
 
 Each process computes some rows of the global batch. Gradients and losses are summed over all
 processes, so that all make the same update, which is that of one process with the whole batch. The
-number of processes is therefore not part of a run. Started by `torchrun`, or with its environment
-variables.
+number of processes is therefore not part of a run.
 
 Shapes: B rows of the global batch, b rows of this process.
 """
 
-import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,15 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch import distributed as dist
-from torch.distributed.rendezvous import rendezvous
 
-from ptblm.errors import LostProcessError, PtblmError, UsageError
-
-logger = logging.getLogger(__name__)
-
-# Seconds that a process waits for the others until training starts, for example while another one
-# encodes the text or compiles a kernel.
-_START_TIMEOUT = 120
+from ptblm.errors import LostProcessError, PtblmError
 
 # Gradients of up to this many elements, such as biases, share one message.
 _SMALL = 2**14
@@ -121,7 +112,7 @@ class World:
         padded = first.new_zeros(max(counts), *first.shape[1:])
         padded[: len(first)] = first
         parts = [torch.empty_like(padded) for _ in slices]
-        with self._lost_process():
+        with lost_process():
             dist.all_gather(parts, padded, group=self._group_of(padded))
         whole = torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
         return whole.transpose(0, dim).contiguous()
@@ -131,7 +122,7 @@ class World:
         if self.size == 1:
             return list(values)
         tensor = torch.tensor(values)
-        with self._lost_process():
+        with lost_process():
             dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self._group)
         return [int(value) for value in tensor.tolist()]
 
@@ -140,7 +131,7 @@ class World:
         if self.size == 1:
             return value
         values = [value if self.is_main else None]
-        with self._lost_process():
+        with lost_process():
             dist.broadcast_object_list(values, group=self._group)
         return values[0]
 
@@ -149,7 +140,7 @@ class World:
         if self.size == 1:
             return [value]
         values = [None] * self.size
-        with self._lost_process():
+        with lost_process():
             dist.all_gather_object(values, value, group=self._group)
         return values
 
@@ -163,7 +154,7 @@ class World:
             return
         sums = torch.stack([_checksum(tensor) for tensor in tensors]).cpu()
         largest = torch.cat([sums, -sums])
-        with self._lost_process():
+        with lost_process():
             dist.all_reduce(largest, dist.ReduceOp.MAX, group=self._group)
         if not torch.equal(largest[: len(sums)], -largest[len(sums) :]):
             raise PtblmError(
@@ -174,7 +165,7 @@ class World:
     def limit_waiting(self, seconds: int) -> None:
         """Sets how long a process waits for the others from now on."""
         if self.size > 1:
-            with self._lost_process():
+            with lost_process():
                 self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=seconds))
 
     def is_orphan(self) -> bool:
@@ -188,7 +179,7 @@ class World:
 
     def _all_reduce(self, tensors: Sequence[Tensor]) -> None:
         """Sums tensors over all processes, in place."""
-        with self._lost_process():
+        with lost_process():
             works = [
                 dist.all_reduce(tensor, group=self._group_of(tensor), async_op=True)
                 for tensor in tensors
@@ -199,15 +190,16 @@ class World:
     def _group_of(self, tensor: Tensor) -> Any:
         return None if tensor.is_cuda else self._group
 
-    @contextmanager
-    def _lost_process(self) -> Iterator[None]:
-        """Re-raises a failed exchange as LostProcessError."""
-        try:
-            yield
-        except RuntimeError as error:  # gloo and NCCL raise subclasses of it
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
-            raise LostProcessError(_reason(error)) from error
+
+@contextmanager
+def lost_process() -> Iterator[None]:
+    """Re-raises a failed exchange with other processes as LostProcessError."""
+    try:
+        yield
+    except RuntimeError as error:  # gloo and NCCL raise subclasses of it
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise LostProcessError(_reason(error)) from error
 
 
 def _reason(error: RuntimeError) -> str:
@@ -224,89 +216,3 @@ def _checksum(tensor: Tensor) -> Tensor:
 
 
 ONE_PROCESS = World()
-
-
-@contextmanager
-def joined_world() -> Iterator[World]:
-    """Connects this process to those that `torchrun` started with it.
-
-    Without the environment variables of `torchrun`, the world is a single process. Slurm's are used
-    if MASTER_ADDR and MASTER_PORT are set.
-
-    Raises:
-        UsageError: if the environment variables are incomplete or not numbers.
-        LostProcessError: if the others do not connect in time.
-    """
-    rank, size = _rank_and_size()
-    if size == 1:
-        yield ONE_PROCESS
-        return
-    world = World(rank, size)
-    if world.is_main and _restarts_block():
-        logger.warning(
-            "torchrun cannot restart the processes of several machines: start it with "
-            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1, or without --max-restarts"
-        )
-    with world._lost_process():
-        store, _, _ = next(rendezvous("env://", rank, size))
-        # Processes that torchrun restarts share the store of those before them, whose addresses it
-        # still contains (https://github.com/pytorch/pytorch/issues/135712). On several machines,
-        # each torchrun counts its own restarts.
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-            store=dist.PrefixStore(f"ptblm/{attempt}", store),  # type: ignore[attr-defined]
-            rank=rank,
-            world_size=size,
-            timeout=timedelta(seconds=_START_TIMEOUT),
-        )
-    try:
-        yield world
-    finally:
-        world.close()
-
-
-def _restarts_block() -> bool:
-    """Returns whether restarted processes would connect to those before them."""
-    shares_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    restarts = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0"
-    return shares_store and restarts and os.environ.get("GROUP_WORLD_SIZE", "1") != "1"
-
-
-def local_rank() -> int | None:
-    """Returns the number of this process among those on this machine; None for one process."""
-    if _rank_and_size()[1] == 1:
-        return None
-    return _number("LOCAL_RANK" if "LOCAL_RANK" in os.environ else "SLURM_LOCALID")
-
-
-def is_in_group() -> bool:
-    """Returns whether this process is one of several that train together."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
-def _rank_and_size() -> tuple[int, int]:
-    if "RANK" in os.environ or "WORLD_SIZE" in os.environ:
-        names = "RANK", "WORLD_SIZE"
-    elif {"SLURM_PROCID", "SLURM_NTASKS", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
-        names = "SLURM_PROCID", "SLURM_NTASKS"
-    else:
-        return 0, 1
-    rank, size = map(_number, names)
-    if not 0 <= rank < size:
-        raise UsageError(f"{names[0]} is {rank}, but {names[1]} is {size}", hint=_STARTED_BY)
-    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if size > 1 and missing:
-        raise UsageError(f"{names[1]} is {size}, but {missing[0]} is not set", hint=_STARTED_BY)
-    return rank, size
-
-
-_STARTED_BY = "start several processes with torchrun, or unset these environment variables"
-
-
-def _number(name: str) -> int:
-    value = os.environ.get(name)
-    if value is None or not value.isdecimal():
-        found = "is not set" if value is None else f"is {value!r}"
-        raise UsageError(f"the environment variable {name} {found}", hint=_STARTED_BY)
-    return int(value)

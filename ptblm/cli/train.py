@@ -124,7 +124,7 @@ def train(
         if dry_run:
             raise UsageError("--dry-run estimates a run of one process", hint="omit --processes")
         raise typer.Exit(launch(processes, sys.argv[1:]))
-    from ptblm.backend.distributed import joined_world
+    from ptblm.backend.joining import joined_world
     from ptblm.cli.formats import dry_run_lines
     from ptblm.corpus.splits import corpus_name
     from ptblm.files import os_errors

@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from ptblm.checkpoint.format import Checkpoint, current_versions, load_checkpoint, save_checkpoint
+from ptblm.checkpoint.format import Checkpoint, load_checkpoint, save_checkpoint
 from ptblm.checkpoint.structure import StructureMismatchError
 from ptblm.config.differences import config_differences
 from ptblm.config.loading import MAX_CONFIG_BYTES, load_config
@@ -216,33 +216,6 @@ def restore(components: RunComponents, checkpoint: Checkpoint, path: Path) -> No
             f"training.epochs: is {epochs}, but the run is already in epoch {state.epoch + 1}",
             hint=f"pass --set training.epochs={state.epoch + 1} or more",
         )
-
-
-def reproducibility_warnings(checkpoint: Checkpoint, components: RunComponents) -> list[str]:
-    """Returns the reasons why resuming the run may not be bit-exact."""
-    before = {**checkpoint.versions, **checkpoint.computing}
-    after = {**current_versions(), **components.computing()}
-    for computing in (before, after):
-        computing["device"] = computing["device"].partition(":")[0]
-    names = {
-        "device": "the device",
-        "ptblm": "the version of ptblm",
-        "torch": "the version of torch",
-        "hardware": "the processor or GPU",
-        "threads": "the number of threads",
-        "processes": "the number of processes",
-        "matmul": "the library for matrix multiplications",
-        "kernel": "the kernel of the recurrent layers",
-        "cuda_graph": "the use of a CUDA graph",
-        "cell_source": f"the source file of {components.config.model.cell.type}",
-    }
-    run_before, run_after = checkpoint.parsed_config().run, components.config.run
-    changes = [
-        (f"run.{key}", getattr(run_before, key), getattr(run_after, key))
-        for key in ("precision", "deterministic", "fused")
-    ]
-    changes += [(name, before[key], after[key]) for key, name in names.items()]
-    return [f"{name} was {old!r} and is {new!r}" for name, old, new in changes if old != new]
 
 
 def rewrite_last(directory: RunDirectory, path: Path, checkpoint: Checkpoint) -> None:

@@ -29,6 +29,7 @@ from ptblm.run.lock import lock_run_dir, write_errors
 from ptblm.run.loop import run_loop
 from ptblm.run.memory import training_memory_errors
 from ptblm.run.processes import errors_of_all, follow
+from ptblm.run.reproducibility import reproducibility_warnings
 from ptblm.run.resume import (
     check_can_resume,
     check_changes,
@@ -36,7 +37,6 @@ from ptblm.run.resume import (
     has_results,
     newest_usable_checkpoint,
     no_checkpoint,
-    reproducibility_warnings,
     restore,
     rewrite_config,
     rewrite_last,

@@ -11,7 +11,8 @@ from typing import Any
 
 from benchmark.measure import device_wait, ratios, spread, time_alternately
 from benchmark.ptblm_run import device_name, pick_device, setup_run, training_steps, with_log_every
-from ptblm.backend.distributed import ONE_PROCESS, joined_world
+from ptblm.backend.distributed import ONE_PROCESS
+from ptblm.backend.joining import joined_world
 from ptblm.config.loading import load_config
 from ptblm.config.schema import Config
 from ptblm.config.show import config_document
