@@ -8,6 +8,7 @@
 | 3 | data |
 | 4 | checkpoint |
 | 5 | training diverged |
+| 6 | another process of the run ended or did not respond |
 | 129, 130, 143 | stopped by SIGHUP, SIGINT (Ctrl-C), SIGTERM after the state was saved |
 | 141 | the reader of stdout closed the pipe |
 """
@@ -104,6 +105,18 @@ class DivergedError(PtblmError):
             hint="use a lower training.learning_rate",
         )
         self.metrics = metrics
+
+
+class LostProcessError(PtblmError):
+    """Another process of the same run ended, or did not respond in time."""
+
+    exit_code = 6
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"another process of the run ended or did not respond ({reason})",
+            hint="resume the run from its last checkpoint with --resume",
+        )
 
 
 class Interrupted(PtblmError):  # noqa: N818 - not an error

@@ -20,8 +20,8 @@ MODULES = [
     *("ptblm.run.tune_eval", "ptblm.run.import_model", "ptblm.reporting.console"),
 ]
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([*MODULES, __name__])
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload([*MODULES, __name__])
 
 
 def run_command(
@@ -39,25 +39,50 @@ def run_command(
     Raises:
         TimeoutExpired: if the process was killed.
     """
-    read_end, write_end = os.pipe()
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        writer = threading.Thread(target=_write, args=(write_end, stdin.encode()))
-        streams = _Streams(read_end, output.fileno(), errors.fileno())
-        process = _CONTEXT.Process(target=_command, args=(arguments, cwd, env, streams))
-        process.start()
+    return StartedCommand(arguments, cwd=cwd, env=env, stdin=stdin).wait(timeout)
+
+
+class StartedCommand:
+    """`ptblm ARGUMENTS` in a new process; see `run_command` for the arguments.
+
+    Attributes:
+        pid: number of the process.
+    """
+
+    def __init__(
+        self, arguments: list[str], *, cwd: Path, env: dict[str, str], stdin: str = ""
+    ) -> None:
+        read_end, write_end = os.pipe()
+        self._arguments = arguments
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `wait`
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        self._writer = threading.Thread(target=_write, args=(write_end, stdin.encode()))
+        streams = _Streams(read_end, self._output.fileno(), self._errors.fileno())
+        self._process = CONTEXT.Process(target=_command, args=(arguments, cwd, env, streams))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
         os.close(read_end)
-        writer.start()
-        process.join(timeout)
-        is_late = process.is_alive()
+        self._writer.start()
+
+    def wait(self, timeout: float = 300) -> "subprocess.CompletedProcess[str]":
+        """Waits for the end of the process, and returns its exit code and output.
+
+        Raises:
+            TimeoutExpired: if the process was killed.
+        """
+        self._process.join(timeout)
+        is_late = self._process.is_alive()
         if is_late:
-            process.kill()
-            process.join()
-        writer.join()
-        texts = [_content(output), _content(errors)]
+            self._process.kill()
+            self._process.join()
+        self._writer.join()
+        with self._output, self._errors:
+            texts = [_content(self._output), _content(self._errors)]
         if is_late:
-            raise subprocess.TimeoutExpired(arguments, timeout, *texts)
-        assert process.exitcode is not None
-        return subprocess.CompletedProcess(arguments, process.exitcode, *texts)
+            raise subprocess.TimeoutExpired(self._arguments, timeout, *texts)
+        assert self._process.exitcode is not None
+        return subprocess.CompletedProcess(self._arguments, self._process.exitcode, *texts)
 
 
 class _Streams:

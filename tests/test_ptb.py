@@ -96,6 +96,6 @@ def test_probabilities_of_10000_words_sum_to_one(ptb_directory: Path) -> None:
     )
     pipeline = Pipeline([model, model], settings, 20)
     scorer = pipeline.start()
-    for inputs, targets in text_chunks(ids, pipeline.steps):
+    for inputs, targets in text_chunks(ids, scorer):
         sums = scorer(inputs, targets).double().exp().sum(1)
         torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-5)

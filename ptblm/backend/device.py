@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ptblm.backend.distributed import local_rank
 from ptblm.errors import UsageError
 from ptblm.terminal import counted
 
@@ -40,7 +41,8 @@ def select_device(name: str) -> SelectedDevice:
     """Selects the device that `run.device` names.
 
     "auto" selects CUDA if it is available and the CPU otherwise. A device that is named
-    explicitly is never replaced by another one.
+    explicitly is never replaced by another one. If several processes train together, each uses
+    the CUDA device with its number on the machine.
 
     Args:
         name: "auto", "cpu", "cuda", "cuda:N" or "mps".
@@ -71,12 +73,23 @@ def _cuda_device(name: str) -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count == 0:
         raise UsageError(f"--device {name}: torch finds no CUDA device", hint=_OTHER_DEVICES)
-    index = device.index if device.index is not None else torch.cuda.current_device()
-    if index >= count:
+    place = local_rank()
+    if place is not None and device.index is not None:
         raise UsageError(
-            f"--device {name}: this machine has {count} CUDA device{'s' if count > 1 else ''}",
-            hint="device numbers start at cuda:0",
+            f"--device {name}: several processes cannot use the same device",
+            hint="pass --device cuda, which selects a device for each process",
         )
+    index = device.index if device.index is not None else place
+    if index is None:
+        index = torch.cuda.current_device()
+    if index >= count:
+        processes = "" if place is None else f", too few for process {place} of the machine"
+        raise UsageError(
+            f"--device {name}: this machine has {counted(count, 'CUDA device')}{processes}",
+            hint="start one process per device" if processes else "device numbers start at cuda:0",
+        )
+    if place is not None:
+        torch.cuda.set_device(index)  # NCCL uses the current device
     return torch.device("cuda", index)
 
 

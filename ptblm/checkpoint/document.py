@@ -30,6 +30,7 @@ def check_document(document: dict[str, Any]) -> None:
             "device": "",
             "hardware": "",
             "threads": 0,
+            "processes": 1,
             "matmul": "",
             "kernel": "",
             "cuda_graph": False,

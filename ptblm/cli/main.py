@@ -6,7 +6,7 @@ Slow imports are inside functions, so that a signal that arrives during them end
 import os
 import sys
 
-from ptblm.errors import PtblmError, UsageError
+from ptblm.errors import LostProcessError, PtblmError, UsageError
 from ptblm.run.signals import end_on_stop, ignore_signals, stopped
 
 
@@ -18,6 +18,11 @@ def main() -> None:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     ignore_signals()
+    if code == LostProcessError.exit_code:
+        # Threads that wait for the other process would abort this one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(stopped() or code)
 
 

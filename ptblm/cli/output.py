@@ -14,6 +14,7 @@ _MAX_FRAMES = 100  # of a traceback, the innermost
 
 _tracebacks = False
 _quiet = False
+_process = ""
 
 
 def print_json(content: dict[str, Any]) -> None:
@@ -35,6 +36,14 @@ def set_verbosity(*, quiet: bool, verbose: bool) -> None:
     progress_bar.hide(quiet)
 
 
+def silence(process: str) -> None:
+    """Shows nothing but errors, which begin with the name of the process."""
+    global _process
+    _process = f"{process}: "
+    logging.getLogger("ptblm").setLevel(logging.ERROR)
+    progress_bar.hide(True)
+
+
 def is_quiet() -> bool:
     """Returns whether only results, warnings and errors are shown."""
     return _quiet
@@ -50,7 +59,7 @@ def print_error(error: PtblmError) -> None:
     """Prints each problem on a separate line, then the location and the hint."""
     if _tracebacks:
         print_traceback(error)
-    lines = [f"{error.label}: {problem}" for problem in error.problems]
+    lines = [f"{_process}{error.label}: {problem}" for problem in error.problems]
     if error.where:
         lines.append(f"  at: {error.where}")
     if error.hint is not None:
@@ -84,6 +93,8 @@ def configure_logging() -> None:
 
     Replaces the handlers of an earlier call.
     """
+    global _process
+    _process = ""
     logger = logging.getLogger("ptblm")
     set_verbosity(quiet=False, verbose=False)
     logger.propagate = False

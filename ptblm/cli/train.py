@@ -8,7 +8,7 @@ import typer
 
 from ptblm.cli.completion import complete_directory, complete_run
 from ptblm.cli.options import Cell, ConfigName, Data, Device, Set, parse_path
-from ptblm.cli.output import is_quiet
+from ptblm.cli.output import is_quiet, silence
 from ptblm.errors import UsageError
 from ptblm.run.signals import clean_up_on_stop
 from ptblm.terminal import print_output
@@ -82,6 +82,14 @@ def train(
             "--dry-run", help="Run one step and report parameters, estimated time and memory."
         ),
     ] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of processes on this machine that train together, as with torchrun.",
+            show_default="1",
+        ),
+    ] = None,
 ) -> None:
     """Train a model and evaluate it on the test split."""
     from ptblm.config.loading import load_config, override_config
@@ -110,6 +118,13 @@ def train(
             "--resume auto continues a run, and --overwrite deletes it",
             hint="pass one of the two options",
         )
+    if processes is not None and processes > 1:
+        from ptblm.run.launch import launch
+
+        if dry_run:
+            raise UsageError("--dry-run estimates a run of one process", hint="omit --processes")
+        raise typer.Exit(launch(processes, sys.argv[1:]))
+    from ptblm.backend.distributed import joined_world
     from ptblm.cli.formats import dry_run_lines
     from ptblm.corpus.splits import corpus_name
     from ptblm.files import os_errors
@@ -118,36 +133,49 @@ def train(
     from ptblm.run.directory import RunDirectory
     from ptblm.run.dry_run import dry_run as make_dry_run
     from ptblm.run.initial import load_initial_model
+    from ptblm.run.processes import errors_of_all
     from ptblm.run.train import train as train_model
 
     clean_up_on_stop()
     allow_typed(overrides, flags)
-    with os_errors(UsageError, where=run_dir):
-        if init and resume and run_dir and RunDirectory(run_dir).all_checkpoints():
-            resume, resumes_run = run_dir, True  # the initial checkpoint may be gone
-    if resumes_run:
+    with joined_world() as world:
+        if not world.is_main:
+            silence(f"process {world.rank}")
+        with errors_of_all(world):
+            with os_errors(UsageError, where=run_dir):
+                if init and resume and run_dir and RunDirectory(run_dir).all_checkpoints():
+                    resume, resumes_run = run_dir, True  # the initial checkpoint may be gone
+            if dry_run and world.size > 1:
+                raise UsageError("--dry-run estimates a run of one process")
+            initial = None
+            if not resumes_run:
+                if init is not None:
+                    initial = load_initial_model(init, config, overrides, flags)
+                source = config or (initial.name if initial else "small")
+                loaded = initial.config if initial else load_config(source, overrides, flags)
+        reporter = ConsoleReporter(quiet=is_quiet())
+        if resumes_run:
+            train_model(
+                lambda config_of_run: override_config(config_of_run, overrides, flags),
+                resume,
+                resume="must",
+                command=sys.argv,
+                reporter=reporter,
+                world=world,
+            )
+            return
+        if dry_run:
+            estimates = make_dry_run(loaded, run_dir, overwrite=overwrite, initial=initial)
+            print_output(dry_run_lines(estimates))
+            return
         train_model(
-            lambda config_of_run: override_config(config_of_run, overrides, flags),
-            resume,
-            resume="must",
+            loaded,
+            run_dir,
+            name=f"{Path(source).stem}-{corpus_name(loaded.data.path)}"[:_MAX_NAME],
+            resume="never" if resume is None else "auto",
+            overwrite=overwrite,
+            initial=initial,
             command=sys.argv,
-            reporter=ConsoleReporter(quiet=is_quiet()),
+            reporter=reporter,
+            world=world,
         )
-        return
-    initial = None if init is None else load_initial_model(init, config, overrides, flags)
-    source = config or (initial.name if initial else "small")
-    loaded = initial.config if initial else load_config(source, overrides, flags)
-    if dry_run:
-        estimates = make_dry_run(loaded, run_dir, overwrite=overwrite, initial=initial)
-        print_output(dry_run_lines(estimates))
-        return
-    train_model(
-        loaded,
-        run_dir,
-        name=f"{Path(source).stem}-{corpus_name(loaded.data.path)}"[:_MAX_NAME],
-        resume="never" if resume is None else "auto",
-        overwrite=overwrite,
-        initial=initial,
-        command=sys.argv,
-        reporter=ConsoleReporter(quiet=is_quiet()),
-    )

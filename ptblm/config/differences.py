@@ -26,6 +26,12 @@ def config_value(config: Config, key: str) -> object:
     return value.get("type", value) if isinstance(value, dict) else value
 
 
+def config_values(config: Config) -> dict[str, object]:
+    """Returns the value of each key, such as "model.hidden_size"; that of a variant is its name."""
+    entries = _entries("", (), config.model_dump())
+    return {key: value for key, _, value in entries if value is not dict}
+
+
 def differing_keys(configs: Sequence[Config]) -> list[str]:
     """Returns the keys whose values are not equal in all configs, in the order of the configs.
 

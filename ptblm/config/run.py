@@ -67,6 +67,15 @@ class RunConfig(Section):
             "1M]; the tokens of every epoch count; null for none"
         ),
     ] = None
+    timeout: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=10**6,
+            description="seconds that a process waits for the others before it ends, if several "
+            "processes train together; longer than saving a checkpoint takes",
+        ),
+    ] = 60
     log_every: Annotated[
         int, Field(ge=1, le=10**9, description="steps between two records in metrics.jsonl")
     ] = 100

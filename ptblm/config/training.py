@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from ptblm.config.averaging import AverageConfig, NoAverage, TailAverageConfig
+from ptblm.config.averaging import AverageConfig, NoAverage, NTAverageConfig, TailAverageConfig
 from ptblm.config.optimizers import OptimizerConfig, SGDConfig, momentum_of
 from ptblm.config.schedules import (
     CosineSchedule,
@@ -153,9 +153,23 @@ class TrainingConfig(Section):
 
     @field_validator("average")
     @classmethod
-    def _check_average(cls, value: AverageConfig) -> AverageConfig:
-        if isinstance(value, TailAverageConfig) and value.start is value.patience is None:
-            raise _option_error("without start, patience is needed", "patience", None)
+    def _check_average(cls, value: AverageConfig, info: ValidationInfo) -> AverageConfig:
+        if not isinstance(value, TailAverageConfig | NTAverageConfig):
+            return value
+        early = info.data.get("early_stopping", EarlyStoppingConfig()).patience
+        problem = None
+        match value:
+            case TailAverageConfig(start=None, patience=None):
+                problem = "without start, patience is needed"
+            case TailAverageConfig(start=None, patience=patience) if early and early <= patience:
+                problem = (
+                    f"must be less than early_stopping.patience, {early}, or training ends before "
+                    "the mean starts; or set start"
+                )
+            case NTAverageConfig() if early == 1:  # it starts after an epoch that is not the best
+                problem = "the mean needs early_stopping.patience to be at least 2 or null"
+        if problem is not None:
+            raise _option_error(problem, "patience", value.patience)
         return value
 
 

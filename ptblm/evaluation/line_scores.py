@@ -67,7 +67,7 @@ def score_lines(
         batch_size: B, lines that are scored at once in mode "sentence". The rounding of a score
             depends on it; 1 scores each line independently of the others.
         eager: whether to score each line before the next one is read. Then the chunks of a pipeline
-            end with the lines.
+            end with the lines, but not the segments of dynamic evaluation.
         pipeline: computes the probabilities instead of `model`. Where the hidden state is reset,
             its cache and its weights are too.
     """
@@ -147,8 +147,7 @@ class _Sequence:
         self._measures = measures
         self._previous = context
         self._hidden_state = model.initial_state(1)
-        steps = default_chunk_steps(model) if pipeline is None else pipeline.steps
-        self._steps = 1 if measures.states else steps
+        self._steps = 1 if measures.states else default_chunk_steps(model)
         self._unscored: list[Ids] = []
         self._scored: list[TokenScores] = []
         self._size = 0  # of unscored tokens
@@ -160,12 +159,12 @@ class _Sequence:
             self._previous, ids = int(ids[0]), ids[1:]
         self._unscored.append(ids)
         self._size += len(ids)
-        if self._size >= self._steps:
-            self._score(self._size // self._steps * self._steps)
+        if self._size >= self._chunk_size:
+            self._score()
 
     def score_rest(self) -> None:
         """Scores the tokens that do not fill a chunk."""
-        self._score(self._size)
+        self._score(rest=True)
 
     def take(self, waiting: deque[Line]) -> Iterator[ScoredLine]:
         """Removes and yields the first lines, as long as all of their tokens are scored."""
@@ -186,17 +185,24 @@ class _Sequence:
             start = end
         self._scored = [scores[start:]] if start < len(scores) else []
 
-    def _score(self, size: int) -> None:
-        """Scores the next tokens, chunk by chunk."""
-        if size == 0 or self._previous is None:
+    @property
+    def _chunk_size(self) -> int:
+        """The number of tokens of the next chunk."""
+        return self._steps if self._scorer is None else self._scorer.chunk_size
+
+    def _score(self, *, rest: bool = False) -> None:
+        """Scores all complete chunks and, with `rest`, the tokens that remain."""
+        if self._size == 0 or self._previous is None:
             return
         ids = np.concatenate(self._unscored)
         inputs = np.insert(ids, 0, self._previous)
-        for start in range(0, size, self._steps):
-            end = min(start + self._steps, size)
+        start, end = 0, self._chunk_size
+        while end <= len(ids) or (rest and start < len(ids)):
+            end = min(end, len(ids))
             self._scored.append(self._chunk_scores(inputs[start:end], ids[start:end]))
-        self._previous = int(inputs[size])
-        self._unscored, self._size = [ids[size:]], self._size - size
+            start, end = end, end + self._chunk_size
+        self._previous = int(inputs[start])
+        self._unscored, self._size = [ids[start:]], len(ids) - start
 
     def _chunk_scores(self, inputs: Ids, targets: Ids) -> TokenScores:
         """Returns the scores of the targets, given the ids before them, both [T]."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from ptblm.backend.distributed import ONE_PROCESS, World
 from ptblm.corpus.vocabulary import Ids
 from ptblm.evaluation.score import Score
 from ptblm.model.language_model import LanguageModel
@@ -42,6 +43,7 @@ def running_scores(
     *,
     special_ids: Mapping[str, int] | None = None,
     chunk_steps: int | None = None,
+    world: World = ONE_PROCESS,
 ) -> Iterator[Score]:
     """Yields the cumulative score after each chunk. The last score is the score of the text.
 
@@ -58,11 +60,15 @@ def running_scores(
         streams: S, less than N.
         special_ids: ids of the special tokens that `Score.breakdown` scores separately, by token.
         chunk_steps: tokens of a stream per chunk; None selects a size that bounds memory.
+        world: the processes that share the streams. Each scores the whole text if there are fewer
+            streams than processes.
     """
     chunk_steps = chunk_steps or max(1, default_chunk_steps(model) // streams)
-    hidden_state = model.initial_state(streams)
+    world = world if streams >= world.size else ONE_PROCESS
+    rows = world.rows(streams)
+    hidden_state = model.initial_state(rows.stop - rows.start)
     score = Score()
-    for chunk in _chunks(ids, streams, chunk_steps):
+    for chunk in _chunks(ids, streams, chunk_steps, rows):
         # Entered for each chunk, because the consumer between chunks may need gradients.
         with torch.inference_mode():
             inputs, targets = chunk[:, :-1].int(), chunk[:, 1:].long()  # [B, T]
@@ -70,35 +76,40 @@ def running_scores(
             hidden_state = tuple(
                 tuple(part[-len(chunk) :] for part in layer) for layer in hidden_state
             )
-            nll, hidden_state = model.nll(inputs, targets, hidden_state)
-            score += chunk_score(nll.double(), targets, special_ids or {})
+            if len(chunk) > 0:
+                nll, hidden_state = model.nll(inputs, targets, hidden_state)
+            else:  # another process scores it
+                nll = torch.zeros(targets.shape, device=targets.device)
+            score += chunk_score(nll.double(), targets, special_ids or {}, world)
         yield score
 
 
-def _chunks(ids: Tensor, streams: int, chunk_steps: int) -> Iterator[Tensor]:
+def _chunks(ids: Tensor, streams: int, chunk_steps: int, rows: slice) -> Iterator[Tensor]:
     """Yields the text chunk by chunk, as views [B, T + 1] that overlap by one token.
 
-    B is the number of streams. The tokens that remain at the end of the text are the last chunk,
-    with B = 1.
+    B is the number of streams in `rows`. The tokens that remain at the end of the text are the last
+    chunk, with B = 1, or B = 0 if the last stream is not in `rows`.
     """
     length = (len(ids) - 1) // streams
     end = streams * length
-    whole = ids[: end + 1].unfold(0, length + 1, length)  # [S, L + 1]
+    whole = ids[: end + 1].unfold(0, length + 1, length)[rows]  # [B, L + 1]
     for start in range(0, length, chunk_steps):
         yield whole[:, start : start + chunk_steps + 1]
     if end < len(ids) - 1:
-        yield ids[None, end:]
+        yield ids[None, end:] if rows.stop == streams else ids[None, end:][:0]
 
 
-def chunk_score(nll: Tensor, targets: Tensor, special_ids: Mapping[str, int]) -> Score:
-    """Returns the score of a chunk, given -log p and the targets, both [B, T]."""
-    sums = [nll.sum()]
+def chunk_score(
+    nll: Tensor, targets: Tensor, special_ids: Mapping[str, int], world: World = ONE_PROCESS
+) -> Score:
+    """Returns the score of a chunk in all processes, given -log p and the targets, both [B, T]."""
+    sums = [nll.sum(), nll.new_full((), nll.numel())]
     for index in special_ids.values():
         is_special = targets == index  # [B, T]
         sums += [nll[is_special].sum(), is_special.sum().double()]
-    total, *parts = torch.stack(sums).tolist()  # one transfer from the device
+    total, tokens, *parts = world.sum(torch.stack(sums)).tolist()  # one transfer from the device
     breakdown = {
         token: Score(part, int(count))
         for token, part, count in zip(special_ids, parts[::2], parts[1::2], strict=True)
     }
-    return Score(total, nll.numel(), breakdown)
+    return Score(total, int(tokens), breakdown)

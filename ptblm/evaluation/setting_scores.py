@@ -38,7 +38,7 @@ def temperature_nll(
         progress: receives the number of tokens that were scored.
     """
     scorer, total, done = pipeline.start(), np.zeros(len(temperatures)), 0
-    for inputs, targets in text_chunks(ids, pipeline.steps):
+    for inputs, targets in text_chunks(ids, scorer):
         with torch.inference_mode():
             parts = scorer.predictions(inputs, scorer.features(inputs))
             log_probs = mean_log_probs(
@@ -71,7 +71,7 @@ def cache_nll(
     order = sorted(range(len(points)), key=lambda index: points[index][:2])
     scorer, total, done = pipeline.start(), np.zeros(len(points)), 0
     caches = [NeuralCache(largest) for _ in pipeline.shares]
-    for inputs, targets in text_chunks(ids, pipeline.steps):
+    for inputs, targets in text_chunks(ids, scorer):
         with torch.inference_mode():
             features = scorer.features(inputs)
             log_probs = mean_log_probs(
@@ -106,7 +106,7 @@ def member_log_probs(pipeline: Pipeline, ids: Tensor, progress: Progress) -> NDA
     scorer, found, done = pipeline.start(), [], 0
     temperature, monte_carlo = pipeline.settings.temperature, pipeline.settings.monte_carlo
     samples = 1 if monte_carlo is None else monte_carlo.samples
-    for inputs, targets in text_chunks(ids, pipeline.steps):
+    for inputs, targets in text_chunks(ids, scorer):
         with torch.inference_mode():
             parts = scorer.predictions(inputs, scorer.features(inputs))
             rows = [target_log_probs(part, targets, temperature) for _, part in parts]

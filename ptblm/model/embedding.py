@@ -3,6 +3,7 @@
 Shapes: V vocabulary, E embedding.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,7 +25,14 @@ class Embedding(nn.Embedding):
     Args:
         vocab_size: V.
         embedding_size: E.
+
+    Attributes:
+        gather: if several processes train the model, returns the rows of the global batch, given
+            those of this process, [T, b] or [T, b, E]. The gradient is then that of the global
+            batch. None if the gradient is that of the ids of this process.
     """
+
+    gather: Callable[[Tensor], Tensor] | None = None
 
     def __init__(self, vocab_size: int, embedding_size: int) -> None:
         # `initialize` fills the table. nn.Embedding would use the global generator.
@@ -37,26 +45,38 @@ class Embedding(nn.Embedding):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Returns the vectors of `ids`, [..., E]."""
-        if self.sparse and torch.is_grad_enabled():
-            vectors: Tensor = _SparseLookup.apply(ids, self.weight)  # type: ignore[no-untyped-call]
+        if (self.sparse or self.gather) and torch.is_grad_enabled():
+            vectors: Tensor = _Lookup.apply(  # type: ignore[no-untyped-call]
+                ids, self.weight, self.gather, self.sparse
+            )
             return vectors
         return nn.functional.embedding(ids, self.weight)
 
 
-class _SparseLookup(torch.autograd.Function):
-    """Embedding lookup whose gradient is a coalesced sparse tensor."""
+class _Lookup(torch.autograd.Function):
+    """Embedding lookup whose gradient is gathered, a coalesced sparse tensor, or both."""
 
     @staticmethod
-    def forward(ctx: Any, ids: Tensor, weight: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        ids: Tensor,
+        weight: Tensor,
+        gather: Callable[[Tensor], Tensor] | None,
+        is_sparse: bool,
+    ) -> Tensor:
         ctx.save_for_backward(ids)
-        ctx.shape = weight.shape
+        ctx.shape, ctx.gather, ctx.is_sparse = weight.shape, gather, is_sparse
         return nn.functional.embedding(ids, weight)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_vectors: Tensor) -> tuple[None, Tensor]:
+    def backward(ctx: Any, d_vectors: Tensor) -> tuple[None, Tensor, None, None]:
         (ids,) = ctx.saved_tensors
-        indices = ids.reshape(1, -1).long()
-        rows = d_vectors.reshape(-1, ctx.shape[1])
-        gradient = torch.sparse_coo_tensor(indices, rows, ctx.shape)
-        return None, gradient.coalesce()
+        if ctx.gather is not None:
+            ids, d_vectors = ctx.gather(ids), ctx.gather(d_vectors)
+        indices, rows = ids.reshape(-1).long(), d_vectors.reshape(-1, ctx.shape[1])
+        if ctx.is_sparse:
+            gradient = torch.sparse_coo_tensor(indices[None], rows, ctx.shape).coalesce()
+        else:
+            gradient = rows.new_zeros(ctx.shape).index_add_(0, indices, rows)
+        return None, gradient, None, None

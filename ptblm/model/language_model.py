@@ -70,6 +70,7 @@ class LanguageModel(nn.Module):
         if tie_embeddings:
             self.head.weight = self.embedding.get_parameter("weight")
             self.register_state_dict_post_hook(_remove_tied_weight)  # type: ignore[no-untyped-call]
+            self.head.register_load_state_dict_pre_hook(_keep_tied_weight)  # type: ignore[no-untyped-call]
             self.register_load_state_dict_post_hook(_tie_loaded_weight)  # type: ignore[no-untyped-call]
 
     def initialize(self, initializer: Initializer, generator: torch.Generator) -> None:
@@ -173,8 +174,11 @@ def _remove_tied_weight(_: LanguageModel, state: dict[str, Any], prefix: str, *_
     del state[f"{prefix}head.weight"]
 
 
-def _tie_loaded_weight(model: LanguageModel, incompatible_keys: Any) -> None:
+def _keep_tied_weight(head: Head, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Lets the head load its own weight, which is saved as that of the embedding."""
+    state.setdefault(f"{prefix}weight", head.weight)
+
+
+def _tie_loaded_weight(model: LanguageModel, _: Any) -> None:
     """Ties the weights again, as `assign=True` replaces that of the embedding."""
-    missing = incompatible_keys.missing_keys
-    missing[:] = [name for name in missing if not f".{name}".endswith(".head.weight")]
     model.head.weight = model.embedding.get_parameter("weight")

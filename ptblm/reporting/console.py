@@ -112,6 +112,7 @@ def introduction(info: RunInfo) -> list[str]:
         f"  model       {info.parameters:,} parameters",
         f"  cell        {config.model.cell.type}, {kernel}",
         f"  device      {info.device}{onednn_note(info.computing['matmul'])}",
+        *_processes(info),
         f"  precision   {config.run.precision}",
         f"  run         {info.path}",
     ]
@@ -134,6 +135,16 @@ def introduction(info: RunInfo) -> list[str]:
             verb = "becomes" if text.unknown == 1 else "become"
             lines.append(f"  unknown     {unknown} of {split} {verb} <unk>")
     return lines
+
+
+def _processes(info: RunInfo) -> list[str]:
+    """Returns a line on the processes of the run, if there are several."""
+    count, batch_size = info.computing["processes"], info.config.training.batch_size
+    if count == 1:
+        return []
+    fewest, most = batch_size // count, -(-batch_size // count)
+    each = counted(most, "stream") if fewest == most else f"{fewest} or {counted(most, 'stream')}"
+    return [f"  processes   {count}, each with {each} of a batch"]
 
 
 def optimizer_notes(corpus: Corpus, training: TrainingConfig) -> list[str]:

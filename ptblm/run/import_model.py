@@ -247,6 +247,7 @@ def _checkpoint(
             "device": "",
             "hardware": "",
             "threads": 0,
+            "processes": 1,
             "matmul": "default",
             "kernel": model.recurrent.kernel,
             "cuda_graph": False,

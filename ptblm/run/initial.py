@@ -22,8 +22,10 @@ from ptblm.run.load_model import check_finite, custom_cell_error
 # Keys of the model that do not change the function that the weights compute.
 _FREE_KEYS = {
     *(f"model.dropout.{name}" for name in DropoutConfig.model_fields),
-    *("model.initializer", "model.init_scale", "model.softmax_bias"),
+    *("model.head.dropout", "model.initializer", "model.init_scale", "model.softmax_bias"),
 }
+# Options of built-in cells that only initialize weights. Those of a custom cell can be anything.
+_INITIAL_OPTIONS = {"model.cell.chrono_steps", "model.cell.highway_bias"}
 
 
 @dataclass(frozen=True)
@@ -116,14 +118,17 @@ def _check_fits(trained: Config, config: Config, path: Path) -> None:
     Raises:
         ConfigError: with every key that differs.
     """
+    free = _FREE_KEYS if is_custom_cell(config.model) else _FREE_KEYS | _INITIAL_OPTIONS
+    if _embedding_size(trained) == _embedding_size(config):
+        free = free | {"model.embedding_size"}
+    if trained.model.units == config.model.units:
+        free = free | {"model.layer_sizes"}
     keys = [
         difference
         for difference in config_differences(trained, config)
         if difference[0] == "data.tokenizer"
-        or (difference[0].startswith("model.") and difference[0] not in _FREE_KEYS)
+        or (difference[0].startswith("model.") and difference[0] not in free)
     ]
-    if _embedding_size(trained) == _embedding_size(config):
-        keys = [difference for difference in keys if difference[0] != "model.embedding_size"]
     problems = [f"{key}: is {new!r}, but the checkpoint has {old!r}" for key, old, new in keys]
     if problems:
         raise ConfigError(

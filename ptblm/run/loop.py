@@ -1,6 +1,7 @@
 """The main loop of a run: reports records, saves checkpoints and stops on signals."""
 
 import contextlib
+import signal
 
 from ptblm.checkpoint.format import Checkpoint, current_versions
 from ptblm.errors import CheckpointError, DivergedError, Interrupted
@@ -14,9 +15,11 @@ from ptblm.run import best
 from ptblm.run.directory import RunDirectory
 from ptblm.run.hints import diverged_command, resume_command
 from ptblm.run.lock import write_errors
+from ptblm.run.processes import agreed_requests
 from ptblm.run.saving import CheckpointSaver
 from ptblm.run.setup import RunComponents
 from ptblm.run.signals import SaveSignal, StopSignal
+from ptblm.training.divergence import check_finite
 from ptblm.training.records import RunDone
 
 # Steps keep pages of a memory-mapped text in memory: a few MB in 1,000 records.
@@ -64,7 +67,7 @@ def run_loop(
         reporter.start(info)
 
         def make_checkpoint() -> Checkpoint:
-            trainer.check_finite()
+            check_finite(trainer)
             if directory.is_in_place():  # otherwise the path could be that of another run
                 metrics.sync()
             return Checkpoint(
@@ -82,15 +85,20 @@ def run_loop(
             for number, record in enumerate(best.records(components, directory.best), start=1):
                 for log in logs:
                     log.write(record)
-                saver.write(record)
                 if isinstance(record, RunDone):
                     saver.check_place()
                     return _finish(info, components, directory, record, reporter)
-                if stop.received is not None:
+                if number == 1:
+                    trainer.world.limit_waiting(config.run.timeout)
+                due = saver.is_due(record)
+                requests = agreed_requests(trainer, record, stop, save, is_due=due)
+                if requests.is_due:
+                    saver.write(record)
+                if requests.stop:
                     saver.save_now()
-                    raise Interrupted(stop.received, hint=resume_command(directory.path))
-                if (name := save.take()) is not None:
-                    saver.save_requested(name)
+                    raise Interrupted(requests.stop, hint=resume_command(directory.path))
+                if requests.save:
+                    saver.save_requested(signal.Signals(requests.save).name)
                 if number % _RECORDS_PER_RELEASE == 0:
                     corpus.release()
         except DivergedError as error:

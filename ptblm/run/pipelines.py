@@ -162,10 +162,19 @@ def not_finite_error(path: Path, settings: EvaluationSettings, what: str) -> Ptb
         settings: the settings of the evaluation.
         what: what is not finite: "perplexity" or "scores".
     """
+    temperature = settings.temperature
+    nearer = "a temperature nearer to 1"
     if settings.active().dynamic is not None:
+        hint = "use a smaller learning_rate, or a larger decay or epsilon"
         return UsageError(
             f"dynamic evaluation gives no finite {what}",
-            hint="use a smaller learning_rate, or a larger decay or epsilon",
+            hint=f"{hint}, or {nearer}" if temperature < 1 else hint,
+        )
+    if temperature < 1:  # a larger one brings all probabilities nearer to each other
+        return UsageError(
+            f"temperature {temperature:g} gives no finite {what}",
+            where=str(path),
+            hint=f"use {nearer}; if there is none at 1 either, use another checkpoint",
         )
     best = path.with_name("best.safetensors")
     return CheckpointError(

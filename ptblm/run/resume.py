@@ -230,6 +230,7 @@ def reproducibility_warnings(checkpoint: Checkpoint, components: RunComponents) 
         "torch": "the version of torch",
         "hardware": "the processor or GPU",
         "threads": "the number of threads",
+        "processes": "the number of processes",
         "matmul": "the library for matrix multiplications",
         "kernel": "the kernel of the recurrent layers",
         "cuda_graph": "the use of a CUDA graph",

@@ -50,8 +50,17 @@ class CheckpointSaver:
                 f"{self._keep_at[-1]:,}"
             )
 
+    def is_due(self, record: Record) -> bool:
+        """Returns whether `write` saves a checkpoint after a record."""
+        if isinstance(record, EpochDone):
+            return True
+        if not isinstance(record, StepDone | Evaluating):
+            return False
+        keeps = isinstance(record, StepDone) and self._is_count_reached()
+        return keeps or self._interval.is_due(self._step)
+
     def write(self, record: Record) -> None:
-        """Saves a checkpoint if one is due after a record.
+        """Saves the checkpoints that are due after a record.
 
         Raises:
             CheckpointError: if the save after the last epoch fails.
@@ -63,7 +72,7 @@ class CheckpointSaver:
                 save_or_warn(self._directory, self._directory.best, self._make_checkpoint)
             # No epoch follows the last one, so its save must succeed.
             self._save_last(must_succeed=self._trainer.is_trained)
-        elif isinstance(record, StepDone | Evaluating) and self._interval.is_due(self._step):
+        elif self._interval.is_due(self._step):
             self._save_last(must_succeed=False)
 
     @property
@@ -72,9 +81,12 @@ class CheckpointSaver:
 
     def _keep_if_due(self) -> None:
         """Keeps a checkpoint for each count of `run.keep_at` that the last step reached."""
-        while self._keep_at and trained_tokens(self._trainer) >= self._keep_at[0]:
+        while self._is_count_reached():
             path = self._directory.at_tokens(self._keep_at.pop(0))
             save_or_warn(self._directory, path, self._make_checkpoint)
+
+    def _is_count_reached(self) -> bool:
+        return bool(self._keep_at) and trained_tokens(self._trainer) >= self._keep_at[0]
 
     def save_requested(self, signal_name: str) -> None:
         """Saves a checkpoint because a signal requested it; training continues."""

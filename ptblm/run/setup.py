@@ -1,5 +1,6 @@
 """Sets up a run from its config: device, corpus, model, trainer."""
 
+import hashlib
 import logging
 import os
 from dataclasses import dataclass
@@ -10,10 +11,13 @@ from torch import Tensor
 
 from ptblm.backend.allocator import keep_freed_memory
 from ptblm.backend.device import SelectedDevice, can_compile, select_device
+from ptblm.backend.distributed import ONE_PROCESS, World
 from ptblm.backend.matmul import MatmulBackend, select_matmul_backend
 from ptblm.backend.precision import Precision, use_deterministic_kernels
 from ptblm.backend.randomness import derive_seed, make_generator, seed_global_generator
+from ptblm.checkpoint.format import current_versions
 from ptblm.checkpoint.structure import StructureMismatchError
+from ptblm.config.differences import config_values
 from ptblm.config.heads import AdaptiveConfig
 from ptblm.config.loading import override_config
 from ptblm.config.model import ModelConfig
@@ -23,7 +27,7 @@ from ptblm.corpus.corpus import Corpus, load_corpus
 from ptblm.corpus.layout import SPLITS, Split
 from ptblm.corpus.splits import corpus_path
 from ptblm.corpus.vocabulary import Vocabulary
-from ptblm.errors import CheckpointError
+from ptblm.errors import CheckpointError, UsageError
 from ptblm.model.build import build_model, is_custom_cell
 from ptblm.model.cells.custom import source_hash
 from ptblm.model.initializers import Initializer
@@ -31,6 +35,7 @@ from ptblm.model.language_model import LanguageModel
 from ptblm.paths import expand_path
 from ptblm.run.initial import InitialModel
 from ptblm.run.load_model import load_weights
+from ptblm.run.processes import check_same, errors_of_all
 from ptblm.run.vocabulary import checkpoint_vocabulary
 from ptblm.training.cuda_graph import Capture, capture_on_cuda
 from ptblm.training.trainer import Trainer
@@ -73,6 +78,7 @@ class RunComponents:
             "device": str(self.device.device),
             "hardware": self.device.hardware,
             "threads": self.device.threads,
+            "processes": self.trainer.world.size,
             "matmul": self.matmul,
             "kernel": self.trainer.model.recurrent.kernel,
             "cuda_graph": self.trainer.graphed_step is not None,
@@ -85,8 +91,9 @@ def setup_run(
     previous_matmul: MatmulBackend | None = None,
     vocabulary: Vocabulary | None = None,
     initial: InitialModel | None = None,
+    world: World = ONE_PROCESS,
 ) -> RunComponents:
-    """Creates all components of a run.
+    """Creates all components of a run, in each of its processes.
 
     Args:
         config: the config of the run.
@@ -94,6 +101,7 @@ def setup_run(
         vocabulary: the vocabulary of the run so far; None to build it, or to load the one that the
             config names.
         initial: the checkpoint with the initial weights of a new run; None for random weights.
+        world: the processes of the run.
 
     Raises:
         CheckpointError: if the initial weights do not fit the model, or the vocabulary is that of a
@@ -104,32 +112,34 @@ def setup_run(
         DataError: if the corpus is missing, damaged or too short.
     """
     training, run = config.training, config.run
-    # Checks that fail quickly come first.
-    selected = select_device(run.device)
-    device = selected.device
-    if run.deterministic and device.type == "cuda":
-        use_deterministic_kernels()
-    precision = Precision(run.precision, device)
-    if run.fused:
-        keep_freed_memory()
-    matmul = select_matmul_backend(device, previous_matmul if run.fused else "default")
-    config = _with_absolute_paths(config)
-    corpus = load_corpus(config.data, vocabulary or checkpoint_vocabulary(config.data))
-    splits = {split: text.ids for split, text in corpus.splits.items()}
-    batches = batchify(splits["train"], training.batch_size, training.num_steps, "train")
-    # A custom cell may use the global generator of torch, for constants or dropout.
-    seed_global_generator(device, derive_seed(training.seed, "custom cell"))
-    model = build_model(config.model, len(corpus.vocabulary), fused=run.fused)
-    initializer = Initializer(config.model.initializer, config.model.init_scale)
-    model.initialize(initializer, make_generator(training.seed, "initial weights"))
-    if config.model.softmax_bias != "uniform":
-        model.head.set_bias(_softmax_bias(config.model, corpus.vocabulary, model.head.bias))
-    if initial is not None:
-        _load_initial_weights(model, initial)
+    with errors_of_all(world):
+        # Checks that fail quickly come first.
+        if training.batch_size < world.size:
+            raise UsageError(
+                f"training.batch_size is {training.batch_size}, less than the {world.size} "
+                "processes",
+                hint="start fewer processes, or use a larger training.batch_size",
+            )
+        selected = select_device(run.device)
+        device = selected.device
+        if run.deterministic and device.type == "cuda":
+            use_deterministic_kernels()
+        precision = Precision(run.precision, device)
+        if run.fused:
+            keep_freed_memory()
+        matmul = select_matmul_backend(device, previous_matmul if run.fused else "default")
+        config = _with_absolute_paths(config)
+        corpus = load_corpus(config.data, vocabulary or checkpoint_vocabulary(config.data))
+        splits = {split: text.ids for split, text in corpus.splits.items()}
+        batches = batchify(splits["train"], training.batch_size, training.num_steps, "train")
+        model = _initialized_model(config, corpus, device, initial)
+    if world.size > 1:
+        _check_same_run(world, config, corpus, model)
     model.to(device)
     if run.fused and can_compile(device):
+        rows = world.rows(training.batch_size)
         with precision.autocast():  # a different type would trigger a recompilation
-            model.recurrent.compile_steps(training.batch_size)
+            model.recurrent.compile_steps(rows.stop - rows.start)
     trainer = Trainer(
         model,
         training,
@@ -141,8 +151,43 @@ def setup_run(
         log_every=run.log_every,
         sync_at=[-(-tokens // batches.tokens) for tokens in run.keep_at or []],
         capture=_capture(config, device),
+        world=world,
     )
     return RunComponents(config, corpus, trainer, selected, matmul, initial)
+
+
+def _initialized_model(
+    config: Config, corpus: Corpus, device: torch.device, initial: InitialModel | None
+) -> LanguageModel:
+    """Returns the model with its initial weights, on the CPU."""
+    seed = config.training.seed
+    # A custom cell may use the global generator of torch, for constants or dropout.
+    seed_global_generator(device, derive_seed(seed, "custom cell"))
+    model = build_model(config.model, len(corpus.vocabulary), fused=config.run.fused)
+    initializer = Initializer(config.model.initializer, config.model.init_scale)
+    model.initialize(initializer, make_generator(seed, "initial weights"))
+    if config.model.softmax_bias != "uniform":
+        model.head.set_bias(_softmax_bias(config.model, corpus.vocabulary, model.head.bias))
+    if initial is not None:
+        _load_initial_weights(model, initial)
+    return model
+
+
+def _check_same_run(world: World, config: Config, corpus: Corpus, model: LanguageModel) -> None:
+    """Checks that all processes have the same config, texts, versions and initial weights."""
+    facts = {key: v for key, v in config_values(config).items() if key not in _LOCAL_KEYS}
+    facts |= {f"the version of {name}": value for name, value in current_versions().items()}
+    if is_custom_cell(config.model):
+        facts["the source file of the cell"] = source_hash(config.model.cell.type)[:12]
+    texts = {f"the {split} split": digest for split, digest in corpus.sha256().items()}
+    tokens = "\n".join(corpus.vocabulary.tokens).encode(errors="surrogatepass")
+    texts["the vocabulary"] = hashlib.sha256(tokens).hexdigest()
+    check_same(world, facts, texts)
+    world.check_equal(model.parameters())
+
+
+# Keys that name places on a machine; what is there is compared.
+_LOCAL_KEYS = {"data.path", "data.vocabulary.file"}
 
 
 def _capture(config: Config, device: torch.device) -> Capture | None:

@@ -115,28 +115,33 @@ class SaveSignal:
     def _record(self, number: int, _frame: FrameType | None) -> None:
         self.received = number
 
-    def take(self) -> str | None:
-        """Returns the name of the received signal and clears it; None if none was received."""
+    def take(self) -> int | None:
+        """Returns the number of the received signal and clears it; None if none was received."""
         number, self.received = self.received, None
-        return None if number is None else signal.Signals(number).name
+        return number
 
 
 class StopSignal:
     """Context manager that records the first stop signal. A second signal ends the process.
+
+    If several processes train together, a second SIGTERM or SIGHUP is ignored: a cluster sends the
+    signal to all processes, and torchrun passes it on to the same ones.
 
     Signals that the parent process ignores stay ignored, and nothing is recorded outside the main
     thread.
 
     Args:
         on_signal: called in the signal handler when the first signal is recorded.
+        one_of_several: whether the process is one of several that train together.
 
     Attributes:
         received: number of the signal; None if none was received.
     """
 
-    def __init__(self, on_signal: Callable[[], None]) -> None:
+    def __init__(self, on_signal: Callable[[], None], *, one_of_several: bool = False) -> None:
         self.received: int | None = None
         self._on_signal = on_signal
+        self._one_of_several = one_of_several
         self._previous: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> "StopSignal":
@@ -157,4 +162,6 @@ class StopSignal:
     def _record(self, number: int, _frame: FrameType | None) -> None:
         self.received = number
         _install(STOP_SIGNALS, signal.SIG_DFL)
+        if self._one_of_several:
+            _install([other for other in STOP_SIGNALS if other != signal.SIGINT], signal.SIG_IGN)
         self._on_signal()

@@ -1,10 +1,13 @@
 """Trains a model: locks the run directory, then starts or resumes the run."""
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from ptblm.backend.distributed import ONE_PROCESS, World
+from ptblm.checkpoint.format import Checkpoint
 from ptblm.config.schema import Config
 from ptblm.config.show import config_document
 from ptblm.files import write_text
@@ -25,6 +28,7 @@ from ptblm.run.load_model import model_from_checkpoint, previous_matmul
 from ptblm.run.lock import lock_run_dir, write_errors
 from ptblm.run.loop import run_loop
 from ptblm.run.memory import training_memory_errors
+from ptblm.run.processes import errors_of_all, follow
 from ptblm.run.resume import (
     check_can_resume,
     check_changes,
@@ -38,7 +42,7 @@ from ptblm.run.resume import (
     rewrite_last,
     with_config,
 )
-from ptblm.run.setup import setup_run, with_absolute_vocabulary_path
+from ptblm.run.setup import RunComponents, setup_run, with_absolute_vocabulary_path
 from ptblm.run.signals import SaveSignal, StopSignal
 
 logger = logging.getLogger(__name__)
@@ -57,6 +61,7 @@ def train(
     initial: InitialModel | None = None,
     command: Sequence[str] = (),
     reporter: Reporter | None = None,
+    world: World = ONE_PROCESS,
 ) -> RunResult:
     """Trains a model and evaluates it on the test split.
 
@@ -73,90 +78,155 @@ def train(
             `initial.config`; None for random weights. A resumed run ignores it.
         command: the command line, for environment.json.
         reporter: shows the run; None shows nothing.
+        world: the processes that train together. All of them call this function, and process 0
+            alone uses the run directory and the reporter.
 
     Raises:
         PtblmError: any subclass. `Interrupted` means that a stop signal was received and the state
             was saved.
+        SystemExit: in other processes than process 0, at the end and for an error that process 0
+            reports.
     """
-    reporter = reporter or SilentReporter()
-    numbered = run_dir is None and resume == "never" and not overwrite
-    path = run_dir or (first_free(name) if numbered else RUNS / name)
-    # Checked again under the lock. Here, a directory that is not used stays untouched.
-    if resume == "must":
-        path = find_run(path)
-    else:
-        with write_errors(path):
-            if resume == "never" or not RunDirectory(path).all_checkpoints():
-                _check_can_start(RunDirectory(path), resume, overwrite=overwrite)
-    # A signal that arrives before training starts must not end the process.
-    with SaveSignal() as save, lock_run_dir(path, created=numbered) as directory:
-        with write_errors(path):
-            resumes = resume != "never" and bool(directory.all_checkpoints())
-        if resumes:
-            return _resume(directory, config, command, reporter, save)
+    reporter = reporter if reporter and world.is_main else SilentReporter()
+    with contextlib.ExitStack() as stack:
+        # A signal that arrives before training starts must not end the process.
+        save = stack.enter_context(SaveSignal())
+        job, found = _Job(None, command, reporter, save, world), None
+        with errors_of_all(world):
+            if world.is_main:
+                path, is_new = _find_directory(run_dir, name, resume, overwrite=overwrite)
+                directory = stack.enter_context(lock_run_dir(path, created=is_new))
+                job = job._replace(directory=directory)
+                with write_errors(path):
+                    resumes = resume != "never" and bool(directory.all_checkpoints())
+                if resumes:
+                    diverged = directory.diverged.is_file()
+                    found = _Checkpoint(*newest_usable_checkpoint(directory), diverged)
+                else:
+                    _check_can_start(directory, resume, overwrite=overwrite)
+        # The others could read another checkpoint, or none, from their disks.
+        found = world.broadcast(found)
+        if found is not None:
+            return _resume(job, found, config)
         if not isinstance(config, Config):
             raise ValueError("a new run needs a config, not a function")
-        _check_can_start(directory, resume, overwrite=overwrite)
-        return _start(directory, config, initial, command, reporter, save)
+        return _start(job, config, initial)
 
 
-def _start(
-    directory: RunDirectory,
-    config: Config,
-    initial: InitialModel | None,
-    command: Sequence[str],
-    reporter: Reporter,
-    save: SaveSignal,
-) -> RunResult:
+class _Checkpoint(NamedTuple):
+    """The checkpoint that a run resumes from.
+
+    Attributes:
+        path: the file.
+        checkpoint: its content.
+        diverged: whether the run diverged after it.
+    """
+
+    path: Path
+    checkpoint: Checkpoint
+    diverged: bool
+
+
+class _Job(NamedTuple):
+    """What starting and resuming a run have in common.
+
+    Attributes:
+        directory: the locked run directory; None in other processes than process 0.
+        command: the command line.
+        reporter: shows the run.
+        save: records save signals.
+        world: the processes of the run.
+    """
+
+    directory: RunDirectory | None
+    command: Sequence[str]
+    reporter: Reporter
+    save: SaveSignal
+    world: World
+
+
+def _find_directory(
+    run_dir: Path | None, name: str, resume: Resume, *, overwrite: bool
+) -> tuple[Path, bool]:
+    """Returns the run directory, and whether it was just created.
+
+    The caller checks it again under the lock. Here, a directory that is not used stays untouched.
+    """
+    numbered = run_dir is None and resume == "never" and not overwrite
+    path = run_dir or (first_free(name) if numbered else RUNS / name)
+    if resume == "must":
+        return find_run(path), False
+    with write_errors(path):
+        if resume == "never" or not RunDirectory(path).all_checkpoints():
+            _check_can_start(RunDirectory(path), resume, overwrite=overwrite)
+    return path, numbered
+
+
+def _start(job: _Job, config: Config, initial: InitialModel | None) -> RunResult:
     """Starts a new run. An existing run is deleted only after the new run is set up."""
     with training_memory_errors(config):
-        components = setup_run(config, initial=initial)
-        with StopSignal(reporter.stopping) as stop:
-            with write_errors(directory.path):
-                clear(directory)
-                environment = describe_environment(
-                    list(command), config.training.seed, components.computing()
-                )
-                write_json(directory.environment, environment)
-                write_text(directory.config, config_document(components.config))
-            remember_agreement(components.config)
-            return run_loop(components, directory, stop, save, 0, reporter)
+        components = setup_run(config, initial=initial, world=job.world)
+
+        def prepare(directory: RunDirectory) -> None:
+            clear(directory)
+            computing = components.computing()
+            seed = config.training.seed
+            environment = describe_environment(list(job.command), seed, computing)
+            write_json(directory.environment, environment)
+            write_text(directory.config, config_document(components.config))
+
+        return _run(job, components, prepare, 0)
 
 
-def _resume(
-    directory: RunDirectory,
-    config: Config | ChangeConfig,
-    command: Sequence[str],
-    reporter: Reporter,
-    save: SaveSignal,
-) -> RunResult:
+def _resume(job: _Job, found: _Checkpoint, config: Config | ChangeConfig) -> RunResult:
     """Resumes a run from its newest usable checkpoint."""
-    path, checkpoint = newest_usable_checkpoint(directory)
-    check_can_resume(checkpoint, path)
-    before = checkpoint.parsed_config()
-    config = config if isinstance(config, Config) else config(before)
-    check_corpus(config.data, path)
-    config = with_absolute_vocabulary_path(config)
-    check_changes(before, config, diverged=directory.diverged.is_file())
+    path, checkpoint, diverged = found
+    with errors_of_all(job.world):
+        check_can_resume(checkpoint, path)
+        before = checkpoint.parsed_config()
+        config = config if isinstance(config, Config) else config(before)
+        check_corpus(config.data, path)
+        config = with_absolute_vocabulary_path(config)
+        check_changes(before, config, diverged=diverged)
     with training_memory_errors(config):
         # Checks the weights before the other components use memory.
         model_from_checkpoint(checkpoint, before.model, path)
         # The file of the vocabulary may have changed since the run began.
         vocabulary = checkpoint.parsed_vocabulary() if config.data.vocabulary.file else None
-        components = setup_run(config, previous_matmul(checkpoint), vocabulary)
+        components = setup_run(config, previous_matmul(checkpoint), vocabulary, world=job.world)
         restore(components, checkpoint, path)
         for reason in reproducibility_warnings(checkpoint, components):
             logger.info(f"{reason}; the run may not be bit-exact")
-        with StopSignal(reporter.stopping) as stop:
-            with write_errors(directory.path):
-                clear_temporary_files(directory)
-                rewrite_last(directory, path, with_config(checkpoint, config))
-                directory.result.unlink(missing_ok=True)
-                directory.diverged.unlink(missing_ok=True)
-                record_resumption(directory.environment, list(command), components.computing())
-                rewrite_config(directory.config, before, components.config)
-            remember_agreement(components.config)
-            return run_loop(components, directory, stop, save, checkpoint.metrics_offset, reporter)
+
+        changed = with_config(checkpoint, config)
+
+        def prepare(directory: RunDirectory) -> None:
+            clear_temporary_files(directory)
+            rewrite_last(directory, path, changed)
+            directory.result.unlink(missing_ok=True)
+            directory.diverged.unlink(missing_ok=True)
+            record_resumption(directory.environment, list(job.command), components.computing())
+            rewrite_config(directory.config, before, components.config)
+
+        return _run(job, components, prepare, checkpoint.metrics_offset)
+
+
+def _run(
+    job: _Job,
+    components: RunComponents,
+    prepare: Callable[[RunDirectory], None],
+    metrics_offset: int,
+) -> RunResult:
+    """Writes the files that describe the run, and trains."""
+    stopping, several = job.reporter.stopping, job.world.size > 1
+    with StopSignal(stopping, one_of_several=several) as stop:
+        if job.directory is None:
+            follow(components.trainer, stop, job.save, components.config.run.timeout)
+        with write_errors(job.directory.path):
+            prepare(job.directory)
+        remember_agreement(components.config)
+        args = stop, job.save, metrics_offset, job.reporter
+        return run_loop(components, job.directory, *args)
 
 
 def _check_can_start(directory: RunDirectory, resume: Resume, *, overwrite: bool) -> None:

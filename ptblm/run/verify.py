@@ -103,7 +103,9 @@ def _check_state_tensors(checkpoint: Checkpoint, config: Config, model: Language
 
 
 def _check_around_custom_cell(checkpoint: Checkpoint, config: ModelConfig) -> int:
-    """Checks the number of layers, and the shapes of the embedding and the head.
+    """Checks the number of layers, and the shapes of everything but the cells.
+
+    Only the cell knows the sizes of its state; a learned initial state has those of the saved one.
 
     Returns:
         The number of values in the model.
@@ -112,19 +114,28 @@ def _check_around_custom_cell(checkpoint: Checkpoint, config: ModelConfig) -> in
     shapes = {name: list(tensor.shape) for name, tensor in checkpoint.model.items()}
     cells = {name for name in shapes if re.match(r"recurrent\.layers\.\d+\.cell\.", name)}
     layers = len({name.split(".")[2] for name in cells})
-    if layers != config.num_layers:
-        raise StructureMismatchError(
-            f"model: {config.num_layers:,} layers expected, found {layers}"
-        )
+    for name, found in (("model", layers), ("hidden_state", len(checkpoint.hidden_state))):
+        if found != config.num_layers:
+            raise StructureMismatchError(
+                f"{name}: {config.num_layers:,} layers expected, found {found}"
+            )
     around = {name: shape for name, shape in shapes.items() if name not in cells}
     # The output size of the cell is that of the map which the output goes through first.
     names = ("projection", "head.latent_weight", "head.weight", "embedding.weight")
     first = next((around[name] for name in names if name in around), [])
-    cell = Cell(1, 1)  # stands for the custom cell, without parameters
-    cell.output_size = first[-1] if first else 1
+    stand_ins = []
+    for parts in checkpoint.hidden_state:
+        cell = Cell(1, 1)  # stands for the custom cell, without parameters
+        cell.output_size = first[-1] if first else 1
+        cell.state_sizes = tuple(part.shape[-1] for part in parts if part.dim() > 0)
+        stand_ins.append(cell)
     try:
         with torch.device("meta"):
-            model = assemble(config, vocab_size, [RecurrentLayer(cell)] * layers)
+            model = assemble(
+                config,
+                vocab_size,
+                [RecurrentLayer(cell, config.initial_state) for cell in stand_ins],
+            )
     except (ConfigError, RuntimeError) as error:  # a size that does not fit or is impossible
         raise StructureMismatchError(f"model: {error}") from None
     expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}

@@ -16,8 +16,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ptblm.backend.distributed import World
 from ptblm.backend.precision import Precision
 from ptblm.backend.randomness import seed_generators
+from ptblm.errors import LostProcessError
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers.recurrent import HiddenState
 from ptblm.training.clipping import clip_coefficient_on_device
@@ -65,6 +67,8 @@ class GraphedStep:
         optimizer: optimizer of the model's trainable parameters.
         precision: the precision of the run, which must not have a loss scaler.
         max_grad_norm: maximum global norm of the gradient.
+        generator: draws the dropout masks. It cannot be used after a failed capture.
+        world: the processes of the run, which capture and replay together.
         batch: any batch of the run.
         hidden_state: an initial hidden state.
         capture: captures the graph.
@@ -82,15 +86,18 @@ class GraphedStep:
         optimizer: Optimizer,
         precision: Precision,
         max_grad_norm: float,
+        generator: torch.Generator,
+        world: World,
         batch: Batch,
         hidden_state: HiddenState,
         capture: Capture,
     ) -> None:
         self._model, self._optimizer, self._precision = model, optimizer, precision
         self._max_grad_norm = max_grad_norm
-        # A separate generator, because a generator cannot be used after a failed capture.
-        self._generator = torch.Generator(precision.device)
-        self._batch = Batch(batch.inputs.clone().long(), batch.targets.clone().long())
+        self._generator, self._world = generator, world
+        self._batch = batch._replace(
+            inputs=batch.inputs.clone().long(), targets=batch.targets.clone().long()
+        )
         self._hidden_state: HiddenState = _copy(hidden_state)
         try:
             self._captured, self._replay = capture(self._body, self._generator)
@@ -128,7 +135,12 @@ class GraphedStep:
     def _body(self) -> CapturedTensors:
         """Runs the step on the buffers and stores the new hidden state in them."""
         output = forward_backward(
-            self._model, self._batch, self._hidden_state, self._generator, self._precision
+            self._model,
+            self._batch,
+            self._hidden_state,
+            self._generator,
+            self._precision,
+            self._world,
         )
         self._set_hidden_state(output.hidden_state)
         return CapturedTensors(output.metrics, [p.grad for p in self._model.parameters()])
@@ -215,11 +227,13 @@ def capture_step(
     optimizer: Optimizer,
     precision: Precision,
     max_grad_norm: float,
+    generator: torch.Generator,
+    world: World,
     batch: Batch,
     hidden_state: HiddenState,
     capture: Capture,
 ) -> GraphedStep | None:
-    """Captures a step; returns None if that fails, so that the run uses eager steps.
+    """Captures a step; returns None if that fails in any process, so that all use eager steps.
 
     See `GraphedStep` for the arguments.
 
@@ -228,14 +242,17 @@ def capture_step(
     """
     if precision.scaler is not None:  # the scaler decides on the host whether to update
         return None
+    arguments = (generator, world, batch, hidden_state, capture)
+    step = None
     try:
-        return GraphedStep(model, optimizer, precision, max_grad_norm, batch, hidden_state, capture)
-    except torch.OutOfMemoryError:
+        step = GraphedStep(model, optimizer, precision, max_grad_norm, *arguments)
+    except (torch.OutOfMemoryError, LostProcessError):
         raise
     except Exception as error:  # a custom cell can raise any exception
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         logger.warning(f"a step cannot be captured as a CUDA graph ({reason})")
-        return None
+    (failed,) = world.agree(step is None)
+    return None if failed else step
 
 
 @contextmanager

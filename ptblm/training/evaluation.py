@@ -5,6 +5,7 @@ from collections.abc import Generator, Mapping
 import torch
 from torch import Tensor
 
+from ptblm.backend.distributed import ONE_PROCESS, World
 from ptblm.backend.precision import Precision
 from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import count_streams
@@ -45,6 +46,7 @@ def evaluate(
     precision: Precision,
     *,
     of_best: bool,
+    world: World = ONE_PROCESS,
 ) -> Generator[Record, None, Score]:
     """Yields progress and returns the score of a split, in fp32.
 
@@ -55,11 +57,12 @@ def evaluate(
         special_ids: ids of the special tokens that are also scored separately, by token.
         precision: the precision of the run.
         of_best: whether the model is that of the best epoch.
+        world: the processes that share the streams of the text.
     """
     score = Score()
     model.eval()  # disables dropout in custom cells; ptblm's dropout requires a generator
     with precision.full_precision():
-        for score in running_scores(model, *text, special_ids=special_ids):
+        for score in running_scores(model, *text, special_ids=special_ids, world=world):
             yield Evaluating(split, score, len(text[0]) - 1, of_best=of_best)
     model.train()
     return score

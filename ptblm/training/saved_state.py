@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from ptblm.checkpoint.structure import StructureMismatchError, check_structure
 from ptblm.training.averaging import NAMES, check_averages
 from ptblm.training.optimizer import SGD
@@ -11,8 +13,40 @@ if TYPE_CHECKING:
     from ptblm.training.trainer import Trainer
 
 
+def collect_state(trainer: "Trainer") -> None:
+    """Collects what `trainer_state` needs of other processes. All processes must call it.
+
+    Raises:
+        PtblmError: if the weights differ between processes.
+    """
+    trainer.world.check_equal(trainer.model.parameters())
+    batch_size = trainer.config.batch_size
+    trainer.global_hidden_state = (
+        trainer.train_state.step,
+        [
+            [trainer.world.gather_rows(part, batch_size) for part in layer]
+            for layer in trainer.hidden_state
+        ],
+    )
+
+
+def _global_hidden_state(trainer: "Trainer") -> list[list[Tensor]]:
+    """Returns the hidden state of all streams, by layer."""
+    if trainer.world.size == 1:
+        return [list(layer) for layer in trainer.hidden_state]
+    if trainer.train_state.batch == 0:
+        initial = trainer.model.initial_state(trainer.config.batch_size)
+        return [[part.detach() for part in layer] for layer in initial]
+    step, hidden_state = trainer.global_hidden_state
+    if step != trainer.train_state.step:
+        raise RuntimeError("collect_state must be called before the state is saved")
+    return hidden_state
+
+
 def trainer_state(trainer: "Trainer") -> dict[str, Any]:
-    """Returns everything that is required to continue the run.
+    """Returns everything that is required to continue the run, with any number of processes.
+
+    Within an epoch, `collect_state` must be called first if there are several processes.
 
     Returns:
         "model", "optimizer", "average" and "short_average": tensors by name; "hidden_state": lists
@@ -24,7 +58,7 @@ def trainer_state(trainer: "Trainer") -> dict[str, Any]:
         "model": dict(trainer.model.state_dict()),
         **averages.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
-        "hidden_state": [list(layer) for layer in trainer.hidden_state],
+        "hidden_state": _global_hidden_state(trainer),
         "train_state": {
             **trainer.train_state.as_dict(),
             "loss_scaler": scaler.state_dict() if scaler else {},
@@ -64,6 +98,6 @@ def restore_trainer(trainer: "Trainer", saved: dict[str, Any]) -> None:
         scaler.load_state_dict(saved_scaler)
     device = trainer.precision.device
     trainer.hidden_state = tuple(
-        tuple(part.to(device) for part in layer) for layer in saved["hidden_state"]
+        tuple(part[trainer.rows].to(device) for part in layer) for layer in saved["hidden_state"]
     )
     trainer.train_state = train_state

@@ -137,8 +137,9 @@ def one_cycle_factor(progress: float, schedule: OneCycleSchedule) -> float:
     """Returns the share of the full learning rate in one cycle.
 
     The factor rises from 1/10 to 1, stays, falls to 1/10 (all linearly), and then falls to 0 along
-    half a cosine. Sources: Smith 2018, section 3, "1cycle"; the shape with a flat part, and the
-    cosine, are those of fast.ai's language models (sgugger/Adam-experiments, train_rnn.py).
+    half a cosine. If the shares leave no steps for the linear decay, the cosine begins at 1.
+    Sources: Smith 2018, section 3, "1cycle"; the shape with a flat part, and the cosine, are those
+    of fast.ai's language models (sgugger/Adam-experiments, train_rnn.py).
 
     Args:
         progress: completed fraction of training, in [0, 1].
@@ -152,7 +153,9 @@ def one_cycle_factor(progress: float, schedule: OneCycleSchedule) -> float:
     if progress < cooldown_start or not schedule.cooldown:
         share = (progress - flat_end) / (cooldown_start - flat_end)
         return 1 - (1 - _LOW_FACTOR) * share
-    return cosine_rate((progress - cooldown_start) / schedule.cooldown, _LOW_FACTOR, 0.0)
+    has_decay = cooldown_start - flat_end > 1e-9  # a sum of shares is rounded
+    high = _LOW_FACTOR if has_decay else 1.0
+    return cosine_rate((progress - cooldown_start) / schedule.cooldown, high, 0.0)
 
 
 def warmup_factor(step: int, warmup_steps: int) -> float:

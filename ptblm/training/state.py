@@ -61,7 +61,9 @@ class TrainState:
         is_possible = (
             state.epoch == len(history)
             and [done.epoch for done in history] == list(range(1, state.epoch + 1))
-            and all(done.train_perplexity > 0 and done.valid_perplexity > 0 for done in history)
+            and [done.step for done in history] == sorted({done.step for done in history})
+            and (history[-1].step if history else 0) == state.step - state.batch
+            and all(map(_is_possible, history))
             and 0 <= state.batch <= state.step - state.epoch
             and 0 <= state.nll < math.inf
             and 0 <= state.seconds < math.inf
@@ -104,6 +106,18 @@ def check_progress(state: TrainState, config: TrainingConfig, text: TrainingText
         )
     if not is_possible:
         raise _wrong_progress()
+
+
+def _is_possible(done: EpochDone) -> bool:
+    """Returns whether an epoch can have these metrics."""
+    return (
+        0 <= done.averaged <= done.step
+        and done.train_perplexity > 0
+        and done.valid_perplexity > 0
+        and 0 <= done.learning_rate < math.inf
+        and 0 <= done.seconds < math.inf
+        and 0 <= done.tokens_per_second < math.inf
+    )
 
 
 def _wrong_progress() -> StructureMismatchError:

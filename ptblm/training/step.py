@@ -12,31 +12,35 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ptblm.backend.distributed import ONE_PROCESS, World
 from ptblm.backend.precision import Precision
 from ptblm.backend.randomness import seed_generators
+from ptblm.model.embedding import Embedding
 from ptblm.model.layers.recurrent import HiddenState, detach
 from ptblm.training.clipping import clip_coefficient, global_norm
 from ptblm.training.optimizer import Optimizer
 
 
 class Batch(NamedTuple):
-    """The text of one step.
+    """The text of one step, as far as it belongs to this process.
 
     Attributes:
         inputs: token ids, [B, T].
         targets: the ids that follow the inputs, int64, [B, T].
+        global_size: rows of the batches of all processes; None for the B of this one.
     """
 
     inputs: Tensor
     targets: Tensor
+    global_size: int | None = None
 
 
 class StepOutput(NamedTuple):
     """Results of a step, still on the device.
 
     Attributes:
-        metrics: [2], the loss before the update, summed over all targets, in nats; and the global
-            gradient norm before clipping.
+        metrics: [2], the loss before the update, summed over all targets of all processes, in
+            nats; and the global gradient norm before clipping.
         hidden_state: the hidden state after the last token, detached.
     """
 
@@ -50,8 +54,11 @@ def forward_backward(
     hidden_state: HiddenState,
     generator: torch.Generator,
     precision: Precision,
+    world: World = ONE_PROCESS,
 ) -> StepOutput:
     """Computes the gradients of a step without waiting for the device, so it can be captured.
+
+    Each process computes the gradients of its own rows. Their sum is that of the global batch.
 
     Args:
         model: a `LanguageModel`, or a module that wraps one.
@@ -59,6 +66,7 @@ def forward_backward(
         hidden_state: the hidden state after the previous step.
         generator: draws the dropout masks.
         precision: the precision of the run; its loss scale multiplies the gradients.
+        world: the processes of the run.
     """
     model.zero_grad(set_to_none=True)
     with precision.autocast():
@@ -67,16 +75,31 @@ def forward_backward(
             batch.targets,
             hidden_state,
             generator,
-            scale=precision.loss_scale / len(batch.inputs),
+            scale=precision.loss_scale / (batch.global_size or len(batch.inputs)),
         )
     loss.backward()
+    nll = nll.sum()
+    world.sum_gradients(_partial_parameters(model), nll)
     grad_norm = global_norm(model.parameters()) / precision.loss_scale
-    metrics = torch.stack([nll.sum().to(grad_norm.dtype), grad_norm])
+    metrics = torch.stack([nll.to(grad_norm.dtype), grad_norm])
     return StepOutput(metrics, detach(hidden_state))
 
 
+def _partial_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Returns the parameters whose gradient is that of the rows of this process."""
+    embeddings = [module for module in model.modules() if isinstance(module, Embedding)]
+    complete = {id(embedding.weight) for embedding in embeddings if embedding.gather}
+    return [parameter for parameter in model.parameters() if id(parameter) not in complete]
+
+
 def reset_streams(
-    hidden_state: HiddenState, initial: HiddenState, rate: float, seed: int
+    hidden_state: HiddenState,
+    initial: HiddenState,
+    rate: float,
+    seed: int,
+    *,
+    batch_size: int | None = None,
+    rows: slice = slice(None),
 ) -> HiddenState:
     """Resets the hidden state of each stream with a given probability, without waiting.
 
@@ -89,10 +112,12 @@ def reset_streams(
         initial: the hidden state before the first token of a text, in the same shape.
         rate: the probability.
         seed: seed of the draws.
+        batch_size: streams of all processes; None for B.
+        rows: the streams of this process.
     """
     generator = torch.Generator().manual_seed(seed)
     like = hidden_state[0][0]
-    is_reset = torch.rand(len(like), generator=generator) < rate  # [B]
+    is_reset = torch.rand(batch_size or len(like), generator=generator)[rows] < rate  # [B]
     if not is_reset.any():  # on the host
         return hidden_state
     is_reset = is_reset.to(like.device, non_blocking=True)
@@ -118,6 +143,7 @@ def train_step(
     *,
     learning_rate: float,
     seed: int,
+    world: World = ONE_PROCESS,
 ) -> StepOutput:
     """Performs one update, unless the loss or the gradient is not finite.
 
@@ -131,9 +157,10 @@ def train_step(
         hidden_state: the hidden state after the previous step.
         learning_rate: learning rate of this update.
         seed: seed for all random numbers of the step.
+        world: the processes of the run.
     """
     seed_generators(generator, seed)
-    output = forward_backward(model, batch, hidden_state, generator, precision)
+    output = forward_backward(model, batch, hidden_state, generator, precision, world)
     nll, grad_norm = output.metrics.tolist()  # waits for the device
     is_finite = math.isfinite(nll) and math.isfinite(grad_norm)
     if is_finite:

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ptblm.backend.distributed import ONE_PROCESS, World
 from ptblm.backend.precision import Precision
-from ptblm.backend.randomness import derive_seed
+from ptblm.backend.randomness import StepGenerator, derive_seed
 from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import Batches
 from ptblm.corpus.layout import Split
@@ -27,6 +28,7 @@ from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers.recurrent import HiddenState, detach
 from ptblm.training.averaging import WeightAverages
 from ptblm.training.cuda_graph import Capture, capture_step, steps_until_sync
+from ptblm.training.divergence import divergence_metrics
 from ptblm.training.evaluation import evaluate, evaluation_texts
 from ptblm.training.optimizer import make_optimizer
 from ptblm.training.records import EpochDone, Record, RunDone, StepDone
@@ -52,10 +54,12 @@ class Trainer:
         log_every: steps between two logged records.
         sync_at: other steps after which a record is needed.
         capture: captures steps as graphs; None for eager steps only.
+        world: the processes of the run, of which each trains some streams of the batches.
 
     Attributes:
         train_state: progress of the run.
-        hidden_state: the hidden state after the last step.
+        hidden_state: the hidden state of the streams of this process after the last step.
+        rows: the streams of this process.
         averages: the averages of the weights.
         training_text: the batches of each epoch.
         evaluation_texts: ids and number of streams of each split to evaluate on.
@@ -78,36 +82,47 @@ class Trainer:
         log_every: int = 100,
         sync_at: Sequence[int] = (),
         capture: Capture | None = None,
+        world: World = ONE_PROCESS,
     ) -> None:
         self.model = model
         self.config = config
         self.precision = precision
+        self.world, self.rows = world, world.rows(config.batch_size)
         self.log_every, self.sync_at = log_every, sync_at
         self.optimizer = make_optimizer(model.trainable_parameters(), config)
         self.averages = WeightAverages(model, config.average)
         on_cpu = precision.device.type == "cpu" and capture is None
         model.embedding.sparse = self.optimizer.accepts_sparse and on_cpu and not model.is_tied
+        gathers = (
+            world.size > 1
+            and not model.is_tied
+            and (model.embedding.sparse or config.batch_size * config.num_steps < model.vocab_size)
+        )
+        model.embedding.gather = self._gather_batch if gathers else None
         model.loss_terms = regularizers(config)
         device = precision.device
-        self.training_text = TrainingText(train, config, device)
+        self.training_text = TrainingText(train, config, device, self.rows)
         self.evaluation_texts = evaluation_texts(valid, test, config, device)
         self.special_ids = special_ids or {}
         self.train_state = TrainState()
-        self.hidden_state = detach(model.initial_state(config.batch_size))
+        self.hidden_state = detach(self._initial_state())
+        self.global_hidden_state: tuple[int, list[list[Tensor]]] = (-1, [])  # see `collect_state`
         args, max_norm = (model, self.optimizer, precision), config.max_grad_norm
-        self.step = partial(train_step, *args, torch.Generator(device), max_norm)
+        generator, other = (StepGenerator(device, config.batch_size, self.rows) for _ in range(2))
+        self.step = partial(train_step, *args, generator, max_norm, world=world)
         self.graphed_step = None
         if capture is not None:
             first = self.epoch_text[0], self.hidden_state
-            self.graphed_step = capture_step(*args, max_norm, *first, capture)
+            self.graphed_step = capture_step(*args, max_norm, other, world, *first, capture)
 
     def records(self) -> Iterator[Record]:
-        """Trains from `train_state` to the end of the run."""
+        """Trains from `train_state` to the end of the run. Only process 0 computes the test."""
         while not self.is_trained:
             while self.train_state.batch < len(self.epoch_text):
                 yield self._train()
             yield from self._finish_epoch()
-        test = (yield from self.evaluate("test")) if "test" in self.evaluation_texts else None
+        has_test = "test" in self.evaluation_texts and self.world.is_main
+        test = (yield from self.evaluate("test")) if has_test else None
         yield RunDone(self.train_state.step, test)
 
     @property
@@ -138,9 +153,7 @@ class Trainer:
         for ahead in range(count):
             self._set_momentum(ahead)
             if config.drop_state:
-                seed = derive_seed(config.seed, "drop state", state.step + ahead)
-                initial = self._initial_state()
-                hidden_state = reset_streams(hidden_state, initial, config.drop_state, seed)
+                hidden_state = self._drop_state(hidden_state, state.step + ahead)
             output = step(
                 text[state.batch + ahead],
                 hidden_state,
@@ -154,7 +167,7 @@ class Trainer:
             tokens = text.count_targets(state.batch + 1) - state.tokens
             skipped = self.precision.scaler is not None and not math.isfinite(grad_norm)
             if not math.isfinite(nll) or not (math.isfinite(grad_norm) or self._backs_off()):
-                raise DivergedError(self._metrics(nll / tokens, grad_norm))
+                raise DivergedError(divergence_metrics(self, nll / tokens, grad_norm))
             state.batch += 1
             state.step += 1
             state.nll += nll
@@ -174,6 +187,11 @@ class Trainer:
             epoch_tokens=state.tokens,
             epoch_seconds=state.seconds,
         )
+
+    def _drop_state(self, hidden_state: HiddenState, step: int) -> HiddenState:
+        rate, seed = self.config.drop_state, derive_seed(self.config.seed, "drop state", step)
+        args = hidden_state, self._initial_state(), rate, seed
+        return reset_streams(*args, batch_size=self.config.batch_size, rows=self.rows)
 
     def _set_momentum(self, ahead: int) -> None:
         momentum = scheduled_momentum(self.config, **self._place(ahead))
@@ -206,7 +224,7 @@ class Trainer:
         valid = yield from self._validate()
         state = self.train_state
         if not math.isfinite(valid.perplexity):
-            metrics = {**self._metrics(valid.nats, math.nan), "step": state.step}
+            metrics = divergence_metrics(self, valid.nats, math.nan) | {"step": state.step}
             raise DivergedError(metrics, f"loss {valid.nats:.4g} per token in validation")
         done = EpochDone(
             epoch=state.epoch + 1,
@@ -236,7 +254,11 @@ class Trainer:
         return {"epoch": state.epoch, "batch": batch, "batches": batches}
 
     def _initial_state(self) -> HiddenState:
-        return self.model.initial_state(self.config.batch_size)
+        return self.model.initial_state(self.rows.stop - self.rows.start)
+
+    def _gather_batch(self, rows: Tensor) -> Tensor:
+        """Returns the rows of the global batch, given those of this process, [T, b, ...]."""
+        return self.world.gather_rows(rows, self.config.batch_size, dim=1)
 
     def evaluate(
         self, split: Split, model: LanguageModel | None = None, *, of_best: bool = False
@@ -250,7 +272,8 @@ class Trainer:
         """
         average, text = self.averages.evaluated, self.evaluation_texts[split]
         model = model or (self.model if average is None else average.model)
-        return evaluate(model, split, text, self.special_ids, self.precision, of_best=of_best)
+        args = model, split, text, self.special_ids, self.precision
+        return evaluate(*args, of_best=of_best, world=self.world)
 
     def _validate(self) -> Generator[Record, None, Score]:
         """Yields progress and returns the score of the valid split; adapts two-tailed averages."""
@@ -262,30 +285,6 @@ class Trainer:
                 self.averages.switch()
                 return short_valid
         return valid
-
-    def check_finite(self) -> None:
-        """Checks that all weights and optimizer state are finite and can be saved.
-
-        Raises:
-            DivergedError: if a value is not finite.
-        """
-        tensors = [*self.optimizer.parameters.values(), *self.optimizer.state_dict().values()]
-        tensors += self.averages.tensors()
-        if not all(bool(tensor.isfinite().all()) for tensor in tensors):
-            problem = "weights or optimizer state not finite"
-            raise DivergedError(self._metrics(math.nan, math.nan), problem)
-
-    def _metrics(self, nll: float, grad_norm: float) -> dict[str, float]:
-        """Returns the metrics of a divergence; `nll` is in nats per token."""
-        state = self.train_state
-        return {
-            "epoch": state.epoch + 1,
-            "batch": min(state.batch + 1, len(self.epoch_text)),
-            "step": state.step + 1,
-            "nll": nll,
-            "grad_norm": grad_norm,
-            "learning_rate": self.next_learning_rate(),
-        }
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that is required to continue the run; see `trainer_state`."""

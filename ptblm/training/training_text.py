@@ -24,14 +24,16 @@ class EpochText:
     """The batches of one epoch.
 
     Attributes:
-        streams: token ids, [B, L].
+        streams: token ids of the streams of this process, [B, L].
         bounds: the first column of each batch, followed by that of the last target.
         offsets: the column of each stream that the epoch begins with, [B]; None for the first.
+        global_size: streams of all processes; None for the B of this one.
     """
 
     streams: Tensor
     bounds: Sequence[int]
     offsets: Tensor | None = None
+    global_size: int | None = None
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
@@ -46,24 +48,32 @@ class EpochText:
             columns = torch.arange(start, end + 1, device=self.streams.device)
             columns = (columns + self.offsets[:, None]) % self.streams.shape[1]  # [B, T + 1]
             text = self.streams[rows[:, None], columns]
-        return Batch(text[:, :-1].int(), text[:, 1:].long())
+        return Batch(text[:, :-1].int(), text[:, 1:].long(), self.global_size)
 
     def count_targets(self, batches: int) -> int:
-        """Returns the number of targets in the first batches."""
-        return len(self.streams) * self.bounds[batches]
+        """Returns the number of targets of all processes in the first batches."""
+        return (self.global_size or len(self.streams)) * self.bounds[batches]
 
 
 class TrainingText:
     """The training text, on the device of the run.
 
     Args:
-        batches: the text, divided into streams.
+        batches: the text, divided into the streams of all processes.
         config: the training config.
         device: the device.
+        rows: the streams of this process.
     """
 
-    def __init__(self, batches: Batches, config: TrainingConfig, device: torch.device) -> None:
-        self._streams = on_device(batches.streams, device)
+    def __init__(
+        self,
+        batches: Batches,
+        config: TrainingConfig,
+        device: torch.device,
+        rows: slice = slice(None),
+    ) -> None:
+        self._streams = on_device(batches.streams[rows], device)
+        self._global_size, self._rows = len(batches.streams), rows
         self._fixed = range(0, batches.inputs.shape[1] + 1, batches.num_steps)
         self._config = config
         self._epoch, self._text = 0, self._make(0)
@@ -88,10 +98,11 @@ class TrainingText:
         offsets = None
         if self._config.streams == "rotated":
             seed = derive_seed(self._config.seed, "streams", epoch)
-            size, length = self._streams.shape
+            size, length = self._global_size, self._streams.shape[1]
             generator = torch.Generator().manual_seed(seed)
-            offsets = torch.randint(length, (size,), generator=generator).to(self._streams.device)
-        return EpochText(self._streams, self._bounds(epoch), offsets)
+            offsets = torch.randint(length, (size,), generator=generator)[self._rows]
+            offsets = offsets.to(self._streams.device)
+        return EpochText(self._streams, self._bounds(epoch), offsets, self._global_size)
 
     def _bounds(self, epoch: int) -> Sequence[int]:
         if not self._config.random_num_steps:

@@ -30,7 +30,7 @@ def random_ids(tokens: int = 60, seed: int = 1) -> Tensor:
 def all_log_probs(pipeline: Pipeline, ids: Tensor) -> Tensor:
     """The log-probabilities that predict each token of a text but the first, [N, V]."""
     scorer = pipeline.start()
-    chunks = text_chunks(ids, pipeline.steps)
+    chunks = text_chunks(ids, scorer)
     return torch.cat([scorer(inputs, targets) for inputs, targets in chunks])
 
 

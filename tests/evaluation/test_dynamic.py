@@ -2,14 +2,18 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from ptblm.config.evaluation import DynamicSettings
+from ptblm.config.evaluation import DynamicSettings, EvaluationSettings
 from ptblm.corpus.batches import batchify
+from ptblm.corpus.lines import Line
 from ptblm.errors import DataError
+from ptblm.evaluation.line_scores import score_lines
 from ptblm.evaluation.scorers.dynamic import AdaptiveModel, gradient_rms
+from ptblm.evaluation.scorers.pipeline import Pipeline
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers.recurrent import detach
 from tests.evaluation.small_models import log_probs_of, random_ids, small_model
@@ -55,6 +59,18 @@ def test_gradient_rms_equals_a_loop_over_batches(cell: str, length: int) -> None
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_gradient_rms_of_long_segments_is_summed_over_streams(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In groups of two, two and one of the five streams."""
+    monkeypatch.setattr("ptblm.evaluation.scorers.dynamic._MAX_TOKENS", 100)
+    ids = random_ids(250)
+    expected = reference_rms(small_model(), ids, 40)
+    found = gradient_rms(small_model(), ids.numpy(), 40)
+    for rms, reference in zip(found, expected.values(), strict=True):
+        torch.testing.assert_close(rms, reference)
+
+
 def test_short_training_text_has_fewer_streams() -> None:
     model = small_model()
     for tokens in (2, 3, 7, 11):
@@ -71,7 +87,8 @@ def reference_log_probs(
     """Scores each segment, then updates every weight by the formula."""
     model = small_model(**options)
     trained = {name: p.detach().clone() for name, p in model.named_parameters()}
-    mean_rms = sum(float(each.mean()) for each in rms.values()) / len(rms)
+    means = [float(each.mean()) for name, each in rms.items() if "learned_state" not in name]
+    mean_rms = sum(means) / len(means)
     state, rows = detach(model.initial_state(1)), []
     length = settings.segment_length
     for start in range(0, len(ids) - 1, length):
@@ -104,6 +121,41 @@ def test_weights_follow_the_formula(length: int, decay: float) -> None:
     static = log_probs_of([small_model()], ids)
     assert torch.equal(found[:1], static[:1])  # the first segment is scored with trained weights
     assert not torch.allclose(found[length:], static[length:])
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7, 100])
+@pytest.mark.parametrize("stage", [{}, {"monte_carlo": {"samples": 1}}, {"cache": {"window": 4}}])
+def test_segments_longer_than_a_chunk(
+    chunk: int, stage: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory limits the chunks that are scored, and masks their length, but not the segments."""
+    ids, model = random_ids(60), small_model(dropout={"output": 0.5, "locked": True})
+    dynamic = {"rule": "sgd", "learning_rate": 0.5, "segment_length": 20}
+    if not stage:
+        settings = DynamicSettings.model_validate(dynamic)
+        ones = {name: weight.new_ones(()) for name, weight in model.named_parameters()}
+        expected = reference_log_probs(ids, settings, ones)
+    else:
+        expected = log_probs_of([model], ids, chunk, dynamic=dynamic, **stage)
+    name = "ptblm.evaluation.scorers.pipeline.default_chunk_steps"
+    monkeypatch.setattr(name, lambda _: chunk)
+    found = log_probs_of([model], ids, dynamic=dynamic, **stage)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_segments_do_not_end_with_lines() -> None:
+    """Lines that are scored one by one, and lines that are not, have the same scores."""
+    ids, model = random_ids(61), small_model()
+    dynamic = {"rule": "sgd", "learning_rate": 0.5, "segment_length": 7}
+    settings = EvaluationSettings.model_validate({"dynamic": dynamic})
+    parts = [part.numpy() for part in ids.split(4)]
+    lines = [Line(1, "a", ["a"] * (len(each) - 1), each, each < 0) for each in parts]
+    pipeline = Pipeline([model], settings, 35)
+    expected = -log_probs_of([model], ids, dynamic=dynamic).gather(1, ids[1:, None])[:, 0]
+    for eager in (True, False):
+        scored = score_lines(model, lines, "stream", 0, pipeline=pipeline, eager=eager)
+        found = np.concatenate([each.scores.nll for each in scored])
+        np.testing.assert_allclose(found[1:], expected, rtol=1e-6)
 
 
 def test_one_update_by_rule_sgd() -> None:

@@ -115,7 +115,7 @@ def test_score_equals_sum_over_streams(
 def test_streams_are_views_of_the_text() -> None:
     """A long text that is mapped from a file must not be copied."""
     ids = torch.zeros(10_000, dtype=torch.uint8)
-    chunks = list(_chunks(ids, 7, 100))
+    chunks = list(_chunks(ids, 7, 100, slice(0, 7)))
     storage = ids.untyped_storage().data_ptr()
     assert all(chunk.untyped_storage().data_ptr() == storage for chunk in chunks)
     assert [len(chunk) for chunk in chunks] == [7] * 15 + [1]

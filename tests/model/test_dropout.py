@@ -12,7 +12,7 @@ from ptblm.model.build import build_model
 from ptblm.model.initializers import Initializer
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers import dropout as dropout_module
-from ptblm.model.layers import recurrent as recurrent_module
+from ptblm.model.layers import weight_drop as weight_drop_module
 from ptblm.model.layers.dropout import dropout, dropout_mask, word_dropout
 
 
@@ -29,6 +29,31 @@ def test_expectation_is_preserved(rate: float) -> None:
     assert values == pytest.approx([0.0, 1 / (1 - rate)], rel=3e-5)
     assert (dropped == 0).float().mean().item() == pytest.approx(rate, abs=0.005)
     assert dropped.mean().item() == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("rate", [1e-6, 1e-3, 0.01, 0.31, 0.5, 0.65, 0.9, 0.99])
+def test_expectation_is_exact_over_all_random_bits(
+    rate: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each value of 16 bits is drawn once. Rounding 1 / (1 - 0.31) to bf16 would add 0.3%."""
+    every = torch.arange(2**16).sub_(2**15).to(torch.int16).view(torch.int64)
+    monkeypatch.setattr(torch.Tensor, "random_", lambda words, *_, **__: words.copy_(every))
+    mask = dropout_mask(torch.empty(2**8, 2**8, dtype=dtype), rate, generator())
+    assert mask.shape == (2**8, 2**8)
+    assert mask.double().mean().item() == pytest.approx(1, abs=2**-23)
+    assert (mask == 0).double().mean().item() == pytest.approx(rate, abs=2**-17)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_reduced_precision_preserves_the_expectation(dtype: torch.dtype) -> None:
+    """Each product is rounded, but the scale is not."""
+    x = torch.rand(300, 20, 50, generator=generator(1)).to(dtype)
+    dropped = dropout(x, 0.31, generator())
+    assert dropped.dtype == dtype
+    kept = dropped != 0
+    scale = dropped[kept].double().sum() / x[kept].double().sum()
+    assert scale.item() == pytest.approx(1 / 0.69, rel=1e-4)
 
 
 def test_every_time_step_has_its_own_mask() -> None:
@@ -101,8 +126,9 @@ def test_masks_are_drawn_in_a_fixed_order(
         seen.append((tuple(like.shape), rate))
         return dropout_mask(like, rate, source)
 
+    # Without a `StepGenerator`, the mask of streams is also drawn by this function.
     monkeypatch.setattr(dropout_module, "dropout_mask", spy)
-    monkeypatch.setattr(recurrent_module, "dropout_mask", spy)
+    monkeypatch.setattr(weight_drop_module, "dropout_mask", spy)
     model = make_model(dropout=config)
     ids = torch.zeros(2, 5, dtype=torch.long)
     model(ids, ids, model.initial_state(2), generator())

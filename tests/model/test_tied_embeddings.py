@@ -11,8 +11,10 @@ from ptblm.config.loading import load_config
 from ptblm.config.model import ModelConfig
 from ptblm.errors import ConfigError
 from ptblm.model.build import build_model
+from ptblm.model.cells.lstm import LSTMCell
 from ptblm.model.initializers import Initializer
 from ptblm.model.language_model import LanguageModel
+from ptblm.model.layers.recurrent import RecurrentLayer
 from ptblm.training.clipping import global_norm
 from tests.in_process import ptblm
 from tests.run.helpers import options, tiny
@@ -89,6 +91,25 @@ def test_missing_weights_are_still_an_error() -> None:
     del weights["embedding.weight"]
     with pytest.raises(RuntimeError, match=r'Missing key.*"embedding.weight"\. '):
         model.load_state_dict(weights)
+
+
+@pytest.mark.parametrize("is_assigned", [False, True])
+def test_weight_of_a_cell_is_not_taken_for_the_tied_one(is_assigned: bool) -> None:
+    """In a model by itself, in another module, and in a copy."""
+
+    class Headed(LSTMCell):
+        def __init__(self) -> None:
+            super().__init__(5, 5)
+            self.head = torch.nn.Linear(5, 5)
+
+    model = LanguageModel(11, 5, [RecurrentLayer(Headed())], tie_embeddings=True)
+    for module in (model, torch.nn.Sequential(model), copy.deepcopy(model)):
+        weights = module.state_dict()
+        module.load_state_dict(weights, assign=is_assigned)
+        (name,) = (name for name in weights if name.endswith(".head.weight"))
+        del weights[name]
+        with pytest.raises(RuntimeError, match=rf'Missing key.*: "{name}"\. '):
+            module.load_state_dict(weights, assign=is_assigned)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_damaged_last_falls_back_to_newest_usable(run: Path, ptblm: Ptblm) -> No
     numbered = run / "checkpoints" / "step-000000099.safetensors"
     save_checkpoint(numbered, load_checkpoint(best))
     older = load_checkpoint(best)
-    older.train_state["step"] = 1
+    older.train_state["step"] = older.train_state["history"][0]["step"] = 1
     save_checkpoint(best, older)
     flip_bit(last)
     damaged = last.read_bytes()

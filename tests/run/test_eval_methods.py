@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
 from tests.conftest import FAST
 from tests.in_process import ptblm
 from tests.run.helpers import last_checkpoint
@@ -226,3 +227,18 @@ def test_dynamic_evaluation_that_diverges(models: Path, text: Path) -> None:
         message = fails(2, *arguments, *rate, "--mode", "document")
         assert "error: dynamic evaluation gives no finite " in message
         assert "hint: use a smaller learning_rate" in message
+
+
+def test_temperature_that_is_too_low_is_named(models: Path, tmp_path: Path, text: Path) -> None:
+    low = ["--text", text, "--temperature", "1e-9"]
+    message = fails(2, "eval", models / "word", *low)
+    assert "error: temperature 1e-09 gives no finite perplexity" in message
+    assert "hint: use a temperature nearer to 1" in message
+    message = fails(2, "eval", models / "word", *low, "--dynamic", "rule=sgd")
+    assert "hint: use a smaller learning_rate, or a larger decay or epsilon, or a temp" in message
+    checkpoint = load_checkpoint(last_checkpoint(models / "word"))
+    checkpoint.model["head.bias"][::2] = 1e38
+    save_checkpoint(tmp_path / "bad.safetensors", checkpoint)
+    high = ["--text", text, "--temperature", "2"]
+    message = fails(4, "eval", tmp_path / "bad.safetensors", *high)
+    assert "error: the weights give no finite perplexity" in message

@@ -12,7 +12,8 @@ from ptblm.config.loading import load_config
 from ptblm.errors import ConfigError
 from ptblm.run.initial import load_initial_model
 from tests.in_process import ptblm
-from tests.run.helpers import last_checkpoint, metrics, options, start, wait_for
+from tests.run.helpers import last_checkpoint, metrics, options, start, tiny, wait_for
+from tests.run.test_output_options import CELL
 
 # The vocabulary of the sample corpus lacks "zebra".
 NEW_TEXT = "the boat sails\nthe cook sails the zebra\n" * 300
@@ -80,6 +81,45 @@ def test_model_that_does_not_fit_is_one_error(finished: Path) -> None:
     ]
     fitting = ["model.hidden_size=4", "model.embedding_size=4", "model.dropout=0.5"]
     assert load_initial_model(finished, "medium", fitting).config.training.epochs == 39
+
+
+@pytest.mark.parametrize(
+    ("trained", "changed"),
+    [
+        (["model.head=mixture", "model.head.components=2"], "model.head.dropout=0.5"),
+        (["model.cell=sru"], "model.cell.highway_bias=-1.0"),
+        (["model.cell=lstm"], "model.cell.chrono_steps=20"),
+        (["model.cell=janet"], "model.cell.chrono_steps=20"),
+        ([], "model.layer_sizes=[4,4]"),
+    ],
+)
+def test_options_without_effect_on_weights_may_differ(
+    trained: list[str], changed: str, in_directory: Path
+) -> None:
+    """Also, the new run starts with the valid perplexity of the old one."""
+    source = ["train", *options(tiny(*trained)), "--run-dir", "a"]
+    succeed(*source)
+    succeed("train", "--init", "a", "--set", changed, "--run-dir", "b", *UNCHANGED)
+    perplexities = [result(Path(run))["valid_perplexity"] for run in ("a", "b")]
+    assert perplexities[1] == pytest.approx(perplexities[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("changed", ["model.cell.forget_bias=1.0", "model.layer_sizes=[4,3]"])
+def test_options_with_an_effect_may_not_differ(changed: str, finished: Path) -> None:
+    with pytest.raises(ConfigError, match=changed.partition("=")[0]):
+        load_initial_model(finished, None, [changed])
+
+
+def test_options_of_a_custom_cell_may_not_differ(in_directory: Path) -> None:
+    """Only the cell knows what they change, whatever their names."""
+    first, second = "hidden_size):", "hidden_size, highway_bias=0.0):"
+    Path("optional_cell.py").write_text(CELL.replace(first, second, 1))
+    cell = options(tiny("model.cell=optional_cell:Narrow"))
+    succeed("train", *cell, "--run-dir", "a")
+    other = ["model.cell.highway_bias=1.0"]
+    code, errors, _ = ptblm("train", "--init", "a", *options(other), "--run-dir", "b")
+    assert code == 2
+    assert "model.cell.highway_bias: is 1.0, but the checkpoint has" in errors
 
 
 @pytest.mark.parametrize(

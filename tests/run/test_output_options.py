@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
 from tests.in_process import ptblm
-from tests.run.helpers import assert_same_end, options, tiny
+from tests.run.helpers import assert_same_end, last_checkpoint, options, tiny
 
 ALL = [
     *("model.tie_embeddings=true", "model.sum_layers=true", "model.head=mixture"),
@@ -75,3 +77,24 @@ def test_custom_cell_before_every_head(output: list[str], in_directory: Path) ->
     assert code == 0, errors
     code, errors, printed = ptblm("checkpoint", "verify", "run")
     assert code == 0, errors + printed
+
+
+def test_learned_state_of_a_custom_cell_is_verified(in_directory: Path) -> None:
+    """Without the code of the cell, which alone knows the sizes of its state."""
+    Path("learned_cell.py").write_text(CELL)
+    cell = ["model.cell=learned_cell:Narrow", "model.initial_state=learned"]
+    code, errors, _ = ptblm("train", *options(tiny(*cell)), "--run-dir", "run")
+    assert code == 0, errors
+    Path("learned_cell.py").unlink()
+    code, errors, output = ptblm("checkpoint", "verify", "run")
+    assert code == 0, errors + output
+    path = last_checkpoint(Path("run"))
+    name = "recurrent.layers.1.learned_state.0"
+    for value in (None, torch.zeros(5)):
+        checkpoint = load_checkpoint(path)
+        checkpoint.model.pop(name)
+        checkpoint.model.update({} if value is None else {name: value})
+        save_checkpoint(Path("bad.safetensors"), checkpoint)
+        code, _, output = ptblm("checkpoint", "verify", "bad.safetensors")
+        assert code == 4
+        assert name in output

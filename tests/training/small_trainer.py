@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from ptblm.backend.distributed import ONE_PROCESS, World
 from ptblm.backend.precision import Precision
 from ptblm.backend.randomness import make_generator
 from ptblm.config.model import ModelConfig
@@ -56,6 +57,7 @@ def make_trainer(
     log_every: int = 100,
     valid_tokens: int = 60,
     test_tokens: int | None = 40,
+    world: World = ONE_PROCESS,
     **changes: Any,
 ) -> Trainer:
     settings: dict[str, Any] = {
@@ -81,6 +83,7 @@ def make_trainer(
         test=None if test_tokens is None else make_text(test_tokens, 3),
         log_every=log_every,
         capture=capture,
+        world=world,
     )
 
 

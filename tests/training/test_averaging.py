@@ -11,9 +11,11 @@ from torch import Tensor
 from ptblm.backend.loss_scaler import LossScaler
 from ptblm.checkpoint.structure import StructureMismatchError
 from ptblm.config.averaging import EMAConfig, NTAverageConfig, TailAverageConfig
-from ptblm.errors import DivergedError
+from ptblm.config.loading import load_config
+from ptblm.errors import ConfigError, DivergedError
 from ptblm.training import cuda_graph
 from ptblm.training.averaging import has_started
+from ptblm.training.divergence import check_finite
 from ptblm.training.records import EpochDone, Evaluating, StepDone
 from ptblm.training.trainer import Trainer
 from tests.training.small_trainer import (
@@ -180,6 +182,30 @@ def test_validation_and_test_use_the_average_once_it_exists(name: str) -> None:
     assert score.perplexity != last.score.perplexity
 
 
+@pytest.mark.parametrize(
+    ("tail", "early", "fits"),
+    [
+        ("{type: tail, patience: 3}", 3, False),
+        ("tail", 2, False),  # the default patience is 5
+        ("{type: tail, patience: 3}", 4, True),
+        ("{type: tail, patience: 3, start: 2}", 3, True),
+        ("{type: tail, patience: null, start: 2}", 3, True),
+        ("{type: nt, patience: 3}", 1, False),
+        ("{type: nt, patience: 3}", 2, True),  # after 9, 8, 7, 6, 5, 8.5
+    ],
+)
+def test_average_that_never_starts_is_an_error(tail: str, early: int, fits: bool) -> None:
+    """Training ends after as many epochs without a better perplexity."""
+    overrides = [f"training.average={tail}", f"training.early_stopping.patience={early}"]
+    if fits:
+        load_config("small", overrides)
+        return
+    with pytest.raises(ConfigError) as caught:
+        load_config("small", overrides)
+    assert "training.average.patience: " in caught.value.what
+    assert "early_stopping.patience" in caught.value.what
+
+
 def test_early_stopping_uses_the_average() -> None:
     trainer = make_trainer(
         **{**UNSTABLE, "epochs": 50}, **AVERAGES["tail"], early_stopping={"patience": 2}
@@ -308,11 +334,11 @@ def test_tied_weights_are_averaged_once_and_stay_tied() -> None:
 def test_average_that_is_not_finite_is_not_saved() -> None:
     trainer = make_trainer(**AVERAGES["ema"])
     next(trainer.records())
-    trainer.check_finite()
+    check_finite(trainer)
     assert trainer.averages.evaluated is not None
     next(trainer.averages.evaluated.model.parameters()).fill_(math.nan)
     with pytest.raises(DivergedError, match="not finite"):
-        trainer.check_finite()
+        check_finite(trainer)
 
 
 def change_counts(counts: Any) -> Any:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ptblm.backend.distributed import ONE_PROCESS
 from ptblm.backend.loss_scaler import LossScaler
 from ptblm.config.dropout import DropoutConfig
 from ptblm.errors import DivergedError
@@ -16,6 +17,7 @@ from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers.recurrent import RecurrentLayer
 from ptblm.training import cuda_graph
 from ptblm.training.cuda_graph import Body, CapturedTensors, capture_step, steps_until_sync
+from ptblm.training.divergence import check_finite
 from ptblm.training.records import EpochDone, StepDone
 from ptblm.training.trainer import Trainer
 from tests.training.small_trainer import (
@@ -217,7 +219,7 @@ def test_divergence_between_two_reads_is_reported_with_its_step(bad: float) -> N
     assert caught.value.metrics["step"] == 3
     assert caught.value.metrics["batch"] == 3
     with pytest.raises(DivergedError):
-        trainer.check_finite()
+        check_finite(trainer)
 
 
 def test_overflowing_norm_is_a_divergence() -> None:
@@ -278,7 +280,8 @@ def test_run_with_loss_scaling_uses_eager_steps() -> None:
     trainer = make_trainer()
     trainer.precision.scaler = LossScaler()
     args = trainer.model, trainer.optimizer, trainer.precision, trainer.config.max_grad_norm
-    assert capture_step(*args, trainer.epoch_text[0], trainer.hidden_state, replayed) is None
+    first = trainer.epoch_text[0], trainer.hidden_state
+    assert capture_step(*args, torch.Generator(), ONE_PROCESS, *first, replayed) is None
 
 
 class Delay(Cell):

@@ -16,6 +16,7 @@ from ptblm.errors import DataError, DivergedError
 from ptblm.evaluation.score import perplexity
 from ptblm.model.build import build_model
 from ptblm.model.initializers import Initializer
+from ptblm.training.divergence import check_finite
 from ptblm.training.records import EpochDone, Evaluating, RunDone, StepDone
 from ptblm.training.schedule import learning_rate
 from ptblm.training.trainer import Trainer
@@ -108,10 +109,10 @@ def test_nonfinite_optimizer_state_is_a_divergence() -> None:
     """A squared gradient overflows long before the gradient; its weight then stops moving."""
     trainer = make_trainer(optimizer="adam", learning_rate=0.01)
     next(trainer.records())
-    trainer.check_finite()
+    check_finite(trainer)
     trainer.optimizer.state_dict()["head.bias.exp_avg_sq"][0] = float("inf")
     with pytest.raises(DivergedError):
-        trainer.check_finite()
+        check_finite(trainer)
 
 
 def test_evaluation_changes_nothing() -> None:

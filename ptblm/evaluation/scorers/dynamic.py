@@ -6,8 +6,9 @@ the segment, and back to the trained weights w_0:
     w += min(1, decay RMS / mean RMS) (w_0 - w) - learning_rate g / (RMS + epsilon)
 
 RMS is the root of the mean of squares of the gradient over batches of the training text, for each
-weight; its mean is that of the means of the tensors. Dropout is disabled, and nothing is clipped.
-The units are those of the authors' code, except for `--oldhyper`, which sums the squares.
+weight; its mean is that of the means of the tensors that have a gradient, which a learned initial
+state has not. Dropout is disabled, and nothing is clipped. The units are those of the program of
+Krause et al., except for `--oldhyper`, which sums the squares.
 
 Shapes: T tokens of a segment.
 """
@@ -26,6 +27,8 @@ from ptblm.model.layers.recurrent import HiddenState, detach
 
 # Streams of the training text; the RMS depends on it. That of the authors' code.
 _STREAMS = 100
+# Tokens whose gradient is computed at once, so that memory does not grow with the segments.
+_MAX_TOKENS = 10_000
 
 
 def gradient_rms(
@@ -35,6 +38,8 @@ def gradient_rms(
     progress: Callable[[float], None] = lambda _: None,
 ) -> list[Tensor]:
     """Returns the root mean square of the gradient of each trainable parameter over a text.
+
+    That of a parameter without a gradient is 0.
 
     Args:
         model: the model, in evaluation mode; it is not modified.
@@ -50,14 +55,23 @@ def gradient_rms(
     batches = batchify(ids, streams, length, "train")
     parameters = list(model.trainable_parameters().values())
     squares = [torch.zeros_like(parameter) for parameter in parameters]
-    hidden_state = detach(model.initial_state(streams))
+    rows = max(1, _MAX_TOKENS // length)
+    sizes = [min(rows, streams - first) for first in range(0, streams, rows)]
+    hidden_states = [detach(model.initial_state(size)) for size in sizes]
     for step in range(len(batches)):
         inputs, targets = (
             torch.from_numpy(part).long().to(parameters[0].device) for part in batches[step]
         )
-        gradients, hidden_state = _gradients(model, parameters, inputs, targets, hidden_state)
+        sums: list[Tensor | None] = [None] * len(parameters)
+        groups = zip(inputs.split(rows), targets.split(rows), strict=True)
+        for index, (some, next_ids) in enumerate(groups):
+            gradients, hidden_states[index] = _gradients(
+                model, parameters, some, next_ids, hidden_states[index], 1 / targets.numel()
+            )
+            pairs = zip(sums, gradients, strict=True)
+            sums = [g if total is None or g is None else total + g for total, g in pairs]
         with torch.no_grad():
-            for square, gradient in zip(squares, gradients, strict=True):
+            for square, gradient in zip(squares, sums, strict=True):
                 if gradient is not None:
                     square.addcmul_(gradient, gradient)
         progress((step + 1) / len(batches))
@@ -70,14 +84,13 @@ def _gradients(
     inputs: Tensor,
     targets: Tensor,
     hidden_state: HiddenState,
+    scale: float,
 ) -> tuple[Sequence[Tensor | None], HiddenState]:
-    """Returns the gradient of the mean loss of a batch, [B, T], and the new hidden state."""
+    """Returns the gradient of `scale` times the loss of a batch, [B, T], and the hidden state."""
     # cuDNN computes gradients only in training mode, which the fused kernels select by this.
     with torch.enable_grad():
         features, hidden_state = model.features(inputs, hidden_state)
-        loss, _ = model.head.loss(
-            features.flatten(0, 1), targets.t().flatten(), 1 / targets.numel()
-        )
+        loss, _ = model.head.loss(features.flatten(0, 1), targets.t().flatten(), scale)
     # A learned initial state is used only at the start of a text.
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     return [None if g is None else g.to_dense() for g in gradients], detach(hidden_state)
@@ -104,7 +117,8 @@ class AdaptiveModel:
         self._trained = [parameter.detach() for parameter in model.trainable_parameters().values()]
         if settings.rule == "sgd" or rms is None:
             rms = [parameter.new_ones(()) for parameter in self._trained]
-        mean = torch.stack([each.mean() for each in rms]).mean().clamp(min=1e-30)
+        means = torch.stack([each.mean() for each in rms])
+        mean = (means.sum() / (means > 0).sum().clamp(min=1)).clamp(min=1e-30)
         self._decay = [(settings.decay * (each / mean)).clamp(max=1) for each in rms]
         self._rates = [settings.learning_rate / (each + settings.epsilon) for each in rms]
         self._hidden_state = detach(self.model.initial_state(1))
@@ -124,7 +138,12 @@ class AdaptiveModel:
             targets: the ids that follow them, [T].
         """
         gradients, self._hidden_state = _gradients(
-            self.model, self._parameters, inputs[None], targets[None], self._hidden_state
+            self.model,
+            self._parameters,
+            inputs[None],
+            targets[None],
+            self._hidden_state,
+            1 / targets.numel(),
         )
         rows = zip(
             self._parameters, self._trained, gradients, self._decay, self._rates, strict=True

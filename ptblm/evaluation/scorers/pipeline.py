@@ -1,7 +1,8 @@
 """Combines models, temperature, dropout samples, cache and dynamic evaluation.
 
 The memory is bounded, regardless of the length of the text: a chunk, the hidden states, the entries
-of the cache, and for dynamic evaluation a few copies of the weights.
+of the cache, and for dynamic evaluation a few copies of the weights and the activations of a
+segment.
 
 Shapes: T tokens of a chunk, N tokens of the text, V vocabulary, H features.
 """
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ptblm.config.evaluation import CacheSettings, EvaluationSettings
+from ptblm.config.evaluation import CacheSettings, DynamicSettings, EvaluationSettings
 from ptblm.evaluation.score import Score
 from ptblm.evaluation.scorer import chunk_score, default_chunk_steps
 from ptblm.evaluation.scorers.averaging import mean_log_probs, tempered
@@ -38,8 +39,7 @@ class Pipeline:
     Attributes:
         settings: the settings without sections that change nothing.
         shares: the weight of each model.
-        steps: T, tokens of each chunk of a text but the last one. Masks are drawn and weights
-            change between chunks.
+        steps: T, the largest number of tokens of a chunk. Masks are drawn between chunks.
     """
 
     def __init__(
@@ -65,8 +65,6 @@ class Pipeline:
             self.steps = min(self.steps, max(1, (root - cache.window) // 2))
         if self.settings.monte_carlo is not None:
             self.steps = min(self.steps, window)
-        if dynamic is not None:
-            self.steps = min(self.steps, dynamic.segment_length)
 
     def start(self) -> "TextScorer":
         """Returns a scorer at the start of a text, with the trained weights and an empty cache.
@@ -79,7 +77,7 @@ class Pipeline:
         samples = 0 if monte_carlo is None else monte_carlo.samples
         seed = 0 if monte_carlo is None else monte_carlo.seed
         readers = [ModelReader(model, samples, seed) for model in self._models]
-        return TextScorer(readers, self.shares, self.settings, self._adaptive)
+        return TextScorer(readers, self.shares, self.settings, self.steps, self._adaptive)
 
 
 class TextScorer:
@@ -91,6 +89,7 @@ class TextScorer:
         readers: the models.
         shares: the weight of each model.
         settings: the settings.
+        steps: the largest number of tokens of a chunk.
         adaptive: the models as dynamic evaluation adapts them; empty for fixed weights.
     """
 
@@ -99,21 +98,30 @@ class TextScorer:
         readers: Sequence[ModelReader],
         shares: Sequence[float],
         settings: EvaluationSettings,
+        steps: int,
         adaptive: Sequence[AdaptiveModel],
     ) -> None:
         self._readers = readers
         self._shares = shares
         self._settings = settings
+        self._steps = steps
         self._adaptive = adaptive
+        self._segment: list[tuple[Tensor, Tensor]] = []  # scored chunks, before the update
         self._caches = [
             NeuralCache(settings.cache.window) for _ in readers if settings.cache is not None
         ]
+
+    @property
+    def chunk_size(self) -> int:
+        """The largest number of tokens of the next chunk, which must not exceed its segment."""
+        dynamic = self._settings.dynamic
+        return self._steps if dynamic is None else min(self._steps, self._missing(dynamic))
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Returns the log-probability of every token after each input, [T, V].
 
         Args:
-            inputs: ids, [T].
+            inputs: ids, [T], at most `chunk_size`.
             targets: the ids that follow them, [T], to which cache and weights adapt afterwards.
         """
         with torch.inference_mode():
@@ -156,9 +164,20 @@ class TextScorer:
                     yield share / monte_carlo.samples, log_probs
 
     def adapt(self, inputs: Tensor, targets: Tensor) -> None:
-        """Adapts the weights of the models after a chunk was scored, if they are dynamic."""
+        """Adapts the weights of dynamic models if the scored chunk completes a segment."""
+        if self._settings.dynamic is None:
+            return
+        self._segment.append((inputs, targets))
+        if self._missing(self._settings.dynamic) > 0:
+            return
+        inputs, targets = (torch.cat(parts) for parts in zip(*self._segment, strict=True))
+        self._segment = []
         for adaptive in self._adaptive:
             adaptive.adapt(inputs, targets)
+
+    def _missing(self, settings: DynamicSettings) -> int:
+        """Returns the number of tokens that complete the segment."""
+        return settings.segment_length - sum(len(inputs) for inputs, _ in self._segment)
 
     def _with_cache(
         self,
@@ -179,11 +198,13 @@ class TextScorer:
         return mixed.index_copy_(1, words, of_words)
 
 
-def text_chunks(ids: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields inputs and targets of a text, [N], chunk by chunk, each [T]."""
-    for start in range(0, len(ids) - 1, steps):
-        chunk = ids[start : start + steps + 1].long()
+def text_chunks(ids: Tensor, scorer: TextScorer) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields inputs and targets of a text, [N], each [T], in chunks for a scorer to adapt to."""
+    start = 0
+    while start < len(ids) - 1:
+        chunk = ids[start : start + scorer.chunk_size + 1].long()
         yield chunk[:-1], chunk[1:]
+        start += len(chunk) - 1
 
 
 def pipeline_scores(
@@ -197,7 +218,7 @@ def pipeline_scores(
         special_ids: ids of the special tokens that `Score.breakdown` scores separately, by token.
     """
     scorer, score = pipeline.start(), Score()
-    for inputs, targets in text_chunks(ids, pipeline.steps):
+    for inputs, targets in text_chunks(ids, scorer):
         log_probs = scorer(inputs, targets)
         nll = -log_probs.gather(1, targets[:, None])[:, 0]  # [T]
         score += chunk_score(nll[None].double(), targets[None], special_ids or {})

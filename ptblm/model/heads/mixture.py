@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from ptblm.model.heads.head import Head, at_least_fp32
 from ptblm.model.kernels.mixture_cross_entropy import mixture_cross_entropy
-from ptblm.model.layers.dropout import dropout_mask
+from ptblm.model.layers.dropout import apply_mask, stream_mask
 
 
 class Mixture(Head):
@@ -103,7 +103,7 @@ class Mixture(Head):
         if generator is None or not self.dropout_rate:
             return latents
         like = latents.new_empty(latents.shape[-2:])  # [B, K * E]
-        return latents * dropout_mask(like, self.dropout_rate, generator)
+        return apply_mask(latents, stream_mask(like, self.dropout_rate, generator))
 
     def _log_prior(self, features: Tensor) -> Tensor:
         """Returns the log-probability of each component, [..., K]."""

@@ -15,7 +15,7 @@ from ptblm.config.dropout import DropoutConfig
 from ptblm.model.cells.cell import Cell, CellState
 from ptblm.model.initializers import Initializer
 from ptblm.model.kernels.fused import FusedKernel, fused_kernel
-from ptblm.model.layers.dropout import dropout, dropout_mask
+from ptblm.model.layers.dropout import dropout, stream_mask
 from ptblm.model.layers.weight_drop import dropped_weights
 
 logger = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class RecurrentLayer(nn.Module):
         weights = dropped_weights(self, self.dropout.recurrent_weights, generator)
         mask, rate = None, self.dropout.recurrent_state
         if generator is not None and rate:
-            mask = dropout_mask(state[0], rate, generator)
+            mask = stream_mask(state[0], rate, generator)
         result: tuple[Tensor, CellState] = (
             functional_call(self, weights, (x, state, mask)) if weights else self(x, state, mask)
         )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ptblm.model.cells.cell import Affine
-from ptblm.model.layers.dropout import dropout
+from ptblm.model.layers.dropout import apply_mask, dropout_mask
 
 
 def recurrent_weights(module: nn.Module) -> dict[str, Tensor]:
@@ -35,5 +35,7 @@ def dropped_weights(
     """
     if generator is None or rate == 0:
         return {}
-    weights = recurrent_weights(module).items()
-    return {name: dropout(weight, rate, generator) for name, weight in weights}
+    return {
+        name: apply_mask(weight, dropout_mask(weight, rate, generator))
+        for name, weight in recurrent_weights(module).items()
+    }

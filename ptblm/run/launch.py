@@ -1,0 +1,60 @@
+"""Starts several processes on this machine that train together (`ptblm train --processes`)."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+# Seconds between SIGTERM and SIGKILL for a process that does not end.
+_SHUTDOWN_TIMEOUT = 60
+
+
+def launch(processes: int, arguments: Sequence[str]) -> int:
+    """Runs `ptblm ARGUMENTS` in several processes with torch's launcher.
+
+    Args:
+        processes: number of processes on this machine.
+        arguments: the arguments of the command, with or without `--processes`.
+
+    Returns:
+        The exit code of the first process that failed; 0 if none did.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    threads = max(1, len(os.sched_getaffinity(0)) // processes)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=str(os.getpid()),
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        logs_specs=DefaultLogsSpecs(),
+        shutdown_timeout=_SHUTDOWN_TIMEOUT,
+    )
+    command = [sys.executable, "-m", "ptblm", *_without_processes(arguments)]
+    try:
+        elastic_launch(config, command[0])(*command[1:])
+    except ChildFailedError as error:
+        first = min(error.failures.values(), key=lambda failure: failure.timestamp)
+        return first.exitcode if first.exitcode > 0 else 128 - first.exitcode
+    except SignalException as error:
+        return 128 + int(error.sigval)
+    return 0
+
+
+def _without_processes(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments without the option `--processes N`."""
+    rest: list[str] = []
+    skips = False
+    for argument in arguments:
+        if skips or argument.startswith("--processes="):
+            skips = False
+        elif argument == "--processes":
+            skips = True
+        else:
+            rest.append(argument)
+    return rest
