@@ -90,13 +90,10 @@ def download_data(
         return
     clean_up_on_stop()
     dataset = DATASETS[name]
-    logger.info(f"license of {dataset.title}: {dataset.license}")
-    logger.info(
-        f"size: {_megabytes(dataset.download_size)} to download, "
-        f"{_megabytes(dataset.disk_size)} on the disk"
-    )
-    logger.info(f"splits: {dataset.protocol}")
     result = fetch(dataset, to, urls=None if url is None else [url], source=source)
+    if source is not None:  # a download prints it before it starts
+        logger.info(f"license of {dataset.title}: {dataset.license}")
+    logger.info(f"splits of {dataset.title}: {dataset.protocol}")
     for failure in result.failures:
         logger.warning(failure)
     if result.missing:

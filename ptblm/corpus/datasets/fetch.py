@@ -5,6 +5,7 @@ it is the expected one, or it belongs to the user.
 """
 
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -21,6 +22,8 @@ from ptblm.corpus.datasets.download import TARGET_HINT, TargetError, check_url, 
 from ptblm.corpus.datasets.verify import is_good
 from ptblm.errors import DataError
 from ptblm.files import os_errors, remove_temporary_files
+
+logger = logging.getLogger(__name__)
 
 MAX_ARCHIVE_SIZE = 2**30  # bytes
 
@@ -84,6 +87,11 @@ def fetch(
             )
         _create(directory, missing)
         _check_space(dataset, directory)
+        logger.info(f"license of {dataset.title}: {dataset.license}")
+        logger.info(
+            f"downloading {dataset.download_size / 1e6:,.0f} MB; the files take "
+            f"{dataset.disk_size / 1e6:,.0f} MB"
+        )
         for archive in dataset.archives:
             failures += _download(urls or archive.urls, archive, dataset, directory)
     missing = _missing(dataset, directory)

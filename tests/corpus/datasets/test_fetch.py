@@ -273,7 +273,7 @@ def test_full_disk_during_a_download_is_not_retried(tmp_path: Path, address: str
         )
         assert len(server.ranges) == 1
     assert result.returncode == 3
-    assert result.stderr.startswith("error: cannot be written: File too large\n")
+    assert "error: cannot be written: File too large\n" in result.stderr
     assert ".part" in result.stderr
     assert "raise the limit of the file size" in result.stderr
 

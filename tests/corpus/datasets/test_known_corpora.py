@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from ptblm.corpus.corpus import load_corpus
-from ptblm.corpus.datasets import DATASETS
+from ptblm.corpus.datasets import DATASETS, download
 from ptblm.corpus.datasets.base import Dataset
 from ptblm.corpus.datasets.fetch import fetch
 from ptblm.errors import DataError
@@ -70,6 +70,19 @@ def test_archives_are_downloaded_and_files_put_together(name: str, tmp_path: Pat
         assert len(server.ranges) == requests
     is_babylm = name.startswith("babylm")  # of which no checksum was published
     assert (result.unverified if is_babylm else result.verified) == list(dataset.files)
+
+
+def test_license_and_size_are_printed_before_the_download(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "PAUSE", 0.0)
+    caplog.set_level("INFO", logger="ptblm")
+    with pytest.raises(DataError, match="Connection refused"):
+        fetch(DATASETS["wikitext-103"], tmp_path, urls=["http://127.0.0.1:9/a.zip"])
+    assert caplog.messages == [
+        "license of WikiText-103: CC BY-SA 3.0 (text of Wikipedia)",
+        "downloading 190 MB; the files take 542 MB",
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -204,6 +217,4 @@ def test_command_lists_and_installs_corpora(ptblm: Ptblm, tmp_path: Path) -> Non
     (source / "train_10M.zip").unlink()
     result = ptblm("download-data", "babylm-10m", "--from", source, "--to", "here")
     assert result.returncode == 3
-    assert "license of the BabyLM corpus of 2024" in result.stderr
-    assert "size: 55 MB to download, 165 MB on the disk" in result.stderr
     assert "not found: train.txt" in result.stderr
