@@ -82,7 +82,8 @@ def test_byte_run_scores_any_file(ptblm: Ptblm, tmp_path: Path, novel: Path) -> 
     (tmp_path / "runs" / "small-novel").rename(tmp_path / "run")  # named after the file
     size = novel.stat().st_size
     assert f"novel: 256 bytes, {size * 90 // 100:,} training tokens" in run.stderr
-    assert run.stdout.splitlines()[-1].startswith("test bits per byte ")
+    assert run.stdout.splitlines()[-3].startswith("test bits per byte ")
+    assert run.stdout.splitlines()[-1].startswith("test perplexity per word ")
     checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.safetensors")
     assert tuple(checkpoint.vocabulary["tokens"]) == make_tokenizer("byte").vocabulary.tokens
     assert "256 bytes" in ptblm("checkpoint", "show", "run").stdout
