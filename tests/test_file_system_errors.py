@@ -50,7 +50,7 @@ COMMANDS: dict[str, tuple[list[str], set[int]]] = {
     "report": (["report", "run", "--no-analysis"], {2, 4}),
     "export": (["export", "run", "--to", "safetensors"], {2, 4}),
     "plot": (["plot", "run", "--panels=speed", "--to", "plot.svg"], {2, 4}),
-    "sweep show": (["sweep", "show", "sweep", "--to", "sweep.svg"], {2, 4}),
+    "sweep show": (["sweep", "show", "sweep"], {2, 4}),
     "sweep best": (["sweep", "best", "sweep"], {2, 4}),
     "import": (["import", "model.pt", "--vocab", "vocab.txt", "-o", "new"], {2, 3, 4}),
     "score": (["score", "run", "text/test.txt"], {2, 3, 4}),

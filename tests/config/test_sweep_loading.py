@@ -55,7 +55,7 @@ def load(text: str, directory: Path) -> Sweep:
             "3:24",
             "did you mean 'startup'?",
         ),
-        ("space: {model.dropout: [0.1]}\ntrials: 1\nset: {traning.x: 1}", "3:7", "traning"),
+        ("space: {model.dropout: [0.1]}\ntrials: 1\nset: {trian.x: 1}", "3:7", "trian"),
         ("space: {model.dropout: [0.1]}\ntrials: 1\nconfig: smal", "3:1", "did you mean 'small'?"),
         ("space: {model.dropout: [0.1]}\ntrials: 1\nrepeat_best: {tp: 1}", "3:15", "top, seeds"),
         ("space: {model.dropout: {low: 0, high: 0.5}}\nsampler: grid", "1:9", "a grid needs"),

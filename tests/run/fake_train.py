@@ -4,6 +4,7 @@ The valid perplexity of an epoch is 100 times the learning rate, divided by the 
 2 diverges, and a rate of 1.5 is an error.
 """
 
+import fcntl
 import json
 import os
 import re
@@ -12,8 +13,6 @@ import sys
 import time
 from pathlib import Path
 
-from filelock import FileLock
-
 options = dict(word[2:].split("=", 1) for word in sys.argv[2:])
 run = Path(options["run-dir"])
 rate = float(re.findall(r"^  learning_rate: (\S+)", Path(options["config"]).read_text(), re.M)[0])
@@ -21,7 +20,8 @@ epochs = int(re.findall(r"^  epochs: (\S+)", Path(options["config"]).read_text()
 stopped: list[int] = []
 signal.signal(signal.SIGINT, lambda number, _: stopped.append(number))
 run.mkdir(exist_ok=True)
-FileLock(run / "lock").acquire(timeout=0)
+lock = (run / "lock").open("a")
+fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 with (run.parent / "starts.txt").open("a") as starts:
     starts.write(f"{run.name} {os.getpid()}\n")
 (run / "config.yaml").touch()

@@ -14,7 +14,7 @@ from ptblm.errors import PtblmError
 from ptblm.run.sweep.directory import SweepDirectory
 from ptblm.run.sweep.run import run_worker
 
-FAKE = [sys.executable, str(Path(__file__).with_name("fake_train.py"))]
+FAKE = [sys.executable, "-S", str(Path(__file__).with_name("fake_train.py"))]
 
 
 def run(

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -67,13 +66,6 @@ def child_of(directory: Path, number: int) -> int:
 
 def trial(number: int) -> str:
     return f"trial-{number:05}"
-
-
-def wait_until_gone(process: int) -> None:
-    deadline = time.monotonic() + 30
-    while Path(f"/proc/{process}").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_best_trial_has_the_lowest_perplexity(tmp_path: Path) -> None:
@@ -175,21 +167,31 @@ def test_database_can_replace_the_journal(tmp_path: Path) -> None:
     assert caught.value.where == "--storage"
 
 
-def test_killed_worker_leaves_no_orphan_and_no_gap(tmp_path: Path) -> None:
-    """Two workers, of which one is killed in the middle of a trial."""
+def test_workers_share_the_trials(tmp_path: Path) -> None:
     directory = tmp_path / "d"
-    space = write(f"{BASE}{RANGE}trials: 4\npruner: none\n", tmp_path)
-    first = start_worker(space, directory, 0.2)
+    space = write(f"{BASE}{RANGE}trials: 8\npruner: none\n", tmp_path)
+    other = start_worker(space, directory, 0.05)
     wait_for(directory / trial(0) / "metrics.jsonl", lines=1)
-    second = start_worker(space, directory, 0.05)
-    process = child_of(directory, 0)
-    first.kill()
-    first.communicate()
-    wait_until_gone(process)
-    assert second.communicate()[0] == ""
+    run(space, directory)
+    assert other.communicate()[0] == ""
     shown = summarize_sweep(SweepDirectory(directory))
-    assert [each.state for each in shown.trials] == ["finished"] * 4
-    assert starts(directory) == {trial(0): 2, trial(1): 1, trial(2): 1, trial(3): 1}
+    assert [each.state for each in shown.trials] == ["finished"] * 8
+    assert starts(directory) == dict.fromkeys(map(trial, range(8)), 1)
+
+
+def test_killed_worker_leaves_no_orphan_and_no_gap(tmp_path: Path) -> None:
+    """Its run keeps the lock until it is saved; only then another worker continues it."""
+    directory = tmp_path / "d"
+    space = write(f"{BASE}{RANGE}trials: 2\npruner: none\n", tmp_path)
+    worker = start_worker(space, directory, 1)
+    wait_for(directory / trial(0) / "metrics.jsonl", lines=1)
+    process = child_of(directory, 0)
+    worker.kill()
+    worker.communicate()
+    study = run(space, directory)
+    assert not Path(f"/proc/{process}").exists()
+    assert states(study) == ["COMPLETE", "COMPLETE"]
+    assert starts(directory) == {trial(0): 2, trial(1): 1}
     # The continued run has every epoch once.
     lines = (directory / trial(0) / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
@@ -235,18 +237,6 @@ def test_torn_line_of_the_journal_is_removed(tmp_path: Path) -> None:
     assert states(study) == ["COMPLETE", "COMPLETE"]
     for line in (directory / "journal.jsonl").read_bytes().splitlines():
         json.loads(line)
-
-
-def test_run_in_use_is_not_continued(tmp_path: Path) -> None:
-    """A run keeps its lock while it is still saving after the death of its worker."""
-    directory = tmp_path / "d"
-    space = write(f"{BASE}{RANGE}trials: 1\n", tmp_path)
-    worker = start_worker(space, directory, 1)
-    wait_for(directory / trial(0) / "metrics.jsonl", lines=1)
-    worker.kill()
-    worker.communicate()  # the fake run ends after its epoch
-    assert states(run(space, directory)) == ["COMPLETE"]
-    assert starts(directory) == {trial(0): 2}
 
 
 def test_missing_optuna_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:

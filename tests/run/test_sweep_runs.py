@@ -41,23 +41,27 @@ def undisturbed(ptblm: Ptblm, config: Path, run: Path, epochs: int) -> Path:
 
 
 def test_trials_are_ordinary_runs_without_a_test(ptblm: Ptblm, tmp_path: Path) -> None:
-    space = write_space(tmp_path, 2, "sampler: grid\nspace: {training.learning_rate: [0.1, 1]}\n")
+    space = write_space(tmp_path, 2, "sampler: grid\nspace: {training.learning_rate: [0.1]}\n")
     result = ptblm("sweep", "run", space)
     assert result.returncode == 0, result.stderr
     directory = tmp_path / "runs" / "sweep-space"
     assert result.stdout.startswith("trial 0 finished: 2 epochs, valid perplexity ")
     assert result.stderr.endswith(f"next: ptblm sweep show {directory.relative_to(tmp_path)}\n")
-    for number in (0, 1):
-        run = directory / f"trial-{number:05}"
-        assert json.loads((run / "result.json").read_text())["test_perplexity"] is None
-        assert '"kind": "test"' not in (run / "metrics.jsonl").read_text()
-        assert "no test perplexity: run.test is false" in run.with_suffix(".log").read_text()
+    run = directory / "trial-00000"
+    assert json.loads((run / "result.json").read_text())["test_perplexity"] is None
+    assert '"kind": "test"' not in (run / "metrics.jsonl").read_text()
+    assert "no test perplexity: run.test is false" in run.with_suffix(".log").read_text()
     # The best config is tested like any other.
     best = ptblm("sweep", "best", directory)
     (tmp_path / "best.yaml").write_text(best.stdout)
     again = ptblm("train", "--config", "best.yaml", "--run-dir", "again")
     assert "test perplexity " in again.stdout
     assert ptblm("compare", directory).stdout.count("finished") == 0  # all are, so no column
+
+
+def progress(directory: Path) -> float:
+    """When any run of a sweep has last recorded something."""
+    return max(path.stat().st_mtime for path in directory.glob("*/metrics.jsonl"))
 
 
 @pytest.mark.slow
@@ -96,7 +100,7 @@ def test_pruned_run_can_be_resumed(ptblm: Ptblm, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_workers_killed_ten_times_lose_nothing(ptblm: Ptblm, tmp_path: Path) -> None:
-    """Two workers; ten times, one of them is killed at a random instant and replaced."""
+    """Two workers; ten times, one of them is killed after some progress, and replaced."""
     rest = "space: {training.learning_rate: {low: 0.1, high: 1}}\ntrials: 12\npruner: none\n"
     space = write_space(tmp_path, 40, rest)
     directory, chooser = tmp_path / "d", random.Random(0)
@@ -107,7 +111,9 @@ def test_workers_killed_ten_times_lose_nothing(ptblm: Ptblm, tmp_path: Path) -> 
     workers = [worker(), worker()]
     wait_for(directory / "trial-00000" / "metrics.jsonl", lines=1)
     for number in range(10):
-        time.sleep(chooser.uniform(0.5, 6))
+        before, deadline = progress(directory), time.monotonic() + 300
+        while progress(directory) == before and time.monotonic() < deadline:
+            time.sleep(chooser.uniform(0, 1))
         old = workers[number % 2]
         old.kill()
         old.communicate()
