@@ -169,7 +169,7 @@ def test_missing_file_and_directory_are_errors(tmp_path: Path) -> None:
 def test_any_changed_value_is_read_or_an_error(good: dict[str, Any], tmp_path: Path) -> None:
     """Never a traceback, and never a library that cannot be built."""
     few = copy.deepcopy(good)
-    others = (None, True, -1, 2**70, 1.5, "x", "\x1b", [], {}, [[]], {"a": 1})
+    others: tuple[Any, ...] = (None, True, -1, 2**70, 1.5, "x", "\x1b", [], {}, [[]], {"a": 1})
     for number, location in enumerate(list(locations(few))[::7]):
         document = copy.deepcopy(few)
         inner: Any = document
