@@ -8,14 +8,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from optuna import Study
 from optuna.trial import TrialState
 
 from ptblm.errors import CheckpointError, ConfigError, DataError, UsageError
+from ptblm.run.lock import try_lock
 from ptblm.run.sweep import check_optuna
 from ptblm.run.sweep.directory import SweepDirectory
 from ptblm.run.sweep.show import best_config, summarize_sweep
@@ -66,6 +69,14 @@ def child_of(directory: Path, number: int) -> int:
 
 def trial(number: int) -> str:
     return f"trial-{number:05}"
+
+
+def wait_until_ended(process: int) -> None:
+    """Waits until a process has ended; its parent, which need not be this one, may reap it later."""
+    status, deadline = Path(f"/proc/{process}/stat"), time.monotonic() + 30
+    while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_best_trial_has_the_lowest_perplexity(tmp_path: Path) -> None:
@@ -189,7 +200,7 @@ def test_killed_worker_leaves_no_orphan_and_no_gap(tmp_path: Path) -> None:
     worker.kill()
     worker.communicate()
     study = run(space, directory)
-    assert not Path(f"/proc/{process}").exists()
+    wait_until_ended(process)
     assert states(study) == ["COMPLETE", "COMPLETE"]
     assert starts(directory) == {trial(0): 2, trial(1): 1}
     # The continued run has every epoch once.
@@ -237,6 +248,24 @@ def test_torn_line_of_the_journal_is_removed(tmp_path: Path) -> None:
     assert states(study) == ["COMPLETE", "COMPLETE"]
     for line in (directory / "journal.jsonl").read_bytes().splitlines():
         json.loads(line)
+
+
+def test_trial_that_has_just_ended_is_not_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker ends it between the look at its state and the look at its lock."""
+    space = write(f"{BASE}{RANGE}trials: 1\n", tmp_path)
+    study = run(space, tmp_path / "d")
+    study.ask()
+
+    def lock_after_the_end(path: Path) -> FileLock | None:
+        if path.name == f"{trial(1)}.lock" and study.trials[1].state == TrialState.RUNNING:
+            study.tell(1, 5.0)
+        return try_lock(path)
+
+    monkeypatch.setattr("ptblm.run.sweep.worker.try_lock", lock_after_the_end)
+    assert states(run(space, tmp_path / "d")) == ["COMPLETE", "COMPLETE"]
+    assert starts(tmp_path / "d") == {trial(0): 1}
 
 
 def test_missing_optuna_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,7 @@ def _take(worker: Worker, limit: int | None) -> _Taken | None:
 
     If the best trials are repeated, it waits for the trials of other workers.
     """
+    has_waited = False
     while True:
         worker.check_stop()
         with choosing(worker.directory):
@@ -130,6 +131,9 @@ def _take(worker: Worker, limit: int | None) -> _Taken | None:
                 taken = _new(worker)
         if taken is not None or not is_waiting:
             return taken
+        if not has_waited:
+            logger.info("waiting for trials that other processes train")
+        has_waited = True
         time.sleep(_SECONDS)
 
 
@@ -142,6 +146,9 @@ def _continued(worker: Worker) -> tuple[_Taken | None, bool]:
             lock = try_lock(files.lock)
             if lock is None:
                 is_waiting |= worker.sweep.settings.repeat_best is not None
+                continue
+            if worker.study.get_trials()[running.number].state != TrialState.RUNNING:
+                lock.release()  # its worker ended it just before we had the lock
                 continue
             if is_locked(files.run):  # the child of a dead worker is still saving
                 lock.release()
