@@ -95,7 +95,13 @@ def _draw_key(axes: "Axes", summary: SweepSummary, trials: list[Trial], key: str
     if scale is None:
         axes.set_xticks(range(len(choices)), [choice[:12] for choice in choices])
     elif scale[2]:
+        from matplotlib.ticker import FuncFormatter, LogLocator
+
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(
+            LogLocator(subs=(1, 2, 5) if scale[1] < 100 * scale[0] else (1,), numticks=6)
+        )
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
 
 
 def _label_ticks(axes: "Axes", values: list[float]) -> None:

@@ -63,6 +63,19 @@ def test_resumed_run_may_get_a_test_split(corpus: Path, tmp_path: Path) -> None:
     assert test["kind"] == "test"
 
 
+def test_test_can_be_omitted_and_made_later(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    train(tiny_config("run.test=false"), run, reporter=ConsoleReporter())
+    assert "no test perplexity: run.test is false\n" in capsys.readouterr().out
+    assert json.loads((run / "result.json").read_text())["test_perplexity"] is None
+    resume(run, "run.test=true")
+    *others, test = metrics(run)
+    assert test["kind"] == "test"
+    assert all(record["kind"] != "test" for record in others)
+
+
 def test_test_split_of_a_run_must_not_disappear(finished: Path, corpus: Path) -> None:
     with pytest.raises(DataError, match="the test split is missing"):
         resume(copy_run(finished, corpus.parent), f"data.path={corpus}")

@@ -102,7 +102,7 @@ def test_pruned_run_can_be_resumed(ptblm: Ptblm, tmp_path: Path) -> None:
 def test_workers_killed_ten_times_lose_nothing(ptblm: Ptblm, tmp_path: Path) -> None:
     """Two workers; ten times, one of them is killed after some progress, and replaced."""
     rest = "space: {training.learning_rate: {low: 0.1, high: 1}}\ntrials: 12\npruner: none\n"
-    space = write_space(tmp_path, 40, rest)
+    space = write_space(tmp_path, 120, rest)
     directory, chooser = tmp_path / "d", random.Random(0)
 
     def worker() -> "subprocess.Popen[str]":
@@ -127,7 +127,7 @@ def test_workers_killed_ten_times_lose_nothing(ptblm: Ptblm, tmp_path: Path) -> 
         run = directory / f"trial-{number:05}"
         environment = json.loads((run / "environment.json").read_text())
         resumed += bool(environment.get("resumed"))
-        expected = undisturbed(ptblm, run.with_suffix(".yaml"), tmp_path / "alone", 40)
+        expected = undisturbed(ptblm, run.with_suffix(".yaml"), tmp_path / "alone", 120)
         assert_same_end(run, expected)
         shutil.rmtree(expected)
     print(f"{resumed} of 12 runs were resumed")
