@@ -12,7 +12,6 @@ from ptblm.model.build import build_model
 from ptblm.model.initializers import Initializer
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers import dropout as dropout_module
-from ptblm.model.layers import weight_drop as weight_drop_module
 from ptblm.model.layers.dropout import dropout, dropout_mask, word_dropout
 
 
@@ -31,12 +30,12 @@ def test_expectation_is_preserved(rate: float) -> None:
     assert dropped.mean().item() == pytest.approx(1, abs=0.01)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("rate", [1e-6, 1e-3, 0.01, 0.31, 0.5, 0.65, 0.9, 0.99])
 def test_expectation_is_exact_over_all_random_bits(
     rate: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each value of 16 bits is drawn once. Rounding 1 / (1 - 0.31) to bf16 would add 0.3%."""
+    """Each value of 16 bits is drawn once."""
     every = torch.arange(2**16).sub_(2**15).to(torch.int16).view(torch.int64)
     monkeypatch.setattr(torch.Tensor, "random_", lambda words, *_, **__: words.copy_(every))
     mask = dropout_mask(torch.empty(2**8, 2**8, dtype=dtype), rate, generator())
@@ -47,7 +46,7 @@ def test_expectation_is_exact_over_all_random_bits(
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_reduced_precision_preserves_the_expectation(dtype: torch.dtype) -> None:
-    """Each product is rounded, but the scale is not."""
+    """Each product is rounded, but the scale is not. In bf16, 1 / 0.69 would be 0.3% larger."""
     x = torch.rand(300, 20, 50, generator=generator(1)).to(dtype)
     dropped = dropout(x, 0.31, generator())
     assert dropped.dtype == dtype
@@ -122,13 +121,13 @@ def test_masks_are_drawn_in_a_fixed_order(
     """Without the one after the last layer, before the softmax, medium overfits."""
     seen: list[tuple[tuple[int, ...], float]] = []
 
-    def spy(like: Tensor, rate: float, source: torch.Generator) -> Tensor:
-        seen.append((tuple(like.shape), rate))
-        return dropout_mask(like, rate, source)
+    draw = dropout_module._kept
 
-    # Without a `StepGenerator`, the mask of streams is also drawn by this function.
-    monkeypatch.setattr(dropout_module, "dropout_mask", spy)
-    monkeypatch.setattr(weight_drop_module, "dropout_mask", spy)
+    def spy(like: Tensor, rate: float, source: torch.Generator) -> tuple[Tensor, float]:
+        seen.append((tuple(like.shape), rate))
+        return draw(like, rate, source)
+
+    monkeypatch.setattr(dropout_module, "_kept", spy)
     model = make_model(dropout=config)
     ids = torch.zeros(2, 5, dtype=torch.long)
     model(ids, ids, model.initial_state(2), generator())

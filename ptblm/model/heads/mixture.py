@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from ptblm.model.heads.head import Head, at_least_fp32
 from ptblm.model.kernels.mixture_cross_entropy import mixture_cross_entropy
-from ptblm.model.layers.dropout import apply_mask, stream_mask
+from ptblm.model.layers.dropout import dropout
 
 
 class Mixture(Head):
@@ -100,10 +100,7 @@ class Mixture(Head):
     def _latents(self, features: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Returns the input of the softmaxes, [..., K * E], with dropout given a generator."""
         latents = torch.tanh(functional.linear(features, self.latent_weight, self.latent_bias))
-        if generator is None or not self.dropout_rate:
-            return latents
-        like = latents.new_empty(latents.shape[-2:])  # [B, K * E]
-        return apply_mask(latents, stream_mask(like, self.dropout_rate, generator))
+        return dropout(latents, self.dropout_rate, generator, locked=True)
 
     def _log_prior(self, features: Tensor) -> Tensor:
         """Returns the log-probability of each component, [..., K]."""

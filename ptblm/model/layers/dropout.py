@@ -3,7 +3,7 @@
 Shapes: T time, B batch, V vocabulary, F features.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -29,7 +29,10 @@ def dropout(
     """
     if generator is None or rate == 0:
         return x
-    return apply_mask(x, stream_mask(x[:1] if locked else x, rate, generator))
+    kept, scale = _kept_of_streams(x[:1] if locked else x, rate, generator)
+    if x.itemsize > 2:
+        return x * kept.mul_(scale)
+    return x * kept * scale  # bf16 would round the scale of a mask by up to 0.4%
 
 
 def word_dropout(
@@ -49,54 +52,59 @@ def word_dropout(
     if generator is None or rate == 0:
         return x
     mask = dropout_mask(x.new_empty(vocab_size), rate, generator)  # [V]
-    return apply_mask(x, mask[ids].unsqueeze(-1))
-
-
-def apply_mask(x: Tensor, mask: Tensor) -> Tensor:
-    """Returns x times a mask. The type of `x` may be too short for the scale of the mask."""
-    return (x * mask).to(x.dtype)
+    return x * mask[ids].unsqueeze(-1)
 
 
 def stream_mask(like: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-    """Returns a scaled mask of the shape and device of `like`, drawn for each stream.
+    """Returns a scaled mask of the shape, type and device of `like`, drawn for each stream.
 
     With a `StepGenerator`, the mask of a stream depends neither on the other streams nor on the
     number of processes. Otherwise all elements are drawn by `generator`.
 
     Args:
-        like: [..., B, F].
+        like: [..., B, F], of at least fp32.
         rate: fraction of elements to drop, in [0, 1).
         generator: draws the mask.
-
-    Returns:
-        The mask, of at least fp32: bf16 would round the scale 1 / (1 - rate) by up to 0.4%.
     """
-    if not isinstance(generator, StepGenerator):
-        return dropout_mask(like, rate, generator)
-    if generator.streams:
-        return _mask_from_16_bits(like, rate, generator.streams)
-    shape = *like.shape[:-2], generator.batch_size, like.shape[-1]
-    return dropout_mask(like.new_empty(shape), rate, generator)[..., generator.rows, :]
+    kept, scale = _kept_of_streams(like, rate, generator)
+    return kept.mul_(scale)
 
 
 def dropout_mask(like: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-    """Returns a scaled mask of the shape and device of `like`, drawn by one generator.
+    """Returns a scaled mask of the shape, type and device of `like`, drawn by one generator.
 
-    Its type is at least fp32, as that of `stream_mask`.
+    Args:
+        like: a tensor of at least fp32.
+        rate: fraction of elements to drop, in [0, 1).
+        generator: draws the mask.
     """
+    kept, scale = _kept(like, rate, generator)
+    return kept.mul_(scale)
+
+
+def _kept_of_streams(like: Tensor, rate: float, generator: torch.Generator) -> tuple[Tensor, float]:
+    """Returns a mask of zeros and ones and its scale; see `stream_mask`."""
+    if not isinstance(generator, StepGenerator):
+        return _kept(like, rate, generator)
+    if generator.streams:
+        return _kept_from_16_bits(like, rate, generator.streams)
+    shape = *like.shape[:-2], generator.batch_size, like.shape[-1]
+    kept, scale = _kept(like.new_empty(shape), rate, generator)
+    return kept[..., generator.rows, :], scale
+
+
+def _kept(like: Tensor, rate: float, generator: torch.Generator) -> tuple[Tensor, float]:
+    """Returns a mask of zeros and ones and its scale; see `dropout_mask`."""
     if like.device.type == "cpu":
-        return _mask_from_16_bits(like.reshape(1, -1), rate, [generator]).view_as(like)
-    keep = 1 - rate
-    mask = torch.empty_like(like, dtype=_mask_dtype(like))
-    return mask.bernoulli_(keep, generator=generator).div_(keep)
+        kept, scale = _kept_from_16_bits(like.reshape(1, -1), rate, [generator])
+        return kept.view_as(like), scale
+    return torch.empty_like(like).bernoulli_(1 - rate, generator=generator), 1 / (1 - rate)
 
 
-def _mask_dtype(like: Tensor) -> torch.dtype:
-    return torch.promote_types(like.dtype, torch.float32)
-
-
-def _mask_from_16_bits(like: Tensor, rate: float, generators: Iterable[torch.Generator]) -> Tensor:
-    """Returns a scaled mask, [..., B, F], computed from 16 random bits per element.
+def _kept_from_16_bits(
+    like: Tensor, rate: float, generators: Sequence[torch.Generator]
+) -> tuple[Tensor, float]:
+    """Returns a mask of zeros and ones, [..., B, F], from 16 random bits per element.
 
     A CPU draws numbers one at a time. Using each 64-bit number for four elements takes a fifth of
     the time of `bernoulli_` and saves 10 ms per step of the medium config (docs/performance.md).
@@ -107,12 +115,12 @@ def _mask_from_16_bits(like: Tensor, rate: float, generators: Iterable[torch.Gen
         rate: fraction of elements to drop, in [0, 1).
         generators: draw the mask of each row, B generators.
     """
-    kept = min(max(round((1 - rate) * 2**16), 1), 2**16)
+    threshold = min(max(round((1 - rate) * 2**16), 1), 2**16)
     batch, size = like.shape[-2], like.numel() // max(1, like.shape[-2])
     words = torch.empty(batch, -(-size // 4), dtype=torch.int64)
     for row, generator in zip(words.unbind(), generators, strict=True):
         row.random_(-(2**63), None, generator=generator)
     bits = words.view(torch.int16)[:, :size]  # [B, ... * F]
-    is_kept = (bits >= 2**15 - kept).view(batch, -1, like.shape[-1]).transpose(0, 1)
-    mask = torch.empty_like(is_kept, dtype=_mask_dtype(like), memory_format=torch.contiguous_format)
-    return mask.copy_(is_kept).mul_(2**16 / kept).view(like.shape)
+    is_kept = (bits >= 2**15 - threshold).view(batch, -1, like.shape[-1]).transpose(0, 1)
+    kept = torch.empty_like(is_kept, dtype=like.dtype, memory_format=torch.contiguous_format)
+    return kept.copy_(is_kept).view(like.shape), 2**16 / threshold

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ptblm.model.cells.cell import Affine
-from ptblm.model.layers.dropout import apply_mask, dropout_mask
+from ptblm.model.layers.dropout import dropout_mask
 
 
 def recurrent_weights(module: nn.Module) -> dict[str, Tensor]:
@@ -36,6 +36,6 @@ def dropped_weights(
     if generator is None or rate == 0:
         return {}
     return {
-        name: apply_mask(weight, dropout_mask(weight, rate, generator))
+        name: weight * dropout_mask(weight, rate, generator)
         for name, weight in recurrent_weights(module).items()
     }
