@@ -8,6 +8,7 @@ the latter cannot read whole modules in files of torch before 1.6.
 import io
 import pickletools
 import struct
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -56,8 +57,11 @@ def read_pickle(stream: io.BytesIO, persistent_id: PersistentId) -> Any:
     """
     reader = _Reader(persistent_id)
     try:
-        for operation, argument, _ in pickletools.genops(stream):
-            reader.run(operation.name, argument)
+        with warnings.catch_warnings():
+            # Damaged text can contain an escape sequence that Python reports as deprecated.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            for operation, argument, _ in pickletools.genops(stream):
+                reader.run(operation.name, argument)
     except (IndexError, KeyError):
         raise PickleError("damaged: the pickle refers to a value that does not exist") from None
     except (ValueError, OverflowError, struct.error):

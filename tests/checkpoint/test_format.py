@@ -41,6 +41,7 @@ def make_checkpoint(**changes: Any) -> Checkpoint:
             "device": "cpu",
             "hardware": "AMD EPYC",
             "threads": 2,
+            "processes": 1,
             "matmul": "onednn",
             "kernel": "fused",
             "cuda_graph": False,

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from ptblm.checkpoint.pickle_file import open_pickle_file
 from ptblm.checkpoint.pickle_reader import MAX_OPERATIONS, read_pickle
-from ptblm.checkpoint.pickle_records import storage
+from ptblm.checkpoint.pickle_records import PickleError, storage
 from ptblm.checkpoint.pickled_module import find_module
 from ptblm.errors import CheckpointError
 from tests.foreign_models import (
@@ -365,6 +365,12 @@ def dumps(value: Any) -> bytes:
                 return pickle.dumps(value, 2)[2:-1]
 
     return b"\x80\x02" + write(value) + b"."
+
+
+def test_deprecated_escape_sequence_is_no_warning() -> None:
+    """Python's reader of pickles passes names to a decoder that warns, here as an error."""
+    with pytest.raises(PickleError):
+        read_pickle(io.BytesIO(b"cname\\other\nname\n."), storage)
 
 
 def test_lists_of_pairs_are_dicts() -> None:

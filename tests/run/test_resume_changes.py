@@ -80,6 +80,7 @@ def test_evaluation_rejects_and_keeps_a_damaged_checkpoint(run: Path) -> None:
         ("versions", "torch", "another"),
         ("computing", "hardware", "another"),
         ("computing", "threads", 999),
+        ("computing", "processes", 3),
         ("computing", "kernel", "another"),
         ("computing", "cuda_graph", True),
     ],
