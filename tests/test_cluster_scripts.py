@@ -35,7 +35,7 @@ def run_script(script: str, directory: Path, *, finished: bool) -> list[str]:
         (directory / "runs" / "large" / "result.json").touch()
     slurm = {"SLURM_JOB_ID": "7", "SLURM_NNODES": "4", "SLURM_JOB_NODELIST": "x"}
     subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
+        ["bash", "-eu", "-c", script],
         cwd=directory,
         env={**os.environ, **slurm, "PATH": f"{directory}:{os.environ['PATH']}"},
         check=True,

@@ -15,7 +15,7 @@ from ptblm.run import best
 from ptblm.run.directory import RunDirectory
 from ptblm.run.hints import diverged_command, resume_command
 from ptblm.run.lock import write_errors
-from ptblm.run.processes import agreed_requests
+from ptblm.run.processes import agreed_requests, is_of_test
 from ptblm.run.saving import CheckpointSaver
 from ptblm.run.setup import RunComponents
 from ptblm.run.signals import SaveSignal, StopSignal
@@ -88,7 +88,7 @@ def run_loop(
                 if isinstance(record, RunDone):
                     saver.check_place()
                     return _finish(info, components, directory, record, reporter)
-                if number == 1:
+                if number == 1 and not is_of_test(record):
                     trainer.world.limit_waiting(config.run.timeout)
                 due = saver.is_due(record)
                 requests = agreed_requests(trainer, record, stop, save, is_due=due)

@@ -109,7 +109,10 @@ print(peak_resident() - before - gradient // 1024)
 
 @needs_proc
 def test_memory_of_a_step_does_not_grow_with_vocabulary() -> None:
-    """Except for weights and their gradients. All logits for 250,000 words would take 400 MB."""
+    """Except for weights and their gradients. All logits for 250,000 words would take 400 MB.
+
+    A chunk has at least 128 positions: 128 MB for 250,000 words.
+    """
     megabytes = {}
     for vocab_size in (10_000, 250_000):
         command = [sys.executable, "-c", ONE_STEP, str(vocab_size)]
@@ -118,7 +121,7 @@ def test_memory_of_a_step_does_not_grow_with_vocabulary() -> None:
         )
         megabytes[vocab_size] = int(run.stdout) / 1024
     print(f"\n{megabytes}")
-    assert megabytes[250_000] - megabytes[10_000] < 100  # two chunks of logits are 64
+    assert megabytes[250_000] - megabytes[10_000] < 270  # two chunks of logits are 256
 
 
 @needs_proc

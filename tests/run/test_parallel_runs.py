@@ -103,6 +103,16 @@ def test_run_resumes_with_another_number_of_processes(
     assert_same_metrics(run, saved_run)
 
 
+def test_missing_test_of_a_trained_run_is_made_up_for(saved_run: Path, tmp_path: Path) -> None:
+    """Process 0 alone has something left to do."""
+    run = Path(shutil.copytree(saved_run, tmp_path / "run"))
+    (run / "result.json").unlink()
+    main, other = run_commands([["train", "--resume", run]] * 2, tmp_path)
+    assert (main.returncode, other.returncode) == (0, 0), main.stderr + other.stderr
+    assert_bit_equal(run, saved_run)
+    assert (run / "result.json").is_file()
+
+
 def test_different_texts_are_rejected(small_corpus: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(small_corpus, tmp_path / "other"))
     (other / "train.txt").write_text((other / "train.txt").read_text().replace("dog", "cat"))

@@ -16,6 +16,7 @@ from ptblm.run import saving
 from ptblm.run.lock import lock_run_dir
 from ptblm.run.rescue import check_place
 from ptblm.run.train import train
+from ptblm.training.records import Record
 from tests.conftest import Ptblm
 from tests.run.helpers import (
     assert_same_end,
@@ -84,18 +85,18 @@ def test_deleted_metrics_file_is_rewritten_with_all_records(
     whole, run = tmp_path / "whole", tmp_path / "run"
     config = tiny_config("training.epochs=2", "run.log_every=5")
     train(config, whole)
-    save = saving.CheckpointSaver.write
+    is_due = saving.CheckpointSaver.is_due
 
-    def delete_first(self: saving.CheckpointSaver, *arguments: object, **options: object) -> None:
+    def delete_first(self: saving.CheckpointSaver, record: Record) -> bool:
         path = run / "metrics.jsonl"
         if path.is_file() and len(path.read_bytes().splitlines()) == 3:
             path.unlink()
             if replaced:
                 path.write_text("other\n")
-        save(self, *arguments, **options)  # type: ignore[arg-type]
+        return is_due(self, record)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saving.CheckpointSaver, "write", delete_first)
+        patch.setattr(saving.CheckpointSaver, "is_due", delete_first)
         train(config, run)
     assert_same_end(run, whole)
     assert any("was rewritten" in message for message in log.messages)

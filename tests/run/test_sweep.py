@@ -1,4 +1,4 @@
-"""Workers of a sweep: every trial ends once, whatever happens to workers and runs.
+"""Workers of a sweep: every trial ends once, even if workers and runs are killed.
 
 The trials are those of fake_train.py, except in test_sweep_runs.py.
 """

@@ -1,4 +1,4 @@
-"""Sweeps: workers draw configs with Optuna and train each one as a run of its own."""
+"""Sweeps: workers draw configs with Optuna and train each one as a separate run."""
 
 from importlib.util import find_spec
 

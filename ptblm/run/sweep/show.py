@@ -146,7 +146,7 @@ def _importances(study: optuna.Study, finished: Sequence[FrozenTrial]) -> dict[s
         with warnings.catch_warnings():  # about keys with few trials
             warnings.simplefilter("ignore")
             return dict(optuna.importance.get_param_importances(study))
-    except Exception:  # a key with one value, or whatever a journal contains
+    except Exception:  # a key with one value, or a damaged journal
         return {}
 
 
