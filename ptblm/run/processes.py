@@ -49,17 +49,16 @@ def check_same(world: World, facts: Mapping[str, object], texts: Mapping[str, ob
     """
     first, *others = world.gather({**facts, **texts})
     for rank, other in enumerate(others, start=1):
-        for name, value in first.items():
-            if other[name] != value:
-                kind = DataError if name in texts else UsageError
-                found = "" if name in texts else f": {other[name]} instead of {value}"
-                _raise(
-                    world,
-                    kind(
-                        f"process {rank}: {name} differs from that of process 0{found}",
-                        hint="give all processes the same texts, options and versions",
-                    ),
-                )
+        for name in {**first, **other}:
+            ours, theirs = first.get(name), other.get(name)
+            if ours == theirs:
+                continue
+            is_fact = name in facts
+            message = f"process {rank}: {name} differs from that of process 0"
+            message += f": {theirs} instead of {ours}" if is_fact else ""
+            kind = UsageError if is_fact else DataError
+            hint = "give all processes the same texts, options and versions"
+            _raise(world, kind(message, hint=hint))
 
 
 def _raise_first(world: World, error: PtblmError | None) -> None:

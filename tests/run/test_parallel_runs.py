@@ -126,6 +126,17 @@ def test_different_texts_are_rejected(small_corpus: Path, tmp_path: Path) -> Non
     assert time.monotonic() - started < 60
 
 
+def test_missing_test_split_of_another_process_is_rejected(
+    small_corpus: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(small_corpus, tmp_path / "other"))
+    (other / "test.txt").unlink()
+    arguments = [["train", "--data", data, *SMALL] for data in (small_corpus, other)]
+    main, second = run_commands(arguments, tmp_path)
+    assert (main.returncode, second.returncode) == (3, 3)
+    assert "error: process 1: the test split differs from that of process 0" in main.stderr
+
+
 def test_different_configs_are_rejected(small_corpus: Path, tmp_path: Path) -> None:
     arguments = ["train", "--data", small_corpus, *SMALL]
     commands = [arguments, [*arguments, "--set", "training.max_grad_norm=3"]]
