@@ -1,5 +1,6 @@
 """Starts several processes on this machine that train together (`ptblm train --processes`)."""
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    # The processes print their errors themselves.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     threads = max(1, len(os.sched_getaffinity(0)) // processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     config = LaunchConfig(

@@ -88,6 +88,7 @@ def test_processes_option_trains_and_returns_the_exit_code(
     code, output = finish(start([*command, "--overwrite", "--data", "missing"], tmp_path))
     assert code == 3
     assert "Traceback" not in output
+    assert "exitcode" not in output
 
 
 def test_stop_signal_to_processes_option_saves(small_corpus: Path, tmp_path: Path) -> None:
