@@ -15,16 +15,18 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one process per core
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from ptblm.backend.matmul import use_matmul_backend
 from tests.new_process import run_command
 
 REPOSITORY = Path(__file__).parents[1]
 
-settings.register_profile("default", max_examples=150, derandomize=True)
+# No test depends on the speed of the machine.
+untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("default", untimed, max_examples=150, derandomize=True)
 # `make fault-injection` sets N; N=8 runs 3,000 cases of each property.
-settings.register_profile("thorough", max_examples=375 * int(os.environ.get("N", "1")))
+settings.register_profile("thorough", untimed, max_examples=375 * int(os.environ.get("N", "1")))
 settings.load_profile("default")
 
 Ptblm = Callable[..., "subprocess.CompletedProcess[str]"]
