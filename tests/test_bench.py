@@ -42,6 +42,7 @@ from benchmark.measure import (
     time_alternately,
 )
 from benchmark.options import OPTIONS, Option, bench_option, option_line
+from benchmark.processes import bench_processes, processes_lines
 from benchmark.ptblm_run import training_steps, with_overrides
 from benchmark.scores import bench_scores, scores_lines
 from benchmark.startup import bench_startup
@@ -395,6 +396,18 @@ def test_jobs_are_timed_alternately() -> None:
 def test_every_option_changes_the_config(option: Option) -> None:
     without = with_overrides(config(), option.base)
     assert with_overrides(without, option.overrides) != without
+
+
+@pytest.mark.slow
+def test_steps_of_two_processes_are_measured(text: Path, tmp_path: Path) -> None:
+    rows = bench_processes(config("training.batch_size=4", data=str(text)), 4, tmp_path)
+    assert [(row["processes"], row["measured"]) for row in rows] == [
+        *((1, True), (2, True), (4, False))
+    ]
+    assert rows[1]["ms_per_step"].median > rows[1]["ms_of_exchange"].median
+    assert rows[0]["gradient_bytes"] > 0
+    assert 0 < rows[2]["share"] < 1
+    assert len(processes_lines("small", rows)) == 3 + len(rows)
 
 
 def test_heads_are_compared_with_the_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
