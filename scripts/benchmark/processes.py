@@ -145,7 +145,7 @@ def processes_lines(name: str, rows: list[dict[str, Any]]) -> list[str]:
     """Returns a Markdown table of the results of `bench_processes`."""
     lines = [
         f"\n{name}",
-        "| processes | rows each | ms per step | of it exchange | speed-up | |",
+        "| processes | rows per process | ms per step | share of the exchange | speedup | |",
         "|---:|---:|---:|---:|---:|---|",
     ]
     first = rows[0]["ms_per_step"].median
