@@ -157,7 +157,7 @@ def has_one_name(status: os.stat_result) -> bool:
 
 
 def check_new_output(path: Path, what: str, *, overwrite: bool) -> None:
-    """Checks, before work whose result is written to the file that `--to` names.
+    """Checks that a result can be written to the file of `--to`, before it is computed.
 
     Args:
         path: the file.

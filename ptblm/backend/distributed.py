@@ -203,7 +203,7 @@ def lost_process() -> Iterator[None]:
 
 
 def _reason(error: RuntimeError) -> str:
-    """Returns the first sentence of an error of gloo or NCCL, without the place in its source."""
+    """Returns the first sentence of an error of gloo or NCCL, without its location in the code."""
     line = str(error).partition("\n")[0]
     return re.sub(r"^\[[^]]*\.cc:\d+\] ", "", line).partition(". ")[0]
 

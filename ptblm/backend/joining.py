@@ -43,9 +43,9 @@ def joined_world() -> Iterator[World]:
         )
     with lost_process():
         store, _, _ = next(rendezvous("env://", rank, size))
-        # Processes that torchrun restarts share the store of those before them, whose addresses it
-        # still contains (https://github.com/pytorch/pytorch/issues/135712). On several machines,
-        # each torchrun counts its own restarts.
+        # Processes that torchrun restarts share the store of the previous ones, which still
+        # contains their addresses (https://github.com/pytorch/pytorch/issues/135712). On several
+        # machines, each torchrun counts its own restarts.
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
@@ -61,7 +61,7 @@ def joined_world() -> Iterator[World]:
 
 
 def _restarts_block() -> bool:
-    """Returns whether restarted processes would connect to those before them."""
+    """Returns whether restarted processes would connect to the previous ones."""
     shares_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     restarts = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0"
     return shares_store and restarts and os.environ.get("GROUP_WORLD_SIZE", "1") != "1"

@@ -24,11 +24,11 @@ def make_generator(seed: int, purpose: str, device: str | torch.device = "cpu") 
 
 
 class StepGenerator(torch.Generator):
-    """Draws the random numbers of a training step, of which each stream has its own.
+    """Draws the random numbers of a training step, independently for each stream.
 
     A process that trains some streams of the global batch draws the same numbers for them as a
-    process that trains all. What all streams share, such as a mask of weights, is drawn by the
-    generator itself.
+    process that trains all. Values that all streams share, such as a mask of weights, are drawn by
+    the generator itself.
 
     Args:
         device: the device of the numbers.

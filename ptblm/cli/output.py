@@ -37,7 +37,7 @@ def set_verbosity(*, quiet: bool, verbose: bool) -> None:
 
 
 def silence(process: str) -> None:
-    """Shows nothing but errors, which begin with the name of the process."""
+    """Shows only errors, which begin with the name of the process."""
     global _process
     _process = f"{process}: "
     logging.getLogger("ptblm").setLevel(logging.ERROR)

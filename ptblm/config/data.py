@@ -10,9 +10,9 @@ from ptblm.config.section import Section
 
 _PATH = r"^[^\x00]+$"
 
-# Tokens of byte-pair encoding: 256 bytes and <eos>, and those of a text unless a config says more.
+# Smallest vocabulary of byte-pair encoding, which is 256 bytes and <eos>, and the default size.
 MIN_BPE_SIZE, BPE_SIZE = 257, 16_000
-# Keys of the vocabulary that are about tokens that the training split lacks.
+# Keys of the vocabulary for tokens that are not in the training split.
 _FOR_UNKNOWN = {"closed", "unk"}
 
 # Codecs of Python that encode names and literals; punycode takes quadratic time.

@@ -68,14 +68,14 @@ class MedianPruner(Variant):
 
 
 class HyperbandPruner(Variant):
-    """Hyperband (Li et al. 2018): more epochs for the best part of the runs."""
+    """Hyperband (Li et al. 2018): trains the best runs for more epochs."""
 
     type: Literal["hyperband"] = "hyperband"
     min_epochs: Annotated[
         int, Field(ge=1, le=10**6, description="epochs of a trial before it can be pruned")
     ] = 1
     reduction: Annotated[
-        int, Field(ge=2, le=100, description="one of this number of trials gets more epochs")
+        int, Field(ge=2, le=100, description="one in this number of trials gets more epochs")
     ] = 3
 
 
@@ -121,14 +121,14 @@ class SweepConfig(Section):
     ]
     metric: Annotated[
         Literal["valid_perplexity"],
-        Field(description="what is minimized: the valid perplexity of the best epoch"),
+        Field(description="the value to minimize: the valid perplexity of the best epoch"),
     ] = "valid_perplexity"
     sampler: Annotated[
         Literal["tpe", "random", "grid", "qmc"],
-        Field(description="what draws the values: tpe, random, grid (all of them) or qmc"),
+        Field(description="sampler of the values: tpe, random, grid (all combinations) or qmc"),
     ] = "tpe"
     pruner: Annotated[
-        PrunerConfig, Field(description="what ends a run early: median, hyperband or none")
+        PrunerConfig, Field(description="rule that ends runs early: median, hyperband or none")
     ] = MedianPruner()
     trials: Annotated[
         int | None,

@@ -160,14 +160,14 @@ class TrainingConfig(Section):
         problem = None
         match value:
             case TailAverageConfig(start=None, patience=None):
-                problem = "without start, patience is needed"
+                problem = "without start, patience is required"
             case TailAverageConfig(start=None, patience=patience) if early and early <= patience:
                 problem = (
                     f"must be less than early_stopping.patience, {early}, or training ends before "
-                    "the mean starts; or set start"
+                    "the average starts; or set start"
                 )
             case NTAverageConfig() if early == 1:  # it starts after an epoch that is not the best
-                problem = "the mean needs early_stopping.patience to be at least 2 or null"
+                problem = "the average needs early_stopping.patience to be at least 2 or null"
         if problem is not None:
             raise _option_error(problem, "patience", value.patience)
         return value

@@ -52,8 +52,8 @@ _ANY_MARK, _START_MARK, _END_MARK = _marks(_START, _END), _marks(_START, set()),
 _UNK_SPELLING = _any_of([], _UNK)
 # Words that may stand for unknown words, but are also ordinary words.
 _POSSIBLE_UNK = _any_of({"UNK", "unk", "OOV", "_UNK", "UNKNOWN", "UUUNKKK"})
-# What other spellings than those in brackets contain, each with a character that few texts contain:
-# a search for one byte is many times as fast as one for several.
+# Substrings of spellings without brackets, each with a character that few texts contain: a search
+# for one byte is many times as fast as a search for several.
 _UNK_PARTS = (
     (b"K", b"UNK"),
     (b"V", b"OOV"),

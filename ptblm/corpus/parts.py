@@ -1,8 +1,7 @@
 """Cleans and encodes a large text in parts, each in a process.
 
-The result is that of one process. Whenever something is unusual - a text that needs cleaning, an
-error in it, a process that fails - the caller does the work again in its own process, which then
-reports the error.
+The result is that of one process. If the text needs cleaning or contains an error, or a process
+fails, the caller repeats the work in its own process, which then reports the error.
 """
 
 import logging
@@ -28,7 +27,7 @@ from ptblm.corpus.vocabulary import Ids, id_dtype
 
 logger = logging.getLogger(__name__)
 
-# Size in bytes of a text that is worth the start of processes, and of a part.
+# Smallest size in bytes of a text that is divided among processes, and of a part.
 MIN_SIZE, MIN_PART_SIZE = 2**25, 2**24
 
 
@@ -98,7 +97,7 @@ def clean_text(source: Source, config: DataConfig) -> tuple[Source, Findings]:
     findings: Findings = Counter()
     for number, outcome in enumerate(found):
         for kind, word, count in outcome.document["findings"]:
-            if kind != "repeated word" or number == 0:  # which the start of a text decides
+            if kind != "repeated word" or number == 0:  # found at the start of a text only
                 findings[kind, word] += count
     return source, findings
 
@@ -182,7 +181,7 @@ def count_ids(ids: Ids, counts: NDArray[np.int64]) -> None:
 
 
 def find(job: dict[str, Any], _: IO[bytes]) -> dict[str, Any]:
-    """Looks for what `clean` changes and counts in a part, in another process."""
+    """Finds what `clean` changes and counts in a part; runs in another process."""
     source = _source(job)
     cleaned, findings = clean(source, DataConfig.model_validate(job["config"]))
     return {
@@ -192,7 +191,7 @@ def find(job: dict[str, Any], _: IO[bytes]) -> dict[str, Any]:
 
 
 def encode(job: dict[str, Any], out: IO[bytes]) -> dict[str, Any]:
-    """Encodes a part with a vocabulary of its own, in another process."""
+    """Encodes a part with its own vocabulary; runs in another process."""
     tokenizer = make_tokenizer(job["tokenizer"], rule=VocabularyConfig.model_validate(job["rule"]))
     text = TextBlocks(_source(job), tokenizer.block_end)
     counts, blocks = write_provisional(text, tokenizer, out.write)

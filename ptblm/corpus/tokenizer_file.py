@@ -1,7 +1,7 @@
 """Reads a byte-pair encoding from a tokenizer.json, the file format of the library `tokenizers`.
 
-The file may be anyone's. The library is not given the file, whose regular expressions could take
-forever, but only its tokens and merges.
+The file is untrusted, and its regular expressions could take unlimited time. The library therefore
+receives only the tokens and merges of the file.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from ptblm.json_files import JsonError, parse_json
 
 MAX_BYTES = 2**25
 
-# Values of the model that change nothing. `unk_token` may be anything, because none is unknown.
+# Values of the model that change nothing. `unk_token` can be anything: no token is unknown.
 _UNUSED = {
     "dropout": (None, 0),
     "continuing_subword_prefix": (None, ""),

@@ -1,4 +1,4 @@
-"""What the processes of a run tell each other: errors, differences, requests to save or stop."""
+"""Messages between the processes of a run: errors, differences, requests to save or stop."""
 
 import signal
 from collections.abc import Iterator, Mapping

@@ -186,7 +186,7 @@ def _check_same_run(world: World, config: Config, corpus: Corpus, model: Languag
     world.check_equal(model.parameters())
 
 
-# Keys that name places on a machine; what is there is compared.
+# Keys of paths, which can differ between machines. The content of the files is compared instead.
 _LOCAL_KEYS = {"data.path", "data.vocabulary.file"}
 
 

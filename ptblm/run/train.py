@@ -128,7 +128,7 @@ class _Checkpoint(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """What starting and resuming a run have in common.
+    """The values that starting and resuming a run have in common.
 
     Attributes:
         directory: the locked run directory; None in other processes than process 0.
@@ -150,7 +150,7 @@ def _find_directory(
 ) -> tuple[Path, bool]:
     """Returns the run directory, and whether it was just created.
 
-    The caller checks it again under the lock. Here, a directory that is not used stays untouched.
+    The caller checks it again under the lock. A directory that is not used is not changed here.
     """
     numbered = run_dir is None and resume == "never" and not overwrite
     path = run_dir or (first_free(name) if numbered else RUNS / name)

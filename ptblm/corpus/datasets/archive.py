@@ -229,5 +229,5 @@ def _damaged(reason: str) -> DataError:
 
 
 def unsafe_archive(reason: str) -> DataError:
-    """Returns the error for an archive that no honest program writes."""
+    """Returns the error for an archive that may be malicious."""
     return DataError(f"unsafe archive: {reason}", hint="use another archive, and do not unpack it")

@@ -60,10 +60,10 @@ class Dataset:
         files: the files by name.
         folder: folder that contains the files in the public archive.
         archives: the public archives.
-        download_size: size of the archives in bytes; about, if it was not published.
-        disk_size: size of the files in bytes; about, if it was not published.
+        download_size: size of the archives in bytes; approximate if it was not published.
+        disk_size: size of the files in bytes; approximate if it was not published.
         tokenizers: the tokenizers of published results.
-        tokens: number of tokens of each split with the first of them, where it is published.
+        tokens: number of tokens of each split with the first tokenizer, if it was published.
         protocol: how the splits are made.
     """
 

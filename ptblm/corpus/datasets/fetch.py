@@ -36,11 +36,10 @@ class FetchResult:
 
     Attributes:
         directory: directory of the files.
-        verified: names of the files that are the published ones.
+        verified: names of the files that match the published values.
         missing: names of the optional files that no mirror had.
         failures: one message per failed mirror; empty if no file is missing.
-        unverified: names of the files for which nothing is published that they could be compared
-            with.
+        unverified: names of the files for which no checksum and no number of tokens was published.
     """
 
     directory: Path

@@ -57,10 +57,10 @@ def unpack(
 
     Raises:
         TargetError: if a file cannot be written.
-        DataError: if the archive is damaged, unsafe or another one, or contains none of the files.
+        DataError: if the archive is damaged, unsafe or a different one, or contains no such file.
     """
     hint = f"{WRONG_HINT}, or pass the public {archive.name}"
-    # A published checksum of the archive takes the place of checksums of its files.
+    # A published checksum of the archive replaces checksums of its files.
     if archive.sha256 is not None and any(dataset.files[name].sha256 is None for name in names):
         check_archive(file, archive.sha256, hint)
     plan = _plan(_members(file, dataset), dataset, names)

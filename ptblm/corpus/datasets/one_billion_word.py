@@ -2,7 +2,7 @@
 
 The checksum and the size of the archive are published in TensorFlow Datasets (`lm1b`) and in other
 programs, such as CorpusLoaders.jl; they were not computed for ptblm. The numbers of tokens are
-those of the benchmark's README, without the marks of the starts of sentences: 829,250,940 -
+those of the benchmark's README, without the tokens that start sentences: 829,250,940 -
 30,301,028 for the 99 training shards, and the held-out shards 00000 and 00001.
 
 Shard 00000 of the held-out set is the test split of all papers. They do not agree on a valid split:

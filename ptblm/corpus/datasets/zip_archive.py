@@ -1,7 +1,7 @@
 """Reads untrusted zip archives, member by member, with the standard library's `zipfile`.
 
-What `zipfile` reads at once, the list of the files, is bounded before; the content of a file cannot
-be longer than the size that the list declares.
+`zipfile` reads the list of the files at once, so the size of the list is checked first. The content
+of a file cannot be longer than the size that the list declares.
 """
 
 import os

@@ -36,7 +36,7 @@ _BYTES = {chr(character): byte for byte, character in _CHARACTERS.items()}
 
 # No token contains a space after another character, so a text divided here has the same tokens.
 _BOUNDARY = re.compile(r"(?<=\S)(?= )")
-_MAX_REMEMBERED = 2**19  # ids of pieces; some 60 MB
+_MAX_REMEMBERED = 2**19  # ids of pieces; about 60 MB
 
 
 class BpeTokenizer(Tokenizer):

@@ -51,9 +51,9 @@ class WordTable:
 
     def find(self, text: bytes) -> Ids:
         """Returns the ids of the words in UTF-8 text, [W]; -1 for an unknown word."""
-        # A search for wide spaces takes longer than all the rest, and few texts have any. So they
-        # are searched for only in the words that are looked up in the dict, which are never words
-        # of the table.
+        # A search for wide spaces takes longer than the rest of this function, and few texts have
+        # any. Only words that are looked up in the dict are searched: words in the table never
+        # contain wide spaces.
         if not self._has_wide_spaces:
             found = self._find(text)
             if not self._has_wide_spaces:

@@ -7,8 +7,8 @@ the segment, and back to the trained weights w_0:
 
 RMS is the root of the mean of squares of the gradient over batches of the training text, for each
 weight; its mean is that of the means of the tensors that have a gradient, which a learned initial
-state has not. Dropout is disabled, and nothing is clipped. The units are those of the program of
-Krause et al., except for `--oldhyper`, which sums the squares.
+state does not have. Dropout is disabled, and nothing is clipped. The units are those of the program
+of Krause et al., except for `--oldhyper`, which sums the squares.
 
 Shapes: T tokens of a segment.
 """

@@ -29,7 +29,7 @@ class AdaptiveSoftmax(Head):
         log p(w) = log softmax(W h + b)[S + k] + log softmax(W_k P_k h)[w - start]  in cluster k
 
     The distribution is exact for any order of the ids. It is fast if the shortlist contains most
-    of the targets, which it does if the ids are in the order of falling counts.
+    of the targets, which it does if the ids are in order of descending count.
 
     Args:
         num_features: H.

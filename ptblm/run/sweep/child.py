@@ -1,4 +1,4 @@
-"""Trains a run in a child process, which ends with its worker and obeys only its worker.
+"""Trains a run in a child process, which ends with its worker and is controlled by it.
 
 Signals to a whole job, such as Ctrl-C in a terminal or the signals of Slurm, would reach the child
 in addition to the one that its worker sends, and a second signal ends a run without a save. The
@@ -22,8 +22,8 @@ from ptblm.run.sweep.directory import TrialFiles
 from ptblm.training.records import EpochDone
 
 FINISHED, DIVERGED, STOPPED = 0, DivergedError.exit_code, 128 + signal.SIGINT
-_SECONDS = 0.2  # between two looks at the metrics
-_MAX_LOG = 20_000  # bytes at the end of a log in which the error is
+_SECONDS = 0.2  # between two reads of the metrics
+_MAX_LOG = 20_000  # bytes at the end of a log that are searched for the error
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
@@ -82,7 +82,7 @@ def _wait(
     stop: StopSignal,
     is_enough: Callable[[list[EpochDone]], bool],
 ) -> int:
-    """Waits until a child ends, and stops it once when it is enough. Returns its exit code."""
+    """Waits until a child ends, and stops it once if requested. Returns its exit code."""
     known, size, is_stopping = 0, -1, False
     while True:
         try:
@@ -101,7 +101,7 @@ def _wait(
 
 
 def _obey_worker(worker: int) -> Callable[[], None]:
-    """Returns what the child does first: it ignores other signals, and ends with its worker.
+    """Returns the function that makes the child ignore other signals and end with its worker.
 
     Only Linux ends it with its worker. Elsewhere, it continues to its end, and keeps its lock.
     """
@@ -124,7 +124,7 @@ def _error_of(files: TrialFiles, code: int) -> PtblmError:
     classes: dict[int, type[PtblmError]] = {3: DataError, 4: CheckpointError}
     if code < 0:
         name = signal.Signals(-code).name
-        hint = "perhaps the memory ran out" if -code == signal.SIGKILL else None
+        hint = "the process may have run out of memory" if -code == signal.SIGKILL else None
         return UsageError(f"the run was ended by {name}", where=str(files.log), hint=hint)
     with open_regular(files.log) as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _MAX_LOG))

@@ -50,7 +50,7 @@ def create_study(
 ) -> tuple[optuna.Study, BaseStorage]:
     """Creates the study of a sweep, or opens it if another worker has created it.
 
-    All points of a grid are waiting trials from the beginning.
+    All points of a grid are added as waiting trials when the study is created.
 
     Args:
         directory: the sweep directory, locked by this worker.
@@ -110,7 +110,7 @@ def storage_errors() -> Iterator[None]:
     try:
         yield
     except optuna.exceptions.StorageInternalError as error:
-        hint = "continue the sweep once the database answers"
+        hint = "continue the sweep when the database is available again"
         raise UsageError("the database cannot be used", where="--storage", hint=hint) from error
 
 
@@ -158,7 +158,7 @@ def _max_epochs(sweep: Sweep) -> int:
 
 
 def draw_values(trial: optuna.Trial, sweep: Sweep) -> Draw:
-    """Draws the values of a trial. Those that were drawn before stay the same."""
+    """Draws the values of a trial. Values that were drawn before do not change."""
     draw: Draw = {}
     for parameter in sweep.parameters:
         key, values = parameter.key, parameter.values

@@ -1,8 +1,8 @@
-"""A worker of a sweep: it draws trials, trains them, and continues those of dead workers.
+"""A worker of a sweep: it draws trials, trains them, and resumes those of dead workers.
 
 A trial is running as long as its state is not final. A worker that trains it holds its lock file,
 which the operating system releases when the worker ends. A running trial with a free lock is thus
-the trial of a dead worker, and the next worker that looks for a trial continues it.
+the trial of a dead worker, and the next worker that looks for a trial resumes it.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from ptblm.training.records import EpochDone
 logger = logging.getLogger(__name__)
 
 MAX_FAILURES = 3  # trials in a row that end with an error
-_SECONDS = 0.5  # between two looks for a trial that another process holds
+_SECONDS = 0.5  # between two attempts to take a trial that another process holds
 ERROR = "error"  # the attribute of a trial that ended with an error
 
 
@@ -161,13 +161,13 @@ def _continued(worker: Worker) -> tuple[_Taken | None, bool]:
         trial_id = worker.storage.get_trial_id_from_study_id_trial_number(study_id, running.number)
         worker.study.sampler = make_sampler(worker.sweep, running.number)
         trial = optuna.Trial(worker.study, trial_id)
-        logger.info(f"trial {running.number} is continued: its worker has ended")
+        logger.info(f"trial {running.number} is resumed because its worker has ended")
         return _Taken(trial, draw_values(trial, worker.sweep), lock), False
     return None, is_waiting
 
 
 def _has_enough(worker: Worker, limit: int | None) -> bool:
-    """Returns whether no trial has to be started. Those that ended with an error do not count."""
+    """Returns whether enough trials were started. Those that ended with an error do not count."""
     trials = worker.study.get_trials(deepcopy=False)
     waiting = sum(trial.state == TrialState.WAITING for trial in trials)
     if worker.sweep.settings.sampler == "grid" and not waiting:
