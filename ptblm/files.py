@@ -172,7 +172,7 @@ def check_new_output(path: Path, what: str, *, overwrite: bool) -> None:
         exists = os.path.lexists(path)
     if exists and not overwrite:
         raise UsageError(
-            f"the file of the {what} exists",
+            f"the {what} file exists",
             where=str(path),
             hint="pass --overwrite to replace it, or another file with --to",
         )

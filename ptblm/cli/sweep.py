@@ -142,7 +142,7 @@ def show_sweep(
     from ptblm.run.sweep import check_optuna
 
     if overwrite and to is None:
-        raise UsageError("--overwrite belongs to --to")
+        raise UsageError("--overwrite requires --to")
     check_optuna()
     from ptblm.reporting import comparison_formats as formats
     from ptblm.reporting.sweep import finding_lines, sweep_document, trial_table

@@ -141,7 +141,7 @@ class ModelConfig(Section):
     def _check_head(self) -> Self:
         if isinstance(self.head, AdaptiveConfig):
             for key, value, reason in (
-                ("tie_embeddings", True, "vectors of other sizes than the embedding"),
+                ("tie_embeddings", True, "vectors of different sizes from the embedding"),
                 ("softmax_bias", "log_unigram", "no bias"),
             ):
                 if getattr(self, key) == value:
