@@ -13,9 +13,11 @@ from tests.conftest import REPOSITORY
 PAGE = (REPOSITORY / "docs" / "scale.md").read_text(encoding="utf-8")
 SCRIPTS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 
-# srun runs its command once; the others write down how they were called.
+# srun runs its command once; the others write down how they were called. Like a program that was
+# stopped, training fails unless the run has finished.
 SRUN = '#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\n"$@"\n'
 RECORD = '#!/bin/bash\necho "$(basename "$0") $* $MASTER_ADDR" >> calls\n'
+PROGRAM = RECORD + "[ -f runs/large/result.json ] || exit 143\n"
 SCONTROL = RECORD + 'if [ "$1" = show ]; then printf "alpha\\nbeta\\n"; fi\n'
 
 
@@ -24,8 +26,8 @@ def run_script(script: str, directory: Path, *, finished: bool) -> list[str]:
     for name, text in {
         "srun": SRUN,
         "scontrol": SCONTROL,
-        "torchrun": RECORD,
-        "ptblm": RECORD,
+        "torchrun": PROGRAM,
+        "ptblm": PROGRAM,
     }.items():
         program = directory / name
         program.write_text(text)

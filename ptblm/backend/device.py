@@ -56,6 +56,8 @@ def select_device(name: str) -> SelectedDevice:
     device = _cuda_device(name) if name not in ("cpu", "mps") else torch.device(name)
     if name == "mps" and not torch.backends.mps.is_available():
         raise UsageError("--device mps: torch finds no Apple GPU", hint=_OTHER_DEVICES)
+    if name == "mps" and local_rank() is not None:
+        raise UsageError("--device mps: several processes cannot use an Apple GPU")
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
     return SelectedDevice(device, hardware, torch.get_num_threads(), automatic)
 

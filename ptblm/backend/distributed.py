@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from ptblm.errors import LostProcessError, PtblmError
+from ptblm.errors import LostProcessError
 
 # Gradients of up to this many elements, such as biases, share one message.
 _SMALL = 2**14
@@ -144,27 +144,19 @@ class World:
             dist.all_gather_object(values, value, group=self._group)
         return values
 
-    def check_equal(self, tensors: Iterable[Tensor]) -> None:
-        """Checks that tensors are the same, bit by bit, in all processes.
-
-        Raises:
-            PtblmError: if they differ.
-        """
+    def are_equal(self, tensors: Iterable[Tensor]) -> bool:
+        """Returns whether tensors are the same, bit by bit, in all processes."""
         if self.size == 1:
-            return
+            return True
         sums = torch.stack([_checksum(tensor) for tensor in tensors]).cpu()
         largest = torch.cat([sums, -sums])
         with lost_process():
             dist.all_reduce(largest, dist.ReduceOp.MAX, group=self._group)
-        if not torch.equal(largest[: len(sums)], -largest[len(sums) :]):
-            raise PtblmError(
-                "the weights are not the same in all processes; nothing was saved",
-                hint="resume the run from its last checkpoint",
-            )
+        return torch.equal(largest[: len(sums)], -largest[len(sums) :])
 
     def limit_waiting(self, seconds: int) -> None:
-        """Sets how long a process waits for the others from now on."""
-        if self.size > 1:
+        """Sets how long a process waits for the others from now on; later calls do nothing."""
+        if self.size > 1 and self._group is None:
             with lost_process():
                 self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=seconds))
 

@@ -16,8 +16,8 @@ from ptblm.errors import UsageError
 logger = logging.getLogger(__name__)
 
 # Seconds that a process waits for the others until training starts, for example while another one
-# encodes the text or compiles a kernel.
-_START_TIMEOUT = 120
+# encodes a large text.
+_START_TIMEOUT = 600
 
 
 @contextmanager
@@ -41,18 +41,20 @@ def joined_world() -> Iterator[World]:
             "torchrun cannot restart the processes of several machines: start it with "
             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1, or without --max-restarts"
         )
+    timeout = timedelta(seconds=_START_TIMEOUT)
     with lost_process():
-        store, _, _ = next(rendezvous("env://", rank, size))
+        store, _, _ = next(rendezvous("env://", rank, size, timeout=timeout))
         # Processes that torchrun restarts share the store of the previous ones, which still
         # contains their addresses (https://github.com/pytorch/pytorch/issues/135712). On several
         # machines, each torchrun counts its own restarts.
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        is_alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if is_alone else "0"
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
             store=dist.PrefixStore(f"ptblm/{attempt}", store),  # type: ignore[attr-defined]
             rank=rank,
             world_size=size,
-            timeout=timedelta(seconds=_START_TIMEOUT),
+            timeout=timeout,
         )
     try:
         yield world
@@ -71,7 +73,8 @@ def local_rank() -> int | None:
     """Returns the number of this process among those on this machine; None for one process."""
     if _rank_and_size()[1] == 1:
         return None
-    return _number("LOCAL_RANK" if "LOCAL_RANK" in os.environ else "SLURM_LOCALID")
+    uses_slurm = "LOCAL_RANK" not in os.environ and "SLURM_LOCALID" in os.environ
+    return _number("SLURM_LOCALID" if uses_slurm else "LOCAL_RANK")
 
 
 def _rank_and_size() -> tuple[int, int]:

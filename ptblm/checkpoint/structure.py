@@ -34,10 +34,13 @@ def check_structure(
         return
     dot = f"{path}." if path else ""
     if isinstance(expected, dict):
-        for key in expected.keys() - saved.keys():
-            raise StructureMismatchError(f"{dot}{key}: missing")
-        for key in saved.keys() - expected.keys():
-            raise StructureMismatchError(f"{dot}{key}: unknown")
+        # In the order of the dicts, so that the same file always has the same message.
+        for key in expected:
+            if key not in saved:
+                raise StructureMismatchError(f"{dot}{key}: missing")
+        for key in saved:
+            if key not in expected:
+                raise StructureMismatchError(f"{dot}{key}: unknown")
         for key, value in expected.items():
             check_structure(value, saved[key], f"{dot}{key}", varying)
     elif isinstance(expected, list):

@@ -141,10 +141,13 @@ def train(
     with joined_world() as world:
         if not world.is_main:
             silence(f"process {world.rank}")
+        has_run = False
+        with errors_of_all(world), os_errors(UsageError, where=run_dir):
+            if init and resume and run_dir:
+                has_run = bool(RunDirectory(run_dir).all_checkpoints())
+        if world.broadcast(has_run):
+            resume, resumes_run = run_dir, True  # the initial checkpoint may be gone
         with errors_of_all(world):
-            with os_errors(UsageError, where=run_dir):
-                if init and resume and run_dir and RunDirectory(run_dir).all_checkpoints():
-                    resume, resumes_run = run_dir, True  # the initial checkpoint may be gone
             if dry_run and world.size > 1:
                 raise UsageError("--dry-run estimates a run of one process")
             initial = None

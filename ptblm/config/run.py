@@ -73,7 +73,7 @@ class RunConfig(Section):
             ge=1,
             le=10**6,
             description="seconds that a process waits for the others before it ends, if several "
-            "processes train together; longer than saving a checkpoint takes",
+            "processes train together; longer than saving all checkpoints of an epoch takes",
         ),
     ] = 60
     log_every: Annotated[

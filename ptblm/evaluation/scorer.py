@@ -60,11 +60,9 @@ def running_scores(
         streams: S, less than N.
         special_ids: ids of the special tokens that `Score.breakdown` scores separately, by token.
         chunk_steps: tokens of a stream per chunk; None selects a size that bounds memory.
-        world: the processes that share the streams. Each scores the whole text if there are fewer
-            streams than processes.
+        world: the processes that share the streams.
     """
     chunk_steps = chunk_steps or max(1, default_chunk_steps(model) // streams)
-    world = world if streams >= world.size else ONE_PROCESS
     rows = world.rows(streams)
     hidden_state = model.initial_state(rows.stop - rows.start)
     score = Score()

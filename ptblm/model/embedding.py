@@ -78,5 +78,8 @@ class _Lookup(torch.autograd.Function):
         if ctx.is_sparse:
             gradient = torch.sparse_coo_tensor(indices[None], rows, ctx.shape).coalesce()
         else:
-            gradient = rows.new_zeros(ctx.shape).index_add_(0, indices, rows)
+            # On CUDA, `index_add_` rounds differently in each process.
+            gradient = torch.ops.aten.embedding_dense_backward(
+                rows, indices, ctx.shape[0], -1, False
+            )
         return None, gradient, None, None

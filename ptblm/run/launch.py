@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from ptblm.errors import LostProcessError
+
 # Seconds between SIGTERM and SIGKILL for a process that does not end.
 _SHUTDOWN_TIMEOUT = 60
 
@@ -25,7 +27,8 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
 
     # The processes print their errors themselves.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    threads = max(1, len(os.sched_getaffinity(0)) // processes)
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    threads = max(1, cores // processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     config = LaunchConfig(
         min_nodes=1,
@@ -42,7 +45,10 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     try:
         elastic_launch(config, command[0])(*command[1:])
     except ChildFailedError as error:
-        first = min(error.failures.values(), key=lambda failure: failure.timestamp)
+        # A process that lost another one is not the cause.
+        lost = LostProcessError.exit_code
+        failures = error.failures.values()
+        first = min(failures, key=lambda each: (each.exitcode == lost, each.timestamp))
         return first.exitcode if first.exitcode > 0 else 128 - first.exitcode
     except SignalException as error:
         return 128 + int(error.sigval)

@@ -3,6 +3,7 @@
 import contextlib
 import signal
 
+from ptblm.backend.distributed import ONE_PROCESS
 from ptblm.checkpoint.format import Checkpoint, current_versions
 from ptblm.errors import CheckpointError, DivergedError, Interrupted
 from ptblm.files import os_errors
@@ -15,7 +16,7 @@ from ptblm.run import best
 from ptblm.run.directory import RunDirectory
 from ptblm.run.hints import diverged_command, resume_command
 from ptblm.run.lock import write_errors
-from ptblm.run.processes import agreed_requests, is_of_test
+from ptblm.run.processes import agreed_requests, errors_of_all, is_of_test
 from ptblm.run.saving import CheckpointSaver
 from ptblm.run.setup import RunComponents
 from ptblm.run.signals import SaveSignal, StopSignal
@@ -54,7 +55,7 @@ def run_loop(
     info = run_info(components, directory)
     with contextlib.ExitStack() as stack:
         step, log_every = trainer.train_state.step, config.run.log_every
-        with write_errors(directory.path):
+        with errors_of_all(trainer.world), write_errors(directory.path):
             metrics = MetricsFile(directory.metrics, metrics_offset, log_every, info.unit)
             stack.callback(metrics.close)
             logs: list[MetricsFile | TensorBoard | Reporter] = [reporter, metrics]
@@ -88,17 +89,18 @@ def run_loop(
                 if isinstance(record, RunDone):
                     saver.check_place()
                     return _finish(info, components, directory, record, reporter)
-                if number == 1 and not is_of_test(record):
-                    trainer.world.limit_waiting(config.run.timeout)
-                due = saver.is_due(record)
-                requests = agreed_requests(trainer, record, stop, save, is_due=due)
-                if requests.is_due:
-                    saver.write(record)
+                due, timeout = saver.is_due(record), config.run.timeout
+                requests = agreed_requests(trainer, record, stop, save, timeout, is_due=due)
+                if any(requests):
+                    with errors_of_all(ONE_PROCESS if is_of_test(record) else trainer.world):
+                        if requests.is_due:
+                            saver.write(record)
+                        if requests.stop:
+                            saver.save_now()
+                        elif requests.save:
+                            saver.save_requested(signal.Signals(requests.save).name)
                 if requests.stop:
-                    saver.save_now()
                     raise Interrupted(requests.stop, hint=resume_command(directory.path))
-                if requests.save:
-                    saver.save_requested(signal.Signals(requests.save).name)
                 if number % _RECORDS_PER_RELEASE == 0:
                     corpus.release()
         except DivergedError as error:

@@ -96,7 +96,13 @@ class Requests(NamedTuple):
 
 
 def agreed_requests(
-    trainer: Trainer, record: Record, stop: StopSignal, save: SaveSignal, *, is_due: bool = False
+    trainer: Trainer,
+    record: Record,
+    stop: StopSignal,
+    save: SaveSignal,
+    timeout: int,
+    *,
+    is_due: bool = False,
 ) -> Requests:
     """Returns the requests of all processes after a record that each of them yields.
 
@@ -107,6 +113,7 @@ def agreed_requests(
         record: the record. Only process 0 yields those of the test.
         stop: records stop signals.
         save: records save signals.
+        timeout: seconds that a process waits for the others from the first record on.
         is_due: whether a checkpoint is due, which process 0 decides.
     """
     world = trainer.world
@@ -115,6 +122,7 @@ def agreed_requests(
     requests = Requests(stopped, save.take() or 0, is_due)
     if world.size == 1 or is_of_test(record):
         return requests
+    world.limit_waiting(timeout)
     first, second, third = world.agree(*map(int, requests))
     requests = Requests(first, second, bool(third))
     if any(requests):
@@ -141,13 +149,17 @@ def follow(trainer: Trainer, stop: StopSignal, save: SaveSignal, timeout: int) -
     Raises:
         SystemExit: with the exit code of process 0, which reports how training ended.
     """
+    world = trainer.world
+    with errors_of_all(world):
+        pass  # process 0 opens its files
     try:
-        for number, record in enumerate(trainer.records()):
+        for record in trainer.records():
             if is_of_test(record):
                 continue
-            if number == 0:
-                trainer.world.limit_waiting(timeout)
-            requests = agreed_requests(trainer, record, stop, save)
+            requests = agreed_requests(trainer, record, stop, save, timeout)
+            if any(requests):
+                with errors_of_all(world):
+                    pass  # process 0 saves, which torchrun would not wait for
             if requests.stop:
                 raise SystemExit(128 + requests.stop)
     except DivergedError as error:

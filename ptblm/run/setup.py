@@ -183,7 +183,11 @@ def _check_same_run(world: World, config: Config, corpus: Corpus, model: Languag
     tokens = "\n".join(corpus.vocabulary.tokens).encode(errors="surrogatepass")
     texts["the vocabulary"] = hashlib.sha256(tokens).hexdigest()
     check_same(world, facts, texts)
-    world.check_equal(model.parameters())
+    if not world.are_equal(model.parameters()):
+        raise UsageError(
+            "the initial weights are not the same in all processes",
+            hint="give all processes the same checkpoint for --init, and the same --seed",
+        )
 
 
 # Keys of paths, which can differ between machines. The content of the files is compared instead.

@@ -2,7 +2,7 @@
 
 A stop signal ends a command that has nothing to clean up at once, raises SystemExit in one that
 has, and is recorded during training, so that the loop can stop between two steps. A second stop
-signal always ends the process at once.
+signal ends the process at once, except SIGTERM and SIGHUP if several processes train together.
 
 Imports only what is loaded quickly: the command line installs the handlers before anything else.
 """
@@ -161,7 +161,7 @@ class StopSignal:
 
     def _record(self, number: int, _frame: FrameType | None) -> None:
         self.received = number
-        _install(STOP_SIGNALS, signal.SIG_DFL)
         if self._one_of_several:
             _install([other for other in STOP_SIGNALS if other != signal.SIGINT], signal.SIG_IGN)
+        _install(STOP_SIGNALS, signal.SIG_DFL)  # changes none that are ignored
         self._on_signal()

@@ -189,14 +189,16 @@ def _resume(job: _Job, found: _Checkpoint, config: Config | ChangeConfig) -> Run
         config = with_absolute_vocabulary_path(config)
         check_changes(before, config, diverged=diverged)
     with training_memory_errors(config):
-        # Checks the weights before the other components use memory.
-        model_from_checkpoint(checkpoint, before.model, path)
+        with errors_of_all(job.world):
+            # Checks the weights before the other components use memory.
+            model_from_checkpoint(checkpoint, before.model, path)
         # The file of the vocabulary may have changed since the run began, and another version of
         # `tokenizers` may learn other merges.
         is_fixed = config.data.vocabulary.file is not None or config.data.tokenizer == "bpe"
         vocabulary = checkpoint.parsed_vocabulary() if is_fixed else None
         components = setup_run(config, previous_matmul(checkpoint), vocabulary, world=job.world)
-        restore(components, checkpoint, path)
+        with errors_of_all(job.world):
+            restore(components, checkpoint, path)
         for reason in reproducibility_warnings(checkpoint, components):
             logger.info(f"{reason}; the run may not be bit-exact")
 
@@ -222,11 +224,13 @@ def _run(
     """Writes the files that describe the run, and trains."""
     stopping, several = job.reporter.stopping, job.world.size > 1
     with StopSignal(stopping, one_of_several=several) as stop:
+        with errors_of_all(job.world):
+            if job.directory is not None:
+                with write_errors(job.directory.path):
+                    prepare(job.directory)
+        remember_agreement(components.config)
         if job.directory is None:
             follow(components.trainer, stop, job.save, components.config.run.timeout)
-        with write_errors(job.directory.path):
-            prepare(job.directory)
-        remember_agreement(components.config)
         args = stop, job.save, metrics_offset, job.reporter
         return run_loop(components, job.directory, *args)
 

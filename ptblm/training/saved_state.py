@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ptblm.checkpoint.structure import StructureMismatchError, check_structure
+from ptblm.errors import PtblmError
 from ptblm.training.averaging import NAMES, check_averages
 from ptblm.training.optimizer import SGD
 from ptblm.training.state import TrainState, check_progress
@@ -19,7 +20,11 @@ def collect_state(trainer: "Trainer") -> None:
     Raises:
         PtblmError: if the weights differ between processes.
     """
-    trainer.world.check_equal(trainer.model.parameters())
+    if not trainer.world.are_equal(trainer.model.parameters()):
+        raise PtblmError(
+            "the weights are not the same in all processes; nothing was saved",
+            hint="resume the run from its last checkpoint",
+        )
     batch_size = trainer.config.batch_size
     trainer.global_hidden_state = (
         trainer.train_state.step,

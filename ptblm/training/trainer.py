@@ -273,7 +273,8 @@ class Trainer:
         average, text = self.averages.evaluated, self.evaluation_texts[split]
         model = model or (self.model if average is None else average.model)
         args = model, split, text, self.special_ids, self.precision
-        return evaluate(*args, of_best=of_best, world=self.world)
+        world = self.world if split == "valid" else ONE_PROCESS
+        return evaluate(*args, of_best=of_best, world=world)
 
     def _validate(self) -> Generator[Record, None, Score]:
         """Yields progress and returns the score of the valid split; adapts two-tailed averages."""

@@ -107,7 +107,7 @@ def test_dry_run_counts_the_weights() -> None:
     ("cutoffs", "message"),
     [
         ([40, 121], "shape"),
-        ([40], "projections.1"),
+        ([40], "model.head.cluster_weights.1: unknown"),
         ([40, 300], "must be less than the size of the vocabulary"),
     ],
 )

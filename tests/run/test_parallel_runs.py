@@ -168,6 +168,16 @@ def test_run_directory_in_use_ends_all_processes(run_directory: Path, tmp_path: 
     assert other.stderr == ""
 
 
+def test_error_of_process_0_alone_ends_all_processes(saved_run: Path, tmp_path: Path) -> None:
+    run = resumable(saved_run, tmp_path, 7)
+    (run / "metrics.jsonl").unlink()
+    (run / "metrics.jsonl").mkdir()
+    main, other = run_commands([["train", "--resume", run]] * 2, tmp_path)
+    assert (main.returncode, other.returncode) == (2, 2), main.stderr
+    assert "metrics.jsonl" in main.stderr
+    assert other.stderr == ""
+
+
 def test_divergence_ends_all_processes(small_corpus: Path, tmp_path: Path) -> None:
     arguments = ["train", "--data", small_corpus, "--run-dir", "run", *SMALL]
     arguments += ["--set", "training.learning_rate=1e30", "--set", "training.max_grad_norm=1e30"]
