@@ -38,9 +38,12 @@ class ConsoleReporter:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
+        self._again = "send the signal again"
 
     def start(self, info: RunInfo) -> None:
         """Prints the introduction, the header of the table, and the rows of completed epochs."""
+        if info.computing["processes"] > 1:
+            self._again = "press Ctrl-C"  # other signals are ignored from then on
         bounds = info.corpus.entropy_bounds
         self._progress = Progress(info.config.training.epochs, bounds)
         if self._quiet:
@@ -59,7 +62,7 @@ class ConsoleReporter:
 
     def stopping(self) -> None:
         """Prints what a second signal does."""
-        print_from_handler("stopping after this step; send the signal again to stop at once")
+        print_from_handler(f"stopping after this step; {self._again} to stop at once")
 
     def finish(self, result: RunResult) -> None:
         """Prints the summary."""

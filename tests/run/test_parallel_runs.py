@@ -222,6 +222,7 @@ def test_stop_signals_to_all_processes_save_once(small_corpus: Path, tmp_path: P
     results = [process.wait(60) for process in processes]
     assert [result.returncode for result in results] == [143] * 3
     assert "everything is saved" in results[0].stderr
+    assert "stopping after this step; press Ctrl-C to stop at once" in results[0].stderr
 
 
 @pytest.mark.parametrize("victim", [0, 1])
