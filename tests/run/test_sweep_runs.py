@@ -87,14 +87,14 @@ def test_bad_space_ends_before_anything_is_written(ptblm: Ptblm, tmp_path: Path)
 @pytest.mark.slow
 def test_pruned_run_can_be_resumed(ptblm: Ptblm, tmp_path: Path) -> None:
     rest = "sampler: grid\nspace: {training.learning_rate: [1, 0.01]}\npruner: {startup: 1}\n"
-    space = write_space(tmp_path, 60, rest)
+    space = write_space(tmp_path, 20, rest)
     assert ptblm("sweep", "run", space, "--dir", "d").returncode == 0
     shown = json.loads(ptblm("sweep", "show", "d", "--format", "json").stdout)
     assert [trial["state"] for trial in shown["trials"]] == ["finished", "pruned"]
     run = tmp_path / "d" / "trial-00001"
     assert not (run / "result.json").exists()
     assert ptblm("train", "--resume", run).returncode == 0
-    expected = undisturbed(ptblm, tmp_path / "d" / "trial-00001.yaml", tmp_path / "alone", 60)
+    expected = undisturbed(ptblm, tmp_path / "d" / "trial-00001.yaml", tmp_path / "alone", 20)
     assert_same_end(run, expected)
 
 
@@ -102,7 +102,7 @@ def test_pruned_run_can_be_resumed(ptblm: Ptblm, tmp_path: Path) -> None:
 def test_workers_killed_ten_times_lose_nothing(ptblm: Ptblm, tmp_path: Path) -> None:
     """Two workers; ten times, one of them is killed after some progress, and replaced."""
     rest = "space: {training.learning_rate: {low: 0.1, high: 1}}\ntrials: 12\npruner: none\n"
-    space = write_space(tmp_path, 120, rest)
+    space = write_space(tmp_path, 60, rest)
     directory, chooser = tmp_path / "d", random.Random(0)
 
     def worker() -> "subprocess.Popen[str]":
@@ -127,7 +127,7 @@ def test_workers_killed_ten_times_lose_nothing(ptblm: Ptblm, tmp_path: Path) -> 
         run = directory / f"trial-{number:05}"
         environment = json.loads((run / "environment.json").read_text())
         resumed += bool(environment.get("resumed"))
-        expected = undisturbed(ptblm, run.with_suffix(".yaml"), tmp_path / "alone", 120)
+        expected = undisturbed(ptblm, run.with_suffix(".yaml"), tmp_path / "alone", 60)
         assert_same_end(run, expected)
         shutil.rmtree(expected)
     print(f"{resumed} of 12 runs were resumed")
