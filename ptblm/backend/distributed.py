@@ -56,7 +56,7 @@ class World:
         return slice(rank * batch_size // self.size, (rank + 1) * batch_size // self.size)
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter], *others: Tensor) -> None:
-        """Sums gradients over all processes, in place.
+        """Sums gradients over several processes, in place.
 
         A gradient that is None in some processes counts as zero there. Gradients on a CUDA device
         must be None in all processes or in none.
@@ -65,8 +65,6 @@ class World:
             parameters: the parameters, in the same order in all processes. No gradient is sparse.
             others: small tensors that are summed in the same message.
         """
-        if self.size == 1:
-            return
         parameters = list(parameters)
         found = [p.grad is not None for p in parameters]
         if not parameters[0].is_cuda:

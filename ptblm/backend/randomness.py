@@ -64,7 +64,7 @@ def seed_generators(generator: torch.Generator, seed: int) -> None:
         first = generator.rows.start
         for row, stream in enumerate(generator.streams, start=first):
             stream.manual_seed(derive_seed(seed, "stream", row))
-    # A custom cell draws other numbers in each process.
+    # A custom cell draws different numbers in each process.
     seed_global_generator(generator.device, seed + first)
 
 

@@ -78,7 +78,7 @@ def download_data(
 ) -> None:
     """Download a corpus, the Penn Treebank by default, and verify its files.
 
-    The texts have licenses of their own, which are printed.
+    Each text has its own license, which is printed.
     """
     if url is not None and source is not None:
         raise UsageError("--url and --from cannot be combined", hint="pass one of the two options")

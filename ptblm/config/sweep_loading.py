@@ -74,7 +74,7 @@ def load_sweep(path: Path) -> Sweep:
     integers = [each._replace(is_integer=_is_integer(sweep, each)) for each in parameters]
     sweep = replace(sweep, parameters=integers)
     if settings.sampler == "grid":
-        sweep.grid  # noqa: B018 - its size is checked
+        sweep.grid()  # checks its size
     return sweep
 
 

@@ -4,7 +4,6 @@ import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 from ptblm.config.loading import validate_with
@@ -112,7 +111,6 @@ class Sweep:
             return ("space", key, end) if end else ("space", key)
         return ("space", key, values.index(value)) if value in values else ("space", key)
 
-    @cached_property
     def grid(self) -> list[Draw]:
         """All combinations of the values.
 

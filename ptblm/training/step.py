@@ -79,7 +79,8 @@ def forward_backward(
         )
     loss.backward()
     nll = nll.sum()
-    world.sum_gradients(_partial_parameters(model), nll)
+    if world.size > 1:
+        world.sum_gradients(_partial_parameters(model), nll)
     grad_norm = global_norm(model.parameters()) / precision.loss_scale
     metrics = torch.stack([nll.to(grad_norm.dtype), grad_norm])
     return StepOutput(metrics, detach(hidden_state))

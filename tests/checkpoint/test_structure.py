@@ -4,7 +4,7 @@ import pytest
 
 from ptblm.checkpoint.structure import StructureMismatchError, check_structure
 
-# In no order of their own, so that the order of a set would be noticed.
+# Not sorted, so that sorting and the order of a set would both be noticed.
 NAMES = [f"layer{number * 7 % 20}" for number in range(20)]
 
 

@@ -95,9 +95,9 @@ space:
   training.optimizer: [sgd, adam]
 """
     sweep = load(text, tmp_path)
-    configs = [sweep.config(draw) for draw in sweep.grid]
+    configs = [sweep.config(draw) for draw in sweep.grid()]
     documents = {config.model_dump_json() for config in configs}
-    assert len(sweep.grid) == len(documents) == 4 * (1 + 2)  # beta1 is an option of adam only
+    assert len(sweep.grid()) == len(documents) == 4 * (1 + 2)  # beta1 is an option of adam only
     assert {config.model.dropout.output for config in configs} == {0.1, 0.2, 0.3, 0.4}
     assert {config.training.optimizer.options.get("beta1") for config in configs} == {
         *(None, 0.8, 0.9)
@@ -136,7 +136,7 @@ space:
   model.cell: [lstm, {type: gru, reset_gate: before}]
 """
     sweep = load(text, tmp_path)
-    configs = [sweep.config(draw) for draw in sweep.grid]
+    configs = [sweep.config(draw) for draw in sweep.grid()]
     assert {tuple(config.model.units) for config in configs} == {(30, 20), (40,)}
     assert configs[-1].model.cell.options["reset_gate"] == "before"
     assert {config.training.epochs for config in configs} == {2}

@@ -207,7 +207,7 @@ def _download_from(
     for name in names:
         expected = dataset.files[name]
         if expected.size is None or expected.sha256 is None:
-            raise DataError(f"the checksum of {name} is not known; pass the URL of the archive")
+            raise DataError(f"the checksum of {name} is unknown; pass the URL of the archive")
         part = directory / f"{name}.download.part"
         copy: Callable[[IO[bytes]], None] = partial(
             install.copy, path=directory / name, expected=expected

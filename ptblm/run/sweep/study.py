@@ -72,7 +72,7 @@ def create_study(
         )
         if sweep.settings.sampler == "grid":
             known = [trial.system_attrs.get("fixed_params") for trial in study.get_trials(False)]
-            for point in sweep.grid:
+            for point in sweep.grid():
                 if (params := {key: encoded(value) for key, value in point.items()}) not in known:
                     study.enqueue_trial(params)
     return study, storage
