@@ -200,7 +200,7 @@ def _explain(details: ErrorDetails, locations: Locations, listed: set[KeyPath]) 
     context = details.get("ctx", {})
     value = context.get("value", details["input"])
     if "key" in context:
-        path = (*path, context["key"])
+        path = (*path, *context["key"].split("."))
     if details["type"] == "extra_forbidden":
         message = explain_unknown_key(path, variant, listed)
     elif details["type"] == "combination":  # its message contains the values of all keys

@@ -201,5 +201,5 @@ def test_vocabulary_without_all_bytes_is_an_error() -> None:
     ],
 )
 def test_keys_that_bpe_does_not_have_are_errors(override: str, problem: str) -> None:
-    with pytest.raises(ConfigError, match=problem):
+    with pytest.raises(ConfigError, match=f"^--set data.{override}: {problem}"):
         load_config("small", ["data.tokenizer=bpe", f"data.{override}"])
