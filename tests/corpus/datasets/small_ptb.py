@@ -45,3 +45,10 @@ ARCHIVE = make_archive({"./simple-examples/data/README": b"free for research", *
 
 def assert_good(directory: Path) -> None:
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == CONTENT
+
+
+def write_files(directory: Path) -> Path:
+    directory.mkdir(parents=True)
+    for name, data in CONTENT.items():
+        (directory / name).write_bytes(data)
+    return directory
