@@ -8,6 +8,7 @@ Each fault must leave a run that resumes to the result of an undisturbed run, or
 - SIGKILL of training processes at random times during startup and training, each followed by a
   resume.
 - SIGKILL of new runs during startup.
+- SIGKILL of single processes of a run of several processes, which torchrun restarts.
 - SIGINT, SIGTERM and SIGHUP at random times of the first two seconds of a process.
 - SIGKILL of a process that saves checkpoints continuously.
 - Flipped bits in a checkpoint, and truncated checkpoints.
@@ -29,7 +30,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import IO, Any
@@ -52,10 +53,22 @@ SETTINGS = {
     "training.seed": "4",
 }
 
+# Epochs of a run of several processes; it must not end before the last kill.
+EPOCHS_OF_SEVERAL = 100
 
-def train(directory: Path, epochs: int, **options: Any) -> "subprocess.Popen[str]":
-    """Starts a process that trains in `directory`, resuming the run if there is one."""
-    command = [sys.executable, "-m", "ptblm", "train", "--resume", "auto", "--run-dir"]
+
+def train(
+    directory: Path, epochs: int, launcher: Sequence[str] = (), **options: Any
+) -> "subprocess.Popen[str]":
+    """Starts a process that trains in `directory`, resuming the run if there is one.
+
+    Args:
+        directory: run directory.
+        epochs: number of epochs of the run.
+        launcher: module, and its options, that starts ptblm.
+        options: options of the process.
+    """
+    command = [sys.executable, "-m", *launcher, "ptblm", "train", "--resume", "auto", "--run-dir"]
     command += [str(directory), "--set", f"training.epochs={epochs}"]
     for key, value in SETTINGS.items():
         command += ["--set", f"{key}={value}"]
@@ -162,7 +175,7 @@ def kill_while_training(parent: Path, kills: int, rng: random.Random) -> str:
 
     Each kill during training is followed by a kill during the startup of the resumed run.
     """
-    epochs = 4 + (kills + 1) // 2
+    epochs = 2 + kills * 2 // 3
     finish(train(parent / "whole", epochs))
     expected = digest_of_run(parent / "whole")
     for number in range(kills):
@@ -200,12 +213,58 @@ def kill_new_runs(parent: Path, whole: Path, kills: int, rng: random.Random) -> 
     return f"{3 * runs} kills during startup of {runs} new runs: results equal those without kills"
 
 
+def kill_one_of_several(parent: Path, kills: int, rng: random.Random) -> str:
+    """Kills random processes of runs of two and three processes, which torchrun restarts.
+
+    Each run has up to five kills, at random times of startup and training.
+    """
+    runs = (kills + 4) // 5
+    expected: dict[int, str] = {}
+    for number in range(runs):
+        size, count = 2 + number % 2, kills // runs + (number < kills % runs)
+        launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={size}"]
+        launcher += [f"--max-restarts={count}", "-m"]
+        if size not in expected:
+            finish(train(parent / f"whole-{size}", EPOCHS_OF_SEVERAL, launcher))
+            expected[size] = digest_of_run(parent / f"whole-{size}")
+        directory = parent / f"several-{number}"
+        agent = train(directory, EPOCHS_OF_SEVERAL, launcher)
+        for _ in range(count):
+            processes = wait_for_children(agent, size)
+            time.sleep(rng.uniform(0, 10))
+            os.kill(rng.choice(processes), signal.SIGKILL)
+            while set(processes) & set(children(agent)):
+                time.sleep(0.05)
+        finish(agent)
+        if digest_of_run(directory) != expected[size]:
+            raise AssertionError(f"{directory.name}: the result is different after {count} kills")
+    return (
+        f"{kills} kills of one of two or three processes in {runs} runs: results equal those "
+        "without kills"
+    )
+
+
+def children(process: "subprocess.Popen[str]") -> list[int]:
+    """Returns the IDs of the processes that a process has started."""
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(word) for word in path.read_text().split()]
+
+
+def wait_for_children(process: "subprocess.Popen[str]", count: int) -> list[int]:
+    """Waits until a process has started others, and returns their IDs."""
+    while len(found := children(process)) != count:
+        if process.poll() is not None:
+            raise AssertionError(f"the run ended before all kills: {stderr_of(process).read()}")
+        time.sleep(0.05)
+    return found
+
+
 def stop_at_random_times(parent: Path, signals: int, rng: random.Random) -> str:
     """Stops and resumes a run; each exit code must be that of the signal, without a traceback.
 
     A signal before the first line of ptblm ends the interpreter in its own way.
     """
-    epochs = 4 + signals // 4
+    epochs = 1 + signals // 3
     finish(train(parent / "undisturbed", epochs))
     codes: dict[str, int] = {}
     for _ in range(signals):
@@ -364,6 +423,7 @@ def main() -> None:
             lambda: kill_new_runs(parent, parent / "one", 9 * n, rng),
             lambda: kill_while_training(parent, 15 * n, rng),
             lambda: stop_at_random_times(parent, 40 * n, rng),
+            lambda: kill_one_of_several(parent, 5 * n, rng),
         ]
         for job in jobs:
             print(f"{job()} ({time.monotonic() - start:.0f} s)", flush=True)

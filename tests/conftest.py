@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 # No test depends on the speed of the machine.
 untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("default", untimed, max_examples=150, derandomize=True)
+settings.register_profile("default", untimed, max_examples=100, derandomize=True)
 # `make fault-injection` sets N; N=8 runs 3,000 cases of each property.
 settings.register_profile("thorough", untimed, max_examples=375 * int(os.environ.get("N", "1")))
 settings.load_profile("default")

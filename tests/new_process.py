@@ -7,10 +7,12 @@ the next. Tests of the start of the interpreter itself run `python -m ptblm`.
 import contextlib
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,7 +27,13 @@ CONTEXT.set_forkserver_preload([*MODULES, __name__])
 
 
 def run_command(
-    arguments: list[str], *, cwd: Path, env: dict[str, str], stdin: str = "", timeout: float = 300
+    arguments: list[str],
+    *,
+    cwd: Path,
+    env: dict[str, str],
+    stdin: str = "",
+    merged: bool = False,
+    timeout: float = 300,
 ) -> "subprocess.CompletedProcess[str]":
     """Runs `ptblm ARGUMENTS` in a new process, as `subprocess.run` would.
 
@@ -34,12 +42,13 @@ def run_command(
         cwd: the current directory.
         env: the environment.
         stdin: standard input, through a pipe.
+        merged: whether the output on stderr is returned with that on stdout.
         timeout: in seconds; after it, the process is killed.
 
     Raises:
         TimeoutExpired: if the process was killed.
     """
-    return StartedCommand(arguments, cwd=cwd, env=env, stdin=stdin).wait(timeout)
+    return StartedCommand(arguments, cwd=cwd, env=env, stdin=stdin, merged=merged).wait(timeout)
 
 
 class StartedCommand:
@@ -50,14 +59,21 @@ class StartedCommand:
     """
 
     def __init__(
-        self, arguments: list[str], *, cwd: Path, env: dict[str, str], stdin: str = ""
+        self,
+        arguments: list[str],
+        *,
+        cwd: Path,
+        env: dict[str, str],
+        stdin: str = "",
+        merged: bool = False,
     ) -> None:
         read_end, write_end = os.pipe()
         self._arguments = arguments
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `wait`
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._writer = threading.Thread(target=_write, args=(write_end, stdin.encode()))
-        streams = _Streams(read_end, self._output.fileno(), self._errors.fileno())
+        errors = self._output if merged else self._errors
+        streams = _Streams(read_end, self._output.fileno(), errors.fileno())
         self._process = CONTEXT.Process(target=_command, args=(arguments, cwd, env, streams))
         self._process.start()
         assert self._process.pid is not None
@@ -85,6 +101,81 @@ class StartedCommand:
         return subprocess.CompletedProcess(self._arguments, self._process.exitcode, *texts)
 
 
+class PipedCommand:
+    """`ptblm ARGUMENTS` in a new process whose streams are pipes, as `subprocess.Popen` starts it.
+
+    Args:
+        arguments: the arguments after "ptblm".
+        cwd: the current directory.
+        env: the environment.
+
+    Attributes:
+        pid: number of the process.
+        stdin: the writable end of its standard input.
+        stdout: the readable end of its standard output.
+        stderr: the readable end of its standard error.
+    """
+
+    def __init__(self, arguments: list[str], *, cwd: Path, env: dict[str, str]) -> None:
+        self._arguments = arguments
+        (stdin, write_end), (read_end, stdout), (error_end, stderr) = (os.pipe() for _ in range(3))
+        streams = _Streams(stdin, stdout, stderr)
+        self._process = CONTEXT.Process(target=_command, args=(arguments, cwd, env, streams))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+        for end in (stdin, stdout, stderr):
+            os.close(end)
+        self.stdin = os.fdopen(write_end, "w")
+        self.stdout = os.fdopen(read_end)
+        self.stderr = os.fdopen(error_end)
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, the negative number of a signal, or None if the process is running."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """Returns the exit code, or None if the process is running."""
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Sends a signal."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Sends SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float = 300) -> int:
+        """Waits for the end of the process, and returns its exit code.
+
+        Raises:
+            TimeoutExpired: if it did not end in time.
+        """
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(self._arguments, timeout)
+        return self.returncode
+
+    def communicate(self, timeout: float = 300) -> tuple[str, str]:
+        """Closes standard input, waits for the end, and returns the output on stdout and stderr.
+
+        Raises:
+            TimeoutExpired: if the process did not end in time.
+        """
+        with self.stdout, self.stderr, ThreadPoolExecutor(2) as readers:
+            with contextlib.suppress(BrokenPipeError):
+                self.stdin.close()
+            texts = [readers.submit(pipe.read) for pipe in (self.stdout, self.stderr)]
+            try:
+                self.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill()  # which ends the readers
+                raise
+            return texts[0].result(), texts[1].result()
+
+
 class _Streams:
     """Descriptors of stdin, stdout and stderr, which reach the new process when it is started."""
 
@@ -99,10 +190,18 @@ class _Streams:
             os.dup2(duplicate.detach(), target)
 
 
+def default_signals() -> None:
+    """Restores the signals that a shell or `nohup` may have set to be ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def _command(arguments: list[str], cwd: Path, env: dict[str, str], _streams: _Streams) -> None:
     from ptblm import __main__ as module  # its import runs nothing
     from ptblm.cli import main
 
+    default_signals()
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import typer
-from update_docs import DOCUMENTS, normalize, regenerate, run_command, write_file
+from update_docs import DOCUMENTS, normalize, regenerate, write_file
 
 from ptblm.api import Model
 from ptblm.cli.commands import app
@@ -18,7 +18,8 @@ from ptblm.config.loading import load_config, validate
 from ptblm.config.schema import SECTIONS, VARIANT_KEYS
 from ptblm.config.yaml_document import parse_yaml
 from ptblm.errors import ConfigError
-from tests.conftest import REPOSITORY, load_script
+from tests.conftest import REPOSITORY, load_script, plain_environment
+from tests.new_process import run_command
 
 PAGES = sorted(
     path.relative_to(REPOSITORY).as_posix()
@@ -46,6 +47,14 @@ def fenced_commands(page: str) -> list[str]:
     lines = [line for _, block in _FENCE.findall(read(page)) for line in block.splitlines()]
     commands = [re.split(r"  +#|\s[|>]\s", line.removeprefix("$ "))[0].strip() for line in lines]
     return [command for command in commands if command.startswith("ptblm ")]
+
+
+def run(directory: Path, command: str) -> str:
+    """Runs a command in a directory, and returns its output on stdout and stderr."""
+    arguments = shlex.split(command)[1:]
+    done = run_command(arguments, cwd=directory, env=plain_environment(), merged=True)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 def command_and_arguments(words: list[str]) -> tuple[Any, list[str]]:
@@ -143,7 +152,7 @@ def test_readme_fits_on_a_few_screens() -> None:
 @pytest.mark.parametrize("page", DOCUMENTS)
 def test_generated_blocks_are_up_to_date(page: str, tmp_path: Path) -> None:
     text = read(page)
-    new = regenerate(text, partial(run_command, tmp_path), partial(write_file, tmp_path))
+    new = regenerate(text, partial(run, tmp_path), partial(write_file, tmp_path))
     assert normalize(new) == normalize(text), "run `python scripts/update_docs.py`"
     measured = r"(?:perplexity|nats|bits|bound|floor) +\(?([\d.]+\d)"
     old_values, new_values = ([float(v) for v in re.findall(measured, t)] for t in (text, new))
@@ -200,7 +209,7 @@ def test_output_of_examples_may_differ(script: ModuleType) -> None:
 
 
 def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_command(tmp_path, "ptblm train --config test --data sample --run-dir runs/small-sample")
+    run(tmp_path, "ptblm train --config test --data sample --run-dir runs/small-sample")
     monkeypatch.chdir(tmp_path)
     blocks = [block for language, block in _FENCE.findall(read("docs/api.md")) if language]
     assert len(blocks) > 3

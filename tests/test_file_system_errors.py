@@ -102,7 +102,7 @@ def here(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
 
 
 @pytest.mark.parametrize(
-    ("shift", "step"), [(0, 5), *(pytest.param(n, 1, marks=pytest.mark.slow) for n in (1, 4, 6))]
+    ("shift", "step"), [(0, 8), *(pytest.param(n, 1, marks=pytest.mark.slow) for n in (1, 4, 6))]
 )
 @pytest.mark.parametrize("name", COMMANDS)
 def test_any_failing_call_is_one_message(

@@ -14,7 +14,8 @@ import pytest
 
 from ptblm.checkpoint.format import load_checkpoint
 from tests.conftest import FAST, REPOSITORY, plain_environment
-from tests.run.helpers import default_signals, wait_for
+from tests.new_process import default_signals
+from tests.run.helpers import wait_for
 
 TINY = ["--set", "model.hidden_size=4", "--set", "training.batch_size=50"]
 

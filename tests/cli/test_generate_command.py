@@ -22,7 +22,7 @@ from ptblm.run.load_model import load_model
 from ptblm.terminal import escape
 from tests.conftest import FAST, plain_environment
 from tests.in_process import ptblm
-from tests.run.helpers import default_signals
+from tests.new_process import default_signals
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import plain_environment
-from tests.run.helpers import default_signals, options
+from tests.new_process import default_signals
+from tests.run.helpers import options
 
 STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 needs_linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")

@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +16,7 @@ from ptblm.reporting.reporter import Reporter, RunResult
 from ptblm.run.agreement import allow_typed
 from ptblm.run.train import train
 from tests.conftest import plain_environment
+from tests.new_process import PipedCommand
 
 # A run of one epoch of 39 steps.
 TINY = ["data.path=sample", "model.hidden_size=4", "training.batch_size=50", "training.epochs=1"]
@@ -50,24 +48,9 @@ def resume(directory: Path, *overrides: str, reporter: Reporter | None = None) -
     )
 
 
-def start(*arguments: object, cwd: Path) -> "subprocess.Popen[str]":
+def start(*arguments: object, cwd: Path) -> PipedCommand:
     """Starts `ptblm ARGUMENTS...` with pipes for stdin, stdout and stderr."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "ptblm", *map(str, arguments)],
-        cwd=cwd,
-        env=plain_environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=default_signals,
-    )
-
-
-def default_signals() -> None:
-    """Restores the signals that a shell or `nohup` may have set to be ignored."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+    return PipedCommand([*map(str, arguments)], cwd=cwd, env=plain_environment())
 
 
 def wait_for(path: Path, lines: int = 0) -> None:

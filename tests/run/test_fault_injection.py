@@ -28,7 +28,7 @@ def test_killed_training_ends_as_without_kills(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    result = script.kill_while_training(tmp_path, 3, random.Random(1))
+    result = script.kill_while_training(tmp_path, 1, random.Random(1))
     assert "equal those without kills" in result
 
 

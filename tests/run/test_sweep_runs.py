@@ -3,13 +3,13 @@
 import json
 import random
 import shutil
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Ptblm, write_small_corpus
+from tests.new_process import PipedCommand
 from tests.run.helpers import assert_same_end, options, start, wait_for
 
 SMALL = """
@@ -105,7 +105,7 @@ def test_workers_killed_ten_times_lose_nothing(ptblm: Ptblm, tmp_path: Path) -> 
     space = write_space(tmp_path, 60, rest)
     directory, chooser = tmp_path / "d", random.Random(0)
 
-    def worker() -> "subprocess.Popen[str]":
+    def worker() -> PipedCommand:
         return start("sweep", "run", space, "--dir", directory, cwd=tmp_path)
 
     workers = [worker(), worker()]
