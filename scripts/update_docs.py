@@ -120,6 +120,8 @@ def options_table(name: str) -> str:
         names = ", ".join(parameter.opts) if is_option else ""
         usage = " ".join(part for part in (names, metavar) if part)
         default = getattr(parameter, "show_default", None)
+        if not isinstance(default, str) and not getattr(parameter, "is_flag", False):
+            default = None if parameter.default is None else str(parameter.default)
         meaning = _escape(getattr(parameter, "help", None) or "")
         if isinstance(default, str):
             meaning += f" Default: `{default}`."

@@ -15,8 +15,8 @@ Checkpoints = Annotated[
     list[Path],
     typer.Argument(
         metavar="CHECKPOINT|RUN_DIR",
-        help="Checkpoint file, or run directory, whose last checkpoint is used. The probabilities "
-        "of several ones are averaged.",
+        help="Checkpoint file, or run directory, whose last checkpoint is used. If several are "
+        "given, their probabilities are averaged.",
         parser=parse_path,
         autocompletion=complete_run,
     ),

@@ -79,7 +79,8 @@ def train(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Run one step and report parameters, estimated time and memory."
+            "--dry-run",
+            help="Run the first steps and report parameters, estimated time and memory.",
         ),
     ] = False,
     processes: Annotated[
