@@ -163,8 +163,10 @@ def variants_table(section: str, key: str) -> str:
 
 
 def normalize(text: str) -> str:
-    """Masks values that differ between machines: decimals, speeds, best epochs, devices, widths."""
+    """Masks what differs between machines: decimals, speeds, progress, best epochs, devices."""
     text = re.sub(r"(?s)(<!-- example: [^\n]+\n).*?(<!-- end -->)", r"\1\2", text)
+    # Progress, printed in a run that takes long.
+    text = re.sub(r"(?m)^[\w /]+: [\d,]+ of [\d,]+, perplexity .*\n", "", text)
     text = re.sub(r"(?m)^( *device +).*$", r"\1#", text)
     text = re.sub(r"(?m)^( +\d+ +\S+) +\d.*$", r"\1 #", text)  # columns after the learning rate
     text = re.sub(r"(?<![\w.])[\d,]+\.\d+(?![\w.])", "#", text)

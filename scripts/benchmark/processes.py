@@ -27,7 +27,8 @@ def bench_processes(config: Config, steps: int, directory: Path) -> list[dict[st
 
     Each row also contains the time of the steps without the exchange, measured in alternating
     windows. Rows for more machines are computed: the time of the rows of one process, measured in
-    one process, and the time of a ring all-reduce of all gradients over a network of 25 Gbit/s.
+    one process, and the time of a ring all-reduce of the exchanged gradients over a network of
+    25 Gbit/s.
 
     Args:
         config: the config, with device, precision and text.

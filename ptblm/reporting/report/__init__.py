@@ -1,1 +1,1 @@
-"""The report of runs: one HTML page that needs no network and no script."""
+"""The report of runs: one HTML page that needs no network and runs no script."""
