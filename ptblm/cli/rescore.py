@@ -168,11 +168,11 @@ def rescore(
         raise UsageError("--tune and --to cannot be combined")
     if as_json and reference is None:
         raise UsageError("--json needs --tune", hint="--format jsonl prints JSON")
-    from ptblm.cli.tune_formats import tune_json, tune_lines
+    from ptblm.cli.tune_rescoring_formats import tune_json, tune_lines
     from ptblm.run.rescore import rescore as rescored_rows
     from ptblm.run.rescore import write_lists
     from ptblm.run.rescore_request import Request
-    from ptblm.run.tune import tune_weights
+    from ptblm.run.tune_rescoring import tune_weights
 
     clean_up_on_stop()
     request = Request(

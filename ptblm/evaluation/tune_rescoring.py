@@ -25,7 +25,7 @@ _REFINED_POINTS = 5  # the best points of the grid
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TunedWeights:
     """The result of a search for weights.
 
     Attributes:
@@ -47,7 +47,7 @@ def tune(
     starts: NDArray[np.int64],
     initial: Weights,
     fixed: Iterable[str] = (),
-) -> Tuned:
+) -> TunedWeights:
     """Searches for the weights with the fewest word errors.
 
     Of equally good weights, those with the smallest weight of the language model win, then those
@@ -90,7 +90,7 @@ def tune(
         refined = [replace(point, weight=each) for each in near if 0 <= each <= highest]
         found += [(counted(weights), weights) for weights in refined]
     after, weights = min(found, key=rank)
-    return Tuned(weights, before, after, int(np.minimum.reduceat(errors, starts).sum()))
+    return TunedWeights(weights, before, after, int(np.minimum.reduceat(errors, starts).sum()))
 
 
 def best(scores: NDArray[np.float64], starts: NDArray[np.int64]) -> NDArray[np.int64]:

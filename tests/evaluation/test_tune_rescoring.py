@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptblm.evaluation.combination import Candidates, Weights, totals
-from ptblm.evaluation.tune import best, tune
+from ptblm.evaluation.tune_rescoring import best, tune
 from ptblm.evaluation.word_errors import word_errors
 
 words = st.lists(st.sampled_from("abc"), max_size=7)

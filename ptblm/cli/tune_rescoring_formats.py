@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ptblm.run.tune import TuneResult
+from ptblm.run.tune_rescoring import TuneResult
 from ptblm.terminal import counted
 
 

@@ -9,7 +9,7 @@ from ptblm.corpus.lines import text_name
 from ptblm.corpus.references import read_references
 from ptblm.errors import DataError
 from ptblm.evaluation.combination import Candidates
-from ptblm.evaluation.tune import Tuned, tune
+from ptblm.evaluation.tune_rescoring import TunedWeights, tune
 from ptblm.evaluation.word_errors import word_errors
 from ptblm.run.rescore import load, rescored_utterances, warn_without_scores
 from ptblm.run.rescore_request import Request, check
@@ -28,7 +28,7 @@ class TuneResult:
         hypotheses: number of hypotheses.
     """
 
-    tuned: Tuned
+    tuned: TunedWeights
     words: int
     utterances: int
     hypotheses: int
