@@ -38,6 +38,7 @@ SweepDir = Annotated[
     ),
 ]
 
+
 @sweep_app.command("run")
 def run_sweep(
     space: Annotated[

@@ -160,7 +160,7 @@ def not_finite_error(path: Path, settings: EvaluationSettings, what: str) -> Ptb
     Args:
         path: the checkpoint.
         settings: the settings of the evaluation.
-        what: what is not finite: "perplexity" or "scores".
+        what: what is not finite: "perplexity", "scores" or "probabilities".
     """
     temperature = settings.temperature
     nearer = "a temperature nearer to 1"
