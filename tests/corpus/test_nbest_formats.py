@@ -145,7 +145,7 @@ def test_srilm_files_of_one_utterance_are_rejected(names: tuple[str, str]) -> No
     assert error.value.where == names[1]
 
 
-def test_espnet_directories_with_the_same_hypothesis_are_rejected(tmp_path: Path) -> None:
+def test_espnet_directories_with_the_same_ids_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "1best_recog").mkdir()
     for name, row in {"text": "u a\n", "score": "u -1\n"}.items():
         (tmp_path / "1best_recog" / name).write_text(row)

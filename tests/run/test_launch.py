@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from torch.distributed.elastic.utils import macros
+from torch.distributed.elastic.utils.api import macros
 from torch.distributed.launcher import api
 
 from ptblm.run.launch import launch, own_command
