@@ -42,8 +42,8 @@ def write_report(
         show_progress: whether to show a progress bar on a terminal.
 
     Raises:
-        UsageError: if there are too many runs, the file exists or cannot be written, or a package
-            is missing, or the device is not available.
+        UsageError: if there are too many runs, the file exists or cannot be written, a package is
+            missing, or the device is not available.
     """
     if len(runs) > MAX_RUNS:
         raise UsageError(

@@ -266,8 +266,7 @@ def rewrite_config(path: Path, before: Config, config: Config) -> None:
         edits = ", ".join(f"{key}={value}" for key, _, value in values) or "other text"
         logger.info(
             f"{path} differs from the config in the checkpoint ({edits}), which has no effect; "
-            "it was rewritten. "
-            "Pass --set KEY=VALUE to change a run"
+            "it was rewritten. Pass --set KEY=VALUE to change a run"
         )
     write_text(path, config_document(config))
 
