@@ -6,7 +6,6 @@ configures logging. Errors are the exceptions of `ptblm.errors`.
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
@@ -14,12 +13,12 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ptblm.corpus.lines import Line, read_lines
+from ptblm.config.evaluation import EvaluationSettings
 from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.corpus.word_splitting import Splitting
 from ptblm.errors import DataError, UsageError
 from ptblm.evaluation.generate import MAX_SEED
-from ptblm.evaluation.line_scores import Mode, ScoredLine, score_lines
+from ptblm.evaluation.line_scores import Mode, ScoredLine
 from ptblm.evaluation.minimal_pairs.judgments import Method
 from ptblm.evaluation.minimal_pairs.pair import pairs_of_sentences
 from ptblm.evaluation.minimal_pairs.reading import read_minimal_pairs
@@ -33,8 +32,9 @@ from ptblm.run.generate import GeneratedText, generate_texts, make_generator
 from ptblm.run.load_model import LoadedModel, load_trusted_model
 from ptblm.run.pairs import PairsResult, judge_materials
 from ptblm.run.pairs_options import check_options
+from ptblm.run.pipelines import not_finite_error
 from ptblm.run.prompts import encode_prompt, typed_prompt
-from ptblm.run.text_config import text_config
+from ptblm.run.score import Scoring, score_typed
 
 __all__ = ["GeneratedText", "Model", "PairsResult", "TextScore", "Token", "load"]
 
@@ -99,7 +99,8 @@ class Model:
         In a notebook, the result shows as text that is colored by surprisal.
 
         Args:
-            text: a text, or its lines without line ends.
+            text: a text, or its lines without line ends. It is read as plain text: for a model of
+                characters or bytes, spaces between characters are tokens.
             mode: "sentence" scores each line by itself, "document" carries the hidden state from
                 line to line and resets it at blank lines, "stream" never resets it and does not
                 score the first token.
@@ -109,8 +110,9 @@ class Model:
             top: number of most probable tokens to find for each token.
 
         Raises:
+            CheckpointError: if a score is not finite.
             DataError: if a token is unknown and the vocabulary does not contain `<unk>`.
-            UsageError: if an argument is not valid.
+            UsageError: if an argument is not valid, or memory runs out.
         """
         if not (0 < base < np.inf and base != 1):
             raise UsageError(f"base: expected a positive number other than 1, got {base}")
@@ -128,13 +130,14 @@ class Model:
         """Returns the perplexity of a text per token, the ends of lines included.
 
         Args:
-            text: a text, or its lines without line ends.
+            text: a text, or its lines without line ends; see `score`.
             mode: see `score`. Published results of the Penn Treebank use "stream".
 
         Raises:
+            CheckpointError: if a score is not finite.
             DataError: if no token is scored, or a token is unknown and the vocabulary does not
                 contain `<unk>`.
-            UsageError: if the mode is not valid.
+            UsageError: if an argument is not valid, or memory runs out.
         """
         nll, tokens = 0.0, 0
         for line in self._score_lines(text, mode, Measures()):
@@ -209,12 +212,15 @@ class Model:
                 continued.
 
         Raises:
+            CheckpointError: if a probability is not finite.
             DataError: if a token is unknown and the vocabulary does not contain `<unk>`.
         """
         tokenizer, model = self._loaded.tokenizer, self._loaded.model
         ids = encode_prompt(typed_prompt(text), tokenizer, self._loaded.config.data)
         log_probs = stepwise_log_probs(model, [tokenizer.line_end_id, *ids.tolist()])
         *_, last = log_probs
+        if np.isnan(last).any():
+            raise not_finite_error(self.path, EvaluationSettings(), "probabilities")
         return np.exp(last)
 
     def pairs(
@@ -270,22 +276,7 @@ class Model:
         self, text: str | Iterable[str], mode: Mode, measures: Measures
     ) -> Iterator[ScoredLine]:
         _check_choice("mode", mode, get_args(Mode))
-        model, context = self._loaded.model, self._loaded.tokenizer.line_end_id
-        return score_lines(model, self._lines(text), mode, context, measures=measures)
-
-    def _lines(self, text: str | Iterable[str]) -> Iterator[Line]:
-        """Yields the lines of a text, cleaned as in training.
-
-        Raises:
-            UsageError: if the text is not text.
-        """
-        if isinstance(text, bytes | bytearray):  # an iterable of numbers
-            raise UsageError("text: expected a string or lines, got bytes; decode them first")
-        lines = [text] if isinstance(text, str) else (f"{line}\n" for line in text)
-        pieces = (line.encode("utf-8", "surrogateescape") for line in lines)
-        tokenizer = self._loaded.tokenizer
-        config = text_config(self._loaded.config.data, [])
-        return read_lines(pieces, "text", tokenizer, config, Counter())
+        return score_typed(self._loaded, text, Scoring(mode=mode, measures=measures))
 
 
 def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:

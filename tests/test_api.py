@@ -6,11 +6,14 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import ptblm
 from ptblm.errors import CheckpointError, DataError, UsageError
+from ptblm.run.evaluate import evaluate_checkpoint
 from tests.conftest import plain_environment
 from tests.in_process import ptblm as command
 
@@ -77,6 +80,29 @@ def test_first_token_of_a_stream_has_no_surprisal(model: ptblm.Model) -> None:
     first = score[0]
     assert (first.surprisal, first.entropy, first.rank, first.predictions) == (None, None, None, ())
     assert "not scored" in score._repr_html_()
+
+
+@pytest.mark.parametrize("mode", ["stream", "sentence", "document"])
+def test_scores_that_are_not_finite_are_errors(
+    model: ptblm.Model, mode: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One word overflows, so the tokens before it have a score."""
+    loaded = model._loaded
+    row = model.vocabulary.ids["cat"]
+    (embedding,) = (each for name, each in loaded.model.named_parameters() if "embedding" in name)
+    with torch.no_grad():
+        embedding[row] = math.nan
+    text = "the mat\nthe cat sat\nthe mat\n"
+    for score in (model.score, model.perplexity):
+        with pytest.raises(CheckpointError, match="no finite scores"):
+            score(text, mode=mode)
+    with pytest.raises(CheckpointError, match="no finite probabilities"):
+        model.next_token_probabilities("the cat")
+    monkeypatch.setattr("ptblm.run.evaluate.load_models", lambda *_: [loaded])
+    (tmp_path / "text.txt").write_text(text)
+    with pytest.raises(CheckpointError, match="no finite perplexity"):
+        evaluate_checkpoint(model.path, text=str(tmp_path / "text.txt"), mode=mode)
+    assert model.perplexity("the mat\nthe mat\n", mode=mode) > 1
 
 
 def test_generated_text_depends_on_the_seed_only(model: ptblm.Model) -> None:

@@ -38,10 +38,6 @@ SweepDir = Annotated[
     ),
 ]
 
-# Starts this package in a child process, with the import path of this process: unlike `-m`, `-c`
-# with -P does not add the current directory.
-_CHILD = "import sys; sys.path[:] = {!r}; sys.argv[0] = 'ptblm'; from ptblm.cli import main; main()"
-
 
 @sweep_app.command("run")
 def run_sweep(
@@ -83,6 +79,7 @@ def run_sweep(
     check_optuna()
     sweep = load_sweep(space)
     from ptblm.run.directory import RUNS
+    from ptblm.run.launch import own_command
     from ptblm.run.sweep.directory import SweepDirectory
     from ptblm.run.sweep.run import run_worker
 
@@ -95,7 +92,7 @@ def run_sweep(
         directory,
         trials=trials,
         storage=storage,
-        command=[sys.executable, "-P", "-c", _CHILD.format(sys.path)],
+        command=own_command(),
         restart=["ptblm", *sys.argv[1:]],
         on_stop=lambda: print_from_handler("stopping after this step; the trial is saved"),
         on_trial=_print_trial,

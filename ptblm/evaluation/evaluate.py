@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +96,7 @@ def evaluate_lines(
     model: LanguageModel,
     tokenizer: Tokenizer,
     lines: Iterable[Line],
-    mode: Mode,
+    mode: Literal["sentence", "document"],
     pipeline: Pipeline | None = None,
 ) -> Iterator[LinesScore]:
     """Yields the cumulative score from time to time. The last score is the score of the text.
@@ -104,7 +105,7 @@ def evaluate_lines(
         model: the model, in evaluation mode.
         tokenizer: the tokenizer of the text. Special tokens are also scored separately.
         lines: the lines of the text.
-        mode: the mode; see `line_scores`.
+        mode: the mode; see `line_scores`. All tokens of a line are scored.
         pipeline: computes the probabilities instead of `model`.
     """
     total, yielded, unigram = LinesScore(), 0, unigram_table(tokenizer.vocabulary)
@@ -120,17 +121,16 @@ def _line_score(
     scored: ScoredLine, tokenizer: Tokenizer, unigram: NDArray[np.float64]
 ) -> LinesScore:
     line, nll = scored.line, scored.scores.nll
-    is_target = ~np.isnan(nll)
     breakdown = {}
     for token, index in tokenizer.special_ids.items():
-        is_token = is_target & (line.ids == index)
+        is_token = line.ids == index
         breakdown[token] = Score(float(nll[is_token].sum()), int(is_token.sum()))
-    score = Score(float(nll[is_target].sum()), int(is_target.sum()), breakdown)
+    score = Score(float(nll.sum()), len(nll), breakdown)
     return LinesScore(
         score,
         int(line.unknown.sum()),
         line_size(line.text),
-        float(unigram[line.ids[is_target]].sum()),
+        float(unigram[line.ids].sum()),
     )
 
 

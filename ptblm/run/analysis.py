@@ -6,7 +6,6 @@ import numpy as np
 
 from ptblm.config.evaluation import EvaluationSettings
 from ptblm.corpus.batches import count_streams
-from ptblm.corpus.layout import Split
 from ptblm.corpus.lines import lines_of
 from ptblm.evaluation.analysis import GateMap, ModelAnalysis
 from ptblm.evaluation.calibration import Calibration
@@ -24,13 +23,11 @@ from ptblm.evaluation.scored_text import (
 )
 from ptblm.model.language_model import LanguageModel
 from ptblm.progress_bar import ProgressBar
-from ptblm.run.agreement import check_corpus, check_known_corpus
 from ptblm.run.evaluated_text import read_evaluated_split
 from ptblm.run.generate import generate_texts, make_generator
 from ptblm.run.load_model import LoadedModel
 from ptblm.run.memory import memory_errors
 from ptblm.run.pipelines import not_finite_error
-from ptblm.run.text_config import text_config
 
 MAX_TOKENS = 200_000
 _PASSAGE_LINES = 40
@@ -47,17 +44,15 @@ _SAMPLES, _SAMPLE_TOKENS = 3, 40
 def analyze_model(
     loaded: LoadedModel,
     *,
-    split: Split = "valid",
     data: str | None = None,
     max_tokens: int = MAX_TOKENS,
     seed: int = 0,
     show_progress: bool = False,
 ) -> ModelAnalysis:
-    """Analyzes a model on the start of a split, which is scored as one stream, as `eval` does.
+    """Analyzes a model on the start of the valid split, scored as one stream as by `eval`.
 
     Args:
         loaded: the model.
-        split: the split of the corpus.
         data: the corpus; None selects the corpus of the run.
         max_tokens: the largest number of tokens of the text to read, at least 2.
         seed: seed of the generated texts.
@@ -68,13 +63,9 @@ def analyze_model(
             has not agreed to read.
         DataError: if the text cannot be read, for example because the corpus was removed, or is too
             short.
-        UsageError: if memory runs out.
+        UsageError: if memory runs out, or the corpus of the run is unknown.
     """
-    config = text_config(loaded.config.data, [], data=data)
-    if data is None:
-        check_known_corpus(loaded.corpus, loaded.path, "--data")
-        check_corpus(config, loaded.path)
-    source = read_evaluated_split(loaded.tokenizer, config, split)
+    source = read_evaluated_split(loaded, "valid", data)
     text = first_tokens(lines_of(source.source, loaded.tokenizer), max_tokens)
     tokens = len(text.ids) - 1
     count_streams(len(text.ids), 1, 1, "text")  # raises an error if the text is too short

@@ -15,11 +15,9 @@ from ptblm.corpus.lines import lines_of
 from ptblm.errors import UsageError
 from ptblm.evaluation.bootstrap import RatioInterval, perplexity_ratio
 from ptblm.progress_bar import ProgressBar
-from ptblm.run.agreement import check_corpus, check_known_corpus
 from ptblm.run.evaluated_text import read_evaluated_split
 from ptblm.run.load_model import LoadedModel, load_trusted_model
 from ptblm.run.score import Scoring, score
-from ptblm.run.text_config import text_config
 
 
 class _Sentences(NamedTuple):
@@ -123,11 +121,7 @@ def _score(
             hint="a model with fewer words predicts more <unk>, which is easier; train both on "
             "the same corpus with the same tokenizer",
         )
-    config = text_config(loaded.config.data, [], data=data, is_other_text=False)
-    if data is None:
-        check_known_corpus(loaded.corpus, loaded.path, "--data")
-        check_corpus(config, loaded.path)
-    text = read_evaluated_split(tokenizer, config, split)
+    text = read_evaluated_split(loaded, split, data)
     if comparable is not None and comparable.sha256 != text.encoded.sha256:
         raise UsageError(
             f"its {split} split is another text than that of {comparable.path}",

@@ -29,7 +29,6 @@ from ptblm.evaluation.scorers.description import method_steps
 from ptblm.evaluation.scorers.pipeline import Pipeline
 from ptblm.evaluation.unigram import unigram_table
 from ptblm.progress_bar import ProgressBar
-from ptblm.run.agreement import check_corpus, check_known_corpus
 from ptblm.run.evaluated_text import EvaluatedText, read_evaluated_file, read_evaluated_split
 from ptblm.run.load_model import LoadedModel
 from ptblm.run.memory import memory_errors
@@ -129,14 +128,10 @@ def evaluate_checkpoint(
     loaded = models[0]
     tokenizer = loaded.tokenizer
     other_words = _other_words(tokenizer, vocabulary_size)
-    config = text_config(loaded.config.data, overrides, data=data, is_other_text=text is not None)
-    if text is None and data is None:
-        check_known_corpus(loaded.corpus, loaded.path, "--data or --text")
-        check_corpus(config, loaded.path)
     found = (
-        read_evaluated_split(tokenizer, config, split or "test")
+        read_evaluated_split(loaded, split or "test", data, overrides, options="--data or --text")
         if text is None
-        else read_evaluated_file(tokenizer, config, text)
+        else read_evaluated_file(tokenizer, text_config(loaded.config.data, overrides), text)
     )
     settings = settings or EvaluationSettings()
     pipeline = make_pipeline(models, settings, show_progress=show_progress)

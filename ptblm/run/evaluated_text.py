@@ -1,6 +1,7 @@
 """Reads the text that a checkpoint is evaluated on: a split of a corpus, or a file."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ptblm.config.data import DataConfig
@@ -13,6 +14,9 @@ from ptblm.corpus.splits import corpus_name, locate_corpus, prepare_splits, shad
 from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.unknown_tokens import MAX_SHARE, unknown_tokens_note
 from ptblm.paths import expand_path
+from ptblm.run.agreement import check_corpus, check_known_corpus
+from ptblm.run.load_model import LoadedModel
+from ptblm.run.text_config import text_config
 
 
 @dataclass(frozen=True)
@@ -57,17 +61,34 @@ def read_evaluated_file(tokenizer: Tokenizer, config: DataConfig, text: str) -> 
     return EvaluatedText(prepared.source, encoded, raw.name, None, lines)
 
 
-def read_evaluated_split(tokenizer: Tokenizer, config: DataConfig, split: Split) -> EvaluatedText:
+def read_evaluated_split(
+    loaded: LoadedModel,
+    split: Split,
+    data: str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    options: str = "--data",
+) -> EvaluatedText:
     """Reads a split of a corpus. The files of the other splits are not opened.
 
     Args:
-        tokenizer: the tokenizer.
-        config: the corpus, and how it is read.
+        loaded: the model.
         split: the split.
+        data: the corpus; None selects the corpus of the run, which is read as in training.
+        overrides: strings such as "data.encoding=latin-1", for how the text is read.
+        options: the options that name another text, for messages.
 
     Raises:
+        CheckpointError: if the user has not agreed to read the corpus that the checkpoint names.
+        ConfigError: if an override is not valid.
         DataError: if the text cannot be read.
+        UsageError: if the corpus of the run is unknown.
     """
+    tokenizer = loaded.tokenizer
+    config = text_config(loaded.config.data, overrides, data=data, is_other_text=False)
+    if data is None:
+        check_known_corpus(loaded.corpus, loaded.path, options)
+        check_corpus(config, loaded.path)
     corpus = locate_corpus(config, [split])
     texts = prepare_splits(corpus, config)
     source = texts.sources[split]

@@ -1,4 +1,4 @@
-"""Starts several processes on this machine that train together (`ptblm train --processes`)."""
+"""Starts `ptblm` in child processes, several of which can train together (`--processes`)."""
 
 import logging
 import os
@@ -9,6 +9,15 @@ from ptblm.errors import LostProcessError
 
 # Seconds between SIGTERM and SIGKILL for a process that does not end.
 _SHUTDOWN_TIMEOUT = 60
+_CODE = "import sys; sys.path[:] = {!r}; sys.argv[0] = 'ptblm'; from ptblm.cli import main; main()"
+
+
+def own_command() -> list[str]:
+    """Returns the words that start `ptblm` in a child process, with the import path of this one.
+
+    Unlike `-m`, `-c` with -P does not add the current directory, whose files could hide modules.
+    """
+    return [sys.executable, "-P", "-c", _CODE.format(sys.path)]
 
 
 def launch(processes: int, arguments: Sequence[str]) -> int:
@@ -41,7 +50,8 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
         logs_specs=DefaultLogsSpecs(),
         shutdown_timeout=_SHUTDOWN_TIMEOUT,
     )
-    command = [sys.executable, "-m", "ptblm", *_without_processes(arguments)]
+    command = [*own_command(), *_without_processes(arguments)]
+    command = [word.replace("$", "$$") for word in command]  # elastic_launch expands ${local_rank}
     try:
         elastic_launch(config, command[0])(*command[1:])
     except ChildFailedError as error:

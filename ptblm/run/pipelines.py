@@ -17,7 +17,6 @@ from ptblm.evaluation.scorers.reader import has_dropout
 from ptblm.files import open_regular, os_errors
 from ptblm.paths import shell_join
 from ptblm.progress_bar import ProgressBar
-from ptblm.run.agreement import check_corpus, check_known_corpus
 from ptblm.run.evaluated_text import read_evaluated_split
 from ptblm.run.load_model import LoadedModel, load_trusted_model
 
@@ -140,14 +139,11 @@ def training_rms(
 
 
 def _training_text(loaded: LoadedModel) -> EncodedText:
-    config = loaded.config.data
     try:
-        check_known_corpus(loaded.corpus, loaded.path, "rule=sgd")
-        check_corpus(config, loaded.path)
-        text = read_evaluated_split(loaded.tokenizer, config, "train")
+        text = read_evaluated_split(loaded, "train")
         if loaded.corpus_sha256["train"] not in ("", text.encoded.sha256):
             problem = "the train split is not the text that the run began with"
-            raise DataError(problem, where=config.path)
+            raise DataError(problem, where=loaded.config.data.path)
         return text.encoded
     except (CheckpointError, DataError, UsageError) as error:
         raise _with_hint(error) from None
@@ -164,7 +160,7 @@ def not_finite_error(path: Path, settings: EvaluationSettings, what: str) -> Ptb
     Args:
         path: the checkpoint.
         settings: the settings of the evaluation.
-        what: what is not finite: "perplexity" or "scores".
+        what: what is not finite: "perplexity", "scores" or "probabilities".
     """
     temperature = settings.temperature
     nearer = "a temperature nearer to 1"

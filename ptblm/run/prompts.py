@@ -12,6 +12,7 @@ from ptblm.corpus.source import bytes_source
 from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.vocabulary import UNK, Ids
 from ptblm.errors import DataError
+from ptblm.run.text_config import typed_config
 from ptblm.terminal import counted
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def encode_prompt(prompt: PromptText, tokenizer: Tokenizer, config: DataConfig) 
         DataError: if the prompt is not in the encoding of the config, or a token is unknown and the
             vocabulary does not contain `<unk>`.
     """
-    config = config.model_copy(update={"encoding": None, "format": "plain"})
+    config = typed_config(config)
     try:
         prepared = prepare_text(bytes_source(prompt.name, prompt.content), config)
     except DataError as error:

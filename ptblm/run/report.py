@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from ptblm.backend.device import select_device
 from ptblm.errors import CheckpointError, DataError, PtblmError, UsageError
 from ptblm.files import check_new_output, os_errors, write_text
 from ptblm.reporting.history import RunHistory
@@ -27,8 +28,8 @@ def write_report(
 ) -> None:
     """Writes the report of runs as one HTML page.
 
-    A model that cannot be analyzed, because its checkpoint or corpus is missing, is noted on the
-    page.
+    A model that cannot be analyzed, for example because its checkpoint is missing or its corpus is
+    unknown, is noted on the page.
 
     Args:
         runs: one to six runs.
@@ -41,8 +42,8 @@ def write_report(
         show_progress: whether to show a progress bar on a terminal.
 
     Raises:
-        UsageError: if there are too many runs, the file exists or cannot be written, or a package
-            is missing.
+        UsageError: if there are too many runs, the file exists or cannot be written, a package is
+            missing, or the device is not available.
     """
     if len(runs) > MAX_RUNS:
         raise UsageError(
@@ -50,6 +51,8 @@ def write_report(
         )
     check_jinja()
     check_new_output(path, "report", overwrite=overwrite)
+    if analysis:
+        select_device(device_name)  # an error about it applies to all models
     models = [
         _analyze(run.path, data, cell, device_name, show_progress=show_progress)
         if analysis
@@ -70,7 +73,7 @@ def _analyze(
         loaded = load_trusted_model(run, device_name, cell)
         hashes = loaded.corpus_sha256
         analysis = analyze_model(loaded, data=data, show_progress=show_progress)
-    except (CheckpointError, DataError) as error:
+    except (CheckpointError, DataError, UsageError) as error:
         logger.warning(f"the model of {run} was not analyzed: {_reason(error)}")
         return AnalyzedModel(None, f"The model was not analyzed: {_reason(error)}", hashes)
     return AnalyzedModel(analysis, "", hashes)

@@ -218,31 +218,35 @@ def restore(components: RunComponents, checkpoint: Checkpoint, path: Path) -> No
         )
 
 
-def rewrite_last(directory: RunDirectory, path: Path, checkpoint: Checkpoint) -> None:
-    """Makes `checkpoint`, which was loaded from `path`, the last checkpoint of a resumed run.
+def rewrite_last(
+    directory: RunDirectory, path: Path, checkpoint: Checkpoint, config: Config
+) -> None:
+    """Makes the last checkpoint of a resumed run the one that it resumes from, with its config.
 
-    A damaged last checkpoint is renamed to last.safetensors.bad. After a divergence, the checkpoint
-    is rewritten, because its config may have changed.
+    A damaged last checkpoint is renamed to last.safetensors.bad. If the config was changed, the
+    change is saved at once, because the run may be killed before its next save.
+
+    Args:
+        directory: the run directory.
+        path: the file of the checkpoint.
+        checkpoint: the checkpoint.
+        config: the config of the resumed run.
 
     Raises:
         OSError: if the checkpoint cannot be written.
     """
     if path != directory.last and directory.last.exists():
         os.replace(directory.last, directory.last.with_name(f"{directory.last.name}.bad"))
-    if path != directory.last or directory.diverged.is_file():
-        save_checkpoint(directory.last, checkpoint)
-
-
-def with_config(checkpoint: Checkpoint, config: Config) -> Checkpoint:
-    """Returns a copy of the checkpoint with a different config."""
-    return replace(checkpoint, config=config.model_dump())
+    if path != directory.last or checkpoint.parsed_config() != config:
+        save_checkpoint(directory.last, replace(checkpoint, config=config.model_dump()))
 
 
 def rewrite_config(path: Path, before: Config, config: Config) -> None:
     """Writes the config of a resumed run to its config.yaml.
 
-    The file is only a record and is never used as the config. If it was edited, a note explains
-    that the edit has no effect. A file that already describes `config` is not rewritten.
+    The file is only a record and is never used as the config. If it was edited, or describes the
+    config of another checkpoint, a note explains that this has no effect. A file that already
+    describes `config` is not rewritten.
 
     Args:
         path: the file.
@@ -261,8 +265,8 @@ def rewrite_config(path: Path, before: Config, config: Config) -> None:
         values = [] if found is None else config_differences(before, found)
         edits = ", ".join(f"{key}={value}" for key, _, value in values) or "other text"
         logger.info(
-            f"{path} was edited ({edits}), which has no effect; it was rewritten. "
-            "Pass --set KEY=VALUE to change a run"
+            f"{path} differs from the config in the checkpoint ({edits}), which has no effect; "
+            "it was rewritten. Pass --set KEY=VALUE to change a run"
         )
     write_text(path, config_document(config))
 

@@ -16,13 +16,14 @@ from ptblm.corpus.source import bytes_source
 from ptblm.corpus.tokenizers.base import Tokenizer
 from ptblm.corpus.unknown_tokens import MAX_SHARE, unknown_tokens_note
 from ptblm.corpus.word_splitting import Split, Splitting, word_splitter
+from ptblm.errors import UsageError
 from ptblm.evaluation.line_scores import Mode, ScoredLine, score_lines
 from ptblm.evaluation.scorers.pipeline import Pipeline
 from ptblm.evaluation.token_scores import Measures
 from ptblm.run.load_model import LoadedModel
 from ptblm.run.memory import memory_errors
 from ptblm.run.pipelines import not_finite_error
-from ptblm.run.text_config import text_config
+from ptblm.run.text_config import text_config, typed_config
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,29 @@ def score_text(
     if scoring.has_ids:
         split = partial(_split_after_id, split)
     return _score_text(loaded, text, scoring, config, split)
+
+
+def score_typed(
+    loaded: LoadedModel, text: str | Iterable[str], scoring: Scoring
+) -> Iterator[ScoredLine]:
+    """Yields the lines of a text that a program passes with their scores; see `typed_config`.
+
+    Args:
+        loaded: the model.
+        text: a text, or its lines without line ends.
+        scoring: how the text is scored.
+
+    Raises:
+        CheckpointError: if a score is not finite.
+        DataError: if a token is unknown and the vocabulary does not contain `<unk>`.
+        UsageError: if the text is not text, or memory runs out.
+    """
+    if isinstance(text, bytes | bytearray):  # an iterable of numbers
+        raise UsageError("text: expected a string or lines, got bytes; decode them first")
+    lines = [text] if isinstance(text, str) else (f"{line}\n" for line in text)
+    pieces = (line.encode("utf-8", "surrogateescape") for line in lines)
+    config, tokenizer = typed_config(loaded.config.data), loaded.tokenizer
+    return score(loaded, read_lines(pieces, "text", tokenizer, config, Findings()), scoring)
 
 
 def _score_text(

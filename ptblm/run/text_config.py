@@ -11,6 +11,14 @@ from ptblm.errors import ConfigError
 OVERRIDABLE = ("data.encoding", "data.format", "data.marks", "data.vocabulary.unk")
 
 
+def typed_config(trained: DataConfig) -> DataConfig:
+    """Returns the config of a text that is typed or passed by a program, for a trained model.
+
+    Such a text is read as it is, because it can look like a file of separated characters by chance.
+    """
+    return trained.model_copy(update={"encoding": None, "format": "plain"})
+
+
 def text_config(
     trained: DataConfig,
     overrides: Sequence[str],

@@ -40,7 +40,6 @@ from ptblm.run.resume import (
     restore,
     rewrite_config,
     rewrite_last,
-    with_config,
 )
 from ptblm.run.setup import RunComponents, setup_run, with_absolute_vocabulary_path
 from ptblm.run.signals import SaveSignal, StopSignal
@@ -202,11 +201,9 @@ def _resume(job: _Job, found: _Checkpoint, config: Config | ChangeConfig) -> Run
         for reason in reproducibility_warnings(checkpoint, components):
             logger.info(f"{reason}; the run may not be bit-exact")
 
-        changed = with_config(checkpoint, config)
-
         def prepare(directory: RunDirectory) -> None:
             clear_temporary_files(directory)
-            rewrite_last(directory, path, changed)
+            rewrite_last(directory, path, checkpoint, components.config)
             directory.result.unlink(missing_ok=True)
             directory.diverged.unlink(missing_ok=True)
             record_resumption(directory.environment, list(job.command), components.computing())

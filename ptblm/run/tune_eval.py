@@ -26,7 +26,6 @@ from ptblm.evaluation.tune_settings import SettingsTuner, TuneOutcome, Wanted
 from ptblm.files import check_output, os_errors, write_text
 from ptblm.json_files import finite
 from ptblm.progress_bar import ProgressBar
-from ptblm.run.agreement import check_corpus, check_known_corpus
 from ptblm.run.evaluated_text import read_evaluated_split
 from ptblm.run.load_model import LoadedModel
 from ptblm.run.memory import memory_errors
@@ -37,7 +36,6 @@ from ptblm.run.pipelines import (
     not_finite_error,
     training_rms,
 )
-from ptblm.run.text_config import text_config
 from ptblm.terminal import escape
 
 
@@ -114,13 +112,7 @@ def tune_evaluation(request: TuneRequest, *, show_progress: bool = False) -> Tun
         monte_carlo=MonteCarloSettings(samples=request.mc_samples) if request.mc_samples else None
     )
     check_settings(models, start)
-    config = text_config(
-        first.config.data, request.overrides, data=request.data, is_other_text=False
-    )
-    if request.data is None:
-        check_known_corpus(first.corpus, first.path, "--data")
-        check_corpus(config, first.path)
-    text = read_evaluated_split(first.tokenizer, config, "valid")
+    text = read_evaluated_split(first, "valid", request.data, request.overrides)
     tokens = text.encoded.ids[: None if request.max_tokens is None else request.max_tokens + 1]
     count_streams(len(tokens), 1, 1, "valid split")
     outcome = _tune(models, request, start, on_device(tokens, first.device.device), show_progress)

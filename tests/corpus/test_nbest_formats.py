@@ -137,6 +137,22 @@ def test_suffixes_of_srilm_files_are_not_part_of_the_id(tmp_path: Path) -> None:
     assert [group[0].utterance for group in utterances] == ["a.1", "b", "c", "d.txt"]
 
 
+@pytest.mark.parametrize("names", [("a/u", "b/u"), ("u", "u.gz"), ("u.score", "u"), ("u v", "u-v")])
+def test_srilm_files_of_one_utterance_are_rejected(names: tuple[str, str]) -> None:
+    """Found before a file is read, so that nothing is written for the first one."""
+    with pytest.raises(DataError, match=f"is that of {names[0]} too") as error:
+        read("srilm", *names)
+    assert error.value.where == names[1]
+
+
+def test_espnet_directories_with_the_same_ids_are_rejected(tmp_path: Path) -> None:
+    (tmp_path / "1best_recog").mkdir()
+    for name, row in {"text": "u a\n", "score": "u -1\n"}.items():
+        (tmp_path / "1best_recog" / name).write_text(row)
+    with pytest.raises(DataError, match="hypothesis 'u-1' occurs twice"):
+        read("espnet", tmp_path, tmp_path)
+
+
 def test_theanolm_rows_start_with_the_utterance() -> None:
     first, second = read("theanolm", GOLDEN / "theanolm.txt")
     assert [each.id for each in first] == ["call-01-1", "call-01-2"]

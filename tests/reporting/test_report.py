@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
 from ptblm.errors import UsageError
 from ptblm.evaluation.analysis import (
     CalibrationBin,
@@ -274,6 +275,23 @@ def test_text_has_contrast_in_both_color_schemes(scheme: str) -> None:
         assert contrast(text, "paper") >= 4.5, text
     for number in range(6):
         assert contrast(f"c{number}", "paper") >= 3, number
+
+
+def test_model_of_unknown_corpus_is_noted_on_the_page(
+    run: RunHistory, run_directory: Path, tmp_path: Path
+) -> None:
+    """A model that was imported with `--vocab` has no corpus."""
+    last = run_directory / "checkpoints" / "last.safetensors"
+    checkpoint = load_checkpoint(last)
+    save_checkpoint(last, replace(checkpoint, corpus={**checkpoint.corpus, "name": ""}))
+    runs = [run, read_run(run_directory)]
+    write_report(runs, tmp_path / "report.html", device_name="cpu")
+    text = Page((tmp_path / "report.html").read_text()).text
+    assert "A passage, colored by surprisal" in text  # of the first run
+    assert "was not analyzed: the corpus of an imported model is unknown" in text
+    with pytest.raises(UsageError, match="--device cuda:99"):
+        write_report(runs, tmp_path / "other.html", device_name="cuda:99")
+    assert not (tmp_path / "other.html").exists()
 
 
 def test_command_writes_the_page(run_directory: Path, ptblm: Ptblm) -> None:

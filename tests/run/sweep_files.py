@@ -7,6 +7,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import TrialState, create_trial
 
+from ptblm.run.sweep.study import JOURNAL_STUDY
+
 SPACE = """config: test
 set: {data.path: sample}
 space:
@@ -27,7 +29,7 @@ def write_sweep(directory: Path, note: str = "no such corpus") -> Path:
     (directory / "lock").touch()
     storage = JournalStorage(JournalFileBackend(str(directory / "journal.jsonl")))
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(storage=storage, study_name=directory.name)
+    study = optuna.create_study(storage=storage, study_name=JOURNAL_STUDY)
     rates = [0.5, 0.2, 0.98, 0.3, 0.7, 0.1, 0.4, 0.6]
     for number, rate in enumerate(rates):
         cell = "gru" if number % 3 else "lstm"

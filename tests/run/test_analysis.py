@@ -12,6 +12,8 @@ from ptblm.evaluation.analysis import Group, ModelAnalysis
 from ptblm.run.analysis import analyze_model
 from ptblm.run.evaluate import evaluate_checkpoint
 from ptblm.run.load_model import LoadedModel, load_model
+from ptblm.run.train import train
+from tests.run.helpers import tiny_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -141,3 +143,23 @@ def test_missing_or_strange_corpus_is_a_clear_error(models: Path, tmp_path: Path
     object.__setattr__(loaded, "config", strange)
     with pytest.raises(CheckpointError, match="not trained with"):
         analyze_model(loaded)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "encoding"),
+    [("format", "plain", "ascii"), ("encoding", "latin-1", "latin-1")],
+)
+def test_corpus_of_the_run_is_read_as_in_training(
+    key: str, value: str, encoding: str, tmp_path: Path
+) -> None:
+    """These texts have another form, or are not valid, with the default of the key."""
+    line = "a b _ c " if key == "format" else "caf\xe9 "
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.txt").write_text(f"{line * 4}\n" * 60, encoding)
+    options = [f"data.path={tmp_path}", "data.tokenizer=char", f"data.{key}={value}"]
+    train(tiny_config(*options, "training.batch_size=5"), tmp_path / "run")
+    found = analyze_model(load_model(tmp_path / "run", "cpu"))
+    expected = evaluate_checkpoint(tmp_path / "run", split="valid", device_name="cpu")
+    assert (found.text, found.tokens) == (expected.text, expected.score.tokens)
+    assert found.tokens == 60 * (len(line * 4) + 1) - 1
+    assert found.perplexity == pytest.approx(expected.score.perplexity, rel=1e-9)

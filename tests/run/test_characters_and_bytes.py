@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ptblm.api import load
 from ptblm.checkpoint.format import load_checkpoint
 from ptblm.config.loading import load_config
 from ptblm.corpus.tokenizers import make_tokenizer
@@ -179,3 +180,11 @@ def test_unusable_file_is_a_data_error(
             load_config("small", [*TINY[1::2], f"data.path={path}", f"data.tokenizer={tokenizer}"])
         )
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["char", "byte"])
+@pytest.mark.parametrize("text", ["a b c d e a b c d e a", "97 98 99 100 101 97 98 99"])
+def test_passed_text_is_read_as_it_is(models: Path, name: str, text: str) -> None:
+    """A file of this text would be read as `abcdeabcdea` or `abcdeabc`."""
+    score = load(models / name, device="cpu").score(text)
+    assert "".join(token.text for token in score[: len(text)]) == text

@@ -183,7 +183,7 @@ def test_edited_config_file_has_no_effect(run: Path, log: pytest.LogCaptureFixtu
         path.write_text(edited)
         resume(run)
         assert len(log.messages) == 1
-        assert f"{path} was edited {edit}" in log.messages[0]
+        assert f"{path} differs from the config in the checkpoint {edit}" in log.messages[0]
         assert "--set" in log.messages[0]
         assert path.read_text() == written
         assert load_checkpoint(last_checkpoint(run)).trained() == (1, 39)
@@ -199,7 +199,7 @@ def test_equivalent_config_file_is_not_touched(run: Path, log: pytest.LogCapture
     # --set changes the config, so the file is written again without the comment.
     resume(run, "run.log_every=7")
     assert len(log.messages) == 1
-    assert "config.yaml was edited (other text)" in log.messages[0]
+    assert "config.yaml differs from the config in the checkpoint (other text)" in log.messages[0]
     assert load_config(str(path)).run.log_every == 7
     log.clear()
     path.unlink()

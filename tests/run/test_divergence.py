@@ -5,12 +5,13 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
-from ptblm.config.loading import load_config
+from ptblm.config.loading import load_config, override_config
 from ptblm.errors import ConfigError, DivergedError
 from ptblm.json_files import write_json
 from ptblm.paths import shell_join
@@ -33,12 +34,14 @@ def test_weights_that_are_not_finite_are_never_saved(
     rare = len(checkpoint.vocabulary["tokens"]) - 1
     embedding = next(weights for name, weights in checkpoint.model.items() if "embedding" in name)
     embedding[rare, 0] = float("nan")
-    save_checkpoint(last, checkpoint)
+    changes = ["training.epochs=2", "run.checkpoint_every=1 steps", "run.log_every=1"]
+    config = override_config(checkpoint.parsed_config(), changes)
+    save_checkpoint(last, replace(checkpoint, config=config.model_dump()))
     before = contents(last.parent)
     for module in (load_model, verify):  # NaN after loading
         monkeypatch.setattr(module, "check_finite", lambda *_: None)
     with pytest.raises(DivergedError, match="training diverged") as caught:
-        resume(run, "training.epochs=2", "run.checkpoint_every=1 steps", "run.log_every=1")
+        resume(run)
     assert caught.value.exit_code == 5
     assert contents(last.parent) == before
     step = metrics(run)[-1]

@@ -17,7 +17,7 @@ from ptblm.run.evaluate import evaluate_checkpoint
 from ptblm.run.resume import check_changes
 from ptblm.run.train import train
 from tests.conftest import REPOSITORY, Ptblm
-from tests.run.helpers import contents, flip_bit, last_checkpoint, resume, tiny_config
+from tests.run.helpers import contents, flip_bit, last_checkpoint, metrics, resume, tiny_config
 
 needs_onednn = pytest.mark.skipif(not onednn_is_accurate(), reason="only one matmul backend")
 
@@ -49,6 +49,24 @@ def test_epochs_may_change_except_with_schedules_by_progress(schedule: str, dive
         f"(every rate of a {schedule} schedule depends on it)"
     )
     assert "training.epochs" not in (caught.value.hint or "")
+
+
+def test_changed_config_survives_a_kill_before_the_first_save(
+    run: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = last_checkpoint(run).read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("ptblm.run.train.run_loop", killed)
+        for overrides in ([], ["training.epochs=2"]):
+            assert last_checkpoint(run).read_bytes() == before
+            with pytest.raises(KeyboardInterrupt):
+                resume(run, *overrides)
+    assert resume(run).info.config.training.epochs == 2
+    assert metrics(run)[-2]["epoch"] == 2
+    assert log.messages == []
 
 
 def test_other_text_is_rejected(run: Path, tmp_path: Path) -> None:

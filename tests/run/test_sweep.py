@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from optuna.trial import TrialState
 from ptblm.errors import CheckpointError, ConfigError, DataError, UsageError
 from ptblm.run.lock import try_lock
 from ptblm.run.sweep import check_optuna
-from ptblm.run.sweep.directory import SweepDirectory
+from ptblm.run.sweep.directory import SweepDirectory, claim_database_id
 from ptblm.run.sweep.show import best_config, summarize_sweep
 from tests.conftest import REPOSITORY, plain_environment
 from tests.run.helpers import wait_for
@@ -174,10 +175,52 @@ def test_database_can_replace_the_journal(tmp_path: Path) -> None:
     study = run(write(grid(0.5, 0.4), tmp_path), directory, storage=url)
     assert states(study) == ["COMPLETE", "COMPLETE"]
     assert not (directory / "journal.jsonl").exists()
+    with pytest.raises(CheckpointError, match="missing") as missing:
+        summarize_sweep(SweepDirectory(directory))
+    assert "pass --storage" in str(missing.value.hint)
     assert summarize_sweep(SweepDirectory(directory), url).trials[0].number == 1
     with pytest.raises(UsageError, match="trials cannot be read") as caught:
         run(tmp_path / "space.yaml", directory, storage="nonsense")
     assert caught.value.where == "--storage"
+
+
+def test_sweeps_of_the_same_name_do_not_share_a_study(tmp_path: Path) -> None:
+    url, space = f"sqlite:///{tmp_path}/trials.db", write(grid(0.5), tmp_path)
+    for parent in ("a", "b"):
+        study = run(space, tmp_path / parent / "sweep", storage=url)
+        assert states(study) == ["COMPLETE"]
+        assert (tmp_path / parent / "sweep" / trial(0) / "result.json").exists()
+    (tmp_path / "a" / "sweep").rename(tmp_path / "moved")
+    study = run(space, tmp_path / "moved", storage=url)
+    assert states(study) == ["COMPLETE"]
+    assert starts(tmp_path / "moved") == {trial(0): 1}
+    (tmp_path / "moved" / "database-id").write_text("x" * 32)
+    with pytest.raises(CheckpointError, match="not the name of a sweep"):
+        run(space, tmp_path / "moved", storage=url)
+
+
+@pytest.mark.parametrize(("first", "second"), [(None, "a"), ("a", None), ("a", "b")])
+def test_trials_in_another_storage_are_not_started_again(
+    first: str | None, second: str | None, tmp_path: Path
+) -> None:
+    first, second = (name and f"sqlite:///{tmp_path}/{name}.db" for name in (first, second))
+    space = write(f"{BASE}{RANGE}trials: 1\n", tmp_path)
+    run(space, tmp_path / "d", storage=first)
+    config = (tmp_path / "d" / f"{trial(0)}.yaml").read_bytes()
+    with pytest.raises(UsageError, match="does not contain the trials of this directory"):
+        run(space, tmp_path / "d", trials=2, storage=second)
+    assert (tmp_path / "d" / f"{trial(0)}.yaml").read_bytes() == config
+    assert len(run(space, tmp_path / "d", trials=2, storage=first).trials) == 2
+
+
+def test_workers_that_start_together_have_one_database_id(tmp_path: Path) -> None:
+    directories = [SweepDirectory(tmp_path)] * 8
+    with ThreadPoolExecutor(8) as workers:  # as on a file system without locks
+        ids = set()
+        for each in [workers.submit(claim_database_id, each) for each in directories]:
+            with contextlib.suppress(CheckpointError):  # it is being written
+                ids.add(each.result())
+    assert ids == {(tmp_path / "database-id").read_text()}
 
 
 def test_workers_share_the_trials(tmp_path: Path) -> None:

@@ -105,6 +105,12 @@ def test_nothing_is_written_by_show_and_best(written: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in written.rglob("*")} == before
 
 
+def test_sweep_can_be_moved(written: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(written, tmp_path / "renamed")
+    for command in ("show", "best"):
+        assert ptblm("sweep", command, moved)[::2] == ptblm("sweep", command, written)[::2]
+
+
 def test_directory_without_a_sweep_is_one_message(tmp_path: Path) -> None:
     for command in ("show", "best"):
         code, errors, _ = ptblm("sweep", command, tmp_path)

@@ -116,14 +116,16 @@ def grouped(hypotheses: Iterable[Hypothesis]) -> Iterator[Utterance]:
     """Yields the hypotheses of each utterance, which follow one another in the list.
 
     Raises:
-        DataError: if the hypotheses of an utterance are in several places, or are too many.
+        DataError: if the hypotheses of an utterance are in several places or too many, or two have
+            the same number.
     """
     seen: set[int] = set()
     group: Utterance = []
+    numbers: set[int] = set()
     for hypothesis in hypotheses:
         if group and group[0].utterance != hypothesis.utterance:
             yield group
-            group = []
+            group, numbers = [], set()
         if not group:
             key = hash(hypothesis.utterance)  # the ids of a large list would take more memory
             if key in seen:
@@ -139,7 +141,10 @@ def grouped(hypotheses: Iterable[Hypothesis]) -> Iterator[Utterance]:
                 "hypotheses",
                 where=hypothesis.where,
             )
-        number = hypothesis.number or len(group) + 1
-        group.append(replace(hypothesis, number=number))
+        numbered = replace(hypothesis, number=hypothesis.number or len(group) + 1)
+        if numbered.number in numbers:
+            raise DataError(f"hypothesis '{numbered.id:.60}' occurs twice", where=numbered.where)
+        numbers.add(numbered.number)
+        group.append(numbered)
     if group:
         yield group

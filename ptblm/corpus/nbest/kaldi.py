@@ -35,13 +35,7 @@ def _read(paths: Sequence[str], options: ReadOptions) -> Iterator[Utterance]:
     hypotheses: Iterable[Hypothesis] = map(_parse, rows)
     if options.costs is not None:
         hypotheses = _with_costs(hypotheses, options.costs)
-    for utterance in grouped(hypotheses):
-        numbers: set[int] = set()
-        for each in utterance:
-            if each.number in numbers:
-                raise DataError(f"hypothesis '{each.id:.60}' occurs twice", where=each.where)
-            numbers.add(each.number)
-        yield utterance
+    return grouped(hypotheses)
 
 
 def _parse(row: Row) -> Hypothesis:

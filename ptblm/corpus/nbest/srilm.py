@@ -67,6 +67,16 @@ def parse_scores(row: Row, text: str, utterance: str, prefix: str = "") -> Hypot
 
 
 def _read(paths: Sequence[str], _options: ReadOptions) -> Iterator[Utterance]:
+    files: dict[str, str] = {}
+    for path in paths:
+        utterance = utterance_of(path)
+        if utterance in files:
+            raise DataError(
+                f"utterance '{utterance:.60}' is that of {text_name(files[utterance])} too",
+                where=text_name(path),
+                hint="the id of an utterance is the name of its file; rename one of the files",
+            )
+        files[utterance] = path
     return grouped(each for path in paths for each in _file(path))
 
 

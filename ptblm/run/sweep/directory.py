@@ -2,6 +2,7 @@
 
 sweep.yaml                the sweep, as it was started
 journal.jsonl             the trials, written by Optuna
+database-id               the name of the sweep in a database, which has the trials instead
 lock                      locked while a worker chooses a trial
 trial-00017.yaml          the config of a trial
 trial-00017/              its run
@@ -10,7 +11,10 @@ trial-00017.lock          locked while a worker trains it
 trial-00017-seed-1...     a repetition with another seed
 """
 
+import contextlib
 import os
+import re
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +26,8 @@ from ptblm.files import has_one_name, open_regular, os_errors, write_text
 
 MAX_JOURNAL_BYTES = 100_000_000
 _OTHER_DIR = "pass another --dir"
+_TRIAL_CONFIG = re.compile(r"trial-[0-9]{5,9}\.yaml")
+_DATABASE_ID = re.compile(rb"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,22 @@ class SweepDirectory:
         return self.path / "journal.jsonl"
 
     @property
+    def database_id(self) -> Path:
+        """The name of the sweep in a database."""
+        return self.path / "database-id"
+
+    @property
     def lock(self) -> Path:
         """Locked while a worker chooses a trial."""
         return self.path / "lock"
+
+    def has_trials(self) -> bool:
+        """Returns whether a trial was started.
+
+        Raises:
+            OSError: if the directory cannot be read.
+        """
+        return any(_TRIAL_CONFIG.fullmatch(name) for name in os.listdir(self.path))
 
     def trial(self, number: int, seed: int | None = None) -> "TrialFiles":
         """Returns the files of a trial, or of its repetition with another seed."""
@@ -123,6 +142,44 @@ def claim_directory(directory: SweepDirectory, sweep: Sweep) -> None:
         )
 
 
+def claim_database_id(directory: SweepDirectory) -> str:
+    """Returns the name of a sweep in a database. The first worker draws it.
+
+    It is random, because other sweeps in the database can have a directory of the same name, and it
+    does not change if the directory is moved.
+
+    Args:
+        directory: the directory, locked by this worker. The file is created exclusively in case the
+            file system has no locks.
+
+    Raises:
+        CheckpointError: if the file contains something else.
+        OSError: if it cannot be written.
+    """
+    with contextlib.suppress(FileExistsError), directory.database_id.open("xb", 0) as file:
+        try:
+            file.write(secrets.token_hex(16).encode())
+        except OSError:
+            directory.database_id.unlink()
+            raise
+    return read_database_id(directory)
+
+
+def read_database_id(directory: SweepDirectory) -> str:
+    """Returns the name of a sweep in a database.
+
+    Raises:
+        CheckpointError: if the directory has none.
+    """
+    path = directory.database_id
+    hint = "pass the directory of a sweep with a database, or omit --storage"
+    with os_errors(CheckpointError, where=path, hint=hint), open_regular(path) as file:
+        content = file.read(100)
+    if not _DATABASE_ID.fullmatch(content):
+        raise CheckpointError("not the name of a sweep in a database", where=str(path), hint=hint)
+    return content.decode()
+
+
 def _not_a_sweep(directory: SweepDirectory) -> UsageError:
     what = "the directory contains something other than a sweep"
     return UsageError(what, where=str(directory.path), hint=_OTHER_DIR)
@@ -146,6 +203,8 @@ def check_journal(directory: SweepDirectory) -> None:
             what = "not a directory" if os.path.lexists(directory.path) else "no such directory"
             raise CheckpointError(what, where=os.path.abspath(directory.path), hint=hint)
         if not os.path.lexists(directory.journal):
+            if os.path.lexists(directory.database_id):
+                hint = "pass --storage, because the trials of this sweep are in a database"
             raise CheckpointError(
                 "no sweep in this directory: journal.jsonl is missing",
                 where=os.path.abspath(directory.path),

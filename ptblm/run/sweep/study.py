@@ -15,7 +15,14 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, Jou
 from ptblm.config.sweep import HyperbandPruner, MedianPruner, Range
 from ptblm.config.sweep_space import Draw, Sweep, encoded
 from ptblm.errors import CheckpointError, UsageError
-from ptblm.run.sweep.directory import SweepDirectory, check_journal
+from ptblm.run.sweep.directory import (
+    SweepDirectory,
+    check_journal,
+    claim_database_id,
+    read_database_id,
+)
+
+JOURNAL_STUDY = "sweep"  # name of the only study in a journal
 
 optuna.logging.set_verbosity(logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -58,15 +65,28 @@ def create_study(
         url: URL of a database; None for the journal in the directory.
 
     Raises:
-        UsageError: if the storage cannot be used.
+        CheckpointError: if the name of the sweep in the database cannot be read.
+        UsageError: if the storage cannot be used, or is not that of the trials in the directory.
+        OSError: if the directory cannot be read or written to.
     """
     if sweep.settings.sampler == "qmc" and find_spec("scipy") is None:
         raise UsageError("the sampler qmc requires the scipy package", hint="pip install scipy")
+    has_trials = directory.has_trials()
+    name = JOURNAL_STUDY if url is None else claim_database_id(directory)
     with _any_error(directory, url, UsageError):
         storage = _open_storage(directory, url)
+        names = optuna.get_all_study_names(storage)
+    if has_trials and name not in names:  # a new study would start again at trial 0
+        raise UsageError(
+            f"{'the journal' if url is None else 'the database'} does not contain the trials of "
+            "this directory",
+            where=str(directory.path),
+            hint="pass the same --storage as before, or none if there was none; or another --dir",
+        )
+    with _any_error(directory, url, UsageError):
         study = optuna.create_study(
             storage=storage,
-            study_name=_name(directory),
+            study_name=name,
             load_if_exists=True,
             pruner=_pruner(sweep),
         )
@@ -84,17 +104,14 @@ def load_study(directory: SweepDirectory, url: str | None) -> optuna.Study:
     Raises:
         CheckpointError: if there is no sweep, or it cannot be read.
     """
+    name = JOURNAL_STUDY if url is None else read_database_id(directory)
     if url is None:
         check_journal(directory)
     with _any_error(directory, url, CheckpointError):
         storage = _open_storage(directory, url)
-        study = optuna.load_study(study_name=_name(directory), storage=storage)
+        study = optuna.load_study(study_name=name, storage=storage)
         study.get_trials(deepcopy=False)
     return study
-
-
-def _name(directory: SweepDirectory) -> str:
-    return os.path.basename(os.path.abspath(directory.path))
 
 
 def _open_storage(directory: SweepDirectory, url: str | None) -> BaseStorage:
