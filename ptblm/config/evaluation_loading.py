@@ -1,12 +1,11 @@
 """Loads the settings of an evaluation from a file and from options of the command line."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from ptblm.config.evaluation import (
     CacheSettings,
@@ -15,20 +14,18 @@ from ptblm.config.evaluation import (
     MonteCarloSettings,
     Tuned,
 )
-from ptblm.config.loading import reword, show_value
 from ptblm.config.overrides import Override
+from ptblm.config.problems import explain
 from ptblm.config.section import Section
-from ptblm.config.unknown_keys import closest
 from ptblm.config.yaml_document import (
     MAX_PROBLEMS,
     KeyPath,
-    Locations,
     YamlDocument,
     first_problems,
     parse_yaml,
+    read_text,
 )
 from ptblm.errors import ConfigError
-from ptblm.files import open_regular, os_errors
 
 _MAX_BYTES = 1_000_000
 _HINT = "`ptblm tune-eval` writes such a file"
@@ -92,30 +89,6 @@ def load_settings(options: SettingsOptions) -> EvaluationSettings:
     return settings
 
 
-def read_text(path: Path, what: str, hint: str) -> str:
-    """Reads a text file of at most 1 MB.
-
-    Args:
-        path: the file.
-        what: name of its content in messages, such as "settings".
-        hint: how such a file is made.
-
-    Raises:
-        ConfigError: if it cannot be read, is too large, or is not UTF-8 text.
-    """
-    with (
-        os_errors(ConfigError, f"the {what} cannot be read", where=path, hint=hint),
-        open_regular(path) as file,
-    ):
-        raw = file.read(_MAX_BYTES + 1)
-    if len(raw) > _MAX_BYTES:
-        raise ConfigError(f"{path}: too large for {what} (more than {_MAX_BYTES:,} bytes)")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8 text", hint=hint) from None
-
-
 def _overrides(options: SettingsOptions, problems: list[str]) -> Iterator[Override]:
     """Yields the values of the options; adds a line for each one that cannot be parsed."""
     if options.temperature is not None:
@@ -134,34 +107,6 @@ def _overrides(options: SettingsOptions, problems: list[str]) -> Iterator[Overri
                 yield Override(option, (section, key), parse_yaml(value, option).data)
             except ConfigError as error:
                 problems += error.problems
-
-
-def explain(
-    details: ErrorDetails, locations: Locations, keys_of: Callable[[KeyPath], list[str]]
-) -> str:
-    """Formats a pydantic error as one line: location, key and problem.
-
-    Args:
-        details: the error.
-        locations: the location of each key.
-        keys_of: returns the keys of the section at a path.
-    """
-    path: KeyPath = details["loc"]
-    kind = details["type"]
-    if kind == "extra_forbidden":
-        keys = keys_of(path[:-1])
-        guess = closest(str(path[-1]), keys)
-        message = f"unknown key, did you mean '{guess}'?" if guess else "unknown key"
-        message += "" if guess else f"; the keys here are {', '.join(keys)}"
-    elif kind in ("model_type", "model_attributes_type"):
-        message = f"expected a section of keys ({', '.join(keys_of(path))})"
-    elif kind == "missing":
-        message = "missing"
-    else:
-        message = f"{reword(details)}, got {show_value(details['input'])}"
-    found = (locations[path[:n]] for n in range(len(path), -1, -1) if path[:n] in locations)
-    key = ".".join(map(str, path))
-    return ": ".join(str(part) for part in (next(found, None), key, message) if part)
 
 
 def _fields(path: KeyPath) -> list[str]:

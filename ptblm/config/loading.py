@@ -4,13 +4,13 @@ import logging
 import os.path
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ptblm.config.overrides import Override, apply_overrides, parse_overrides
-from ptblm.config.schema import SECTIONS, VARIANT_KEYS, Config
+from ptblm.config.problems import reword, show_value, show_wrong
+from ptblm.config.schema import VARIANT_KEYS, Config
 from ptblm.config.section import variant_type
 from ptblm.config.unknown_keys import closest, explain_unknown_key, explain_unknown_variant
 from ptblm.config.yaml_document import (
@@ -20,7 +20,6 @@ from ptblm.config.yaml_document import (
     YamlDocument,
     first_problems,
     parse_yaml,
-    quote,
     shorten,
 )
 from ptblm.errors import ConfigError
@@ -211,8 +210,7 @@ def _explain(details: ErrorDetails, locations: Locations, listed: set[KeyPath]) 
         chosen = value["type"] if isinstance(value, dict) else value
         message = f"{expected}, got {show_value(chosen)}{guess}"
     else:
-        show = _figure if _BOUNDS.keys() & context.keys() else show_value
-        message = f"{reword(details)}, got {show(value)}"
+        message = f"{reword(details)}, got {show_wrong(value, details)}"
     key = ".".join(shorten(str(part)) for part in path)
     if details["type"] == "union_tag_invalid" and isinstance(value, dict):
         path = (*path, "type")
@@ -227,72 +225,3 @@ def without_tag(location: KeyPath) -> tuple[KeyPath, str | None]:
     if location[:2] in VARIANT_KEYS and len(location) > 2:
         return (*location[:2], *location[3:]), str(location[2])
     return location, None
-
-
-# What the keys with a text pattern expect.
-_PATTERNS = {
-    "path": "expected a path",
-    "file": "expected a path",
-    "unk": "expected a word without spaces",
-    "device": "expected auto, cpu, cuda, cuda:N or mps",
-    "checkpoint_every": "expected '5 minutes' or '200 steps'",
-}
-
-
-_BOUNDS = {
-    "gt": "greater than",
-    "ge": "greater than or equal to",
-    "lt": "less than",
-    "le": "less than or equal to",
-}
-
-
-def reword(details: ErrorDetails) -> str:
-    """Returns a readable message for a pydantic error."""
-    context, key = details.get("ctx", {}), details["loc"][-1]
-    match details["type"]:
-        case "model_type" | "dict_type":
-            keys = SECTIONS.get(".".join(map(str, details["loc"])), [])
-            return f"expected a section of keys ({', '.join(keys)})"
-        case "int_type" | "int_from_float":
-            return "expected a whole number"
-        case "float_type":
-            return "expected a number"
-        case "bool_type":
-            return "expected true or false"
-        case "finite_number":
-            return "expected a finite number"
-        case "string_type" | "string_pattern_mismatch" if key in _PATTERNS:
-            return _PATTERNS[str(key)]
-        case "string_type":
-            return "expected text"
-        case "string_too_short":
-            return "expected text that is not empty"
-        case "list_type" | "too_short":
-            return "expected a list that is not empty"
-        case "too_long":
-            return f"expected at most {context['max_length']:,} values"
-        case "string_unicode":
-            return "expected text in UTF-8"
-        case "literal_error":
-            return f"expected {context['expected']}"
-        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
-            return next(
-                f"must be {_BOUNDS[name]} {_figure(bound)}" for name, bound in context.items()
-            )
-        case "value_error":
-            return details["msg"].removeprefix("Value error, ")
-        case _:
-            return details["msg"].replace("Input should be", "expected")
-
-
-def show_value(value: Any) -> str:
-    """Returns a short representation of a value for messages."""
-    if value is None:
-        return "nothing (null)"
-    return str(value).lower() if isinstance(value, bool) else quote(value)
-
-
-def _figure(number: float) -> str:
-    """Returns a number with thousands separators."""
-    return shorten(f"{number:,}") if isinstance(number, int) else f"{number:.10g}"

@@ -8,9 +8,9 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from ptblm.config.evaluation_loading import explain, read_text
-from ptblm.config.loading import read_config, show_value, without_tag
+from ptblm.config.loading import read_config, without_tag
 from ptblm.config.overrides import apply_overrides
+from ptblm.config.problems import explain, show_value
 from ptblm.config.schema import VARIANT_KEYS, Config
 from ptblm.config.section import Section, variant_type
 from ptblm.config.sweep import (
@@ -28,6 +28,7 @@ from ptblm.config.yaml_document import (
     YamlDocument,
     first_problems,
     parse_yaml,
+    read_text,
 )
 from ptblm.errors import ConfigError
 

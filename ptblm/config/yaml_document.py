@@ -1,4 +1,4 @@
-"""Parses YAML into plain data, and records the location of every key.
+"""Reads and parses YAML into plain data, and records the location of every key.
 
 PyYAML follows YAML 1.1, where `1e-3` is a string, `no` is False, `010` is eight, and the last of
 two equal keys silently wins. This parser follows the YAML 1.2 core schema, and a duplicate key is
@@ -8,17 +8,20 @@ config from a stranger takes little time and memory.
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
 from ptblm.errors import ConfigError
+from ptblm.files import open_regular, os_errors
 from ptblm.terminal import counted
 
 KeyPath = tuple[str | int, ...]  # keys of mappings and indexes of lists, from the outside
 
 MAX_PROBLEMS = 20  # that one message lists
 
+_MAX_BYTES = 1_000_000
 _MAX_DEPTH = 20
 _MAX_VALUES = 100_000
 _MAX_DIRECTIVES = 100
@@ -72,6 +75,30 @@ for _tag, _pattern, _first in [
     _CoreSchemaLoader.add_implicit_resolver(
         f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first
     )
+
+
+def read_text(path: Path, what: str, hint: str) -> str:
+    """Reads a text file of at most 1 MB.
+
+    Args:
+        path: the file.
+        what: name of its content in messages, such as "settings".
+        hint: how such a file is made.
+
+    Raises:
+        ConfigError: if it cannot be read, is too large, or is not UTF-8 text.
+    """
+    with (
+        os_errors(ConfigError, f"the {what} cannot be read", where=path, hint=hint),
+        open_regular(path) as file,
+    ):
+        raw = file.read(_MAX_BYTES + 1)
+    if len(raw) > _MAX_BYTES:
+        raise ConfigError(f"{path}: too large for {what} (more than {_MAX_BYTES:,} bytes)")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text", hint=hint) from None
 
 
 def parse_yaml(text: str, name: str) -> YamlDocument:

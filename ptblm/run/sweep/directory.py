@@ -18,9 +18,8 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from ptblm.config.evaluation_loading import read_text
 from ptblm.config.sweep_space import Sweep
-from ptblm.config.yaml_document import parse_yaml
+from ptblm.config.yaml_document import parse_yaml, read_text
 from ptblm.errors import CheckpointError, ConfigError, UsageError
 from ptblm.files import has_one_name, open_regular, os_errors, write_text
 
