@@ -108,8 +108,8 @@ def _print_trial(trial: "FrozenTrial") -> None:
     print_output([trial_line(trial)])
 
 
-def _print_repetition(files: "TrialFiles") -> None:
-    print_output([f"{files.run.name} finished"])
+def _print_repetition(files: "TrialFiles", outcome: str) -> None:
+    print_output([f"{files.run.name} {outcome}"])
 
 
 @sweep_app.command("show")

@@ -4,6 +4,7 @@ python -m tests.run.sweep_worker SPACE.yaml DIR
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from optuna import Study
@@ -11,14 +12,18 @@ from optuna.trial import FrozenTrial
 
 from ptblm.config.sweep_loading import load_sweep
 from ptblm.errors import PtblmError
-from ptblm.run.sweep.directory import SweepDirectory
+from ptblm.run.sweep.directory import SweepDirectory, TrialFiles
 from ptblm.run.sweep.run import run_worker
 
 FAKE = [sys.executable, "-S", str(Path(__file__).with_name("fake_train.py"))]
 
 
 def run(
-    space: Path, directory: Path, trials: int | None = None, storage: str | None = None
+    space: Path,
+    directory: Path,
+    trials: int | None = None,
+    storage: str | None = None,
+    on_repetition: Callable[[TrialFiles, str], None] = lambda *_: None,
 ) -> Study:
     """Runs a worker in this process, and returns its study."""
     ended: list[FrozenTrial] = []
@@ -31,7 +36,7 @@ def run(
         restart=["ptblm", "sweep", "run"],
         on_stop=lambda: None,
         on_trial=ended.append,
-        on_repetition=lambda _: None,
+        on_repetition=on_repetition,
     )
     assert all(trial.state.is_finished() for trial in ended)
     return worker.study

@@ -21,7 +21,8 @@ from optuna.trial import TrialState
 
 from ptblm.errors import CheckpointError, ConfigError, DataError, UsageError
 from ptblm.run.lock import try_lock
-from ptblm.run.sweep import check_optuna
+from ptblm.run.sweep import check_optuna, repeats
+from ptblm.run.sweep.child import DIVERGED, FINISHED, STOPPED
 from ptblm.run.sweep.directory import SweepDirectory, claim_database_id
 from ptblm.run.sweep.show import best_config, summarize_sweep
 from tests.conftest import REPOSITORY, plain_environment
@@ -150,6 +151,17 @@ def test_only_repetitions_of_the_best_are_tested(tmp_path: Path) -> None:
     assert best.test.mean == 7.0
 
 
+def test_repetitions_are_reported_with_how_they_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = iter([FINISHED, DIVERGED, STOPPED])
+    monkeypatch.setattr(repeats, "train_in_child", lambda *_: next(codes))
+    found = []
+    space = write(grid(0.5) + "repeat_best: {seeds: 3}\n", tmp_path)
+    run(space, tmp_path / "d", on_repetition=lambda _, outcome: found.append(outcome))
+    assert found == ["finished", "diverged", "stopped"]
+
+
 def test_sweep_can_be_extended(tmp_path: Path) -> None:
     directory = tmp_path / "d"
     run(write(f"{BASE}{RANGE}trials: 2\n", tmp_path), directory)
@@ -179,6 +191,9 @@ def test_database_can_replace_the_journal(tmp_path: Path) -> None:
         summarize_sweep(SweepDirectory(directory))
     assert "pass --storage" in str(missing.value.hint)
     assert summarize_sweep(SweepDirectory(directory), url).trials[0].number == 1
+    with pytest.raises(CheckpointError, match=r"No such file or directory: '.*other\.db'"):
+        summarize_sweep(SweepDirectory(directory), f"sqlite:///{tmp_path}/other.db")
+    assert not (tmp_path / "other.db").exists()
     with pytest.raises(UsageError, match="trials cannot be read") as caught:
         run(tmp_path / "space.yaml", directory, storage="nonsense")
     assert caught.value.where == "--storage"

@@ -24,7 +24,7 @@ def run_worker(
     restart: Sequence[str],
     on_stop: Callable[[], None],
     on_trial: Callable[[FrozenTrial], None],
-    on_repetition: Callable[[TrialFiles], None],
+    on_repetition: Callable[[TrialFiles, str], None],
 ) -> Worker:
     """Trains trials until there are enough, then the repetitions of the best ones.
 
@@ -37,7 +37,8 @@ def run_worker(
         restart: the command line that starts this worker again.
         on_stop: called in the signal handler of the first stop signal.
         on_trial: called with each trial that this worker has ended.
-        on_repetition: called with the files of each repetition that this worker has trained.
+        on_repetition: called with the files of each repetition that this worker has trained, and
+            with how it ended; see `repeat_best`.
 
     Raises:
         Interrupted: after a stop signal. The run was saved and can be continued.

@@ -11,6 +11,7 @@ from pathlib import Path
 import optuna
 from optuna.storages import BaseStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
+from sqlalchemy.engine import make_url
 
 from ptblm.config.sweep import HyperbandPruner, MedianPruner, Range
 from ptblm.config.sweep_space import Draw, Sweep, encoded
@@ -74,7 +75,7 @@ def create_study(
     has_trials = directory.has_trials()
     name = JOURNAL_STUDY if url is None else claim_database_id(directory)
     with _any_error(directory, url, UsageError):
-        storage = _open_storage(directory, url)
+        storage = _open_storage(directory, url, is_new=True)
         names = optuna.get_all_study_names(storage)
     if has_trials and name not in names:  # a new study would start again at trial 0
         raise UsageError(
@@ -108,15 +109,25 @@ def load_study(directory: SweepDirectory, url: str | None) -> optuna.Study:
     if url is None:
         check_journal(directory)
     with _any_error(directory, url, CheckpointError):
-        storage = _open_storage(directory, url)
+        storage = _open_storage(directory, url, is_new=False)
         study = optuna.load_study(study_name=name, storage=storage)
         study.get_trials(deepcopy=False)
     return study
 
 
-def _open_storage(directory: SweepDirectory, url: str | None) -> BaseStorage:
+def _open_storage(directory: SweepDirectory, url: str | None, *, is_new: bool) -> BaseStorage:
+    """Opens the storage of the trials.
+
+    Args:
+        directory: the sweep directory.
+        url: URL of a database; None for the journal in the directory.
+        is_new: whether the tables of the database are created if they are missing.
+    """
     if url is not None:
-        return optuna.storages.RDBStorage(url)
+        database = make_url(url)
+        if not is_new and database.get_backend_name() == "sqlite":  # which creates missing files
+            Path(database.database or "").stat()
+        return optuna.storages.RDBStorage(url, skip_table_creation=not is_new)
     path = directory.journal
     return JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))
 
