@@ -8,7 +8,7 @@
 | 3 | data |
 | 4 | checkpoint |
 | 5 | training diverged |
-| 6 | another process of the run ended or did not respond |
+| 6 | another process of the run ended, did not respond, or has other weights |
 | 129, 130, 143 | stopped by SIGHUP, SIGINT (Ctrl-C), SIGTERM after the state was saved |
 | 141 | the reader of stdout closed the pipe |
 """
@@ -117,6 +117,12 @@ class LostProcessError(PtblmError):
             f"another process of the run ended or did not respond ({reason})",
             hint="resume the run from its last checkpoint with --resume",
         )
+
+
+class DifferentWeightsError(PtblmError):
+    """The weights are not the same in all processes of a run."""
+
+    exit_code = LostProcessError.exit_code
 
 
 class Interrupted(PtblmError):  # noqa: N818 - not an error

@@ -6,7 +6,14 @@ from contextlib import contextmanager
 from typing import NamedTuple, NoReturn
 
 from ptblm.backend.distributed import World
-from ptblm.errors import DataError, DivergedError, LostProcessError, PtblmError, UsageError
+from ptblm.errors import (
+    DataError,
+    DifferentWeightsError,
+    DivergedError,
+    LostProcessError,
+    PtblmError,
+    UsageError,
+)
 from ptblm.run.signals import SaveSignal, StopSignal
 from ptblm.training.records import Evaluating, Record, RunDone
 from ptblm.training.saved_state import collect_state
@@ -58,7 +65,7 @@ def check_same(world: World, facts: Mapping[str, object], texts: Mapping[str, ob
             message += f": {theirs} instead of {ours}" if is_fact else ""
             kind = UsageError if is_fact else DataError
             hint = "give all processes the same texts, options and versions"
-            _raise(world, kind(message, hint=hint))
+            raise_once(world, kind(message, hint=hint))
 
 
 def _raise_first(world: World, error: PtblmError | None) -> None:
@@ -72,10 +79,11 @@ def _raise_first(world: World, error: PtblmError | None) -> None:
             prefix = f"process {rank}: " if rank > 0 else ""
             error = PtblmError([prefix + problem for problem in problems], where=where, hint=hint)
             error.exit_code = exit_code
-        _raise(world, error)
+        raise_once(world, error)
 
 
-def _raise(world: World, error: PtblmError) -> None:
+def raise_once(world: World, error: PtblmError) -> NoReturn:
+    """Raises an error in process 0, and SystemExit with its exit code in the other processes."""
     if world.is_main:
         raise error
     raise SystemExit(error.exit_code)
@@ -126,7 +134,10 @@ def agreed_requests(
     first, second, third = world.agree(*map(int, requests))
     requests = Requests(first, second, bool(third))
     if any(requests):
-        collect_state(trainer)
+        try:
+            collect_state(trainer)
+        except DifferentWeightsError as error:
+            raise_once(world, error)
     return requests
 
 

@@ -35,7 +35,7 @@ from ptblm.model.language_model import LanguageModel
 from ptblm.paths import expand_path
 from ptblm.run.initial import InitialModel
 from ptblm.run.load_model import load_weights
-from ptblm.run.processes import check_same, errors_of_all
+from ptblm.run.processes import check_same, errors_of_all, raise_once
 from ptblm.run.vocabulary import checkpoint_vocabulary
 from ptblm.training.cuda_graph import Capture, capture_on_cuda
 from ptblm.training.trainer import Trainer
@@ -184,10 +184,9 @@ def _check_same_run(world: World, config: Config, corpus: Corpus, model: Languag
     texts["the vocabulary"] = hashlib.sha256(tokens).hexdigest()
     check_same(world, facts, texts)
     if not world.are_equal(model.parameters()):
-        raise UsageError(
-            "the initial weights are not the same in all processes",
-            hint="give all processes the same checkpoint for --init, and the same --seed",
-        )
+        message = "the initial weights are not the same in all processes"
+        hint = "give all processes the same checkpoint for --init, and the same --seed"
+        raise_once(world, UsageError(message, hint=hint))
 
 
 # Keys of paths, which can differ between machines. The content of the files is compared instead.

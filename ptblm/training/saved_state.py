@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ptblm.checkpoint.structure import StructureMismatchError, check_structure
-from ptblm.errors import PtblmError
+from ptblm.errors import DifferentWeightsError
 from ptblm.training.averaging import NAMES, check_averages
 from ptblm.training.optimizer import SGD
 from ptblm.training.state import TrainState, check_progress
@@ -18,10 +18,10 @@ def collect_state(trainer: "Trainer") -> None:
     """Collects what `trainer_state` needs of other processes. All processes must call it.
 
     Raises:
-        PtblmError: if the weights differ between processes.
+        DifferentWeightsError: if the weights differ between processes.
     """
     if not trainer.world.are_equal(trainer.model.parameters()):
-        raise PtblmError(
+        raise DifferentWeightsError(
             "the weights are not the same in all processes; nothing was saved",
             hint="resume the run from its last checkpoint",
         )

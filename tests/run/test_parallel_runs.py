@@ -11,9 +11,15 @@ from typing import Any
 import pytest
 import torch
 
+from ptblm.backend.distributed import World
 from ptblm.checkpoint.format import load_checkpoint
+from ptblm.errors import DifferentWeightsError
+from ptblm.run.processes import agreed_requests
+from ptblm.run.signals import SaveSignal, StopSignal
+from ptblm.training.records import StepDone
 from tests.conftest import FAST, Ptblm, write_small_corpus
-from tests.process_group import run_commands, start_commands
+from tests.process_group import run_commands, run_in_processes, start_commands
+from tests.training.small_trainer import make_trainer
 
 # 5 rows in 2 or 3 processes.
 SMALL = [word.replace("batch_size=4", "batch_size=5") for word in FAST]
@@ -185,6 +191,29 @@ def test_divergence_ends_all_processes(small_corpus: Path, tmp_path: Path) -> No
     assert (main.returncode, other.returncode) == (5, 5)
     assert other.stderr == ""
     assert (tmp_path / "run" / "diverged.json").is_file()
+
+
+def exit_code_of_a_save(world: World) -> int:
+    """The exit code of a process if the weights of process 1 differ before a save."""
+    trainer = make_trainer(world=world, batch_size=5, log_every=1)
+    record = next(record for record in trainer.records() if isinstance(record, StepDone))
+    if world.rank == 1:
+        with torch.no_grad():
+            next(trainer.model.parameters()).add_(1)
+    stop, save = StopSignal(lambda: None), SaveSignal()
+    try:
+        agreed_requests(trainer, record, stop, save, timeout=60, is_due=world.is_main)
+    except DifferentWeightsError as error:
+        assert world.is_main
+        return error.exit_code
+    except SystemExit as error:
+        assert not world.is_main
+        return int(str(error.code))
+    return 0
+
+
+def test_weights_that_differ_are_not_saved() -> None:
+    assert run_in_processes(2, exit_code_of_a_save) == [6, 6]
 
 
 LONG = [word.replace("epochs=2", "epochs=100000") for word in SMALL]
