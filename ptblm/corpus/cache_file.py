@@ -55,12 +55,13 @@ class CacheEntry:
     @cached_property
     def key(self) -> dict[str, Any]:
         """Everything that determines the ids, as JSON values. The texts are hashed once."""
-        symbols = None if self.vocabulary is None else "\n".join(self.vocabulary.symbols)
+        symbols = [] if self.vocabulary is None else self.vocabulary.symbols
+        joined = "\n".join(symbols).encode(errors="surrogatepass")
         return {
             "format": FORMAT,
             "byte order": sys.byteorder,
             "config": self.config.model_dump(exclude={"path": True, "vocabulary": {"file"}}),
-            "vocabulary": symbols and hashlib.sha256(symbols.encode()).hexdigest(),
+            "vocabulary": hashlib.sha256(joined).hexdigest() if symbols else None,
             "splits": list(self.raw.files),
             "texts": [source.sha256() for source in self.raw.sources],
         }

@@ -28,6 +28,21 @@ def is_utf8(encoding: str) -> bool:
     return codecs.lookup(encoding).name in {"utf-8", "utf-8-sig"}
 
 
+def with_byte_order(encoding: str, content: bytes) -> str:
+    """Returns UTF-16 or UTF-32 with the byte order of a text; another encoding as it is.
+
+    Without a byte order mark, Python assumes the byte order of the machine.
+
+    Args:
+        encoding: the encoding.
+        content: the text, or its start.
+    """
+    is_wide = codecs.lookup(encoding).name in {"utf-16", "utf-32"}
+    if not is_wide or encoding_by_mark(content):
+        return encoding
+    return _wide_encoding(content[:_SAMPLE_SIZE]) or encoding
+
+
 def to_utf8(content: bytes, encoding: str, name: str) -> bytes:
     """Converts a text to UTF-8.
 
@@ -39,9 +54,7 @@ def to_utf8(content: bytes, encoding: str, name: str) -> bytes:
     Raises:
         DataError: if the bytes are not valid in this encoding.
     """
-    if codecs.lookup(encoding).name in {"utf-16", "utf-32"} and not encoding_by_mark(content):
-        # Without a mark, Python assumes the byte order of the machine.
-        encoding = _wide_encoding(content[:_SAMPLE_SIZE]) or encoding
+    encoding = with_byte_order(encoding, content)
     try:
         return content.decode(encoding).encode("utf-8")
     except UnicodeEncodeError:

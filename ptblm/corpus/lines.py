@@ -21,7 +21,7 @@ from ptblm.corpus.containers import (
     not_text_error,
     unpacked,
 )
-from ptblm.corpus.encodings import MARK_SIZE, encoding_by_mark, is_utf8
+from ptblm.corpus.encodings import MARK_SIZE, encoding_by_mark, is_utf8, with_byte_order
 from ptblm.corpus.findings import Findings
 from ptblm.corpus.forms import form_of, plain_text
 from ptblm.corpus.source import BLOCK_SIZE, Source, bytes_source, open_text
@@ -187,11 +187,14 @@ def _cleaned(
     start, pieces = _start(pieces)
     encoding = config.encoding or encoding_by_mark(start)
     if encoding is not None and not is_byte and not is_utf8(encoding):
-        pieces = _converted(pieces, encoding, name)
+        pieces = _converted(pieces, with_byte_order(encoding, start), name)
     form, lines_before, block = None if config.format == "auto" else config.format, 0, b""
     clean_lines = line_cleaner(name, config, findings, lambda: b"\n" * lines_before + block)
     for block in _whole_lines(pieces):
         cleaned = block if is_byte else clean_lines(block)
+        if not cleaned:  # it contained only sentence marks
+            lines_before += block.count(b"\n")
+            continue
         if form is None:
             form = "plain" if config.tokenizer == "word" else form_of(bytes_source(name, cleaned))
         if form not in ("plain", "raw"):
@@ -201,12 +204,12 @@ def _cleaned(
 
 
 def _start(pieces: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """Returns the first bytes of a text, enough for a byte order mark, and all of its pieces."""
+    """Returns the start of a text, enough for a byte order mark, and all of its pieces."""
     iterator = iter(pieces)
     start = b""
     while len(start) < MARK_SIZE and (piece := next(iterator, b"")):
         start += piece
-    return start[:MARK_SIZE], chain([start], iterator)
+    return start, chain([start], iterator)
 
 
 def _converted(pieces: Iterable[bytes], encoding: str, name: str) -> Iterator[bytes]:

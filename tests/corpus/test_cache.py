@@ -18,6 +18,7 @@ from ptblm.corpus import corpus as corpus_module
 from ptblm.corpus.batches import batchify
 from ptblm.corpus.cache import cache_directory
 from ptblm.corpus.corpus import Corpus, load_corpus
+from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.errors import DataError
 from ptblm.evaluation.scorer import on_device
 from tests.conftest import plain_environment
@@ -98,6 +99,13 @@ def test_each_tokenizer_and_location_has_its_cache(small_corpus: Path, place: Pa
                     uncached(path, tokenizer),
                 )
     assert len(list(place.iterdir())) == 9
+
+
+def test_any_vocabulary_can_be_a_part_of_the_key(small_corpus: Path, place: Path) -> None:
+    """A checkpoint of a stranger can have a token that is not valid Unicode."""
+    vocabulary = Vocabulary(["<unk>", "<eos>", "\ud800"], [1, 1, 1])
+    load_corpus(data_config(small_corpus), vocabulary)
+    assert len(list(place.iterdir())) == 1
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])

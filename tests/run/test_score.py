@@ -159,6 +159,14 @@ def test_same_text_in_other_forms(
     assert note is None or note in errors
 
 
+def test_byte_order_is_recognized_as_in_eval(models: Path, text: Path) -> None:
+    text.write_bytes(b"the cat\nthe dog\n")
+    expected = score(models / "word", text)
+    for encoding in ("utf-16-le", "utf-16-be"):
+        text.write_bytes("the cat\nthe dog\n".encode(encoding))
+        assert score(models / "word", text, "--set", "data.encoding=utf-16") == expected
+
+
 def test_long_line(models: Path, text: Path) -> None:
     """A line in a batch with short lines is not padded to their number times its length."""
     text.write_text("the dog\n" * 80 + "the cat sat on " * 20_000 + "\nthe dog\n")
@@ -171,11 +179,12 @@ def test_long_line(models: Path, text: Path) -> None:
     assert mean == pytest.approx(float(shorter["mean"]), rel=1e-2)
 
 
-def test_empty_text(models: Path, text: Path) -> None:
-    text.write_text("")
+@pytest.mark.parametrize("content", ["", "</s>\n"])
+def test_empty_text(models: Path, text: Path, content: str) -> None:
+    text.write_text(content)
     code, errors, output = ptblm("score", models / "word", text)
     assert (code, output) == (0, "sentence_id\ttoken_id\ttoken\tsurprisal\n")
-    assert errors == f"note: {text}: the text is empty\n"
+    assert errors.endswith(f"note: {text}: the text is empty\n")
 
 
 def test_standard_input_is_read_to_its_end(
