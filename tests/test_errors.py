@@ -138,6 +138,7 @@ def test_divergence_exits_with_5_and_keeps_checkpoints(ptblm: Ptblm, run_directo
     checkpoint.model["head.weight"][:] = 1e38  # finite, but too large
     checkpoint.model["head.weight"][::2] *= -1
     save_checkpoint(last, checkpoint)
+    ptblm("train", "--resume", run_directory, "--set", "training.epochs=3")  # saves the config
     before = {path: path.read_bytes() for path in last.parent.iterdir()}
     result = ptblm("train", "--resume", run_directory, "--set", "training.epochs=3")
     assert result.returncode == 5

@@ -54,10 +54,13 @@ def reword(error: ClickException, arguments: Sequence[str]) -> UsageError:
                 hint=f"pass it as in `{before} ...`",
             )
         if path:
-            return _unknown_options(error.option_name, words, command.params, "", see_help)
+            return _unknown_options(
+                error.option_name, words, command.name, command.params, "", see_help
+            )
         train = command.commands["train"]  # an option before the command
+        parameters = [*command.params, *train.params]
         return _unknown_options(
-            error.option_name, words, [*command.params, *train.params], "ptblm train ", see_help
+            error.option_name, words, train.name, parameters, "ptblm train ", see_help
         )
     extra = re.search(r"unexpected extra argument.* \((.*)\)", error.message)
     if extra is not None:
@@ -66,7 +69,9 @@ def reword(error: ClickException, arguments: Sequence[str]) -> UsageError:
 
         unknown = [o for o in _options(words, command.params) if o.parameter is None]
         if any(explain(option.name.lstrip("-")) for option in unknown):
-            return _unknown_options(unknown[0].name, words, command.params, "", see_help)
+            return _unknown_options(
+                unknown[0].name, words, command.name, command.params, "", see_help
+            )
         options = [_option_for(word, command.params) for word in extra[1].split()]
         guess = None if None in options else f"did you mean {' '.join(map(str, options))}?"
         return UsageError(f"unexpected argument: {extra[1]}", hint=guess or see_help)
@@ -135,13 +140,19 @@ def _is_option(word: str) -> bool:
 
 
 def _unknown_options(
-    reported: str, words: Sequence[str], parameters: Sequence[Any], prefix: str, see_help: str
+    reported: str,
+    words: Sequence[str],
+    command: str | None,
+    parameters: Sequence[Any],
+    prefix: str,
+    see_help: str,
 ) -> UsageError:
     """Returns an error that explains all unknown options of a command line.
 
     Args:
         reported: the option that the parser has reported; one letter of an option with one dash.
         words: the arguments of the command.
+        command: the name of the command.
         parameters: the parameters of the command.
         prefix: start of the hint: the command, if it is missing.
         see_help: hint if there is no other.
@@ -151,7 +162,7 @@ def _unknown_options(
 
     known = {name for parameter in parameters for name in parameter.opts}
     settable: tuple[str, ...] = ("",)
-    if known & {"--text", "--tokenize"}:  # `ptblm eval`, `ptblm score`
+    if command in ("eval", "score", "tune-eval"):  # which change how a text is read
         from ptblm.run.text_config import OVERRIDABLE
 
         settable = OVERRIDABLE

@@ -159,6 +159,8 @@ OPTIONS = {
     "--init CHECKPOINT": "init_from init_checkpoint finetune finetune_from finetune_from_model "
     "pretrained warm_start initial_weights",
     "--overwrite": "overwrite_output_dir force clobber",
+    "--processes N": "ngpu ngpus num_gpus gpus n_gpu distributed_world_size world_size local_rank "
+    "nproc nproc_per_node",
     "--top K": "guess guessn guesssurps guessprobs",
     "--format words": "words",
     "--mode stream": "multisentence_test",
@@ -231,11 +233,9 @@ EXPLAINED = {
     "attention",
     "gradient accumulation is not available in ptblm": "update_freq accumulate_grad_batches "
     "gradient_accumulation_steps grad_accum",
-    "training on several devices is not available in ptblm": "ngpu ngpus num_gpus gpus n_gpu "
-    "distributed_world_size world_size local_rank nproc",
     "the text is read without worker processes": "num_workers workers nworkers prefetch",
-    "text generation is not available in ptblm": "temperature top_k top_p prime primetext "
-    "num_samples outf sample_every",
+    "a trained model generates text with `ptblm generate`": "temperature top_k top_p prime "
+    "primetext num_samples outf sample_every",
     "use 'run.tensorboard' or read metrics.jsonl of the run": "wandb wandb_project use_wandb "
     "wandb_log mlflow log_format",
     "the hidden state is carried from batch to batch, except for the random resets of "
