@@ -28,7 +28,7 @@ from ptblm.evaluation.score import perplexity
 from ptblm.evaluation.stepwise import stepwise_log_probs
 from ptblm.evaluation.token_scores import Measures
 from ptblm.reporting.text_score import TextScore, Token, scored_tokens
-from ptblm.run.generate import GeneratedText, generate_texts, make_generator
+from ptblm.run.generate import GeneratedText, generate_texts, make_text_generator
 from ptblm.run.load_model import LoadedModel, load_trusted_model
 from ptblm.run.pairs import PairsResult, judge_materials
 from ptblm.run.pairs_options import check_options
@@ -190,7 +190,7 @@ class Model:
             raise UsageError("tokens and sentences cannot be combined")
         if seed is not None and not 0 <= seed <= MAX_SEED:
             raise UsageError(f"seed: expected a number from 0 to 2**64 - 1, got {seed}")
-        generator = make_generator(
+        generator = make_text_generator(
             self._loaded,
             prompt=typed_prompt(prompt),
             tokens=tokens,

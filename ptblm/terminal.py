@@ -45,6 +45,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def megabytes(size: int) -> str:
+    """Returns a number of bytes in megabytes."""
+    return f"{size / 1e6:,.0f} MB"
+
+
 def print_output(lines: Iterable[str]) -> None:
     """Writes lines to stdout, escaped and above a progress bar.
 

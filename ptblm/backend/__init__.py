@@ -1,1 +1,1 @@
-"""Process-wide settings: device, precision, matrix multiplications, memory, randomness."""
+"""Settings of the process: device, precision, matrix multiplications, memory, randomness, World."""

@@ -18,9 +18,9 @@ def derive_seed(seed: int, purpose: str, step: int = 0) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
-def make_generator(seed: int, purpose: str, device: str | torch.device = "cpu") -> torch.Generator:
+def make_generator(seed: int, purpose: str) -> torch.Generator:
     """Returns a generator for one-time draws, such as the initial weights."""
-    return torch.Generator(device).manual_seed(derive_seed(seed, purpose))
+    return torch.Generator().manual_seed(derive_seed(seed, purpose))
 
 
 class StepGenerator(torch.Generator):

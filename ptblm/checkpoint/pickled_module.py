@@ -20,13 +20,11 @@ class PickledModule:
     """The parameters and attributes of a model, by their names in PyTorch.
 
     Attributes:
-        kind: "module" for a whole module, "state_dict" for its parameters only.
         tensors: parameters, such as "rnn.weight_ih_l0".
         attributes: other plain values, such as "rnn.mode"; empty for a state_dict.
         others: the other objects of a list such as `[model, criterion, optimizer]`.
     """
 
-    kind: str
     tensors: dict[str, TensorRecord] = field(default_factory=dict)
     attributes: dict[str, str | int | float | bool] = field(default_factory=dict)
     others: list[Any] = field(default_factory=list)
@@ -48,15 +46,15 @@ def find_module(content: Any) -> PickledModule:
         inner = next((content[key] for key in _STATE_DICT_KEYS if key in content), None)
         content = content if inner is None else inner
     if isinstance(content, ObjectRecord):
-        found = PickledModule("module", others=others)
+        found = PickledModule(others=others)
         for prefix, module in _modules(content):
             _collect(module, prefix, found)
         if not found.tensors:
             raise PickleError(f"it contains an object of {content.name}, which has no parameters")
     elif isinstance(content, dict):
-        found = PickledModule("state_dict", _tensors(content), others=others)
+        found = PickledModule(_tensors(content), others=others)
     else:
-        found = PickledModule("nothing")
+        found = PickledModule()
     if not found.tensors:
         raise PickleError(
             "the file contains no model: neither a module nor a state_dict",
@@ -135,5 +133,5 @@ def _without_prefix(module: PickledModule) -> PickledModule:
         if all(name.startswith(prefix) for name in module.tensors):
             tensors = {name.removeprefix(prefix): each for name, each in module.tensors.items()}
             values = {name.removeprefix(prefix): each for name, each in module.attributes.items()}
-            return _without_prefix(PickledModule(module.kind, tensors, values, module.others))
+            return _without_prefix(PickledModule(tensors, values, module.others))
     return module

@@ -12,7 +12,7 @@ from ptblm.cli.completion import complete_dataset, complete_directory, complete_
 from ptblm.cli.options import parse_path
 from ptblm.errors import UsageError
 from ptblm.run.signals import clean_up_on_stop
-from ptblm.terminal import counted, print_output
+from ptblm.terminal import counted, megabytes, print_output
 
 if TYPE_CHECKING:
     from ptblm.corpus.datasets.base import Dataset
@@ -116,8 +116,8 @@ def _table(datasets: Iterable["Dataset"]) -> list[str]:
         rows.append(
             (
                 dataset.name,
-                _megabytes(dataset.download_size),
-                _megabytes(dataset.disk_size),
+                megabytes(dataset.download_size),
+                megabytes(dataset.disk_size),
                 dataset.tokenizers[0],
                 "-" if best is None else f"{best.test:g} {_unit(dataset)}, {best.source}",
             )
@@ -132,7 +132,3 @@ def _table(datasets: Iterable["Dataset"]) -> list[str]:
 
 def _unit(dataset: "Dataset") -> str:
     return "bits" if dataset.tokenizers[0] == "byte" else "perplexity"
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB"

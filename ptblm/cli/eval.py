@@ -14,7 +14,7 @@ from ptblm.cli.evaluation_options import (
     Temperature,
     load_typed_settings,
 )
-from ptblm.cli.options import Cell, Data, Device, parse_name
+from ptblm.cli.options import Cell, Data, Device, TextSet, parse_name
 from ptblm.cli.output import print_json
 from ptblm.errors import UsageError
 from ptblm.run.signals import clean_up_on_stop
@@ -59,15 +59,7 @@ def evaluate(
             "size, which makes vocabularies comparable (`lmplz --vocab_pad` of KenLM).",
         ),
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Override data.encoding, data.format, data.marks or data.vocabulary.unk for the "
-            "text; repeatable.",
-        ),
-    ] = None,
+    overrides: TextSet = None,
     device: Device = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object.")

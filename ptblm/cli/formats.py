@@ -11,7 +11,7 @@ from ptblm.run.checkpoints import CheckpointInfo, Verdict
 from ptblm.run.dry_run import DryRun
 from ptblm.run.evaluate import Evaluation
 from ptblm.run.import_model import ImportedModel
-from ptblm.terminal import counted
+from ptblm.terminal import counted, megabytes
 
 # A larger perplexity is shown as in 1.23e+12.
 _MAX_PLAIN = 1e7
@@ -126,7 +126,7 @@ def dry_run_lines(dry_run: DryRun) -> list[str]:
     first = "first step" if dry_run.first_steps == 1 else f"first {dry_run.first_steps:,} steps"
     minutes = round(steps * dry_run.seconds_per_step / 60)
     where = " on the GPU" if dry_run.device.device.type == "cuda" else ""
-    peak = "unknown" if dry_run.peak_bytes is None else f"{_megabytes(dry_run.peak_bytes)}{where}"
+    peak = "unknown" if dry_run.peak_bytes is None else f"{megabytes(dry_run.peak_bytes)}{where}"
     return [
         f"corpus           {corpus.name}, {counted(len(corpus.vocabulary), unit)}",
         *([] if corpus.split_rule is None else [f"split            {corpus.split_rule}"]),
@@ -140,7 +140,7 @@ def dry_run_lines(dry_run: DryRun) -> list[str]:
         f"{first:<17}perplexity {dry_run.first_perplexity:.1f}",
         f"estimated time   {counted(minutes, 'minute')} of training, "
         f"{dry_run.seconds_per_step * 1000:,.0f} ms per step",
-        f"peak memory      {peak}, of which {_megabytes(dry_run.held_bytes)} are weights, "
+        f"peak memory      {peak}, of which {megabytes(dry_run.held_bytes)} are weights, "
         "gradients and optimizer state",
     ]
 
@@ -204,7 +204,3 @@ def verdict_line(verdict: Verdict) -> str:
         return f"{verdict.path}: bad, {verdict.problem}"
     cell = f"; the custom cell {verdict.custom_cell} was not run" if verdict.custom_cell else ""
     return f"{verdict.path}: good, epoch {verdict.epochs:,}, step {verdict.steps:,}{cell}"
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB"

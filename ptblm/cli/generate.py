@@ -108,14 +108,14 @@ def generate(
         raise UsageError("--prompt and --prompt-file cannot be combined", hint="omit one of them")
     from ptblm.cli.generated_text import print_texts, print_while_drawn
     from ptblm.evaluation.sampling import Sampling
-    from ptblm.run.generate import generate_texts, make_generator
+    from ptblm.run.generate import generate_texts, make_text_generator
     from ptblm.run.load_model import load_trusted_model
     from ptblm.run.prompts import read_prompt_file, typed_prompt
 
     clean_up_on_stop()
     sampling = Sampling(temperature=temperature, top_k=top_k or 0, top_p=top_p)
     text = None if prompt is None else typed_prompt(prompt)
-    generator = make_generator(
+    generator = make_text_generator(
         load_trusted_model(checkpoint, device or "auto", cell),
         prompt=text if prompt_file is None else read_prompt_file(prompt_file),
         tokens=tokens,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from ptblm.json_files import strict_json
-from ptblm.run.generate import GeneratedText, Generator, stream_text
+from ptblm.run.generate import GeneratedText, TextGenerator, stream_text
 from ptblm.run.signals import StopSignal
 from ptblm.terminal import escape, print_output, print_part, print_rows
 
@@ -16,7 +16,7 @@ _NATS: dict[Base, float] = {"2": math.log(2), "e": 1.0, "10": math.log(10)}
 _BYTES = {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(128, 256)}
 
 
-def print_while_drawn(generator: Generator, *, echo: bool) -> None:
+def print_while_drawn(generator: TextGenerator, *, echo: bool) -> None:
     """Prints sample 0 while it is drawn. A stop signal ends the line and the text.
 
     Args:
@@ -38,7 +38,7 @@ def print_while_drawn(generator: Generator, *, echo: bool) -> None:
 
 
 def print_texts(
-    generator: Generator,
+    generator: TextGenerator,
     texts: Iterable[GeneratedText],
     output_format: Literal["text", "tsv", "jsonl"],
     base: Base,
@@ -65,7 +65,7 @@ def print_texts(
 
 
 def _text_lines(
-    generator: Generator, texts: Iterable[GeneratedText], _base: Base, echo: bool
+    generator: TextGenerator, texts: Iterable[GeneratedText], _base: Base, echo: bool
 ) -> Iterator[str]:
     """Yields the lines of each text. An empty line separates texts that can have several lines."""
     has_one_line = generator.length.line_ends == 1 and "\n" not in generator.prompt_text
@@ -77,7 +77,7 @@ def _text_lines(
 
 
 def _tsv_rows(
-    generator: Generator, texts: Iterable[GeneratedText], base: Base, echo: bool
+    generator: TextGenerator, texts: Iterable[GeneratedText], base: Base, echo: bool
 ) -> Iterator[list[str]]:
     """Yields a header and a row per text, which is printed with the escapes of Python."""
     yield ["sample", "tokens", f"logprob_{base}", "text"]
@@ -88,7 +88,7 @@ def _tsv_rows(
 
 
 def _json_lines(
-    generator: Generator, texts: Iterable[GeneratedText], base: Base, echo: bool
+    generator: TextGenerator, texts: Iterable[GeneratedText], base: Base, echo: bool
 ) -> Iterator[str]:
     for text in texts:
         record = {
@@ -104,6 +104,6 @@ def _json_lines(
         yield strict_json(record).replace("\x7f", "\\u007f")
 
 
-def _record_text(generator: Generator, text: GeneratedText, echo: bool) -> str:
+def _record_text(generator: TextGenerator, text: GeneratedText, echo: bool) -> str:
     shown = text.text_with_prompt if echo else text.text
     return shown if generator.length.line_ends is None else shown.removesuffix("\n")

@@ -1,5 +1,6 @@
 """Options and arguments that commands share."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,8 @@ from ptblm.cli.completion import (
 )
 from ptblm.errors import UsageError
 from ptblm.paths import expand_path
+
+BASES = {"2": 2.0, "e": math.e, "10": 10.0}  # of logarithms
 
 
 def parse_name(text: str) -> str:
@@ -126,6 +129,15 @@ MixWeight = Annotated[
         help="Weight of the model in the mixture; auto selects the most likely one, and keeps all "
         "scores in memory.",
         show_default="auto",
+    ),
+]
+TextSet = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override data.encoding, data.format, data.marks or data.vocabulary.unk for the "
+        "text; repeatable.",
     ),
 ]
 CheckpointOrRun = Annotated[

@@ -1,6 +1,5 @@
 """`ptblm rescore`."""
 
-import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,6 +7,7 @@ import typer
 
 from ptblm.cli.completion import complete_directory, complete_file
 from ptblm.cli.options import (
+    BASES,
     Cell,
     CheckpointOrRun,
     Device,
@@ -20,8 +20,6 @@ from ptblm.cli.output import print_json
 from ptblm.errors import UsageError
 from ptblm.run.signals import clean_up_on_stop
 from ptblm.terminal import print_output, print_rows
-
-_BASES = {"2": 2.0, "e": math.e, "10": 10.0}
 
 
 def rescore(
@@ -185,7 +183,7 @@ def rescore(
         unk_penalty=unk_penalty,
         unk_probs=unk_probs,
         carry=carry == "best",
-        base=None if base is None else _BASES[base],
+        base=None if base is None else BASES[base],
         beam_size=beam_size,
         costs=costs,
         mix=mix,

@@ -1,6 +1,5 @@
 """`ptblm score`."""
 
-import math
 import sys
 from collections.abc import Iterator
 from itertools import chain
@@ -21,10 +20,12 @@ from ptblm.cli.evaluation_options import (
     load_typed_settings,
 )
 from ptblm.cli.options import (
+    BASES,
     Cell,
     CheckpointOrRun,
     Device,
     MixWeight,
+    TextSet,
     parse_mix_weight,
     parse_name,
     parse_path,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from ptblm.run.load_model import LoadedModel
 
 _MAX_TOP = 100
-_BASES = {"2": 2.0, "e": math.e, "10": 10.0}
 
 
 def score(
@@ -180,15 +180,7 @@ def score(
     cache: Cache = None,
     dynamic: Dynamic = None,
     cell: Cell = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Override data.encoding, data.format, data.marks or data.vocabulary.unk for the "
-            "text; repeatable.",
-        ),
-    ] = None,
+    overrides: TextSet = None,
     device: Device = None,
 ) -> None:
     """Print the surprisal of each token of a text: -log2 of its probability in its context."""
@@ -247,7 +239,7 @@ def score(
         batch_size=batch_size,
         pipeline=make_pipeline(models, how, show_progress=True),
     )
-    number = form.base if base is None else _BASES[base]
+    number = form.base if base is None else BASES[base]
     carried = scoring.mode != "sentence"
     request = Request(loaded.tokenizer, number, chosen, top, carried, text)
     if table:

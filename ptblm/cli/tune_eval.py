@@ -7,7 +7,7 @@ import typer
 
 from ptblm.cli.completion import complete_file
 from ptblm.cli.evaluation_options import Checkpoints
-from ptblm.cli.options import Cell, Data, Device, parse_path
+from ptblm.cli.options import Cell, Data, Device, TextSet, parse_path
 from ptblm.cli.output import print_json
 from ptblm.errors import UsageError
 from ptblm.run.signals import clean_up_on_stop
@@ -68,15 +68,7 @@ def tune_eval(
     ] = None,
     data: Data = None,
     cell: Cell = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Override data.encoding, data.format, data.marks or data.vocabulary.unk for the "
-            "text; repeatable.",
-        ),
-    ] = None,
+    overrides: TextSet = None,
     device: Device = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object.")

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ptblm.corpus.vocabulary import Ids
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers.recurrent import HiddenState
 
@@ -53,16 +52,3 @@ def stepwise_log_probs(
             model, torch.tensor([token], device=device), hidden_state
         )
         yield log_probs[0].cpu().double().numpy()
-
-
-def stepwise_nll(model: LanguageModel, ids: Ids, context: int) -> NDArray[np.float64]:
-    """Returns -log p of each token of a sequence in nats, [N], computed token by token.
-
-    Args:
-        model: the model, in evaluation mode.
-        ids: the tokens, [N].
-        context: id of the token before the first one.
-    """
-    targets = ids.tolist()
-    predicted = stepwise_log_probs(model, [context, *targets[:-1]])
-    return np.array([-row[target] for row, target in zip(predicted, targets, strict=False)])

@@ -24,7 +24,7 @@ from ptblm.evaluation.scored_text import (
 from ptblm.model.language_model import LanguageModel
 from ptblm.progress_bar import ProgressBar
 from ptblm.run.evaluated_text import read_evaluated_split
-from ptblm.run.generate import generate_texts, make_generator
+from ptblm.run.generate import generate_texts, make_text_generator
 from ptblm.run.load_model import LoadedModel
 from ptblm.run.memory import memory_errors
 from ptblm.run.pipelines import not_finite_error
@@ -119,5 +119,5 @@ def _gates(
 
 
 def _samples(loaded: LoadedModel, seed: int) -> list[str]:
-    generator = make_generator(loaded, tokens=_SAMPLE_TOKENS, seed=seed)
+    generator = make_text_generator(loaded, tokens=_SAMPLE_TOKENS, seed=seed)
     return [sample.text for sample in generate_texts(generator, _SAMPLES)]

@@ -8,6 +8,7 @@ result.json         the final results
 diverged.json       the metrics of the last step, if the run diverged
 tensorboard/        optional TensorBoard curves
 plot.png            optional plot, or plot.svg, plot.pdf
+report.html         optional report
 lock                locked while a process uses the directory
 """
 

@@ -1,4 +1,4 @@
-"""Dry run: sets up a run, runs one or two steps, and estimates time and memory."""
+"""Dry run: sets up a run, runs the first steps, and estimates time and memory."""
 
 import sys
 from dataclasses import dataclass
@@ -59,7 +59,9 @@ def dry_run(
     overwrite: bool = False,
     initial: InitialModel | None = None,
 ) -> DryRun:
-    """Runs one or two steps of a run and writes no files.
+    """Runs the first steps of a run, without a run directory.
+
+    The ids of a large corpus are added to the cache.
 
     Args:
         config: the config of the run.

@@ -42,7 +42,7 @@ MAX_REPEATS = 1000
 
 
 @dataclass(frozen=True)
-class Generator:
+class TextGenerator:
     """What texts are generated from.
 
     Attributes:
@@ -91,7 +91,7 @@ class GeneratedText:
     log_prob: float
 
 
-def make_generator(
+def make_text_generator(
     loaded: LoadedModel,
     *,
     prompt: PromptText | None = None,
@@ -100,7 +100,7 @@ def make_generator(
     sampling: Sampling | None = None,
     no_unk: bool = False,
     seed: int | None = None,
-) -> Generator:
+) -> TextGenerator:
     """Reads a prompt and prepares the generation of texts that continue it.
 
     Args:
@@ -134,10 +134,10 @@ def make_generator(
         seed = secrets.randbits(32)
         if not sampling.is_greedy:
             logger.info(f"seed {seed}; pass --seed {seed} to generate the same text again")
-    return Generator(loaded.path, model, tokenizer, ids, start, sampling, length, seed)
+    return TextGenerator(loaded.path, model, tokenizer, ids, start, sampling, length, seed)
 
 
-def stream_text(generator: Generator, *, echo: bool = True) -> Iterator[str]:
+def stream_text(generator: TextGenerator, *, echo: bool = True) -> Iterator[str]:
     """Yields the text of sample 0 as it is drawn, in constant memory.
 
     A sample that does not complete its sentences ends with a newline all the same.
@@ -177,7 +177,7 @@ def stream_text(generator: Generator, *, echo: bool = True) -> Iterator[str]:
 
 
 def generate_texts(
-    generator: Generator, samples: int, *, unique: bool = False, batch_size: int = BATCH_SIZE
+    generator: TextGenerator, samples: int, *, unique: bool = False, batch_size: int = BATCH_SIZE
 ) -> Iterator[GeneratedText]:
     """Yields samples in order.
 
@@ -226,7 +226,7 @@ def generate_texts(
     _warn_of_incomplete(generator, incomplete)
 
 
-def _generated_text(generator: Generator, sample: Sample) -> GeneratedText:
+def _generated_text(generator: TextGenerator, sample: Sample) -> GeneratedText:
     ids = np.array(sample.ids, dtype=np.int64)
     return GeneratedText(
         sample.number,
@@ -237,7 +237,7 @@ def _generated_text(generator: Generator, sample: Sample) -> GeneratedText:
     )
 
 
-def _warn_of_incomplete(generator: Generator, incomplete: int) -> None:
+def _warn_of_incomplete(generator: TextGenerator, incomplete: int) -> None:
     if incomplete:
         logger.warning(
             f"{counted(incomplete, 'sample')} did not reach {generator.length.line_ends:,} line "

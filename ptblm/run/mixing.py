@@ -16,7 +16,7 @@ from ptblm.evaluation.mixture import mixture, mixture_weight
 from ptblm.evaluation.score import perplexity
 from ptblm.run.load_model import LoadedModel
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Nll = NDArray[np.float64]
 T = TypeVar("T")
@@ -37,7 +37,7 @@ def mixed_lines(
     Args:
         lines: the lines, each scored as a sentence.
         text: a path, or "-" for standard input.
-        path: see `mixed`, as below. Empty sentences in the file are left out.
+        path: see `mixed`. Empty sentences in the file are left out.
         weight: the weight.
 
     Raises:
@@ -102,7 +102,7 @@ def _best_weight(pairs: list[tuple[Nll, Nll]]) -> float:
     weight = mixture_weight(nll, other)
     values = (nll, other, mixture(nll, other, weight))
     ours, theirs, both = (f"{perplexity(float(each.sum()), len(each)):.2f}" for each in values)
-    _LOGGER.info(
+    logger.info(
         "mixture weight %.4f; perplexity %s of the model, %s of the other one, %s of the mixture",
         weight,
         ours,

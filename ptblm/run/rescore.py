@@ -36,7 +36,7 @@ from ptblm.run.memory import memory_errors
 from ptblm.run.mixing import check_words, mixed
 from ptblm.run.rescore_request import Request, check
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # A list with a larger share of unknown words does not fit the vocabulary.
 _MAX_UNKNOWN = 1 / 3
@@ -116,7 +116,7 @@ def write_lists(request: Request, directory: Path) -> None:
 def warn_without_scores(request: Request) -> None:
     """Warns if a list has no scores of the recognizer, so that the language model alone decides."""
     if request.format_name == "kaldi" and request.costs is None:
-        _LOGGER.warning(
+        logger.warning(
             "the lists contain no scores of the recognizer, so only the language model is used; "
             "pass its scores with --costs"
         )
@@ -183,7 +183,7 @@ def rescored_utterances(request: Request, loaded: LoadedModel) -> Iterator[Resco
     if unknown:
         level = logging.WARNING if unknown > _MAX_UNKNOWN * words else logging.INFO
         unit = loaded.tokenizer.unit
-        _LOGGER.log(
+        logger.log(
             level,
             "%s of %s %ss (%.1f%%) are not in the vocabulary",
             f"{unknown:,}",

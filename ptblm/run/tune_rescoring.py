@@ -14,7 +14,7 @@ from ptblm.evaluation.word_errors import word_errors
 from ptblm.run.rescore import load, rescored_utterances, warn_without_scores
 from ptblm.run.rescore_request import Request, check
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def tune_weights(request: Request, reference: str) -> TuneResult:
         parts.append(utterance.candidates)
     references = read_references(reference, dict.fromkeys(utterances))
     if others := len(references) - len(utterances):
-        _LOGGER.info("%s references are about utterances without hypotheses", f"{others:,}")
+        logger.info("%s references are about utterances without hypotheses", f"{others:,}")
     words = sum(len(references[utterance]) for utterance in utterances)
     if words == 0:
         raise DataError("the references contain no words", where=text_name(reference))

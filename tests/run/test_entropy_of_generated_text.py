@@ -11,7 +11,7 @@ from ptblm.config.loading import load_config
 from ptblm.corpus.corpus import read_entropy_bound
 from ptblm.corpus.layout import Split
 from ptblm.evaluation.generate import Length, generate
-from ptblm.run.generate import make_generator
+from ptblm.run.generate import make_text_generator
 from ptblm.run.load_model import load_model
 from ptblm.run.train import train
 from tests.conftest import REPOSITORY
@@ -33,7 +33,7 @@ def known_entropy(split: Split) -> tuple[float, int]:
 @pytest.mark.slow
 def test_generated_text_has_the_entropy_of_the_sample_corpus(tmp_path: Path) -> None:
     train(load_config("small", RECIPE), tmp_path / "run")
-    generator = make_generator(load_model(tmp_path / "run", "cpu"), seed=1)
+    generator = make_text_generator(load_model(tmp_path / "run", "cpu"), seed=1)
     found = generate(
         generator.model,
         generator.start,
