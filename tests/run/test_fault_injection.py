@@ -40,6 +40,16 @@ def test_new_runs_killed_at_startup_end_as_without_kills(
     assert "equal those without kills" in result
 
 
+@pytest.mark.slow
+def test_killed_processes_of_several_are_restarted(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    result = script.kill_one_of_several(tmp_path, 2, random.Random(1))
+    assert "2 kills" in result
+
+
 def test_kill_during_save_leaves_a_complete_checkpoint(
     script: ModuleType, tmp_path: Path, whole: Path
 ) -> None:
