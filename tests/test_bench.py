@@ -208,6 +208,7 @@ def broken_steps(*_: Any) -> Any:
     raise ValueError("no C++ compiler")
 
 
+@pytest.mark.slow
 def test_contenders_that_fail_are_skipped_with_a_reason(
     text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,6 +341,7 @@ def test_bench_evaluation() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="memory is not measured on Windows")
+@pytest.mark.slow
 def test_bench_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def make_text(path: Path, megabytes: int, seed: int) -> None:
         write_text(path, words=megabytes * 2000, vocabulary=1000)

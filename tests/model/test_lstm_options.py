@@ -52,7 +52,7 @@ def test_capped_gate_is_the_minimum_of_i_and_1_minus_f() -> None:
 
 def test_chrono_steps_give_units_memories_of_all_lengths() -> None:
     """b_f = log u with u uniform in [1, T - 1], b_i = -b_f; the time constant is 1 + u."""
-    i, f, j, o = make(units=20_000, chrono_steps=41).get_parameter("gates.bias").chunk(4)
+    i, f, j, o = make(units=5000, chrono_steps=41).get_parameter("gates.bias").chunk(4)
     assert torch.equal(i, -f)
     assert not j.any()
     assert not o.any()

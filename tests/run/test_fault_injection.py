@@ -32,6 +32,7 @@ def test_killed_training_ends_as_without_kills(
     assert "equal those without kills" in result
 
 
+@pytest.mark.slow
 def test_new_runs_killed_at_startup_end_as_without_kills(
     script: ModuleType, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +69,7 @@ def test_truncated_checkpoints_are_rejected(
     assert "all rejected" in script.truncate(tmp_path, last_checkpoint(whole), 50)
 
 
+@pytest.mark.slow
 def test_stopped_run_ends_as_without_signals(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
