@@ -1,6 +1,7 @@
 """Converts text to UTF-8, and explains why a text is not UTF-8."""
 
 import codecs
+import sys
 
 from ptblm.errors import DataError
 
@@ -12,7 +13,7 @@ _MARKS = [
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 ]
 MARK_SIZE = 4
-_SAMPLE_SIZE = 2**16
+SAMPLE_SIZE = 2**16
 _ASCII_TEXT = {9, 10, 13, *range(32, 127)}
 _MIN_ZEROS = 0.4  # share of zero bytes in English text in UTF-16
 _WIDE = [("utf-32-le", 4), ("utf-32-be", 4), ("utf-16-le", 2), ("utf-16-be", 2)]
@@ -28,19 +29,25 @@ def is_utf8(encoding: str) -> bool:
     return codecs.lookup(encoding).name in {"utf-8", "utf-8-sig"}
 
 
+def lacks_byte_order(encoding: str, start: bytes) -> bool:
+    """Returns whether neither the encoding nor the start of a text names its byte order."""
+    return codecs.lookup(encoding).name in {"utf-16", "utf-32"} and not encoding_by_mark(start)
+
+
 def with_byte_order(encoding: str, content: bytes) -> str:
     """Returns UTF-16 or UTF-32 with the byte order of a text; another encoding as it is.
 
-    Without a byte order mark, Python assumes the byte order of the machine.
+    That of the machine is assumed if it cannot be recognized, as Python does for a whole text;
+    its incremental decoders raise an error instead.
 
     Args:
         encoding: the encoding.
-        content: the text, or its start.
+        content: the text, or at least its first SAMPLE_SIZE bytes.
     """
-    is_wide = codecs.lookup(encoding).name in {"utf-16", "utf-32"}
-    if not is_wide or encoding_by_mark(content):
+    if not lacks_byte_order(encoding, content):
         return encoding
-    return _wide_encoding(content[:_SAMPLE_SIZE]) or encoding
+    native = f"{codecs.lookup(encoding).name}-{sys.byteorder[0]}e"
+    return _wide_encoding(content[:SAMPLE_SIZE]) or native
 
 
 def to_utf8(content: bytes, encoding: str, name: str) -> bytes:
@@ -79,7 +86,7 @@ def not_utf8_error(content: bytes, name: str) -> DataError:
         content: the whole text.
         name: name of the text in messages.
     """
-    guess = _wide_encoding(content[:_SAMPLE_SIZE])
+    guess = _wide_encoding(content[:SAMPLE_SIZE])
     if guess is not None:
         iconv_name = guess.upper().replace("-LE", "LE").replace("-BE", "BE")
         return DataError(
@@ -104,7 +111,7 @@ def not_utf8_error(content: bytes, name: str) -> DataError:
 
 def _invalid_utf8_error(content: bytes, start: int, name: str) -> DataError:
     line, byte = _position(content, start)
-    sample = content[max(0, start - _SAMPLE_SIZE // 2) :][:_SAMPLE_SIZE]
+    sample = content[max(0, start - SAMPLE_SIZE // 2) :][:SAMPLE_SIZE]
     valid = sample.decode("utf-8", "ignore").encode()
     multibyte = sum(byte >= 128 for byte in valid)
     if multibyte > 4 * (len(sample) - len(valid)):

@@ -21,7 +21,14 @@ from ptblm.corpus.containers import (
     not_text_error,
     unpacked,
 )
-from ptblm.corpus.encodings import MARK_SIZE, encoding_by_mark, is_utf8, with_byte_order
+from ptblm.corpus.encodings import (
+    MARK_SIZE,
+    SAMPLE_SIZE,
+    encoding_by_mark,
+    is_utf8,
+    lacks_byte_order,
+    with_byte_order,
+)
 from ptblm.corpus.findings import Findings
 from ptblm.corpus.forms import form_of, plain_text
 from ptblm.corpus.source import BLOCK_SIZE, Source, bytes_source, open_text
@@ -184,9 +191,11 @@ def _cleaned(
 ) -> Iterator[bytes]:
     """Yields whole lines of a text in UTF-8 and in plain form; see `preparing.prepare_text`."""
     is_byte = config.tokenizer == "byte"
-    start, pieces = _start(pieces)
+    start, pieces = _start(pieces, MARK_SIZE)
     encoding = config.encoding or encoding_by_mark(start)
     if encoding is not None and not is_byte and not is_utf8(encoding):
+        if lacks_byte_order(encoding, start):  # the first piece of a pipe can be short
+            start, pieces = _start(pieces, SAMPLE_SIZE)
         pieces = _converted(pieces, with_byte_order(encoding, start), name)
     form, lines_before, block = None if config.format == "auto" else config.format, 0, b""
     clean_lines = line_cleaner(name, config, findings, lambda: b"\n" * lines_before + block)
@@ -203,11 +212,11 @@ def _cleaned(
         yield cleaned
 
 
-def _start(pieces: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """Returns the start of a text, enough for a byte order mark, and all of its pieces."""
+def _start(pieces: Iterable[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
+    """Returns the start of a text, of at least `size` bytes if it has them, and all its pieces."""
     iterator = iter(pieces)
     start = b""
-    while len(start) < MARK_SIZE and (piece := next(iterator, b"")):
+    while len(start) < size and (piece := next(iterator, b"")):
         start += piece
     return start, chain([start], iterator)
 

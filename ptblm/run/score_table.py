@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ptblm.corpus.encodings import MARK_SIZE, encoding_by_mark
+from ptblm.corpus.encodings import MARK_SIZE, encoding_by_mark, with_byte_order
 from ptblm.corpus.lines import Line, make_line, text_name, text_pieces
 from ptblm.corpus.word_splitting import word_splitter
 from ptblm.errors import DataError, UsageError
@@ -161,6 +161,7 @@ def _read_table(
     content: bytes, name: str, encoding: str | None, options: TableOptions, new: list[str]
 ) -> _Table:
     encoding = encoding or encoding_by_mark(content[:MARK_SIZE]) or "utf-8"
+    encoding = with_byte_order(encoding, content)
     try:
         text = content.decode(encoding).removeprefix("\ufeff")  # the byte order mark
     except UnicodeDecodeError as error:

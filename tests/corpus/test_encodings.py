@@ -6,8 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ptblm.config.data import DataConfig
 from ptblm.config.loading import load_config
 from ptblm.corpus.corpus import load_corpus
+from ptblm.corpus.encodings import to_utf8
+from ptblm.corpus.findings import Findings
+from ptblm.corpus.lines import read_lines
+from ptblm.corpus.tokenizers import make_tokenizer
+from ptblm.corpus.vocabulary import Vocabulary
 from ptblm.errors import ConfigError, DataError
 from tests.corpus.helpers import TOKENIZER_NAMES, data_config
 
@@ -125,3 +131,20 @@ def test_encoding_needs_text(tokenizer: str) -> None:
             load_config("small", flags=keys)
     else:
         assert load_config("small", flags=keys).data.encoding == "latin-1"
+
+
+@pytest.mark.parametrize("text", ["the cat\nthe dog\n", "cat\n"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_byte_order_does_not_depend_on_pieces_of_a_pipe(encoding: str, text: str) -> None:
+    """It is recognized as in `to_utf8`; that of a short text is the machine's."""
+    content, name = text.encode(encoding), encoding[:6]
+    pieces = (content[start : start + 3] for start in range(0, len(content), 3))
+    tokenizer = make_tokenizer("word", Vocabulary(["<unk>", "<eos>", "the"], [1, 1, 1]))
+    lines = read_lines(pieces, "pipe", tokenizer, DataConfig(encoding=name), Findings())
+    try:
+        expected = to_utf8(content, name, "pipe").decode().split("\n")
+    except DataError:  # invalid in the byte order of the machine
+        with pytest.raises(DataError, match=f"not {name}"):
+            list(lines)
+    else:
+        assert [line.text for line in lines] == [line for line in expected if line]

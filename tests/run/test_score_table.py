@@ -206,6 +206,14 @@ def test_table_without_a_header(models: Path, path: Path, content: str) -> None:
     assert f"the table has no header\n  at: {path}:1" in errors
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_byte_order_is_recognized_without_a_mark(models: Path, path: Path, encoding: str) -> None:
+    path.write_text(TABLE)
+    expected = score(models / "word", path)
+    path.write_bytes(TABLE.encode(encoding))
+    assert score(models / "word", path, "--set", "data.encoding=utf-16") == expected
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be-mark"])
 def test_byte_order_mark_names_the_encoding(models: Path, path: Path, encoding: str) -> None:
     path.write_text(TABLE)
