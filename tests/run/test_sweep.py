@@ -194,6 +194,8 @@ def test_database_can_replace_the_journal(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"No such file or directory: '.*other\.db'"):
         summarize_sweep(SweepDirectory(directory), f"sqlite:///{tmp_path}/other.db")
     assert not (tmp_path / "other.db").exists()
+    by_uri = f"sqlite:///file:{tmp_path}/trials.db?mode=ro&uri=true"
+    assert summarize_sweep(SweepDirectory(directory), by_uri).trials[0].number == 1
     with pytest.raises(UsageError, match="trials cannot be read") as caught:
         run(tmp_path / "space.yaml", directory, storage="nonsense")
     assert caught.value.where == "--storage"
@@ -222,8 +224,10 @@ def test_trials_in_another_storage_are_not_started_again(
     space = write(f"{BASE}{RANGE}trials: 1\n", tmp_path)
     run(space, tmp_path / "d", storage=first)
     config = (tmp_path / "d" / f"{trial(0)}.yaml").read_bytes()
+    storages = {*tmp_path.glob("*.db"), *tmp_path.rglob("journal.jsonl")}
     with pytest.raises(UsageError, match="does not contain the trials of this directory"):
         run(space, tmp_path / "d", trials=2, storage=second)
+    assert {*tmp_path.glob("*.db"), *tmp_path.rglob("journal.jsonl")} == storages
     assert (tmp_path / "d" / f"{trial(0)}.yaml").read_bytes() == config
     assert len(run(space, tmp_path / "d", trials=2, storage=first).trials) == 2
 

@@ -75,9 +75,12 @@ def create_study(
     has_trials = directory.has_trials()
     name = JOURNAL_STUDY if url is None else claim_database_id(directory)
     with _any_error(directory, url, UsageError):
-        storage = _open_storage(directory, url, is_new=True)
-        names = optuna.get_all_study_names(storage)
-    if has_trials and name not in names:  # a new study would start again at trial 0
+        file = directory.journal if url is None else _sqlite_file(url)
+        is_lost = has_trials and file is not None and not file.exists()
+        storage = None if is_lost else _open_storage(directory, url, is_new=True)
+        names = [] if storage is None else optuna.get_all_study_names(storage)
+    # A new study would start again at trial 0.
+    if storage is None or (has_trials and name not in names):
         raise UsageError(
             f"{'the journal' if url is None else 'the database'} does not contain the trials of "
             "this directory",
@@ -124,12 +127,18 @@ def _open_storage(directory: SweepDirectory, url: str | None, *, is_new: bool) -
         is_new: whether the tables of the database are created if they are missing.
     """
     if url is not None:
-        database = make_url(url)
-        if not is_new and database.get_backend_name() == "sqlite":  # which creates missing files
-            Path(database.database or "").stat()
+        if not is_new and (file := _sqlite_file(url)) is not None:
+            file.stat()
         return optuna.storages.RDBStorage(url, skip_table_creation=not is_new)
     path = directory.journal
     return JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))
+
+
+def _sqlite_file(url: str) -> Path | None:
+    """Returns the file of an SQLite database, which opening it creates; None for other URLs."""
+    database = make_url(url)
+    is_path = database.get_backend_name() == "sqlite" and "uri" not in database.query
+    return Path(database.database or "") if is_path else None
 
 
 @contextmanager
