@@ -159,8 +159,8 @@ OPTIONS = {
     "--init CHECKPOINT": "init_from init_checkpoint finetune finetune_from finetune_from_model "
     "pretrained warm_start initial_weights",
     "--overwrite": "overwrite_output_dir force clobber",
-    "--processes N": "ngpu ngpus num_gpus gpus n_gpu distributed_world_size world_size local_rank "
-    "nproc nproc_per_node",
+    "--processes N": "ngpu ngpus num_gpus gpus n_gpu distributed_world_size world_size nproc "
+    "nproc_per_node",
     "--top K": "guess guessn guesssurps guessprobs",
     "--format words": "words",
     "--mode stream": "multisentence_test",
@@ -233,6 +233,7 @@ EXPLAINED = {
     "attention",
     "gradient accumulation is not available in ptblm": "update_freq accumulate_grad_batches "
     "gradient_accumulation_steps grad_accum",
+    "torchrun and srun set the rank of a process in its environment": "local_rank",
     "the text is read without worker processes": "num_workers workers nworkers prefetch",
     "a trained model generates text with `ptblm generate`": "temperature top_k top_p prime "
     "primetext num_samples outf sample_every",

@@ -38,6 +38,7 @@ from tests.in_process import assert_clear, ptblm
         ("train --epochs 3 --cuda", "pass --set training.epochs=3 --device cuda"),
         ("train --sed 3", "pass --seed 3"),
         ("train --gpus 2", "pass --processes 2"),
+        ("train --local-rank=0", "see `ptblm train --help`"),
         ("train --temperature 0.8", "see `ptblm train --help`"),
         ("tune-eval runs/x --nhid 200", "see `ptblm tune-eval --help`"),
         ("train --model.hidden_size 5", "pass --set model.hidden_size=5"),
