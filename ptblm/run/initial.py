@@ -17,7 +17,7 @@ from ptblm.model.cells.custom import load_cell_class
 from ptblm.paths import expand_path
 from ptblm.run.agreement import check_corpus, check_known_corpus
 from ptblm.run.directory import find_checkpoint
-from ptblm.run.load_model import check_finite, custom_cell_error
+from ptblm.run.load_model import check_finite_tensors, custom_cell_error
 
 # Keys of the model that do not change the function that the weights compute.
 _FREE_KEYS = {
@@ -75,7 +75,7 @@ def load_initial_model(
     path = find_checkpoint(path)
     checkpoint = load_checkpoint(path)
     trained = checkpoint.parsed_config()
-    check_finite(checkpoint.evaluated_weights, checkpoint.weights_name, path)
+    check_finite_tensors(checkpoint.evaluated_weights, checkpoint.weights_name, path)
     if source is None:
         new_data = bool((flags or {}).get("data.path")) or any(
             override.strip().startswith("data.path") for override in overrides

@@ -143,7 +143,7 @@ def model_from_checkpoint(
         CheckpointError: if the weights do not match the config or are not finite, or the user has
             not agreed to run the custom cell.
     """
-    check_finite(checkpoint.evaluated_weights, checkpoint.weights_name, path)
+    check_finite_tensors(checkpoint.evaluated_weights, checkpoint.weights_name, path)
     problem = "the checkpoint does not fit its own config"
     try:
         with nullcontext() if is_custom_cell(config) else torch.device("meta"):
@@ -185,7 +185,7 @@ def tokenizer_from_checkpoint(checkpoint: Checkpoint, config: DataConfig, path: 
     return tokenizer
 
 
-def check_finite(tensors: Mapping[str, Tensor], group: str, path: Path) -> None:
+def check_finite_tensors(tensors: Mapping[str, Tensor], group: str, path: Path) -> None:
     """Checks that the values of a checkpoint are finite.
 
     Args:

@@ -17,7 +17,11 @@ from ptblm.model.build import assemble, is_custom_cell
 from ptblm.model.cells.cell import Cell
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers.recurrent import RecurrentLayer
-from ptblm.run.load_model import check_finite, model_from_checkpoint, tokenizer_from_checkpoint
+from ptblm.run.load_model import (
+    check_finite_tensors,
+    model_from_checkpoint,
+    tokenizer_from_checkpoint,
+)
 from ptblm.training.averaging import NAMES, check_averages
 from ptblm.training.optimizer import SGD, make_optimizer
 from ptblm.training.state import TrainState, check_progress
@@ -67,8 +71,8 @@ def check_finite_state(checkpoint: Checkpoint, path: Path) -> None:
         for part, tensor in enumerate(parts)
     }
     for name in ("model", *NAMES, "optimizer"):
-        check_finite(getattr(checkpoint, name), name, path)
-    check_finite(hidden_state, "hidden_state", path)
+        check_finite_tensors(getattr(checkpoint, name), name, path)
+    check_finite_tensors(hidden_state, "hidden_state", path)
 
 
 def _check_train_state(checkpoint: Checkpoint, config: Config) -> None:

@@ -81,8 +81,8 @@ def test_command_of_a_diverged_run(run: Path, monkeypatch: pytest.MonkeyPatch) -
     checkpoint.model["head.bias"][2] = float("nan")
     save_checkpoint(last_checkpoint(run), checkpoint)
     with monkeypatch.context() as patch:
-        patch.setattr("ptblm.run.load_model.check_finite", lambda *_: None)
-        patch.setattr("ptblm.run.verify.check_finite", lambda *_: None)
+        patch.setattr("ptblm.run.load_model.check_finite_tensors", lambda *_: None)
+        patch.setattr("ptblm.run.verify.check_finite_tensors", lambda *_: None)
         errors = fail("train", "--resume", run, "--set", "training.epochs=3")
     assert "--set training.learning_rate=0.5" in errors
     checkpoint.model["head.bias"][:] = sound
