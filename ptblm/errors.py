@@ -8,7 +8,7 @@
 | 3 | data |
 | 4 | checkpoint |
 | 5 | training diverged |
-| 6 | another process of the run ended, did not respond, or has other weights |
+| 6 | another process of the run ended, did not respond, or has different weights |
 | 129, 130, 143 | stopped by SIGHUP, SIGINT (Ctrl-C), SIGTERM after the state was saved |
 | 141 | the reader of stdout closed the pipe |
 """

@@ -27,7 +27,6 @@ from ptblm.config.yaml_document import (
 )
 from ptblm.errors import ConfigError
 
-_MAX_BYTES = 1_000_000
 _HINT = "`ptblm tune-eval` writes such a file"
 _SECTIONS: dict[str, type[Section]] = {
     "monte_carlo": MonteCarloSettings,

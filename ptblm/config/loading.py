@@ -14,6 +14,7 @@ from ptblm.config.schema import VARIANT_KEYS, Config
 from ptblm.config.section import variant_type
 from ptblm.config.unknown_keys import closest, explain_unknown_key, explain_unknown_variant
 from ptblm.config.yaml_document import (
+    MAX_CONFIG_BYTES,
     MAX_PROBLEMS,
     KeyPath,
     Locations,
@@ -29,7 +30,6 @@ from ptblm.shipped import shipped_directory
 
 logger = logging.getLogger(__name__)
 
-MAX_CONFIG_BYTES = 1_000_000
 _CONFIG_HINT = "pass a name that `ptblm config list` prints, or the path of a YAML file"
 _ORDER = [
     *("small", "medium", "large", "small-tied", "medium-tied", "large-tied", "speedrun"),

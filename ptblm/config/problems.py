@@ -17,8 +17,6 @@ _PATTERNS = {
     "device": "expected auto, cpu, cuda, cuda:N or mps",
     "checkpoint_every": "expected '5 minutes' or '200 steps'",
 }
-
-
 _BOUNDS = {
     "gt": "greater than",
     "ge": "greater than or equal to",

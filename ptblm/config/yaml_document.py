@@ -19,9 +19,9 @@ from ptblm.terminal import counted
 
 KeyPath = tuple[str | int, ...]  # keys of mappings and indexes of lists, from the outside
 
+MAX_CONFIG_BYTES = 1_000_000  # of a file
 MAX_PROBLEMS = 20  # that one message lists
 
-_MAX_BYTES = 1_000_000
 _MAX_DEPTH = 20
 _MAX_VALUES = 100_000
 _MAX_DIRECTIVES = 100
@@ -92,9 +92,9 @@ def read_text(path: Path, what: str, hint: str) -> str:
         os_errors(ConfigError, f"the {what} cannot be read", where=path, hint=hint),
         open_regular(path) as file,
     ):
-        raw = file.read(_MAX_BYTES + 1)
-    if len(raw) > _MAX_BYTES:
-        raise ConfigError(f"{path}: too large for {what} (more than {_MAX_BYTES:,} bytes)")
+        raw = file.read(MAX_CONFIG_BYTES + 1)
+    if len(raw) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{path}: too large for {what} (more than {MAX_CONFIG_BYTES:,} bytes)")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -123,6 +123,11 @@ def agreed_requests(
         save: records save signals.
         timeout: seconds that a process waits for the others from the first record on.
         is_due: whether a checkpoint is due, which process 0 decides.
+
+    Raises:
+        DifferentWeightsError: in process 0, if the state is going to be saved and the weights
+            differ.
+        SystemExit: in the other processes.
     """
     world = trainer.world
     # A process whose parent, torchrun, was killed would never be stopped.

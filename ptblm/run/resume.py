@@ -10,10 +10,11 @@ from pathlib import Path
 from ptblm.checkpoint.format import Checkpoint, load_checkpoint, save_checkpoint
 from ptblm.checkpoint.structure import StructureMismatchError
 from ptblm.config.differences import config_differences
-from ptblm.config.loading import MAX_CONFIG_BYTES, load_config
+from ptblm.config.loading import load_config
 from ptblm.config.schedules import PROGRESS_SCHEDULES
 from ptblm.config.schema import Config
 from ptblm.config.show import config_document
+from ptblm.config.yaml_document import MAX_CONFIG_BYTES
 from ptblm.errors import CheckpointError, ConfigError, DamagedCheckpointError, DataError
 from ptblm.files import open_regular, os_errors, write_text
 from ptblm.paths import RUN_HINT

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ptblm.config.loading import MAX_CONFIG_BYTES, load_config
+from ptblm.config.loading import load_config
+from ptblm.config.yaml_document import MAX_CONFIG_BYTES
 from ptblm.errors import ConfigError
 from tests.conftest import plain_environment
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ptblm.backend.distributed import World
-from ptblm.checkpoint.format import load_checkpoint
+from ptblm.checkpoint.format import load_checkpoint, save_checkpoint
 from ptblm.errors import DifferentWeightsError
 from ptblm.run.processes import agreed_requests
 from ptblm.run.signals import SaveSignal, StopSignal
@@ -150,6 +150,20 @@ def test_different_configs_are_rejected(small_corpus: Path, tmp_path: Path) -> N
     assert (main.returncode, other.returncode) == (2, 2)
     message = "process 1: training.max_grad_norm differs from that of process 0: 3.0 instead of 5.0"
     assert message in main.stderr
+
+
+def test_different_initial_weights_are_rejected(saved_run: Path, tmp_path: Path) -> None:
+    last = saved_run / "checkpoints" / "last.safetensors"
+    checkpoint = load_checkpoint(last)
+    checkpoint.model["head.bias"][0] += 1
+    save_checkpoint(tmp_path / "other.safetensors", checkpoint)
+    corpus = checkpoint.config["data"]["path"]
+    arguments = ["train", "--data", corpus, "--run-dir", "new", "--init"]
+    commands = [[*arguments, path] for path in (last, tmp_path / "other.safetensors")]
+    main, other = run_commands(commands, tmp_path)
+    assert (main.returncode, other.returncode) == (2, 2), main.stderr
+    assert "the initial weights are not the same in all processes" in main.stderr
+    assert other.stderr == ""
 
 
 def test_missing_corpus_of_another_process_is_reported(small_corpus: Path, tmp_path: Path) -> None:

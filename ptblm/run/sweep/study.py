@@ -128,7 +128,7 @@ def _open_storage(directory: SweepDirectory, url: str | None, *, is_new: bool) -
     """
     if url is not None:
         if not is_new and (file := _sqlite_file(url)) is not None:
-            file.stat()
+            file.stat()  # an error if it is missing; SQLite would create it
         return optuna.storages.RDBStorage(url, skip_table_creation=not is_new)
     path = directory.journal
     return JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))
