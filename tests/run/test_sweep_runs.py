@@ -99,8 +99,11 @@ def test_pruned_run_can_be_resumed(ptblm: Ptblm, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_workers_killed_ten_times_lose_nothing(ptblm: Ptblm, tmp_path: Path) -> None:
+def test_workers_killed_ten_times_lose_nothing(
+    ptblm: Ptblm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two workers; ten times, one of them is killed after some progress, and replaced."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more threads than cores take ten times as long
     rest = "space: {training.learning_rate: {low: 0.1, high: 1}}\ntrials: 12\npruner: none\n"
     space = write_space(tmp_path, 60, rest)
     directory, chooser = tmp_path / "d", random.Random(0)
