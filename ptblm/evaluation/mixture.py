@@ -1,9 +1,10 @@
-"""Linear interpolation of two language models, word by word.
+"""Linear interpolation of language models, word by word.
 
-The probability of a word is λ p + (1 - λ) q. The weight λ that maximizes the likelihood of a text
-is found by expectation maximization, as by SRILM's `compute-best-mix`.
+The probability of a word is λ p + (1 - λ) q, or the weighted mean of more models. The weights that
+maximize the likelihood of a text are found by expectation maximization, as by SRILM's
+`compute-best-mix`.
 
-Shape: N words.
+Shapes: N words, M models.
 """
 
 import math
@@ -38,15 +39,28 @@ def mixture_weight(nll: Nll, other: Nll) -> float:
         nll: -log p of the words of the text, [N].
         other: -log q, [N].
     """
-    possible = np.isfinite(nll) | np.isfinite(other)
-    nll, other = nll[possible], other[possible]
-    weight = 0.5
-    for _ in range(_MAX_STEPS if len(nll) else 0):
-        posterior = np.exp(_log(weight) - nll + mixture(nll, other, weight))
-        before, weight = weight, float(posterior.mean())
-        if abs(weight - before) < _TOLERANCE:
+    return mixture_weights(-np.stack([nll, other], axis=1))[0]
+
+
+def mixture_weights(log_probs: NDArray[np.float64]) -> list[float]:
+    """Returns the weights of models that maximize the likelihood of a text, [M].
+
+    Words to which all models assign the probability 0 are left out.
+
+    Args:
+        log_probs: log-probability of each word under each model, [N, M]; -infinity is the
+            probability 0.
+    """
+    log_probs = log_probs[np.isfinite(log_probs).any(axis=1)]
+    # The posterior does not depend on a constant factor of the probabilities of a word.
+    probs = np.exp(log_probs - log_probs.max(axis=1, keepdims=True))
+    weights = np.full(probs.shape[1], 1 / probs.shape[1])
+    for _ in range(_MAX_STEPS if len(probs) else 0):
+        posterior = probs * weights / (probs @ weights)[:, None]
+        before, weights = weights, posterior.mean(axis=0)
+        if np.abs(weights - before).max() < _TOLERANCE:
             break
-    return weight
+    return [float(weight) for weight in weights / weights.sum()]
 
 
 def _log(value: float) -> float:

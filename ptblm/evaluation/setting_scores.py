@@ -22,9 +22,6 @@ from ptblm.evaluation.scorers.pipeline import Pipeline, text_chunks
 
 Progress = Callable[[int], None]
 
-_MAX_STEPS = 10_000
-_TOLERANCE = 1e-7
-
 
 def temperature_nll(
     pipeline: Pipeline, ids: Tensor, temperatures: Sequence[float], progress: Progress
@@ -117,22 +114,3 @@ def member_log_probs(pipeline: Pipeline, ids: Tensor, progress: Progress) -> NDA
         done += len(targets)
         progress(done)
     return np.concatenate(found)
-
-
-def mixture_weights(log_probs: NDArray[np.float64]) -> list[float]:
-    """Returns the weights of models that maximize the likelihood of a text, [M].
-
-    They are found by expectation maximization, as by SRILM's `compute-best-mix`.
-
-    Args:
-        log_probs: log-probability of each token under each model, [N, M].
-    """
-    # The posterior does not depend on a constant factor of the probabilities of a token.
-    probs = np.exp(log_probs - log_probs.max(axis=1, keepdims=True))
-    weights = np.full(probs.shape[1], 1 / probs.shape[1])
-    for _ in range(_MAX_STEPS):
-        posterior = probs * weights / (probs @ weights)[:, None]
-        before, weights = weights, posterior.mean(axis=0)
-        if np.abs(weights - before).max() < _TOLERANCE:
-            break
-    return [float(weight) for weight in weights / weights.sum()]

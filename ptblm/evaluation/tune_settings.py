@@ -12,12 +12,12 @@ from torch import Tensor
 
 from ptblm.config.evaluation import CacheSettings, DynamicSettings, EvaluationSettings
 from ptblm.evaluation.grid_search import Axis, Found, Point, search
+from ptblm.evaluation.mixture import mixture_weights
 from ptblm.evaluation.score import perplexity
 from ptblm.evaluation.scorers.pipeline import Pipeline, pipeline_scores
 from ptblm.evaluation.setting_scores import (
     cache_nll,
     member_log_probs,
-    mixture_weights,
     temperature_nll,
 )
 

@@ -1,13 +1,14 @@
-"""Mixtures of two models: the weight, impossible words, and KenLM as the other model."""
+"""Mixtures of models: their weights, impossible words, and KenLM as the other model."""
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ptblm.corpus.ngram_scores import read_other_scores
-from ptblm.evaluation.mixture import mixture, mixture_weight
+from ptblm.evaluation.mixture import mixture, mixture_weight, mixture_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "nbest"
 
@@ -49,6 +50,27 @@ def test_words_of_probability_zero_are_mixed() -> None:
     np.testing.assert_allclose(np.exp(-mixed), expected)
     assert 0.3 < mixture_weight(nll, other) < 0.5
     assert mixture_weight(nll[:1], other[:1]) == pytest.approx(1.0)
+    assert mixture_weight(nll[3:], other[3:]) == 0.5  # no word is left
+
+
+def test_weights_of_three_models_have_no_better_neighbor() -> None:
+    log_probs = -np.random.default_rng(1).exponential(size=(400, 3)) * [1.0, 1.2, 1.1] - 800
+    weights = np.array(mixture_weights(log_probs))
+
+    def likelihood(weights: Any) -> float:
+        return float(np.log(np.exp(log_probs + 800) @ weights).sum())
+
+    for i in range(3):
+        for j in range(3):
+            moved = weights.copy()
+            moved[i], moved[j] = moved[i] + 0.01, moved[j] - 0.01
+            if moved.min() >= 0:
+                assert likelihood(moved) <= likelihood(weights) + 1e-9
+
+
+def test_useless_model_has_no_weight() -> None:
+    log_probs = np.stack([np.full(50, -1.0), np.full(50, -5.0)], axis=1)
+    assert mixture_weights(log_probs) == pytest.approx([1, 0], abs=1e-4)
 
 
 def test_kenlm_file_has_the_scores_of_kenlm() -> None:

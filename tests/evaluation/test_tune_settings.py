@@ -3,19 +3,16 @@
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from ptblm.config.evaluation import DynamicSettings, EvaluationSettings
-from ptblm.evaluation.mixture import mixture_weight
 from ptblm.evaluation.scorers.dynamic import gradient_rms
 from ptblm.evaluation.scorers.pipeline import Pipeline, pipeline_scores
 from ptblm.evaluation.setting_scores import (
     cache_nll,
     member_log_probs,
-    mixture_weights,
     temperature_nll,
 )
 from ptblm.evaluation.tune_settings import SettingsTuner, TuneOutcome, Wanted
@@ -75,34 +72,6 @@ def test_probabilities_of_members_are_those_of_the_models() -> None:
         alone = log_probs_of([model], ids, temperature=0.8, monte_carlo={"samples": 3})
         expected = alone.gather(1, ids[1:, None])[:, 0]
         torch.testing.assert_close(torch.from_numpy(found[:, column].copy()), expected)
-
-
-def test_weights_of_two_models_equal_those_of_a_mixture() -> None:
-    generator = np.random.default_rng(0)
-    log_probs = -generator.exponential(size=(500, 2)) * [1.0, 1.3]
-    first, second = mixture_weights(log_probs)
-    assert first + second == pytest.approx(1)
-    assert first == pytest.approx(mixture_weight(-log_probs[:, 0], -log_probs[:, 1]), abs=1e-4)
-
-
-def test_weights_of_three_models_have_no_better_neighbor() -> None:
-    log_probs = -np.random.default_rng(1).exponential(size=(400, 3)) * [1.0, 1.2, 1.1] - 800
-    weights = np.array(mixture_weights(log_probs))
-
-    def likelihood(weights: Any) -> float:
-        return float(np.log(np.exp(log_probs + 800) @ weights).sum())
-
-    for i in range(3):
-        for j in range(3):
-            moved = weights.copy()
-            moved[i], moved[j] = moved[i] + 0.01, moved[j] - 0.01
-            if moved.min() >= 0:
-                assert likelihood(moved) <= likelihood(weights) + 1e-9
-
-
-def test_useless_model_has_no_weight() -> None:
-    log_probs = np.stack([np.full(50, -1.0), np.full(50, -5.0)], axis=1)
-    assert mixture_weights(log_probs) == pytest.approx([1, 0], abs=1e-4)
 
 
 def sampled_ids(model: LanguageModel, temperature: float, tokens: int) -> Tensor:
