@@ -4,9 +4,10 @@
     python scripts/speedrun.py time speedrun speedrun-large   time of whole runs, against medium
 
 `run` measures whole processes of `ptblm train`, from its start to the test perplexity. On a machine
-with other work, such times are not comparable. `time` measures steps and validations of all
-configs in alternating windows, and computes the time of a whole run from them. docs/speedrun.md
-contains the rules and the records.
+with other work, such times are not comparable. An interrupted run is resumed, and a finished one is
+not trained again; their times are not known. With --target, the exit code is 1 if the runs are no
+record. `time` measures steps and validations of all configs in alternating windows, and computes
+the time of a whole run from them. docs/speedrun.md contains the rules and the records.
 """
 
 import json
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from benchmark.measure import job_in_separate_process, ratios, spread, time_alternately
@@ -26,6 +27,7 @@ from benchmark.measure import job_in_separate_process, ratios, spread, time_alte
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 
 REFERENCE = "medium"
+MIN_RUNS = 3  # of a record
 # Quantiles of Student's t distribution: 95% for n - 1 degrees of freedom, n = 2, 3, ...
 _T95 = [6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833]
 
@@ -41,14 +43,16 @@ class Run(NamedTuple):
         train: train perplexity of the last epoch.
         valid: valid perplexity after the last epoch.
         test: test perplexity after the last epoch.
-        minutes: time of the whole process.
+        minutes: time of the whole process; None for a run that was resumed.
+        environment: versions, processor and number of threads.
     """
 
     seed: int
     train: float
     valid: float
     test: float
-    minutes: float
+    minutes: float | None
+    environment: str
 
 
 @app.command()
@@ -66,51 +70,84 @@ def run(
     ),
 ) -> None:
     """Trains complete runs, one after the other, and prints their results."""
-    found = []
-    for seed in range(first_seed, first_seed + seeds):
-        directory = runs / f"{Path(config).stem}-seed-{seed}"
-        found.append(complete_run(config, seed, directory, data=data, precision=precision))
-    print("\n".join(run_lines(found, target)))
+    found: list[Run] = []
+    try:
+        for seed in range(first_seed, first_seed + seeds):
+            directory = runs / f"{Path(config).stem}-seed-{seed}"
+            found.append(complete_run(config, seed, directory, data=data, precision=precision))
+    finally:
+        if found:
+            print("\n".join(run_lines(found, target)))
+    if target is not None and not is_record(found, target):
+        raise typer.Exit(1)
 
 
 def complete_run(config: str, seed: int, directory: Path, *, data: str, precision: str) -> Run:
-    """Trains a run in a new process, in an empty directory, and returns its result.
+    """Trains or resumes a run in a new process, and returns its result.
 
     Raises:
         typer.Exit: with the exit code of the process, if it fails.
     """
-    command = [sys.executable, "-m", "ptblm", "train", "--config", config, "--data", data]
-    command += ["--seed", str(seed), "--precision", precision, "--run-dir", str(directory)]
-    start = time.perf_counter()
-    code = subprocess.run(command, check=False, stdout=sys.stderr).returncode  # noqa: S603
-    minutes = (time.perf_counter() - start) / 60
-    if code:
-        raise typer.Exit(code)
-    result = json.loads((directory / "result.json").read_text(encoding="utf-8"))
+    is_new = not directory.exists()
+    minutes = None
+    if not (directory / "result.json").exists():
+        command = [sys.executable, "-m", "ptblm", "train", "--config", config, "--data", data]
+        command += ["--seed", str(seed), "--precision", precision]
+        command += ["--run-dir", str(directory), "--resume", "auto"]
+        start = time.perf_counter()
+        code = subprocess.run(command, check=False, stdout=sys.stderr).returncode  # noqa: S603
+        minutes = (time.perf_counter() - start) / 60 if is_new else None
+        if code:
+            raise typer.Exit(code)
+    result, environment = (
+        json.loads((directory / name).read_text(encoding="utf-8"))
+        for name in ("result.json", "environment.json")
+    )
     train, valid, test = (result[f"{split}_perplexity"] for split in ("train", "valid", "test"))
-    return Run(seed, train, valid, test, minutes)
+    return Run(seed, train, valid, test, minutes, environment_text(environment))
+
+
+def environment_text(environment: dict[str, Any]) -> str:
+    """Returns versions and hardware of an environment.json."""
+    versions, computing = environment["versions"], environment["computing"]
+    threads = computing["processes"] * computing["threads"]
+    return (
+        f"ptblm {versions['ptblm']}, torch {versions['torch']}, Python {versions['python']}; "
+        f"{environment['processor']}, {threads} thread{'' if threads == 1 else 's'}"
+    )
+
+
+def is_record(found: Sequence[Run], target: float) -> bool:
+    """Returns whether the mean test perplexity of enough runs is below the target, p < 0.05."""
+    tests = [r.test for r in found]
+    if len(tests) < MIN_RUNS:
+        return False
+    error = statistics.stdev(tests) / math.sqrt(len(tests))
+    return statistics.fmean(tests) + _T95[len(tests) - 2] * error < target
 
 
 def run_lines(found: Sequence[Run], target: float | None) -> list[str]:
     """Returns a Markdown table of runs, with their mean and standard deviation."""
     lines = ["| seed | train | valid | test | minutes |", "|---:|---:|---:|---:|---:|"]
-    lines += [
-        f"| {r.seed} | {r.train:.2f} | {r.valid:.2f} | {r.test:.2f} | {r.minutes:.1f} |"
-        for r in found
-    ]
+    for r in found:
+        minutes = "-" if r.minutes is None else f"{r.minutes:.1f}"
+        lines.append(f"| {r.seed} | {r.train:.2f} | {r.valid:.2f} | {r.test:.2f} | {minutes} |")
     tests = [r.test for r in found]
     mean = statistics.fmean(tests)
     text = f"test {mean:.2f}"
     if len(tests) > 1:
-        deviation = statistics.stdev(tests)
-        text += f" ± {deviation:.2f}"
-    text += f" (n = {len(tests)}), {statistics.fmean(r.minutes for r in found):.1f} minutes"
+        text += f" ± {statistics.stdev(tests):.2f}"
+    text += f" (n = {len(tests)})"
+    measured = [r.minutes for r in found if r.minutes is not None]
+    if measured:
+        text += f", {statistics.fmean(measured):.1f} minutes"
     if target is not None:
         text += f"; {'below' if mean < target else 'not below'} {target}"
-        if len(tests) > 1 and mean < target:
-            bound = mean + _T95[len(tests) - 2] * deviation / math.sqrt(len(tests))
-            text += f", p {'<' if bound < target else '>='} 0.05 (one-sided t-test)"
-    return [*lines, "", text]
+        if len(found) < MIN_RUNS:
+            text += f", but a record needs {MIN_RUNS} runs"
+        elif mean < target:
+            text += f", p {'<' if is_record(found, target) else '>='} 0.05 (one-sided t-test)"
+    return [*lines, "", text, *dict.fromkeys(r.environment for r in found)]
 
 
 class WholeRun(NamedTuple):
@@ -132,7 +169,7 @@ class WholeRun(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Time of the whole run, without its start."""
+        """Time of the whole run, without its start and its checkpoints, some seconds."""
         return self.step * self.steps + self.valid * self.epochs + self.test
 
 
@@ -145,6 +182,10 @@ def time_of_runs(
     steps: Annotated[int, typer.Option(min=1, help="Training steps in a window.")] = 10,
 ) -> None:
     """Prints the time of a whole run of each config and its ratio to that of medium."""
+    import torch
+
+    from ptblm.reporting.environment import describe_environment
+
     names = [REFERENCE, *(name for name in configs if name != REFERENCE)]
     with ExitStack() as stack:
         jobs = {}
@@ -159,6 +200,8 @@ def time_of_runs(
         seconds |= time_alternately(scoring, 3, lambda: None)
     whole = {name: whole_runs(name, data, seconds, steps) for name in names}
     print("\n".join(time_lines(whole)))
+    computing = {"processes": 1, "threads": torch.get_num_threads()}
+    print(f"\n{environment_text(describe_environment(sys.argv, 0, computing))}")
 
 
 def make_job(config: str, data: str, precision: str, part: str, steps: int) -> Callable[[], None]:

@@ -4,9 +4,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from ptblm import __version__
 from tests.conftest import REPOSITORY, load_script, plain_environment
 
 speedrun = load_script("speedrun")
@@ -32,10 +35,14 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
+def made_runs(tests: list[float]) -> list[Any]:
+    return [speedrun.Run(seed, 60.0, 85.0, test, 20.0, "Zen") for seed, test in enumerate(tests)]
+
+
 def test_complete_runs_are_trained_and_reported(config: Path, tmp_path: Path) -> None:
     options = ["--seeds", "2", "--data", "sample", "--precision", "fp32", "--target", "1000"]
     done = _run("run", str(config), *options, "--runs", str(tmp_path / "runs"))
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr  # no record
     lines = done.stdout.splitlines()
     results = [
         json.loads((tmp_path / "runs" / f"tiny-seed-{seed}" / "result.json").read_text())
@@ -45,8 +52,16 @@ def test_complete_runs_are_trained_and_reported(config: Path, tmp_path: Path) ->
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert result["seed"] == int(cells[0]) == seed
         assert float(cells[3]) == pytest.approx(result["test_perplexity"], abs=0.005)
-    assert "(n = 2)" in lines[-1]
-    assert "below 1000.0, p < 0.05" in lines[-1]
+    assert "(n = 2), " in lines[-2]
+    assert lines[-2].endswith("minutes; below 1000.0, but a record needs 3 runs")
+    assert lines[-1].startswith(f"ptblm {__version__}, torch {torch.__version__}, Python 3.")
+    # Finished runs are not trained again, so their time is unknown.
+    again = _run("run", str(config), *options[:-2], "--runs", str(tmp_path / "runs"))
+    assert again.returncode == 0, again.stderr
+    assert [line.rsplit("|", 2)[0] for line in again.stdout.splitlines()[2:4]] == [
+        line.rsplit("|", 2)[0] for line in lines[2:4]
+    ]
+    assert again.stdout.splitlines()[2].endswith("| - |")
 
 
 def test_failed_run_ends_with_its_exit_code(tmp_path: Path) -> None:
@@ -58,11 +73,14 @@ def test_failed_run_ends_with_its_exit_code(tmp_path: Path) -> None:
 
 def test_mean_and_deviation_against_hand_computation() -> None:
     # mean 82.0, sd 0.1: t = (82.7 - 82.0) / (0.1 / sqrt(3)) = 12.1, more than 2.92
-    runs = [
-        speedrun.Run(s, 60.0, 85.0, test, 20.0) for s, test in [(1, 81.9), (2, 82.0), (3, 82.1)]
-    ]
-    last = speedrun.run_lines(runs, 82.7)[-1]
+    runs = made_runs([81.9, 82.0, 82.1])
+    *_, last, environment = speedrun.run_lines(runs, 82.7)
     assert last.startswith("test 82.00 ± 0.10 (n = 3), 20.0 minutes; below 82.7, p < 0.05")
+    assert environment == "Zen"
+    assert speedrun.is_record(runs, 82.7)
+    assert not speedrun.is_record(runs[:2], 82.7)
+    other = [*runs[:2], runs[2]._replace(environment="Xeon", minutes=None)]
+    assert speedrun.run_lines(other, None)[-3:] == [last.partition(";")[0], "Zen", "Xeon"]
 
 
 @pytest.mark.parametrize(
@@ -73,8 +91,8 @@ def test_mean_and_deviation_against_hand_computation() -> None:
     ],
 )
 def test_runs_that_do_not_reach_the_target(tests: list[float], expected: str) -> None:
-    runs = [speedrun.Run(seed, 60.0, 85.0, test, 20.0) for seed, test in enumerate(tests)]
-    assert expected in speedrun.run_lines(runs, 82.7)[-1]
+    assert expected in speedrun.run_lines(made_runs(tests), 82.7)[-2]
+    assert not speedrun.is_record(made_runs(tests), 82.7)
 
 
 def test_time_of_a_whole_run_is_the_sum_of_its_parts() -> None:
