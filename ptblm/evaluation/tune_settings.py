@@ -128,6 +128,7 @@ class SettingsTuner:
         self, settings: EvaluationSettings, dynamic: DynamicSettings, best: float
     ) -> tuple[EvaluationSettings, float]:
         scale = dynamic.segment_length / 5
+        dynamic = dynamic.model_copy(update={"decay": dynamic.decay * scale})
         for key, values in (("learning_rate", _LEARNING_RATES), ("decay", _DECAYS)):
             axis = Axis(key, tuple(value * scale for value in values), 1e-12, 1e6)
             found = self._search(

@@ -129,6 +129,18 @@ def test_everything_together_never_makes_the_text_less_probable() -> None:
     assert math.isfinite(outcome.after)
 
 
+def test_values_of_dynamic_evaluation_grow_with_the_segment() -> None:
+    """As in the authors' code, whose values are for segments of five tokens."""
+    model = small_model()
+    ids = sampled_ids(small_model(2), 1.0, 80)
+    outcome = tune([model], ids, Wanted(DynamicSettings(rule="sgd", segment_length=20)))
+    decays = {k["dynamic.decay"]: k["perplexity"] for k in outcome.tried if "dynamic.decay" in k}
+    assert {4 * 0.001, 4 * 0.002, 4 * 0.003, 4 * 0.005} <= decays.keys()
+    # The rates were tried with the default decay.
+    rates = [each["perplexity"] for each in outcome.tried if "dynamic.learning_rate" in each]
+    assert min(rates) == decays[4 * DynamicSettings().decay]
+
+
 def test_cache_that_does_not_help_is_left_out() -> None:
     """No token occurs twice, so the cache never contains the next one."""
     outcome = tune([small_model()], torch.randperm(7), Wanted(cache=True))

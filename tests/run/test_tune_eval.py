@@ -1,5 +1,6 @@
 """`ptblm tune-eval`: the file that it writes, what it reads, and its errors."""
 
+import csv
 import json
 import os
 import shutil
@@ -74,6 +75,20 @@ def test_file_can_be_read_and_edited(prepared: Path) -> None:
     code, _, output = ptblm("eval", prepared / "run0", "--settings", path)
     assert code == 0
     assert "weight 0.25" in output
+
+
+@pytest.mark.usefixtures("in_directory")
+def test_score_with_the_file_gives_the_tuned_perplexity(prepared: Path) -> None:
+    tuned = tune(prepared / "run0", "--cache")["tuned"]
+    text = prepared / "corpus" / "valid.txt"
+    options = ["--mode", "stream", "--settings", "eval-settings.json"]
+    code, errors, output = ptblm("score", prepared / "run0", text, *options)
+    assert code == 0, errors
+    _, *rows = csv.DictReader(output.splitlines(), delimiter="\t")  # the first has no context
+    bits = [float(row["surprisal"]) for row in rows]
+    perplexity = 2 ** (sum(bits) / len(bits))
+    assert perplexity == pytest.approx(tuned["perplexity_after"], rel=1e-5)
+    assert perplexity < tuned["perplexity_before"]
 
 
 @pytest.mark.parametrize("options", [[], ["--dynamic", "--cache"]])
