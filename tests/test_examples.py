@@ -1,7 +1,10 @@
 """The examples reach the results that they describe."""
 
 import importlib.util
+import json
+import runpy
 from pathlib import Path
+from random import Random
 from types import ModuleType
 
 import pytest
@@ -12,6 +15,8 @@ from ptblm.config.sweep_loading import load_sweep
 from ptblm.model.cells.rnn import RNNCell
 from ptblm.model.cells.slstm import SLSTMCell
 from ptblm.model.layers.recurrent import RecurrentLayer
+from tests.conftest import FAST, write_small_corpus
+from tests.in_process import ptblm
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -24,6 +29,36 @@ def running_sum() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.mark.usefixtures("in_directory", "one_thread")
+def test_mixture_with_published_models(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus, public, random = write_small_corpus(Path("corpus")), Path("public"), Random(0)
+    assert ptblm("train", *FAST, "--data", corpus, "--run-dir", "run")[0] == 0
+    perplexities = []
+    for split in ("valid", "test"):
+        code, errors, output = ptblm("score", "run", corpus / f"{split}.txt", "--mode", "stream")
+        assert code == 0, errors
+        Path(f"{split}.tsv").write_text(output)
+        words = (corpus / f"{split}.txt").read_text().replace("\n", " </s> ").split()[1:]
+        (public / split).mkdir(parents=True)
+        (public / f"words_{split}.txt").write_text("\n".join(words))
+        lines = "".join(f"{random.uniform(0.01, 0.4)}\n" for _ in words)
+        (public / split / "other.txt").write_text(lines)
+        result = ptblm("eval", "run", "--split", split, "--json")[2]
+        perplexities.append(f"{json.loads(result)['perplexity']:.2f}")
+    script = str(EXAMPLES / "mix_published_models.py")
+    monkeypatch.setattr("sys.argv", [script, "public", "valid.tsv", "test.tsv"])
+    runpy.run_path(script)
+    _, other, own, mixture = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert [f"{float(cell):.2f}" for cell in own[:2]] == perplexities
+    assert float(own[2]) + float(other[2]) == pytest.approx(1, abs=0.002)
+    assert float(mixture[0]) < min(float(own[0]), float(other[0]))
+    (public / "words_valid.txt").write_text("other words")
+    with pytest.raises(SystemExit, match=r"valid\.tsv does not have the tokens"):
+        runpy.run_path(script)
 
 
 def test_sweep_can_be_loaded() -> None:
