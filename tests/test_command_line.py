@@ -140,6 +140,17 @@ def test_dry_run_reports_time_and_memory_and_writes_nothing(
     assert not (tmp_path / "runs").exists()
 
 
+def test_shown_config_begins_with_its_source(ptblm: Ptblm, tmp_path: Path) -> None:
+    shown = ptblm("config", "show", "awd-lstm").stdout
+    assert shown.startswith("# awd-lstm: three LSTM layers with DropConnect. 24,210,800 parameters")
+    assert "# Source: Merity et al. 2018, arXiv:1708.02182" in shown
+    (tmp_path / "mine.yaml").write_text(shown)
+    again = ptblm("config", "show", "mine.yaml").stdout
+    assert shown.endswith(f"\n\n{again}")
+    changed = ptblm("config", "show", "awd-lstm", "--set", "training.epochs=9").stdout
+    assert changed.startswith("# The corpus, ")  # the first section, without the source
+
+
 def test_output_of_config_show_is_a_usable_config(
     ptblm: Ptblm, tmp_path: Path, small_corpus: Path
 ) -> None:

@@ -34,8 +34,9 @@ def show_config(
     overrides: Set = None,
 ) -> None:
     """Show a config with all keys, their values and descriptions, as a YAML file."""
-    from ptblm.config.loading import load_config
+    from ptblm.config.loading import load_config, shipped_header
     from ptblm.config.show import config_document
 
-    document = config_document(load_config(config, overrides or []))
-    print_output(document.rstrip("\n").split("\n"))
+    document = config_document(load_config(config, overrides or [])).rstrip("\n").split("\n")
+    header = [] if overrides else shipped_header(config)  # which describes the unchanged config
+    print_output([*header, "", *document] if header else document)

@@ -1,5 +1,6 @@
 """Loads a config from a name or a file, applies overrides, and reports all problems at once."""
 
+import itertools
 import logging
 import os.path
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,6 +43,16 @@ def shipped_configs() -> dict[str, Path]:
     paths = {path.stem: path for path in shipped_directory("configs").glob("*.yaml")}
     names = [name for name in _ORDER if name in paths]
     return {name: paths[name] for name in [*names, *sorted(paths.keys() - set(_ORDER))]}
+
+
+def shipped_header(source: str) -> list[str]:
+    """Returns the comment at the start of a shipped config: its source, cost and perplexity.
+
+    The list is empty if `source` is not the name of a shipped config.
+    """
+    path = shipped_configs().get(source)
+    lines = [] if path is None else path.read_text(encoding="utf-8").splitlines()
+    return list(itertools.takewhile(lambda line: line.startswith("#"), lines))
 
 
 def load_config(
