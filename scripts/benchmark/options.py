@@ -41,10 +41,19 @@ class Option:
 _DROPOUT = ("model.dropout=0.5",)
 _SMALL = ("data.vocabulary.size=1000",)  # a mixture is slow with a large one
 
+_RATES = {
+    "momentum": "training.learning_rate=0.1",
+    "adam": "training.learning_rate=0.001",
+    "adamw": "training.learning_rate=0.001",
+    "nadam": "training.learning_rate=0.001",
+    "muon": "training.learning_rate=0.01",
+}
+
 # Rates and factors hardly affect the time of a step.
 OPTIONS = [
     Option("tied embeddings", ("model.tie_embeddings=true",)),
     Option("sum of layers", ("model.sum_layers=true",)),
+    Option("output projection", ("model.output_projection=320",)),
     Option("softmax, mixture of 15", ("model.head=mixture", "model.head.components=15"), _SMALL),
     Option("softmax, adaptive", ("model.head=adaptive",)),
     Option("dropout", _DROPOUT),
@@ -55,6 +64,8 @@ OPTIONS = [
     Option("AR", ("training.activation_regularization=2",)),
     Option("TAR", ("training.temporal_activation_regularization=1",)),
     Option("average, ema", ("training.average=ema",)),
+    Option("average, tail", ("training.average=tail", "training.average.start=0")),
+    Option("average, two-tailed", ("training.average=two_tailed",)),
     Option("weight decay", ("training.weight_decay=1e-5",)),
     Option("streams, rotated", ("training.streams=rotated",)),
     Option("drop_state", ("training.drop_state=0.01",)),
@@ -64,8 +75,10 @@ OPTIONS = [
     Option("cell, mogrifier of rank 40", ("model.cell=mogrifier", "model.cell.rank=40")),
     Option("cell, rlstm", ("model.cell=rlstm",)),
     Option("cell, sru", ("model.cell=sru",)),
-    Option("optimizer, adam", ("training.optimizer=adam", "training.learning_rate=0.001")),
-    Option("optimizer, muon", ("training.optimizer=muon", "training.learning_rate=0.01")),
+    *(
+        Option(f"optimizer, {name}", (f"training.optimizer={name}", rate))
+        for name, rate in _RATES.items()
+    ),
 ]
 
 
