@@ -13,6 +13,7 @@ likelihood of the valid text.
 """
 
 import csv
+import math
 import sys
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def own_log_probs(path: Path, words: list[str]) -> NDArray[np.float64]:
         _, *rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
     if [row["token"].replace("<eos>", "</s>") for row in rows] != words:
         sys.exit(f"error: {path} does not have the tokens of the public models")
-    return -np.array([float(row["surprisal"]) for row in rows]) * np.log(2)
+    return np.array([-math.log(2) * float(row["surprisal"]) for row in rows])
 
 
 def log_probs(directory: Path, split: str, own: Path | None) -> dict[str, NDArray[np.float64]]:

@@ -17,16 +17,11 @@ import numpy as np
 
 from ptblm.corpus.lines import Line
 from ptblm.corpus.vocabulary import Ids
-from ptblm.evaluation.scorer import default_chunk_steps, on_device
 from ptblm.evaluation.scorers.pipeline import Pipeline
-from ptblm.evaluation.sequence_scores import BATCH_SIZE, score_piece, score_sequences
-from ptblm.evaluation.token_scores import (
-    Measures,
-    TokenScores,
-    concatenate,
-    distribution_scores,
-    without_context,
-)
+from ptblm.evaluation.scorers.protocol import Scorer
+from ptblm.evaluation.scorers.static import StaticScorer
+from ptblm.evaluation.sequence_scores import BATCH_SIZE, score_sequences
+from ptblm.evaluation.token_scores import Measures, TokenScores, concatenate, without_context
 from ptblm.model.language_model import LanguageModel
 
 Mode = Literal["stream", "sentence", "document"]
@@ -106,14 +101,18 @@ def _score_stream(
     eager: bool,
 ) -> Iterator[ScoredLine]:
     """Scores lines with one hidden state, which is reset between documents or sentences."""
+
+    def start() -> Scorer:
+        return StaticScorer(model, states=measures.states) if pipeline is None else pipeline.start()
+
     waiting: deque[Line] = deque()
-    sequence = _Sequence(model, None if mode == "stream" else context, measures, pipeline)
+    sequence = _Sequence(start(), None if mode == "stream" else context, measures)
     for line in lines:
         divides = mode == "document" and line.divides_documents
         if divides or mode == "sentence":
             sequence.score_rest()
             yield from sequence.take(waiting)
-            sequence = _Sequence(model, context, measures, pipeline)
+            sequence = _Sequence(start(), context, measures)
         if divides:
             continue
         waiting.append(line)
@@ -129,25 +128,15 @@ class _Sequence:
     """A sequence of tokens that is scored chunk by chunk while it grows.
 
     Args:
-        model: the model.
+        scorer: computes the scores.
         context: id of the token before the first one; None if the first token is not scored.
         measures: what to compute besides -log p.
-        pipeline: computes the probabilities instead of the model.
     """
 
-    def __init__(
-        self,
-        model: LanguageModel,
-        context: int | None,
-        measures: Measures,
-        pipeline: Pipeline | None,
-    ) -> None:
-        self._model = model
-        self._scorer = None if pipeline is None else pipeline.start()
+    def __init__(self, scorer: Scorer, context: int | None, measures: Measures) -> None:
+        self._scorer = scorer
         self._measures = measures
         self._previous = context
-        self._hidden_state = model.initial_state(1)
-        self._steps = 1 if measures.states else default_chunk_steps(model)
         self._unscored: list[Ids] = []
         self._scored: list[TokenScores] = []
         self._size = 0  # of unscored tokens
@@ -159,7 +148,7 @@ class _Sequence:
             self._previous, ids = int(ids[0]), ids[1:]
         self._unscored.append(ids)
         self._size += len(ids)
-        if self._size >= self._chunk_size:
+        if self._size >= self._scorer.chunk_size:
             self._score()
 
     def score_rest(self) -> None:
@@ -185,37 +174,18 @@ class _Sequence:
             start = end
         self._scored = [scores[start:]] if start < len(scores) else []
 
-    @property
-    def _chunk_size(self) -> int:
-        """The number of tokens of the next chunk."""
-        return self._steps if self._scorer is None else self._scorer.chunk_size
-
     def _score(self, *, rest: bool = False) -> None:
         """Scores all complete chunks and, with `rest`, the tokens that remain."""
         if self._size == 0 or self._previous is None:
             return
         ids = np.concatenate(self._unscored)
         inputs = np.insert(ids, 0, self._previous)
-        start, end = 0, self._chunk_size
+        start, end = 0, self._scorer.chunk_size
         while end <= len(ids) or (rest and start < len(ids)):
             end = min(end, len(ids))
-            self._scored.append(self._chunk_scores(inputs[start:end], ids[start:end]))
-            start, end = end, end + self._chunk_size
+            part = slice(start, end)
+            scores = self._scorer.token_scores(inputs[part], ids[part], self._measures)
+            self._scored.append(scores)
+            start, end = end, end + self._scorer.chunk_size
         self._previous = int(inputs[start])
         self._unscored, self._size = [ids[start:]], len(ids) - start
-
-    def _chunk_scores(self, inputs: Ids, targets: Ids) -> TokenScores:
-        """Returns the scores of the targets, given the ids before them, both [T]."""
-        if self._scorer is not None:
-            device = next(self._model.parameters()).device
-            ids, next_ids = (on_device(part, device).long() for part in (inputs, targets))
-            return distribution_scores(self._scorer(ids, next_ids), next_ids, self._measures)
-        (scores,), self._hidden_state = score_piece(
-            self._model,
-            inputs[None],
-            targets[None],
-            np.array([len(targets)]),
-            self._hidden_state,
-            self._measures,
-        )
-        return scores

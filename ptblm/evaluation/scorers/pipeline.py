@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from ptblm.config.evaluation import CacheSettings, DynamicSettings, EvaluationSettings
+from ptblm.corpus.vocabulary import Ids
 from ptblm.evaluation.score import Score
-from ptblm.evaluation.scorer import chunk_score, default_chunk_steps
+from ptblm.evaluation.scorer import chunk_score, default_chunk_steps, on_device
 from ptblm.evaluation.scorers.averaging import mean_log_probs, tempered
 from ptblm.evaluation.scorers.dynamic import AdaptiveModel
 from ptblm.evaluation.scorers.neural_cache import NeuralCache, mix_cache
 from ptblm.evaluation.scorers.reader import ModelReader
+from ptblm.evaluation.token_scores import Measures, TokenScores, distribution_scores
 from ptblm.model.language_model import LanguageModel
 
 # Elements of the similarities of a chunk to the entries of a cache. 16 MB in fp32.
@@ -66,7 +68,7 @@ class Pipeline:
         if self.settings.monte_carlo is not None:
             self.steps = min(self.steps, window)
 
-    def start(self) -> "TextScorer":
+    def start(self) -> "PipelineScorer":
         """Returns a scorer at the start of a text, with the trained weights and an empty cache.
 
         Scorers of dynamic evaluation share the weights, so a new scorer ends the previous one.
@@ -77,13 +79,11 @@ class Pipeline:
         samples = 0 if monte_carlo is None else monte_carlo.samples
         seed = 0 if monte_carlo is None else monte_carlo.seed
         readers = [ModelReader(model, samples, seed) for model in self._models]
-        return TextScorer(readers, self.shares, self.settings, self.steps, self._adaptive)
+        return PipelineScorer(readers, self.shares, self.settings, self.steps, self._adaptive)
 
 
-class TextScorer:
-    """Scores one text chunk by chunk, each token before the models adapt to it.
-
-    `Pipeline.start` makes one.
+class PipelineScorer:
+    """A `Scorer` with the models and settings of a pipeline. `Pipeline.start` makes one.
 
     Args:
         readers: the models.
@@ -135,6 +135,12 @@ class TextScorer:
                 log_probs = self._with_cache(self._settings.cache, log_probs, features, targets)
         self.adapt(inputs, targets)
         return log_probs
+
+    def token_scores(self, inputs: Ids, targets: Ids, measures: Measures) -> TokenScores:
+        """Returns the scores of the next tokens; see `Scorer`. The states cannot be measured."""
+        device = next(self._readers[0].model.parameters()).device
+        ids, next_ids = (on_device(part, device).long() for part in (inputs, targets))
+        return distribution_scores(self(ids, next_ids), next_ids, measures)
 
     def features(self, inputs: Tensor) -> list[Tensor]:
         """Returns the features of each model without dropout, [T, H]; empty if nothing needs them.
@@ -198,7 +204,7 @@ class TextScorer:
         return mixed.index_copy_(1, words, of_words)
 
 
-def text_chunks(ids: Tensor, scorer: TextScorer) -> Iterator[tuple[Tensor, Tensor]]:
+def text_chunks(ids: Tensor, scorer: PipelineScorer) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields inputs and targets of a text, [N], each [T], in chunks for a scorer to adapt to."""
     start = 0
     while start < len(ids) - 1:
