@@ -1,7 +1,8 @@
 """Averages of the weights over training steps, which are evaluated instead of the last weights.
 
 The weights after an update are called an iterate. Averaging does not change them, so training takes
-the same course with and without it.
+the same course with and without it, except that the plateau schedule and early stopping use the
+valid perplexity of the average.
 """
 
 import copy

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from ptblm.backend.randomness import StepGenerator, seed_generators
 from ptblm.config.dropout import DropoutConfig
 from ptblm.config.model import ModelConfig
 from ptblm.model.build import build_model
 from ptblm.model.initializers import Initializer
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers import dropout as dropout_module
-from ptblm.model.layers.dropout import dropout, dropout_mask, word_dropout
+from ptblm.model.layers.dropout import dropout, dropout_mask, stream_mask, word_dropout
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -81,6 +82,39 @@ def test_locked_mask_is_the_same_at_every_time_step() -> None:
     assert not torch.equal(first, second)
     many = dropout(torch.ones(2, 400, 500), 0.3, source, locked=True)
     assert many.mean().item() == pytest.approx(1, abs=0.01)
+
+
+def step_generator(streams: int, seed: int = 3) -> StepGenerator:
+    """As a training step seeds it."""
+    source = StepGenerator(torch.device("cpu"), streams)
+    seed_generators(source, seed)
+    return source
+
+
+def assert_distinct(masks: Tensor) -> None:
+    """Tests that no two masks of zeros and one other value are equal."""
+    assert len(masks.flatten(1).unique(dim=0)) == len(masks)
+    assert masks.mean().item() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("locked", [True, False], ids=["locked", "fresh"])
+def test_each_stream_of_a_training_step_has_its_own_masks(locked: bool) -> None:
+    """Standard error of the mean of a locked mask of 20 streams and 1000 features: 0.005."""
+    source, x = step_generator(20), torch.ones(6, 20, 1000)
+    masks = dropout(x, 0.3, source, locked=locked)
+    assert torch.equal(masks, masks[:1].expand_as(masks)) == locked
+    assert_distinct(masks[0])
+    if not locked:
+        assert_distinct(masks.flatten(0, 1))  # of all time steps of all streams
+    assert_distinct(torch.cat([masks[0], dropout(x, 0.3, source, locked=locked)[0]]))
+
+
+def test_mask_of_the_hidden_state_differs_between_streams_and_steps() -> None:
+    like = torch.empty(20, 1000)
+    source = step_generator(20)
+    masks = [stream_mask(like, 0.3, source), stream_mask(like, 0.3, source)]
+    assert_distinct(torch.cat([*masks, stream_mask(like, 0.3, step_generator(20, seed=4))]))
+    assert torch.equal(masks[0], stream_mask(like, 0.3, step_generator(20)))
 
 
 def test_word_has_one_fate_in_a_batch() -> None:

@@ -10,6 +10,7 @@ from ptblm.config.loading import load_config
 from ptblm.config.model import ModelConfig
 from ptblm.model.build import build_model
 from ptblm.model.heads.mixture import Mixture
+from ptblm.model.initializers import Initializer
 from ptblm.model.kernels import linear_cross_entropy as kernel_module
 
 V, H, E, K, T, B = 13, 4, 3, 5, 6, 2
@@ -124,6 +125,26 @@ def test_mask_of_latents_is_the_same_at_all_time_steps() -> None:
     plain = head.loss(x.expand(T, B, H), targets)[1].view(T, B)
     assert not torch.allclose(first, plain)
     torch.testing.assert_close(plain[0], head.nll(x[0], targets[0]))
+
+
+def test_language_model_drops_latents_in_training() -> None:
+    """The head is the only part with dropout, so its mask is the first one of the generator."""
+    head = {"type": "mixture", "components": K, "dropout": 0.5}
+    config = ModelConfig.model_validate({"hidden_size": H, "num_layers": 1, "head": head})
+    model = build_model(config, V)
+    model.initialize(Initializer("uniform", 0.8), torch.Generator().manual_seed(0))
+    ids = torch.randint(V, (B, T + 1), generator=torch.Generator().manual_seed(1))
+    inputs, targets, state = ids[:, :-1], ids[:, 1:], model.initial_state(B)
+    features, _ = model.features(inputs, state)
+
+    def draws() -> torch.Generator:
+        return torch.Generator().manual_seed(2)
+
+    found, _, _ = model(inputs, targets, state, draws(), scale=0.5)
+    expected, _ = model.head.loss(features, targets.t(), 0.5, draws())
+    undropped, _ = model.head.loss(features, targets.t(), 0.5)
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, undropped)
 
 
 def test_initial_perplexity_is_the_vocabulary_size() -> None:

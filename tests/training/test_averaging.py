@@ -166,6 +166,20 @@ def test_averaging_does_not_change_training(name: str) -> None:
     assert epochs[-1].averaged > 0
 
 
+@pytest.mark.parametrize("name", ["ema", "tail", "two_tailed"])
+def test_plateau_uses_the_valid_perplexity_of_the_average(name: str) -> None:
+    """Without an average, the epochs of these decays differ."""
+    settings: dict[str, Any] = {**UNSTABLE, "schedule": "plateau"}
+    _, plain = train(make_trainer(**settings))
+    _, averaged = train(make_trainer(**settings, **AVERAGES[name]))
+    for epochs in (plain, averaged):
+        rate = 0.05
+        for done in epochs:
+            assert done.learning_rate == rate
+            rate *= 1 if done.best else 0.5
+    assert [done.learning_rate for done in plain] != [done.learning_rate for done in averaged]
+
+
 @pytest.mark.parametrize("name", ["ema", "tail", "nt"])
 def test_validation_and_test_use_the_average_once_it_exists(name: str) -> None:
     trainer = make_trainer(**UNSTABLE, **AVERAGES[name])

@@ -26,9 +26,9 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def make_model(**factors: float) -> LanguageModel:
+def make_model(factors: dict[str, float], *, fused: bool = True) -> LanguageModel:
     config = ModelConfig.model_validate({"hidden_size": 6, "num_layers": 2, "dropout": 0.4})
-    model = build_model(config, VOCABULARY).double()
+    model = build_model(config, VOCABULARY, fused=fused).double()
     model.initialize(Initializer("uniform", 0.7), generator(1))
     model.loss_terms = regularizers(TrainingConfig.model_validate(factors))
     return model
@@ -42,12 +42,27 @@ def run(model: LanguageModel, scale: float = 1 / BATCH) -> tuple[Tensor, Tensor]
     return loss, nll
 
 
-@pytest.mark.parametrize("factors", [{AR: 2.0}, {TAR: 3.0}, {AR: 0.5, TAR: 0.7}], ids=str)
-def test_gradients_match_finite_differences(factors: dict[str, float]) -> None:
-    model = make_model(**factors)
+def gradients(model: LanguageModel) -> dict[str, Tensor]:
     run(model)[0].backward()
-    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    assert_gradients_match(lambda: run(model)[0].item(), model, found)
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+FACTORS: list[dict[str, float]] = [{AR: 2.0}, {TAR: 3.0}, {AR: 0.5, TAR: 0.7}]
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])
+@pytest.mark.parametrize("factors", FACTORS, ids=str)
+def test_gradients_match_finite_differences(factors: dict[str, float], fused: bool) -> None:
+    model = make_model(factors, fused=fused)
+    assert_gradients_match(lambda: run(model)[0].item(), model, gradients(model))
+
+
+@pytest.mark.parametrize("factors", FACTORS, ids=str)
+def test_fused_equals_unfused(factors: dict[str, float]) -> None:
+    fused, unfused = (make_model(factors, fused=fused) for fused in (True, False))
+    assert (fused.recurrent.kernel, unfused.recurrent.kernel) == ("fused", "unfused")
+    torch.testing.assert_close(run(fused)[0], run(unfused)[0], rtol=1e-12, atol=0)
+    torch.testing.assert_close(gradients(fused), gradients(unfused), rtol=1e-11, atol=1e-13)
 
 
 def test_loss_is_num_steps_times_that_of_awd_lstm() -> None:
@@ -56,7 +71,7 @@ def test_loss_is_num_steps_times_that_of_awd_lstm() -> None:
     Its mean over T - 1 differences is replaced by the sum over them, divided by T.
     """
     alpha, beta = 2.0, 1.5
-    model = make_model(**{AR: alpha, TAR: beta})
+    model = make_model({AR: alpha, TAR: beta})
     ids = torch.randint(VOCABULARY, (BATCH, STEPS + 1), generator=generator(2))
     output = model._run_layers(ids[:, :-1], model.initial_state(BATCH), generator())
     dropped, raw = output.features, output.undropped

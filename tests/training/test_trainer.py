@@ -18,7 +18,7 @@ from ptblm.model.build import build_model
 from ptblm.model.initializers import Initializer
 from ptblm.training.divergence import check_finite
 from ptblm.training.records import EpochDone, Evaluating, RunDone, StepDone
-from ptblm.training.schedule import learning_rate
+from ptblm.training.schedule import learning_rate, scheduled_momentum
 from ptblm.training.trainer import Trainer
 from tests.training.small_trainer import (
     OPTIMIZERS,
@@ -103,6 +103,52 @@ def test_every_step_has_the_rate_of_its_schedule() -> None:
         assert record.learning_rate == steps[-1].learning_rate
         decays += not record.best
     assert decays > 0
+
+
+def test_one_cycle_sets_the_momentum_of_each_step() -> None:
+    trainer = make_trainer(
+        optimizer="adam", learning_rate=0.01, schedule={"type": "one_cycle", "low_momentum": 0.5}
+    )
+    optimizer: Any = trainer.optimizer
+    seen = []
+    for record in trainer.records():
+        if isinstance(record, StepDone):
+            (group,) = optimizer._optimizer.param_groups
+            place = {"epoch": record.epoch - 1, "batch": record.batch - 1, "batches": 8}
+            assert group["betas"][0] == scheduled_momentum(trainer.config, **place)
+            seen.append(group["betas"][0])
+    assert len(seen) == 24
+    assert (min(seen), max(seen)) == (0.5, 0.9)
+
+
+def test_every_step_has_its_own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dropout masks of a step depend on nothing else."""
+
+    def seeds_of(seed: int) -> list[int]:
+        trainer, seen = make_trainer(seed), []
+        step = trainer.step
+
+        def spy(*args: Any, **settings: Any) -> Any:
+            seen.append(settings["seed"])
+            return step(*args, **settings)
+
+        monkeypatch.setattr(trainer, "step", spy)
+        list(trainer.records())
+        return seen
+
+    seeds = seeds_of(5) + seeds_of(6)
+    assert len(seeds) == len(set(seeds)) == 2 * 24
+
+
+@pytest.mark.parametrize("is_tied", [False, True], ids=["untied", "tied"])
+def test_gradient_of_a_tied_embedding_is_dense(is_tied: bool) -> None:
+    """The softmax has a gradient for every word."""
+    trainer = make_trainer(cell={"tie_embeddings": is_tied})
+    assert trainer.model.embedding.sparse is not is_tied
+    next(trainer.records())
+    gradient = trainer.model.embedding.weight.grad
+    assert gradient is not None
+    assert gradient.is_sparse is not is_tied
 
 
 def test_nonfinite_optimizer_state_is_a_divergence() -> None:

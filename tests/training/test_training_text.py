@@ -10,8 +10,9 @@ import torch
 from ptblm.backend.randomness import derive_seed
 from ptblm.config.training import TrainingConfig
 from ptblm.corpus.batches import batchify, random_bounds
+from ptblm.model.layers.recurrent import HiddenState
 from ptblm.training.records import StepDone
-from ptblm.training.step import reset_streams
+from ptblm.training.step import Batch, reset_streams
 from ptblm.training.training_text import EpochText, TrainingText
 from tests.training.small_trainer import assert_same_state, make_trainer, weights
 from tests.training.test_exact_resume import assert_resume_is_exact
@@ -134,6 +135,30 @@ def test_streams_are_reset_with_the_given_probability() -> None:
     assert is_reset.float().mean().item() == pytest.approx(0.25, abs=0.05)
     assert torch.equal(h, torch.where(is_reset[:, None], 0.0, 1.0).expand(1000, 3))
     assert torch.equal(c, torch.where(is_reset[:, None], 5.0, 2.0).expand(1000, 2))
+
+
+def test_resets_differ_between_steps_and_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream with a state of zeros was reset, unless it is at the start of an epoch."""
+
+    def resets(seed: int) -> list[tuple[bool, ...]]:
+        trainer, seen = make_trainer(seed, drop_state=0.5), []
+        step = trainer.step
+
+        def spy(batch: Batch, hidden_state: HiddenState, **settings: Any) -> Any:
+            seen.append(tuple((hidden_state[0][0] == 0).all(dim=1).tolist()))
+            return step(batch, hidden_state, **settings)
+
+        monkeypatch.setattr(trainer, "step", spy)
+        list(trainer.records())
+        return seen
+
+    first, second = resets(5), resets(6)
+    assert first == resets(5)
+    inside = [index for index in range(24) if index % 8]
+    of_first, of_second = ([seen[index] for index in inside] for seen in (first, second))
+    assert of_first != of_second
+    assert len(set(of_first)) > 4  # of the eight subsets of three streams
+    assert len(set(of_second)) > 4
 
 
 def test_reset_of_a_matrix_per_stream() -> None:
