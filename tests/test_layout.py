@@ -1,6 +1,7 @@
 """The structure of the package: layers, no circular imports, documented and short files."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,14 +47,17 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+MODULES = {module_of(path) for path in FILES}
+
+
 def is_for_type_checkers(node: ast.stmt) -> bool:
     """Whether a statement is `if TYPE_CHECKING:`, whose imports are not executed."""
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """The modules that a file imports, imports inside functions included."""
-    modules = {module_of(file) for file in FILES}
     found: set[str] = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
     tree.body = [node for node in tree.body if not is_for_type_checkers(node)]
@@ -62,7 +66,7 @@ def imports(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= names & modules or {node.module}
+            found |= names & MODULES or {node.module}
     return found
 
 

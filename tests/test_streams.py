@@ -50,8 +50,11 @@ def test_run_without_open_streams(redirections: str, tmp_path: Path) -> None:
     assert b"bug" not in result.stderr
     assert_intact(tmp_path / "run")
     assert json.loads((tmp_path / "run" / "result.json").read_text())["epochs"] == 1
-    # A closed stdin is read as an empty text.
-    result = run_in_shell("eval", "run", "--text", "-", cwd=tmp_path, redirections="<&-")
+
+
+def test_closed_stdin_is_read_as_an_empty_text(finished_run: Path, tmp_path: Path) -> None:
+    evaluate = ["eval", finished_run, "--text", "-"]
+    result = run_in_shell(*evaluate, cwd=tmp_path, redirections="<&-")
     assert result.returncode == 3
     assert result.stderr.startswith(b"error: the text is empty")
 

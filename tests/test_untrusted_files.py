@@ -23,7 +23,7 @@ from tests.bounds import bounded
 from tests.conftest import write_small_corpus
 from tests.in_process import locations, mutated, ptblm
 from tests.run.helpers import last_checkpoint
-from tests.test_bad_input import SCALARS, several_cases
+from tests.test_bad_input import SCALARS, fewer_cases, several_cases
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -119,7 +119,7 @@ def test_checkpoint_with_any_bytes(
 LOOK = st.sampled_from(["show", "verify"])
 
 
-@several_cases
+@fewer_cases
 @given(header=headers(), data=st.binary(max_size=100), look=LOOK)
 def test_checkpoint_with_any_header(
     outside: Path, tmp_path: Path, header: str, data: bytes, look: str
@@ -139,7 +139,7 @@ OTHER_TENSORS = st.sampled_from(
 )
 
 
-@several_cases
+@fewer_cases
 @given(data=st.data())
 def test_checkpoint_with_one_changed_value(
     trained: Path, outside: Path, tmp_path: Path, data: st.DataObject
@@ -210,7 +210,7 @@ RUN_COMMANDS = [
 ]
 
 
-@several_cases
+@fewer_cases
 @given(
     command=st.sampled_from(RUN_COMMANDS),
     names=st.lists(st.sampled_from(FILES), min_size=1, max_size=2, unique=True),
@@ -265,7 +265,7 @@ def cached(
         yield path, path.read_bytes(), command, output
 
 
-@several_cases
+@fewer_cases
 @given(data=st.data(), resign=st.booleans())
 def test_cached_corpus_with_any_bytes(
     cached: tuple[Path, bytes, list[str], str], outside: Path, data: st.DataObject, resign: bool

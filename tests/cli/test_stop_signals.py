@@ -95,7 +95,7 @@ def check_commands(count: int, finished: Path, directory: Path) -> Counter[str]:
 
 @needs_linux
 def test_stop_at_any_time(finished_run: Path, tmp_path: Path) -> None:
-    check_commands(7, finished_run, tmp_path)
+    check_commands(3, finished_run, tmp_path)
 
 
 @needs_linux

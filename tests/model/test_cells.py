@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ CELLS: dict[str, dict[str, Any]] = {
 }
 
 
+@cache
 def load_golden(name: str) -> dict[str, Any]:
     with np.load(GOLDEN / name) as arrays:
         return dict(arrays)

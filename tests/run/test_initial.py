@@ -143,19 +143,19 @@ def test_run_resumes_without_its_source(finished: Path, tmp_path: Path) -> None:
     source = Path(shutil.copytree(finished, tmp_path / "source"))
     run = tmp_path / "run"
     command = ["train", "--init", source, "--run-dir", run, "--resume", "auto"]
-    command += options(["training.epochs=15", "run.checkpoint_every=10 steps"])
+    command += options(["training.epochs=4", "run.checkpoint_every=10 steps"])
     process = start(*command, cwd=tmp_path)
     wait_for(last_checkpoint(run))
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
     shutil.rmtree(source)
-    few = ["--set", "training.epochs=20"]
+    few = ["--set", "training.epochs=5"]
     stopped = load_checkpoint(last_checkpoint(run)).trained()[1]
     for resumed in (command, ["train", "--resume", run, *few]):
         errors = succeed(*resumed)
         assert "resumed     after epoch" in errors
         assert "initial weights" not in errors
-    assert metrics(run)[-2]["epoch"] == 20
+    assert metrics(run)[-2]["epoch"] == 5
     assert load_checkpoint(last_checkpoint(run)).trained()[1] > stopped
 
 

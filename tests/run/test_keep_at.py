@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ptblm.backend.matmul import use_matmul_backend
 from ptblm.checkpoint.format import load_checkpoint
 from ptblm.config.loading import load_config
 from ptblm.errors import ConfigError, Interrupted
@@ -56,11 +57,19 @@ def test_first_step_that_reaches_each_count_is_kept(
     )
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two epochs without interruption."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    with use_matmul_backend("default"):
+        train(tiny_config(*TWO_EPOCHS, KEEP), run)
+    return run
+
+
 @pytest.mark.parametrize("stop", [1, 2, 38, 39, 40, 41])
-def test_stopped_run_keeps_the_same_checkpoints(stop: int, tmp_path: Path) -> None:
-    whole, run = tmp_path / "whole", tmp_path / "run"
+def test_stopped_run_keeps_the_same_checkpoints(stop: int, whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
     config = tiny_config(*TWO_EPOCHS, KEEP, "run.checkpoint_every=1 steps")
-    train(config, whole)
     with pytest.raises(Interrupted):
         train(config, run, reporter=StopAt(stop))
     if not RunDirectory(run).all_checkpoints():  # stopped before its first checkpoint

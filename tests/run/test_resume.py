@@ -24,8 +24,8 @@ from tests.run.helpers import (
 )
 
 SETTINGS = ["data.path=sample", "model.hidden_size=12", "model.dropout=0.3", "training.seed=4"]
-SETTINGS += ["training.batch_size=10", "training.num_steps=5", "training.epochs=2"]
-SETTINGS += ["training.schedule.full_rate_epochs=1", "run.log_every=50"]
+SETTINGS += ["training.batch_size=10", "training.num_steps=20", "training.epochs=2"]
+SETTINGS += ["training.schedule.full_rate_epochs=1", "run.log_every=20"]
 TRAIN = ["train", *options(SETTINGS), "--run-dir"]
 
 
@@ -97,15 +97,12 @@ def every_step(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_new_process_resumes_bit_exactly_from_any_step(
     step: int, every_step: Path, tmp_path: Path, ptblm: Ptblm
 ) -> None:
-    directory = copy_run(every_step, tmp_path)
-    checkpoints = directory / "checkpoints"
-    kept = checkpoints / f"step-{step:09}.safetensors"
+    kept = every_step / "checkpoints" / f"step-{step:09}.safetensors"
     assert load_checkpoint(kept).trained()[1] == step
-    kept.replace(checkpoints / "last.safetensors")
-    for path in checkpoints.iterdir():
-        if path.name != "last.safetensors":
-            path.unlink()
-    result = ptblm("train", "--resume", directory)
+    directory = tmp_path / "run"
+    shutil.copytree(every_step, directory, ignore=shutil.ignore_patterns("*.safetensors"))
+    shutil.copy(kept, last_checkpoint(directory))
+    result = ptblm("train", "--resume", directory, "--set", "run.checkpoint_every=1000 steps")
     assert result.returncode == 0, result.stderr
     assert_same_end(directory, every_step)
 
@@ -113,9 +110,9 @@ def test_new_process_resumes_bit_exactly_from_any_step(
 @pytest.mark.parametrize(
     ("optimizer", "rate", "schedule", "step"),
     [
-        ("momentum", 0.1, ["training.schedule=cosine"], 50),
-        ("adam", 0.01, ["training.schedule=plateau", "training.warmup_steps=80"], 50),
-        ("rmsprop", 0.01, ["training.schedule=constant"], 99),
+        ("momentum", 0.1, ["training.schedule=cosine"], 20),
+        ("adam", 0.01, ["training.schedule=plateau", "training.warmup_steps=30"], 20),
+        ("rmsprop", 0.01, ["training.schedule=constant"], 39),
     ],
 )
 def test_new_process_resumes_any_optimizer_bit_exactly(
@@ -123,8 +120,8 @@ def test_new_process_resumes_any_optimizer_bit_exactly(
 ) -> None:
     settings = [f"training.optimizer={optimizer}", f"training.learning_rate={rate}", *schedule]
     settings += ["model.hidden_size=12", "model.dropout=0.3", "training.epochs=2"]
-    settings += ["run.checkpoint_every=50 steps", "run.keep_checkpoints=9"]
-    settings += ["run.log_every=7", "data.path=sample"]
+    settings += ["run.checkpoint_every=20 steps", "run.keep_checkpoints=9"]
+    settings += ["run.log_every=7", "data.path=sample", "training.batch_size=50"]
     whole = tmp_path / "whole"
     assert ptblm("train", "--run-dir", whole, *options(settings)).returncode == 0
     directory = copy_run(whole, tmp_path)
@@ -135,7 +132,7 @@ def test_new_process_resumes_any_optimizer_bit_exactly(
     assert f"step {step}" in again.stderr
     assert_same_end(directory, whole)
     if optimizer == "adam":
-        assert load_checkpoint(last).optimizer["head.bias.step"] == 198
+        assert load_checkpoint(last).optimizer["head.bias.step"] == 78
 
 
 def test_finished_run_can_be_extended(tmp_path: Path, whole: Path) -> None:
@@ -160,7 +157,7 @@ def test_resumed_run_reports_the_learning_rate_of_its_next_epoch(
     directory = copy_run(whole, tmp_path)
     resume(directory, *overrides, reporter=ConsoleReporter())
     lines = capsys.readouterr().err.splitlines()
-    assert f"  resumed     after epoch 2, step 1,598{rate}" in lines
+    assert f"  resumed     after epoch 2, step 398{rate}" in lines
     (*_, epoch, _) = metrics(directory)
     assert epoch["learning_rate"] == (0.25 if rate else 0.5)
 

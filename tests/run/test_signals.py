@@ -72,7 +72,7 @@ def test_signal_during_validation_saves_the_epoch(tmp_path: Path) -> None:
     sample = REPOSITORY / "data" / "sample"
     text = (sample / "train.txt").read_bytes()
     (directory / "train.txt").write_bytes(text[:60_000] + b"\n")
-    (directory / "valid.txt").write_bytes(text * 40)
+    (directory / "valid.txt").write_bytes(text * 10)
     (directory / "test.txt").write_bytes((sample / "valid.txt").read_bytes())
     settings = options(["model.hidden_size=100", "training.epochs=1", "run.log_every=1"])
     process = start("train", "--data", directory, *settings, "--run-dir", "run", cwd=tmp_path)
@@ -136,17 +136,17 @@ def test_fewer_epochs_than_started_are_rejected(tmp_path: Path, ptblm: Ptblm) ->
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of 40 epochs without a signal."""
+    """A finished run of 15 epochs without a signal."""
     directory = tmp_path_factory.mktemp("undisturbed") / "run"
     with use_matmul_backend("default"):
-        train(tiny_config("training.epochs=40"), directory)
+        train(tiny_config("training.epochs=15"), directory)
     return directory
 
 
 def test_save_signals_save_and_training_continues(undisturbed: Path, tmp_path: Path) -> None:
     numbers = [signal.SIGUSR1, signal.SIGUSR2]
     run = tmp_path / "run"
-    process = start("train", *options(tiny("training.epochs=40")), "--run-dir", run, cwd=tmp_path)
+    process = start("train", *options(tiny("training.epochs=15")), "--run-dir", run, cwd=tmp_path)
     steps: list[int] = []
     wait_for(run / "metrics.jsonl")
     while len(steps) < 4:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import cache
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from ptblm.errors import ConfigError, DivergedError
 from ptblm.training import cuda_graph
 from ptblm.training.averaging import has_started
 from ptblm.training.divergence import check_finite
-from ptblm.training.records import EpochDone, Evaluating, StepDone
+from ptblm.training.records import EpochDone, Evaluating, Record, StepDone
 from ptblm.training.trainer import Trainer
 from tests.training.small_trainer import (
     assert_same,
@@ -255,13 +256,19 @@ def test_two_tailed_average_equals_algorithm_1_of_the_paper() -> None:
     assert set(switches[1:]) == {True, False}
 
 
+@cache
+def trained(name: str) -> tuple[Trainer, list[Record]]:
+    """A trainer that averages and was not interrupted, and its records."""
+    trainer = make_trainer(**UNSTABLE, **AVERAGES[name])
+    return trainer, list(trainer.records())
+
+
 @pytest.mark.parametrize("name", AVERAGES)
 @pytest.mark.parametrize("stop", [3, 12, 24, 45])
 def test_resume_is_bit_exact_for_every_average(name: str, stop: int) -> None:
     """In the middle of an epoch and of an average, and before it starts."""
     settings = {**UNSTABLE, **AVERAGES[name]}
-    whole = make_trainer(**settings)
-    whole_records = list(whole.records())
+    whole, whole_records = trained(name)
     stopped = make_trainer(**settings)
     records = []
     for record in stopped.records():
@@ -283,8 +290,7 @@ def test_resume_is_bit_exact_for_every_average(name: str, stop: int) -> None:
 def test_state_saved_in_validation_is_that_of_training(evaluation: int) -> None:
     """The weights are not those of the average, and the validation is repeated."""
     settings = {**UNSTABLE, **AVERAGES["two_tailed"]}
-    whole = make_trainer(**settings)
-    whole_records = list(whole.records())
+    whole, whole_records = trained("two_tailed")
     stopped, records, seen = make_trainer(**settings), [], 0
     for record in stopped.records():
         records.append(record)
