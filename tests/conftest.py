@@ -37,7 +37,8 @@ FAST += ["--set", "training.batch_size=4", "--set", "training.num_steps=5"]
 
 
 SHIPPED_CONFIGS = [
-    *("small", "medium", "large", "small-tied", "medium-tied", "large-tied", "speedrun"),
+    *("small", "medium", "large", "small-tied", "medium-tied", "large-tied"),
+    *("speedrun", "speedrun-large"),
     *("awd-lstm", "lstm-melis", "mogrifier", "rlstm", "char", "char-lstm", "test"),
 ]
 

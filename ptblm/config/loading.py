@@ -33,7 +33,8 @@ logger = logging.getLogger(__name__)
 
 _CONFIG_HINT = "pass a name that `ptblm config list` prints, or the path of a YAML file"
 _ORDER = [
-    *("small", "medium", "large", "small-tied", "medium-tied", "large-tied", "speedrun"),
+    *("small", "medium", "large", "small-tied", "medium-tied", "large-tied"),
+    *("speedrun", "speedrun-large"),
     *("awd-lstm", "lstm-melis", "mogrifier", "rlstm", "char", "char-lstm", "test"),
 ]
 
