@@ -55,13 +55,13 @@ def test_complete_runs_are_trained_and_reported(config: Path, tmp_path: Path) ->
     assert "(n = 2), " in lines[-2]
     assert lines[-2].endswith("minutes; below 1000.0, but a record needs 3 runs")
     assert lines[-1].startswith(f"ptblm {__version__}, torch {torch.__version__}, Python 3.")
-    # Finished runs are not trained again, so their time is unknown.
-    again = _run("run", str(config), *options[:-2], "--runs", str(tmp_path / "runs"))
-    assert again.returncode == 0, again.stderr
-    assert [line.rsplit("|", 2)[0] for line in again.stdout.splitlines()[2:4]] == [
-        line.rsplit("|", 2)[0] for line in lines[2:4]
-    ]
-    assert again.stdout.splitlines()[2].endswith("| - |")
+    # A finished run is not trained again, so its time is unknown.
+    directory = tmp_path / "runs" / "tiny-seed-1"
+    again = speedrun.complete_run(str(config), 1, directory, data="sample", precision="fp32")
+    assert again.test == results[0]["test_perplexity"]
+    assert again.environment == lines[-1]
+    *cells, _, _ = lines[2].split("|")
+    assert speedrun.run_lines([again], None)[2] == "|".join([*cells, " - |"])
 
 
 def test_failed_run_ends_with_its_exit_code(tmp_path: Path) -> None:
