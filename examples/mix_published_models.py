@@ -4,15 +4,15 @@ They publish the probability of each token of the valid and test text for seven 
 Kneser-Ney to Transformer-XL (arXiv 2312.03735, table "Ensemble of All": 48.92 and 47.31).
 
     git clone https://github.com/DavidHerel/sota_lm
-    ptblm score runs/medium-ptb ptb.valid.txt --mode stream > valid.tsv
-    ptblm score runs/medium-ptb ptb.test.txt --mode stream > test.tsv
-    python examples/mix_published_models.py sota_lm/PennTreeBank valid.tsv test.tsv
+    ptblm score runs/medium-ptb ptb.valid.txt --mode stream --format jsonl > valid.jsonl
+    ptblm score runs/medium-ptb ptb.test.txt --mode stream --format jsonl > test.jsonl
+    python examples/mix_published_models.py sota_lm/PennTreeBank valid.jsonl test.jsonl
 
 Without the two files, only the public models are mixed. The weights are those that maximize the
 likelihood of the valid text.
 """
 
-import csv
+import json
 import math
 import sys
 from pathlib import Path
@@ -24,12 +24,13 @@ from ptblm.evaluation.mixture import mixture_weights
 
 
 def own_log_probs(path: Path, words: list[str]) -> NDArray[np.float64]:
-    """Reads the output of `ptblm score --mode stream`, whose first token has no context."""
-    with path.open(encoding="utf-8", newline="") as file:
-        _, *rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-    if [row["token"].replace("<eos>", "</s>") for row in rows] != words:
+    """Reads the output of `ptblm score`, whose first token has no context."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    _, *tokens = [token.replace("<eos>", "</s>") for line in lines for token in line["tokens"]]
+    if tokens != words:
         sys.exit(f"error: {path} does not have the tokens of the public models")
-    return np.array([-math.log(2) * float(row["surprisal"]) for row in rows])
+    _, *bits = [surprisal for line in lines for surprisal in line["surprisal"]]
+    return np.array([-math.log(2) * each for each in bits])
 
 
 def log_probs(directory: Path, split: str, own: Path | None) -> dict[str, NDArray[np.float64]]:
