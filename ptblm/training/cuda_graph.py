@@ -16,15 +16,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ptblm.backend.distributed import World
-from ptblm.backend.precision import Precision
 from ptblm.backend.randomness import seed_generators
 from ptblm.errors import LostProcessError
-from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers.recurrent import HiddenState
 from ptblm.training.clipping import clip_coefficient_on_device
-from ptblm.training.optimizer import Optimizer
-from ptblm.training.step import Batch, StepOutput, forward_backward
+from ptblm.training.step import Batch, StepOutput, StepParts, forward_backward
 
 logger = logging.getLogger(__name__)
 
@@ -63,12 +59,9 @@ class GraphedStep:
     """A replacement for `train_step` that captures `forward_backward` once and replays it.
 
     Args:
-        model: the model. Its weights may change but must not move in memory.
-        optimizer: optimizer of the model's trainable parameters.
-        precision: the precision of the run, which must not have a loss scaler.
-        max_grad_norm: maximum global norm of the gradient.
-        generator: draws the dropout masks. It cannot be used after a failed capture.
-        world: the processes of the run, which capture and replay together.
+        parts: what the step consists of. The weights may change but must not move in memory. There
+            must be no loss scaler. The generator cannot be used after a failed capture. The
+            processes capture and replay together.
         batch: any batch of the run.
         hidden_state: an initial hidden state.
         capture: captures the graph.
@@ -81,30 +74,19 @@ class GraphedStep:
     """
 
     def __init__(
-        self,
-        model: LanguageModel,
-        optimizer: Optimizer,
-        precision: Precision,
-        max_grad_norm: float,
-        generator: torch.Generator,
-        world: World,
-        batch: Batch,
-        hidden_state: HiddenState,
-        capture: Capture,
+        self, parts: StepParts, batch: Batch, hidden_state: HiddenState, capture: Capture
     ) -> None:
-        self._model, self._optimizer, self._precision = model, optimizer, precision
-        self._max_grad_norm = max_grad_norm
-        self._generator, self._world = generator, world
+        self._parts = parts
         self._batch = batch._replace(
             inputs=batch.inputs.clone().long(), targets=batch.targets.clone().long()
         )
         self._hidden_state: HiddenState = _copy(hidden_state)
         try:
-            self._captured, self._replay = capture(self._body, self._generator)
+            self._captured, self._replay = capture(self._body, parts.generator)
             for seed in (1, 2):
                 self._check_replay(seed)
         finally:
-            model.zero_grad(set_to_none=True)
+            parts.model.zero_grad(set_to_none=True)
 
     def __call__(
         self, batch: Batch, hidden_state: HiddenState, *, learning_rate: float, seed: int
@@ -119,31 +101,27 @@ class GraphedStep:
         if hidden_state is not self._hidden_state:
             self._set_hidden_state(hidden_state)
         metrics = self._run(seed).metrics
-        clip = clip_coefficient_on_device(metrics[1], self._max_grad_norm)
-        self._optimizer.step(learning_rate, clip)
+        clip = clip_coefficient_on_device(metrics[1], self._parts.max_grad_norm)
+        self._parts.optimizer.step(learning_rate, clip)
         return StepOutput(metrics.clone(), self._hidden_state)
 
     def _run(self, seed: int) -> CapturedTensors:
-        seed_generators(self._generator, seed)
+        seed_generators(self._parts.generator, seed)
         self._replay()
         # An eager step may have replaced the gradients.
-        pairs = zip(self._model.parameters(), self._captured.gradients, strict=True)
+        pairs = zip(self._parts.model.parameters(), self._captured.gradients, strict=True)
         for parameter, gradient in pairs:
             parameter.grad = gradient
         return self._captured
 
     def _body(self) -> CapturedTensors:
         """Runs the step on the buffers and stores the new hidden state in them."""
+        model, _, precision, _, generator, world = self._parts
         output = forward_backward(
-            self._model,
-            self._batch,
-            self._hidden_state,
-            self._generator,
-            self._precision,
-            self._world,
+            model, self._batch, self._hidden_state, generator, precision, world
         )
         self._set_hidden_state(output.hidden_state)
-        return CapturedTensors(output.metrics, [p.grad for p in self._model.parameters()])
+        return CapturedTensors(output.metrics, [p.grad for p in model.parameters()])
 
     def _set_hidden_state(self, hidden_state: HiddenState) -> None:
         """Copies a hidden state, which may share memory with the buffers, into the buffers."""
@@ -157,7 +135,7 @@ class GraphedStep:
     def _check_replay(self, seed: int) -> None:
         """Compares an eager step with a replay from the same hidden state."""
         before = _copy(self._hidden_state)
-        seed_generators(self._generator, seed)
+        seed_generators(self._parts.generator, seed)
         expected = _tensors(self._body(), _copy(self._hidden_state))
         self._set_hidden_state(before)
         found = _tensors(self._run(seed), self._hidden_state)
@@ -223,15 +201,7 @@ def capture_on_cuda(
 
 
 def capture_step(
-    model: LanguageModel,
-    optimizer: Optimizer,
-    precision: Precision,
-    max_grad_norm: float,
-    generator: torch.Generator,
-    world: World,
-    batch: Batch,
-    hidden_state: HiddenState,
-    capture: Capture,
+    parts: StepParts, batch: Batch, hidden_state: HiddenState, capture: Capture
 ) -> GraphedStep | None:
     """Captures a step; returns None if that fails in any process, so that all use eager steps.
 
@@ -240,18 +210,17 @@ def capture_step(
     Raises:
         torch.OutOfMemoryError: if the step does not fit into the memory of the device.
     """
-    if precision.scaler is not None:  # the scaler decides on the host whether to update
+    if parts.precision.scaler is not None:  # the scaler decides on the host whether to update
         return None
-    arguments = (generator, world, batch, hidden_state, capture)
     step = None
     try:
-        step = GraphedStep(model, optimizer, precision, max_grad_norm, *arguments)
+        step = GraphedStep(parts, batch, hidden_state, capture)
     except (torch.OutOfMemoryError, LostProcessError):
         raise
     except Exception as error:  # a custom cell can raise any exception
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         logger.warning(f"a step cannot be captured as a CUDA graph ({reason})")
-    (failed,) = world.agree(step is None)
+    (failed,) = parts.world.agree(step is None)
     return None if failed else step
 
 

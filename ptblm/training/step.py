@@ -35,6 +35,26 @@ class Batch(NamedTuple):
     global_size: int | None = None
 
 
+class StepParts(NamedTuple):
+    """What a step consists of: everything that stays the same during a run.
+
+    Attributes:
+        model: a `LanguageModel`, or a module that wraps one. Its weights are updated in place.
+        optimizer: optimizer of the model's trainable parameters.
+        precision: the precision of the run; its loss scaler is updated.
+        max_grad_norm: maximum global norm of the gradient.
+        generator: draws the dropout masks.
+        world: the processes of the run.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    precision: Precision
+    max_grad_norm: float
+    generator: torch.Generator
+    world: World = ONE_PROCESS
+
+
 class StepOutput(NamedTuple):
     """Results of a step, still on the device.
 
@@ -134,32 +154,18 @@ def reset_streams(
 
 
 def train_step(
-    model: nn.Module,
-    optimizer: Optimizer,
-    precision: Precision,
-    generator: torch.Generator,
-    max_grad_norm: float,
-    batch: Batch,
-    hidden_state: HiddenState,
-    *,
-    learning_rate: float,
-    seed: int,
-    world: World = ONE_PROCESS,
+    parts: StepParts, batch: Batch, hidden_state: HiddenState, *, learning_rate: float, seed: int
 ) -> StepOutput:
     """Performs one update, unless the loss or the gradient is not finite.
 
     Args:
-        model: the model, updated in place.
-        optimizer: optimizer of the model's trainable parameters.
-        precision: the precision of the run; its loss scaler is updated.
-        generator: draws the dropout masks.
-        max_grad_norm: maximum global norm of the gradient.
+        parts: what the step consists of.
         batch: the text.
         hidden_state: the hidden state after the previous step.
         learning_rate: learning rate of this update.
         seed: seed for all random numbers of the step.
-        world: the processes of the run.
     """
+    model, optimizer, precision, max_grad_norm, generator, world = parts
     seed_generators(generator, seed)
     output = forward_backward(model, batch, hidden_state, generator, precision, world)
     nll, grad_norm = output.metrics.tolist()  # waits for the device

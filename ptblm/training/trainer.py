@@ -36,7 +36,7 @@ from ptblm.training.regularizers import regularizers
 from ptblm.training.saved_state import restore_trainer, trainer_state
 from ptblm.training.schedule import has_stopped_improving, learning_rate, scheduled_momentum
 from ptblm.training.state import TrainState
-from ptblm.training.step import reset_streams, train_step
+from ptblm.training.step import StepParts, reset_streams, train_step
 from ptblm.training.training_text import EpochText, TrainingText
 
 
@@ -107,13 +107,13 @@ class Trainer:
         self.train_state = TrainState()
         self.hidden_state = detach(self._initial_state())
         self.global_hidden_state: tuple[int, list[list[Tensor]]] = (-1, [])  # see `collect_state`
-        args, max_norm = (model, self.optimizer, precision), config.max_grad_norm
         generator, other = (StepGenerator(device, config.batch_size, self.rows) for _ in range(2))
-        self.step = partial(train_step, *args, generator, max_norm, world=world)
+        parts = StepParts(model, self.optimizer, precision, config.max_grad_norm, generator, world)
+        self.step = partial(train_step, parts)
         self.graphed_step = None
         if capture is not None:
-            first = self.epoch_text[0], self.hidden_state
-            self.graphed_step = capture_step(*args, max_norm, other, world, *first, capture)
+            parts = parts._replace(generator=other)  # a failed capture makes it unusable
+            self.graphed_step = capture_step(parts, self.epoch_text[0], self.hidden_state, capture)
 
     def records(self) -> Iterator[Record]:
         """Trains from `train_state` to the end of the run. Only process 0 computes the test."""

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from ptblm.backend.distributed import ONE_PROCESS
 from ptblm.backend.loss_scaler import LossScaler
 from ptblm.config.dropout import DropoutConfig
 from ptblm.errors import DivergedError
@@ -19,6 +18,7 @@ from ptblm.training import cuda_graph
 from ptblm.training.cuda_graph import Body, CapturedTensors, capture_step, steps_until_sync
 from ptblm.training.divergence import check_finite
 from ptblm.training.records import EpochDone, StepDone
+from ptblm.training.step import StepParts
 from ptblm.training.trainer import Trainer
 from tests.training.small_trainer import (
     CELLS,
@@ -33,7 +33,7 @@ from tests.training.small_trainer import (
 def replayed(body: Body, _generator: torch.Generator) -> tuple[CapturedTensors, Callable[[], None]]:
     """Acts like a graph: each replay writes to the tensors of the capture."""
     outputs = body()
-    parameters = list(cast(Any, body).__self__._model.parameters())
+    parameters = list(cast(Any, body).__self__._parts.model.parameters())
 
     def replay() -> None:
         gradients = [parameter.grad for parameter in parameters]
@@ -279,9 +279,9 @@ def test_run_with_loss_scaling_uses_eager_steps() -> None:
     """The host decides after each step whether to update."""
     trainer = make_trainer()
     trainer.precision.scaler = LossScaler()
-    args = trainer.model, trainer.optimizer, trainer.precision, trainer.config.max_grad_norm
-    first = trainer.epoch_text[0], trainer.hidden_state
-    assert capture_step(*args, torch.Generator(), ONE_PROCESS, *first, replayed) is None
+    norm, generator = trainer.config.max_grad_norm, torch.Generator()
+    parts = StepParts(trainer.model, trainer.optimizer, trainer.precision, norm, generator)
+    assert capture_step(parts, trainer.epoch_text[0], trainer.hidden_state, replayed) is None
 
 
 class Delay(Cell):

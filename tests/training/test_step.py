@@ -19,7 +19,7 @@ from ptblm.model.kernels import fused as fused_module
 from ptblm.model.language_model import LanguageModel
 from ptblm.model.layers.recurrent import HiddenState, RecurrentLayer
 from ptblm.training.optimizer import SGD
-from ptblm.training.step import Batch, forward_backward, train_step
+from ptblm.training.step import Batch, StepParts, forward_backward, train_step
 from tests.conftest import plain_environment
 from tests.finite_differences import assert_gradients_match
 
@@ -223,10 +223,8 @@ def test_step_makes_no_update_if_the_loss_is_not_finite() -> None:
         model.head.bias[3] = float("nan")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state, generator = filled_state(model, batch), torch.Generator()
-    optimizer = SGD(model.trainable_parameters())
-    output = train_step(
-        model, optimizer, FP32, generator, 5.0, batch, state, learning_rate=1.0, seed=1
-    )
+    parts = StepParts(model, SGD(model.trainable_parameters()), FP32, 5.0, generator)
+    output = train_step(parts, batch, state, learning_rate=1.0, seed=1)
     assert not output.metrics.isfinite().any()
     for name, value in model.state_dict().items():
         assert torch.equal(value.nan_to_num(), before[name].nan_to_num()), name
@@ -234,11 +232,11 @@ def test_step_makes_no_update_if_the_loss_is_not_finite() -> None:
 
 SCRIPT = """
 import sys, torch
-from tests.training.test_step import FP32, filled_state, make_model, train_step
+from tests.training.test_step import FP32, StepParts, filled_state, make_model, train_step
 from ptblm.training.optimizer import SGD
 model, batch = make_model()
-train_step(model, SGD(model.trainable_parameters()), FP32, torch.Generator(), 5.0, batch,
-           filled_state(model, batch), learning_rate=1.0, seed=1)
+parts = StepParts(model, SGD(model.trainable_parameters()), FP32, 5.0, torch.Generator())
+train_step(parts, batch, filled_state(model, batch), learning_rate=1.0, seed=1)
 print([name for name in ("sympy", "torch._dynamo") if name in sys.modules])
 """
 
