@@ -15,17 +15,17 @@ from ptblm.config.schema import VARIANT_KEYS, Config
 from ptblm.config.section import variant_type
 from ptblm.config.unknown_keys import closest, explain_unknown_key, explain_unknown_variant
 from ptblm.config.yaml_document import (
-    MAX_CONFIG_BYTES,
     MAX_PROBLEMS,
     KeyPath,
     Locations,
     YamlDocument,
     first_problems,
     parse_yaml,
+    read_text,
     shorten,
 )
 from ptblm.errors import ConfigError
-from ptblm.files import open_regular, os_errors
+from ptblm.files import os_errors
 from ptblm.paths import expand_path, shell_join
 from ptblm.shipped import shipped_directory
 
@@ -84,7 +84,11 @@ def read_config(source: str) -> YamlDocument:
     """
     path = _find(source)
     logger.debug("reading the config %s", path)
-    return parse_yaml(_read(path), str(path))
+    checkpoint_hint = (
+        _config_of_run(path)
+        or f"{_CONFIG_HINT}; --init {shell_join([str(path)])} uses the config and the weights"
+    )
+    return parse_yaml(read_text(path, "config", _CONFIG_HINT, checkpoint_hint), str(path))
 
 
 def override_config(
@@ -176,27 +180,6 @@ def _config_of_run(path: Path) -> str | None:
         if os.path.isfile(parent / "config.yaml"):
             return f"the config of this run is {parent / 'config.yaml'}"
     return None
-
-
-def _read(path: Path) -> str:
-    with (
-        os_errors(ConfigError, "the config cannot be read", where=path, hint=_CONFIG_HINT),
-        open_regular(path) as file,
-    ):
-        raw = file.read(MAX_CONFIG_BYTES + 1)
-    if path.suffix == ".safetensors" or raw[8:10] == b'{"':
-        raise ConfigError(
-            f"{path}: a checkpoint, not a config",
-            hint=_config_of_run(path)
-            or f"{_CONFIG_HINT}; --init {shell_join([str(path)])} uses the config and the weights",
-        )
-    if len(raw) > MAX_CONFIG_BYTES:
-        raise ConfigError(f"{path}: too large for a config (more than {MAX_CONFIG_BYTES:,} bytes)")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}:{line}: not UTF-8 text") from None
 
 
 def _explain(details: ErrorDetails, locations: Locations, listed: set[KeyPath]) -> str:

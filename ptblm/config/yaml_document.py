@@ -77,28 +77,33 @@ for _tag, _pattern, _first in [
     )
 
 
-def read_text(path: Path, what: str, hint: str) -> str:
+def read_text(path: Path, what: str, hint: str, checkpoint_hint: str | None = None) -> str:
     """Reads a text file of at most 1 MB.
 
     Args:
         path: the file.
         what: name of its content in messages, such as "settings".
         hint: how such a file is made.
+        checkpoint_hint: what to do with a checkpoint instead; None for `hint`.
 
     Raises:
-        ConfigError: if it cannot be read, is too large, or is not UTF-8 text.
+        ConfigError: if it cannot be read, is too large, is a checkpoint, or is not UTF-8 text.
     """
     with (
         os_errors(ConfigError, f"the {what} cannot be read", where=path, hint=hint),
         open_regular(path) as file,
     ):
         raw = file.read(MAX_CONFIG_BYTES + 1)
+    if path.suffix == ".safetensors" or raw[8:10] == b'{"':
+        raise ConfigError(f"{path}: a checkpoint, not a {what} file", hint=checkpoint_hint or hint)
     if len(raw) > MAX_CONFIG_BYTES:
-        raise ConfigError(f"{path}: too large for {what} (more than {MAX_CONFIG_BYTES:,} bytes)")
+        limit = f"{MAX_CONFIG_BYTES:,} bytes"
+        raise ConfigError(f"{path}: too large for a {what} file (more than {limit})", hint=hint)
     try:
         return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8 text", hint=hint) from None
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8 text", hint=hint) from None
 
 
 def parse_yaml(text: str, name: str) -> YamlDocument:

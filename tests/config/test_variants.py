@@ -263,8 +263,3 @@ def test_differences_name_keys_and_variants() -> None:
         ("training.schedule.decay", 0.5, 0.9),
         ("run.fused", True, False),
     ]
-
-
-def test_too_large_a_file_is_not_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="too large for a config"):
-        load(tmp_path, "#" * 1_000_001)
