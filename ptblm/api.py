@@ -30,9 +30,9 @@ from ptblm.evaluation.token_scores import Measures
 from ptblm.reporting.text_score import TextScore, Token, scored_tokens
 from ptblm.run.generate import GeneratedText, generate_texts, make_text_generator
 from ptblm.run.load_model import LoadedModel, load_trusted_model
+from ptblm.run.not_finite import not_finite_error
 from ptblm.run.pairs import PairsResult, judge_materials
 from ptblm.run.pairs_options import check_options
-from ptblm.run.pipelines import not_finite_error
 from ptblm.run.prompts import encode_prompt, typed_prompt
 from ptblm.run.score import Scoring, score_typed
 

@@ -27,7 +27,7 @@ from ptblm.run.evaluated_text import read_evaluated_split
 from ptblm.run.generate import generate_texts, make_text_generator
 from ptblm.run.load_model import LoadedModel
 from ptblm.run.memory import memory_errors
-from ptblm.run.pipelines import not_finite_error
+from ptblm.run.not_finite import not_finite_error
 
 MAX_TOKENS = 200_000
 _PASSAGE_LINES = 40

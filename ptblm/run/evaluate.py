@@ -32,7 +32,8 @@ from ptblm.progress_bar import ProgressBar
 from ptblm.run.evaluated_text import EvaluatedText, read_evaluated_file, read_evaluated_split
 from ptblm.run.load_model import LoadedModel
 from ptblm.run.memory import memory_errors
-from ptblm.run.pipelines import load_models, make_pipeline, not_finite_error
+from ptblm.run.not_finite import not_finite_error
+from ptblm.run.pipelines import load_models, make_pipeline
 from ptblm.run.text_config import text_config
 
 

@@ -15,7 +15,6 @@ from ptblm.evaluation.scorers.dynamic import gradient_rms
 from ptblm.evaluation.scorers.pipeline import Pipeline
 from ptblm.evaluation.scorers.reader import has_dropout
 from ptblm.files import open_regular, os_errors
-from ptblm.paths import shell_join
 from ptblm.progress_bar import ProgressBar
 from ptblm.run.evaluated_text import read_evaluated_split
 from ptblm.run.load_model import LoadedModel, load_trusted_model
@@ -152,38 +151,6 @@ def _training_text(loaded: LoadedModel) -> EncodedText:
 def _with_hint(error: PtblmError) -> PtblmError:
     """Returns an error about the training text with what to do without that text."""
     return type(error)(error.problems, where=error.where, hint=_WITHOUT_TRAINING_TEXT)
-
-
-def not_finite_error(path: Path, settings: EvaluationSettings, what: str) -> PtblmError:
-    """Returns the error of an evaluation whose result is not finite.
-
-    Args:
-        path: the checkpoint.
-        settings: the settings of the evaluation.
-        what: what is not finite: "perplexity", "scores" or "probabilities".
-    """
-    temperature = settings.temperature
-    nearer = "a temperature nearer to 1"
-    if settings.active().dynamic is not None:
-        hint = "use a smaller learning_rate, or a larger decay or epsilon"
-        return UsageError(
-            f"dynamic evaluation gives no finite {what}",
-            hint=f"{hint}, or {nearer}" if temperature < 1 else hint,
-        )
-    if temperature < 1:  # a larger one brings all probabilities nearer to each other
-        return UsageError(
-            f"temperature {temperature:g} gives no finite {what}",
-            where=str(path),
-            hint=f"use {nearer}; if there is none at 1 either, use another checkpoint",
-        )
-    best = path.with_name("best.safetensors")
-    return CheckpointError(
-        f"the weights give no finite {what}",
-        where=str(path),
-        hint=shell_join(["ptblm", "eval", str(best)])
-        if what == "perplexity" and best != path and best.is_file()
-        else "use another checkpoint",
-    )
 
 
 def file_sha256(path: Path) -> str:

@@ -22,7 +22,7 @@ from ptblm.evaluation.scorers.pipeline import Pipeline
 from ptblm.evaluation.token_scores import Measures
 from ptblm.run.load_model import LoadedModel
 from ptblm.run.memory import memory_errors
-from ptblm.run.pipelines import not_finite_error
+from ptblm.run.not_finite import not_finite_error
 from ptblm.run.text_config import text_config, typed_config
 
 logger = logging.getLogger(__name__)

@@ -29,11 +29,11 @@ from ptblm.progress_bar import ProgressBar
 from ptblm.run.evaluated_text import read_evaluated_split
 from ptblm.run.load_model import LoadedModel
 from ptblm.run.memory import memory_errors
+from ptblm.run.not_finite import not_finite_error
 from ptblm.run.pipelines import (
     check_settings,
     file_sha256,
     load_models,
-    not_finite_error,
     training_rms,
 )
 from ptblm.terminal import escape
