@@ -73,8 +73,8 @@ def fetch(
     failures: list[str] = []
     missing = _missing(dataset, directory)
     if missing and source is not None:
-        create = partial(_create, directory, missing)
-        install.from_local(source, dataset, directory, missing, create)
+        target = install.Target(dataset, directory, partial(_create, directory, missing))
+        install.from_local(source, target, missing)
     elif missing:
         for url in urls or [url for archive in dataset.archives for url in archive.urls]:
             check_url(url)
@@ -199,8 +199,9 @@ def _download_from(
     if not url.endswith("/"):
         # Each mirror has a separate partial file, so that a later call can resume it.
         part = directory / f"archive-{hashlib.sha256(os.fsencode(url)).hexdigest()[:12]}.part"
+        target = install.Target(dataset, directory)
         unpack: Callable[[IO[bytes]], None] = partial(
-            install.unpack, archive=archive, dataset=dataset, directory=directory, names=names
+            install.unpack, archive=archive, target=target, names=names
         )
         download(url, part, max(MAX_ARCHIVE_SIZE, dataset.download_size), unpack)
         return

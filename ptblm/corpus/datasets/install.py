@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from ptblm.corpus.containers import SIGNATURE_SIZE, container_of
 from ptblm.corpus.datasets import archive as archives
@@ -30,35 +30,40 @@ _SOURCE_HINT = "pass an archive, or a directory of the files"
 _PIECE_SIZE = 2**18
 
 
+class Target(NamedTuple):
+    """Where the files of a corpus are installed.
+
+    Attributes:
+        dataset: the corpus.
+        directory: the directory.
+        create: creates the directory; called once files were found.
+    """
+
+    dataset: Dataset
+    directory: Path
+    create: Callable[[], None] = lambda: None
+
+
 def directory_hint(dataset: Dataset) -> str:
     """Returns what to pass instead of a directory or an archive without the files."""
     names = ", ".join(archive.name for archive in dataset.archives)
     return f"pass the directory that contains these files, or the public {names}"
 
 
-def unpack(
-    file: IO[bytes],
-    *,
-    archive: Archive,
-    dataset: Dataset,
-    directory: Path,
-    names: Sequence[str],
-    create: Callable[[], None] = lambda: None,
-) -> None:
-    """Installs files from an archive.
+def unpack(file: IO[bytes], *, archive: Archive, target: Target, names: Sequence[str]) -> None:
+    """Installs files from an archive, after it was read once without an error.
 
     Args:
         file: the archive, at its start.
         archive: what is known about it.
-        dataset: the corpus.
-        directory: the target.
+        target: the corpus and its place.
         names: names of the files to install. Those that the archive does not contain are skipped.
-        create: creates the target; called after the archive was read once without an error.
 
     Raises:
         TargetError: if a file cannot be written.
         DataError: if the archive is damaged, unsafe or a different one, or contains no such file.
     """
+    dataset = target.dataset
     hint = f"{WRONG_HINT}, or pass the public {archive.name}"
     # A published checksum of the archive replaces checksums of its files.
     if archive.sha256 is not None and any(dataset.files[name].sha256 is None for name in names):
@@ -70,11 +75,11 @@ def unpack(
             hint=f"pass the public {archive.name}, or unpack the archive and pass the directory "
             "of the files",
         )
-    create()
+    target.create()
     sizes, hashes = dict.fromkeys(names, 0), dict.fromkeys(names, "")
     with ExitStack() as stack:
         files = {
-            name: stack.enter_context(_new_file(directory / name))
+            name: stack.enter_context(_new_file(target.directory / name))
             for name in dict.fromkeys(name for name, _ in plan.values())
         }
         for index, member in enumerate(_members(file, dataset)):
@@ -98,23 +103,15 @@ def copy(file: IO[bytes], path: Path, expected: DataFile, where: str | None = No
         check_file(path.name, expected, size, sha256, WRONG_HINT, where)
 
 
-def from_local(
-    source: Path,
-    dataset: Dataset,
-    directory: Path,
-    names: Sequence[str],
-    create: Callable[[], None],
-) -> None:
+def from_local(source: Path, target: Target, names: Sequence[str]) -> None:
     """Installs files from a local archive or directory.
 
     A directory can contain the files, the unpacked archives, or the archives.
 
     Args:
         source: the archive or directory.
-        dataset: the corpus.
-        directory: the target.
+        target: the corpus and its place.
         names: names of the files to install. Those that are not found are skipped.
-        create: creates the target; called once files were found.
 
     Raises:
         DataError: if the source cannot be read, or its content is not the expected one.
@@ -127,48 +124,31 @@ def from_local(
                 f"--from {source}: no such file or directory", hint="check the path"
             ) from None
     if stat.S_ISDIR(mode):
-        _from_directory(source, dataset, directory, names, create)
+        _from_directory(source, target, names)
     elif stat.S_ISREG(mode):
-        _from_archive(source, dataset, directory, names, create)
+        _from_archive(source, target, names)
     else:
         raise DataError("cannot be read: not a regular file", where=str(source), hint=_SOURCE_HINT)
 
 
-def _from_archive(
-    source: Path,
-    dataset: Dataset,
-    directory: Path,
-    names: Sequence[str],
-    create: Callable[[], None],
-) -> None:
+def _from_archive(source: Path, target: Target, names: Sequence[str]) -> None:
     """Installs the files of the public archive that has the name of a local file, or the first."""
-    archive = next((a for a in dataset.archives if a.name == source.name), dataset.archives[0])
+    known = target.dataset.archives
+    archive = next((each for each in known if each.name == source.name), known[0])
     names = [name for name in archive.files if name in names]
     if not names:
         return
     try:
         with os_errors(DataError, "cannot be read", where=source), open_regular(source) as file:
-            unpack(
-                file,
-                archive=archive,
-                dataset=dataset,
-                directory=directory,
-                names=names,
-                create=create,
-            )
+            unpack(file, archive=archive, target=target, names=names)
     except TargetError:
         raise
     except DataError as error:
         raise DataError(error.what, where=str(source), hint=error.hint) from None
 
 
-def _from_directory(
-    source: Path,
-    dataset: Dataset,
-    directory: Path,
-    names: Sequence[str],
-    create: Callable[[], None],
-) -> None:
+def _from_directory(source: Path, target: Target, names: Sequence[str]) -> None:
+    dataset = target.dataset
     left = list(names)
     for name in names:
         expected = dataset.files[name]
@@ -176,13 +156,13 @@ def _from_directory(
         if not parts:
             continue
         left.remove(name)
-        create()
-        _copy_parts(parts, directory / name, expected)
+        target.create()
+        _copy_parts(parts, target.directory / name, expected)
     for archive in dataset.archives:
         with os_errors(DataError, "cannot be read", where=source / archive.name):
             is_here = (source / archive.name).is_file()
         if is_here and any(name in left for name in archive.files):
-            _from_archive(source / archive.name, dataset, directory, left, create)
+            _from_archive(source / archive.name, target, left)
 
 
 def _copy_parts(parts: Sequence[Path], path: Path, expected: DataFile) -> None:
