@@ -4,6 +4,7 @@ import itertools
 import logging
 import os.path
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -84,11 +85,8 @@ def read_config(source: str) -> YamlDocument:
     """
     path = _find(source)
     logger.debug("reading the config %s", path)
-    checkpoint_hint = (
-        _config_of_run(path)
-        or f"{_CONFIG_HINT}; --init {shell_join([str(path)])} uses the config and the weights"
-    )
-    return parse_yaml(read_text(path, "config", _CONFIG_HINT, checkpoint_hint), str(path))
+    text = read_text(path, "config", _CONFIG_HINT, partial(_checkpoint_hint, path))
+    return parse_yaml(text, str(path))
 
 
 def override_config(
@@ -180,6 +178,14 @@ def _config_of_run(path: Path) -> str | None:
         if os.path.isfile(parent / "config.yaml"):
             return f"the config of this run is {parent / 'config.yaml'}"
     return None
+
+
+def _checkpoint_hint(path: Path) -> str:
+    """Returns what to do with a checkpoint in place of a config."""
+    return (
+        _config_of_run(path)
+        or f"{_CONFIG_HINT}; --init {shell_join([str(path)])} uses the config and the weights"
+    )
 
 
 def _explain(details: ErrorDetails, locations: Locations, listed: set[KeyPath]) -> str:

@@ -7,7 +7,7 @@ config from a stranger takes little time and memory.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,14 +77,16 @@ for _tag, _pattern, _first in [
     )
 
 
-def read_text(path: Path, what: str, hint: str, checkpoint_hint: str | None = None) -> str:
+def read_text(
+    path: Path, what: str, hint: str, checkpoint_hint: Callable[[], str] | None = None
+) -> str:
     """Reads a text file of at most 1 MB.
 
     Args:
         path: the file.
         what: name of its content in messages, such as "settings".
         hint: how such a file is made.
-        checkpoint_hint: what to do with a checkpoint instead; None for `hint`.
+        checkpoint_hint: returns what to do with a checkpoint instead; None for `hint`.
 
     Raises:
         ConfigError: if it cannot be read, is too large, is a checkpoint, or is not UTF-8 text.
@@ -95,7 +97,10 @@ def read_text(path: Path, what: str, hint: str, checkpoint_hint: str | None = No
     ):
         raw = file.read(MAX_CONFIG_BYTES + 1)
     if path.suffix == ".safetensors" or raw[8:10] == b'{"':
-        raise ConfigError(f"{path}: a checkpoint, not a {what} file", hint=checkpoint_hint or hint)
+        raise ConfigError(
+            f"{path}: a checkpoint, not a {what} file",
+            hint=checkpoint_hint() if checkpoint_hint else hint,
+        )
     if len(raw) > MAX_CONFIG_BYTES:
         limit = f"{MAX_CONFIG_BYTES:,} bytes"
         raise ConfigError(f"{path}: too large for a {what} file (more than {limit})", hint=hint)

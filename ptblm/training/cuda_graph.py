@@ -116,12 +116,11 @@ class GraphedStep:
 
     def _body(self) -> CapturedTensors:
         """Runs the step on the buffers and stores the new hidden state in them."""
-        model, _, precision, _, generator, world = self._parts
-        output = forward_backward(
-            model, self._batch, self._hidden_state, generator, precision, world
-        )
+        parts = self._parts
+        args = parts.generator, parts.precision, parts.world
+        output = forward_backward(parts.model, self._batch, self._hidden_state, *args)
         self._set_hidden_state(output.hidden_state)
-        return CapturedTensors(output.metrics, [p.grad for p in model.parameters()])
+        return CapturedTensors(output.metrics, [p.grad for p in parts.model.parameters()])
 
     def _set_hidden_state(self, hidden_state: HiddenState) -> None:
         """Copies a hidden state, which may share memory with the buffers, into the buffers."""
