@@ -165,14 +165,14 @@ def train_step(
         learning_rate: learning rate of this update.
         seed: seed for all random numbers of the step.
     """
-    model, optimizer, precision, max_grad_norm, generator, world = parts
+    generator, precision = parts.generator, parts.precision
     seed_generators(generator, seed)
-    output = forward_backward(model, batch, hidden_state, generator, precision, world)
+    output = forward_backward(parts.model, batch, hidden_state, generator, precision, parts.world)
     nll, grad_norm = output.metrics.tolist()  # waits for the device
     is_finite = math.isfinite(nll) and math.isfinite(grad_norm)
     if is_finite:
-        clip = clip_coefficient(grad_norm, max_grad_norm)
-        optimizer.step(learning_rate, clip / precision.loss_scale)
+        clip = clip_coefficient(grad_norm, parts.max_grad_norm)
+        parts.optimizer.step(learning_rate, clip / precision.loss_scale)
     if precision.scaler is not None:
         precision.scaler.update(overflowed=not is_finite)
     return output

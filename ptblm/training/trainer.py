@@ -100,7 +100,7 @@ class Trainer:
         )
         model.embedding.gather = self._gather_batch if gathers else None
         model.loss_terms = regularizers(config)
-        device = precision.device
+        device, norm = precision.device, config.max_grad_norm
         self.training_text = TrainingText(train, config, device, self.rows)
         self.evaluation_texts = evaluation_texts(valid, test, config, device)
         self.special_ids = special_ids or {}
@@ -108,11 +108,11 @@ class Trainer:
         self.hidden_state = detach(self._initial_state())
         self.global_hidden_state: tuple[int, list[list[Tensor]]] = (-1, [])  # see `collect_state`
         generator, other = (StepGenerator(device, config.batch_size, self.rows) for _ in range(2))
-        parts = StepParts(model, self.optimizer, precision, config.max_grad_norm, generator, world)
-        self.step = partial(train_step, parts)
+        self.parts = StepParts(model, self.optimizer, precision, norm, generator, world)
+        self.step = partial(train_step, self.parts)
         self.graphed_step = None
         if capture is not None:
-            parts = parts._replace(generator=other)  # a failed capture makes it unusable
+            parts = self.parts._replace(generator=other)  # a failed capture makes it unusable
             self.graphed_step = capture_step(parts, self.epoch_text[0], self.hidden_state, capture)
 
     def records(self) -> Iterator[Record]:

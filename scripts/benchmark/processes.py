@@ -16,6 +16,7 @@ from ptblm.backend.joining import joined_world
 from ptblm.config.loading import load_config
 from ptblm.config.schema import Config
 from ptblm.config.show import config_document
+from ptblm.training.step import train_step
 
 _WINDOWS = 20
 # Bytes per second of one direction of a network of 25 Gbit/s, at 90%.
@@ -113,12 +114,11 @@ def _main(path: str, count: int, batch_size: int) -> None:
     with joined_world() as world:
         trainer = (components := setup_run(config, world=world)).trainer
         records = training_steps(components)
-        step = trainer.step
 
         def train(*, exchanges: bool) -> None:
             # The rows, and with them the computation, stay those of this process.
             chosen = world if exchanges else ONE_PROCESS
-            trainer.step = partial(step, world=chosen)
+            trainer.step = partial(train_step, trainer.parts._replace(world=chosen))
             gather = trainer.model.embedding.gather
             if not exchanges:
                 trainer.model.embedding.gather = None
