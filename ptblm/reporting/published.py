@@ -28,6 +28,7 @@ _TUTORIAL = "TensorFlow tutorial, docstring"
 _RERUN = "tutorial maintainer, rerun of 2017"
 _PAPER = "Zaremba et al. 2014"
 _EXAMPLE = "PyTorch example, best epoch"
+_SHORT = "Melis et al. 2020, short schedule, tuned temperature"
 
 PUBLISHED = {
     "small": [
@@ -50,38 +51,43 @@ PUBLISHED = {
     "medium-tied": [PublishedResult(_EXAMPLE, None, None, 75.96)],
     "large-tied": [PublishedResult(_EXAMPLE, None, None, 72.30)],
     "awd-lstm": [PublishedResult("salesforce/awd-lstm-lm, without fine-tuning", None, 61.2, 58.8)],
-    "lstm-melis": [PublishedResult("Melis et al. 2020, short schedule", None, 57.5, None)],
-    "mogrifier": [PublishedResult("Melis et al. 2020, short schedule", None, 54.1, None)],
+    "lstm-melis": [PublishedResult(_SHORT, None, 57.5, None)],
+    "mogrifier": [PublishedResult(_SHORT, None, 54.1, None)],
 }
 
 # Of each corpus that can be downloaded: perplexities of words; bits per character of enwik8 and
-# text8. These are single LSTMs and relatives without dynamic evaluation and caches. The values are
-# those of the publications as listed in NLP-progress (language_modeling.md, 2022), except for
-# LSTM-8192-1024 (Jozefowicz et al., table 1).
+# text8. These are single LSTMs and relatives without Monte-Carlo dropout, dynamic evaluation and
+# caches. The values are those of the publications as listed in NLP-progress (language_modeling.md,
+# 2022), except for LSTM-8192-1024 (Jozefowicz et al., table 1) and the Mogrifier on ptb and
+# wikitext-2 (Melis et al. 2020, table 1; NLP-progress lists its values with Monte-Carlo dropout).
 PUBLISHED_FOR_CORPUS = {
     "ptb": [
         PublishedResult("Zaremba et al. 2014, large", None, 82.2, 78.4),
-        PublishedResult("Merity et al. 2017, AWD-LSTM", None, 60.0, 57.3),
-        PublishedResult("Melis et al. 2019, Mogrifier", None, 51.4, 50.1),
+        PublishedResult("Merity et al. 2018, AWD-LSTM, fine-tuned", None, 60.0, 57.3),
+        PublishedResult("Melis et al. 2020, Mogrifier, tuned temperature", None, 52.1, 51.0),
+        PublishedResult("Melis 2022, Mogrifier RLSTM, tuned temperature", None, 48.9, 47.9),
     ],
     "wikitext-2": [
-        PublishedResult("Merity et al. 2017, AWD-LSTM", None, 68.6, 65.8),
-        PublishedResult("Melis et al. 2019, Mogrifier", None, 57.3, 55.1),
+        PublishedResult("Merity et al. 2018, AWD-LSTM, fine-tuned", None, 68.6, 65.8),
+        PublishedResult("Melis et al. 2020, Mogrifier, tuned temperature", None, 58.7, 56.6),
+        PublishedResult("Melis 2022, Mogrifier RLSTM, tuned temperature", None, 56.7, 55.0),
     ],
     "wikitext-103": [
         PublishedResult("Grave et al. 2017, LSTM", None, None, 48.7),
         PublishedResult("Rae et al. 2018, LSTM", None, 36.0, 36.4),
         PublishedResult("Merity et al. 2018, QRNN", None, 32.0, 33.0),
+        PublishedResult("Kocher et al. 2019, AWD-LSTM, mixture of softmaxes", None, 31.92, 32.85),
     ],
     "text8": [
         PublishedResult("Krause et al. 2016, mLSTM", None, None, 1.40),
         PublishedResult("Krause et al. 2016, mLSTM, regularized", None, None, 1.27),
-        PublishedResult("Melis 2022, RLSTM", None, None, 1.096),
+        PublishedResult("Melis 2022, Mogrifier RLSTM, tuned temperature", None, None, 1.096),
     ],
     "enwik8": [
         PublishedResult("Krause et al. 2017, mLSTM", None, None, 1.24),
         PublishedResult("Merity et al. 2018, AWD-LSTM", None, None, 1.232),
-        PublishedResult("Melis et al. 2019, Mogrifier", None, None, 1.122),
+        PublishedResult("Melis et al. 2020, Mogrifier, tuned temperature", None, None, 1.122),
+        PublishedResult("Melis 2022, Mogrifier RLSTM, tuned temperature", None, None, 1.042),
     ],
     "one-billion-word": [
         PublishedResult("Kuchaiev & Ginsburg 2017, BIGLSTM", None, None, 35.1),
