@@ -42,9 +42,9 @@ from benchmark.measure import (
     spread,
     time_alternately,
 )
-from benchmark.options import OPTIONS, Option, bench_option, option_line
+from benchmark.options import OPTIONS, Option, bench_option, option_configs, option_line
 from benchmark.processes import bench_processes, processes_lines
-from benchmark.ptblm_run import training_steps, with_overrides
+from benchmark.ptblm_run import training_steps
 from benchmark.scores import bench_scores, scores_lines
 from benchmark.startup import bench_startup
 from benchmark.text import write_text
@@ -401,10 +401,11 @@ def test_jobs_are_timed_alternately() -> None:
     assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2}
 
 
+@pytest.mark.parametrize("name", ["small", "medium"])
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
-def test_every_option_changes_the_config(option: Option) -> None:
-    without = with_overrides(config(), option.base)
-    assert with_overrides(without, option.overrides) != without
+def test_every_option_changes_the_config(option: Option, name: str) -> None:
+    without, with_option = option_configs(load_config(name), option).values()
+    assert with_option != without
 
 
 @pytest.mark.slow

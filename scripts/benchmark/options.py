@@ -1,4 +1,4 @@
-"""Benchmarks the cost of each option of a model or recipe, compared with the config without it."""
+"""Benchmarks the cost of each option of a model or recipe, compared with a config without it."""
 
 import math
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from benchmark.ptblm_run import (
     training_steps,
     with_log_every,
     with_overrides,
+    without_dropout,
 )
 from benchmark.train import window_of_records
 from ptblm.config.schema import Config
@@ -82,8 +83,16 @@ OPTIONS = [
 ]
 
 
+def option_configs(config: Config, option: Option) -> dict[str, Config]:
+    """Returns a config without dropout, and the same config with an option."""
+    without = with_overrides(without_dropout(config), option.base)
+    return {WITHOUT: without, WITH: with_overrides(without, option.overrides)}
+
+
 def bench_option(config: Config, steps: int, option: Option) -> dict[str, Any]:
     """Measures training steps of a config with and without an option, alternately.
+
+    Dropout of the config is removed first, so that it is an option as well.
 
     Args:
         config: the config, with device, precision and text.
@@ -96,10 +105,8 @@ def bench_option(config: Config, steps: int, option: Option) -> dict[str, Any]:
     """
     count = max(1, steps // _WINDOWS)
     windows = math.ceil(steps / count)
-    without = with_overrides(with_log_every(config, count), option.base)
-    contenders = {WITHOUT: without, WITH: with_overrides(without, option.overrides)}
     jobs, sizes = {}, {}
-    for name, contender in contenders.items():
+    for name, contender in option_configs(with_log_every(config, count), option).items():
         jobs[name], sizes[name] = _counted_window(setup_run(contender), count)
     seconds = time_alternately(jobs, windows, device_wait(pick_device(device_name(config))))
     tokens = config.training.batch_size * config.training.num_steps
