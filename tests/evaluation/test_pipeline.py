@@ -8,9 +8,13 @@ from torch import Tensor
 
 from ptblm.backend.randomness import derive_seed
 from ptblm.config.evaluation import EvaluationSettings
+from ptblm.config.model import ModelConfig
 from ptblm.evaluation.scorer import running_scores
+from ptblm.evaluation.scorers.dynamic import gradient_rms
 from ptblm.evaluation.scorers.pipeline import Pipeline, pipeline_scores
 from ptblm.evaluation.scorers.reader import ModelReader, has_dropout
+from ptblm.model.build import build_model
+from ptblm.model.initializers import Initializer
 from ptblm.model.language_model import LanguageModel
 from tests.evaluation.small_models import (
     VOCABULARY,
@@ -29,9 +33,23 @@ STAGES: dict[str, dict[str, Any]] = {
     "temperature": {"temperature": 0.7},
     "Monte-Carlo": {"monte_carlo": {"samples": 3}},
     "cache": {"cache": {"window": 5, "theta": 0.7, "weight": 0.3}},
-    "dynamic": {"dynamic": {"rule": "sgd", "learning_rate": 0.3, "segment_length": 4}},
+    "dynamic, sgd": {"dynamic": {"rule": "sgd", "learning_rate": 0.3, "segment_length": 4}},
+    "dynamic, rms": {"dynamic": {"learning_rate": 0.01, "decay": 0.1, "segment_length": 4}},
 }
 STAGES["all"] = {key: value for stage in STAGES.values() for key, value in stage.items()}
+
+
+def staged_pipeline(models: list[LanguageModel], stage: str) -> Pipeline:
+    """With the statistics of the gradient, which rule `rms` needs."""
+    settings = EvaluationSettings.model_validate(STAGES[stage])
+    uses_rms = settings.dynamic is not None and settings.dynamic.rule == "rms"
+    training_ids = random_ids(300, seed=2).numpy()
+    rms = [gradient_rms(model, training_ids, 5) for model in models] if uses_rms else None
+    return Pipeline(models, settings, 35, rms)
+
+
+def staged_log_probs(models: list[LanguageModel], ids: Tensor, stage: str) -> Tensor:
+    return all_log_probs(staged_pipeline(models, stage), ids)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "mogrifier", "rlstm", "sru"])
@@ -65,9 +83,7 @@ def test_settings_that_change_something_are_not_static(stage: str) -> None:
 @pytest.mark.parametrize("models", [1, 2])
 @pytest.mark.parametrize("stage", STAGES)
 def test_probabilities_sum_to_one(stage: str, models: int) -> None:
-    found = log_probs_of(
-        [small_model(seed) for seed in range(models)], random_ids(), **STAGES[stage]
-    )
+    found = staged_log_probs([small_model(seed) for seed in range(models)], random_ids(), stage)
     assert found.shape == (59, VOCABULARY)
     torch.testing.assert_close(found.exp().sum(1), torch.ones(59).double(), rtol=0, atol=1e-12)
 
@@ -75,20 +91,33 @@ def test_probabilities_sum_to_one(stage: str, models: int) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_stages_apply_to_an_adaptive_softmax(stage: str) -> None:
     model = small_model(head={"type": "adaptive", "cutoffs": [2, 4], "div_value": 2.0})
-    found = log_probs_of([model], random_ids(), **STAGES[stage])
+    found = staged_log_probs([model], random_ids(), stage)
     torch.testing.assert_close(found.exp().sum(1), torch.ones(59).double(), rtol=0, atol=1e-12)
     assert (stage == "static") == torch.allclose(found, plain_log_probs(model, random_ids()))
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_token_does_not_change_predictions_before_it(stage: str) -> None:
+def test_probabilities_of_many_words_sum_to_one_in_fp32(stage: str) -> None:
+    config = ModelConfig.model_validate({"hidden_size": 4, "num_layers": 1, "dropout": 0.5})
+    models = [build_model(config, 10_000) for _ in range(2)]
+    for seed, model in enumerate(models):
+        model.initialize(Initializer("uniform", 1.0), torch.Generator().manual_seed(seed))
+    found = staged_log_probs([model.eval() for model in models], random_ids(), stage)
+    assert found.dtype == torch.float32
+    sums = found.double().exp().sum(1)
+    torch.testing.assert_close(sums, torch.ones(59).double(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("models", [1, 2])
+@pytest.mark.parametrize("stage", STAGES)
+def test_token_does_not_change_predictions_before_it(stage: str, models: int) -> None:
     """Every token is scored before cache and weights adapt to it."""
     ids = random_ids(40)
-    before = log_probs_of([small_model()], ids, **STAGES[stage])
+    before = staged_log_probs([small_model(seed) for seed in range(models)], ids, stage)
     for position in (1, 2, 3, 4, 5, 20, 39):
         changed = ids.clone()
         changed[position] = (changed[position] + 1) % VOCABULARY
-        after = log_probs_of([small_model()], changed, **STAGES[stage])
+        after = staged_log_probs([small_model(seed) for seed in range(models)], changed, stage)
         assert torch.equal(after[:position], before[:position])
         if position < 39:
             assert not torch.equal(after[position], before[position])
@@ -98,7 +127,7 @@ def test_token_does_not_change_predictions_before_it(stage: str) -> None:
 def test_loaded_model_is_not_modified(stage: str) -> None:
     model = small_model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    pipeline = Pipeline([model], EvaluationSettings.model_validate(STAGES[stage]), 35)
+    pipeline = staged_pipeline([model], stage)
     first = all_log_probs(pipeline, random_ids())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -203,7 +232,7 @@ def test_state_does_not_grow_with_the_text(stage: str, monkeypatch: pytest.Monke
     """What a scorer keeps after 800 tokens is as large as after 200."""
     name = "ptblm.evaluation.scorers.pipeline.default_chunk_steps"
     monkeypatch.setattr(name, lambda _: 50)
-    pipeline = Pipeline([small_model()], EvaluationSettings.model_validate(STAGES[stage]), 35)
+    pipeline = staged_pipeline([small_model()], stage)
     sizes = []
     for tokens in (201, 801):
         scorer = pipeline.start()

@@ -190,7 +190,7 @@ def test_dropped_words_have_no_gradient_as_inputs(sparse: bool) -> None:
 
 
 def test_words_are_not_dropped_from_a_tied_softmax() -> None:
-    """The gradient of a dropped word comes from the softmax only, which sees the whole table."""
+    """A dropped word has the gradient of the softmax only, which sees the whole table."""
     sizes: dict[str, Any] = {"embedding_size": 4, "tie_embeddings": True}
     model = make_model(dropout={"embedding": 0.5}, **sizes)
     plain = make_model(**sizes)
@@ -201,11 +201,21 @@ def test_words_are_not_dropped_from_a_tied_softmax() -> None:
         plain.embedding.weight.mul_(dropout_mask(torch.empty(7), 0.5, generator())[:, None])
     expected, _ = plain.features(ids, plain.initial_state(2))
     torch.testing.assert_close(features, expected)  # as inputs, the words are dropped
-    _, nll, _ = model(ids, ids, model.initial_state(2), generator())
-    logits = features @ model.embedding.weight.t() + model.head.bias
-    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids.t().flatten())
-    torch.testing.assert_close(nll.mean(), losses.detach())
-    assert is_dropped.any()
+    loss, nll, _ = model(ids, ids, model.initial_state(2), generator())
+    table = model.embedding.weight.detach().clone().requires_grad_()
+    logits = features.detach() @ table.t() + model.head.bias.detach()
+    losses = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), ids.t().flatten(), reduction="none"
+    )
+    torch.testing.assert_close(nll.mean(), losses.mean().detach())
+    loss.backward()
+    losses.sum().backward()
+    gradient, of_softmax = model.embedding.weight.grad, table.grad
+    assert gradient is not None
+    assert of_softmax is not None
+    is_equal = torch.isclose(gradient, of_softmax, rtol=1e-5, atol=1e-6).all(dim=1)
+    assert 0 < is_dropped.sum() < 7
+    assert torch.equal(is_equal, is_dropped)
 
 
 def test_hidden_state_is_never_dropped() -> None:

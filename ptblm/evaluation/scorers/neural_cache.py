@@ -41,8 +41,9 @@ class Entries(NamedTuple):
         scores = theta * (queries @ self.features.t())  # [T, N + T]
         columns = torch.arange(len(self.tokens), device=scores.device)
         ends = self.before + torch.arange(len(queries), device=scores.device)[:, None]  # [T, 1]
-        is_entry = (columns < ends) & (columns >= ends - window)
-        return scores.masked_fill_(~is_entry, -math.inf).softmax(dim=1).nan_to_num_(0)
+        is_outside = (columns >= ends) | (columns < ends - window)
+        attention = scores.masked_fill_(is_outside, -math.inf).softmax(dim=1)
+        return attention.masked_fill_(is_outside, 0)  # NaN in a row without entries
 
     @property
     def is_empty(self) -> Tensor:
