@@ -11,6 +11,7 @@ from ptblm.config.evaluation import EvaluationSettings
 from ptblm.corpus.lines import lines_of
 from ptblm.corpus.source import bytes_source
 from ptblm.evaluation.line_scores import Mode, score_lines
+from ptblm.evaluation.scorers.dynamic import gradient_rms
 from ptblm.evaluation.scorers.pipeline import Pipeline
 from ptblm.evaluation.token_scores import Measures, TokenScores, concatenate
 from ptblm.run.load_model import load_model
@@ -29,7 +30,11 @@ def scores(
     settings: EvaluationSettings | None = None,
 ) -> TokenScores:
     loaded = load_model(run, device)
-    pipeline = None if settings is None else Pipeline([loaded.model] * 2, settings, 5)
+    pipeline = None
+    if settings is not None:
+        ids = np.arange(200, dtype=np.uint16) % 7
+        rms = [gradient_rms(loaded.model, ids, 5)] * 2  # for rule `rms`
+        pipeline = Pipeline([loaded.model] * 2, settings, 5, rms)
     text = "the cat sat\n\na dog ran on the mat\n" + "the dog " * 500
     lines = lines_of(bytes_source("text", text.encode()), loaded.tokenizer)
     context = loaded.tokenizer.line_end_id
@@ -52,14 +57,15 @@ def test_scores_agree_with_the_cpu(finished_run: Path, mode: Mode, measures: Mea
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("rule", ["sgd", "rms"])
 @pytest.mark.parametrize("mode", ["stream", "sentence", "document"])
-def test_adaptive_scores_agree_with_the_cpu(finished_run: Path, mode: Mode) -> None:
+def test_adaptive_scores_agree_with_the_cpu(finished_run: Path, mode: Mode, rule: str) -> None:
     """Gradients are computed with cuDNN although the model is in evaluation mode."""
     settings = EvaluationSettings.model_validate(
         {
             "temperature": 0.9,
             "cache": {"window": 9},
-            "dynamic": {"rule": "sgd", "learning_rate": 0.01},
+            "dynamic": {"rule": rule, "learning_rate": 0.01 if rule == "sgd" else 1e-4},
         }
     )
     expected = scores(finished_run, "cpu", mode, Measures(), settings)
