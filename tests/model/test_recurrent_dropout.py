@@ -75,29 +75,24 @@ def gradients(model: LanguageModel) -> dict[str, Tensor]:
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize(
-    ("name", "rates"),
-    [
+def cases(*names: str) -> list[Any]:
+    """Each cell with each kind of dropout that it has: GRU and JANET have no state dropout."""
+    return [
         pytest.param(name, rates, id=f"{name}, {kind}")
-        for name in CELLS
+        for name in names
         for kind, rates in (("weights", WEIGHTS), ("state", STATE), ("both", BOTH))
-        if kind == "weights" or name not in ("gru", "janet")  # these have no state dropout
-    ],
-)
+        if kind == "weights" or name not in ("gru", "janet")
+    ]
+
+
+@pytest.mark.parametrize(("name", "rates"), cases(*CELLS))
 def test_gradients_match_finite_differences(name: str, rates: dict[str, Any]) -> None:
     """Of the raw weights too, through the mask."""
     model = make_model(rates, CELLS[name])
     assert_gradients_match(lambda: loss(model).item(), model, gradients(model))
 
 
-@pytest.mark.parametrize(
-    ("name", "rates"),
-    [
-        *(("lstm", WEIGHTS), ("lstm", STATE), ("lstm", BOTH)),
-        *(("lstm, cap", WEIGHTS), ("lstm, cap", STATE), ("lstm, cap", BOTH)),
-        *(("rnn", WEIGHTS), ("rnn", STATE), ("rnn", BOTH), ("gru", WEIGHTS)),
-    ],
-)
+@pytest.mark.parametrize(("name", "rates"), cases("lstm", "lstm, cap", "rnn", "gru"))
 def test_fused_equals_unfused(name: str, rates: dict[str, Any]) -> None:
     fused, unfused = (make_model(rates, CELLS[name], fused=fused) for fused in (True, False))
     assert unfused.recurrent.kernel == "unfused"
